@@ -1,0 +1,77 @@
+# What a developer of adsum types. A bare `make` lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# The steps of `test` come in their order, also under -j; cargo and npm use every core by themselves.
+.NOTPARALLEL:
+
+PORT ?= 4000
+BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug
+CHROMIUM ?= /usr/bin/chromium
+
+# What npm writes last when it installs, so a torn install is done again.
+INSTALLED := node_modules/.package-lock.json
+NODE_TEST := node --test --test-reporter=spec
+heading = @printf '\n=== %s\n' "$(1)"
+
+.PHONY: help chess test fmt lint bench docs deps test-rust test-node test-browser licences
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+chess: apps/chess/$(INSTALLED) ## Build the chess site and serve it on http://localhost:4000; PORT=8080 chooses another port
+	@scripts/install-missing cc=build-essential
+	cargo build --package chess
+	PORT=$(PORT) $(BUILT)/chess
+
+test: deps lint test-rust test-node test-browser ## Everything below but bench: what must pass before a change lands
+	$(call heading,everything passed)
+
+fmt: ## Format the Rust code
+	cargo fmt --all
+
+lint: licences ## Check format, clippy's warnings, docs and licences; changes nothing
+	$(call heading,format)
+	cargo fmt --all --check
+	$(call heading,clippy)
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(call heading,docs)
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+licences: ## Check that every dependency has a licence that deny.toml allows
+	$(call heading,licences)
+	$(NODE_TEST) scripts/*.test.mjs
+	scripts/licences.mjs
+
+bench: ## Run the benchmarks
+	cargo bench --workspace
+
+docs: ## Build the docs and say where they are
+	cargo doc --workspace --no-deps
+	@echo "open $(BUILT:debug=doc)/adsum/index.html"
+
+deps: ## Install what the tests need and this machine lacks: Debian packages, parts of Rust, npm packages
+	$(call heading,what the tests need)
+	scripts/install-missing cc=build-essential $(CHROMIUM)=chromium
+	cargo fmt --version && cargo clippy --version || rustup component add rustfmt clippy
+	@$(MAKE) --no-print-directory $(addsuffix /$(INSTALLED),apps/chess tests/conformance tests/browser)
+
+test-rust: apps/chess/$(INSTALLED) ## Run the Rust tests
+	$(call heading,Rust tests)
+	cargo test --workspace --locked
+
+test-node: tests/conformance/$(INSTALLED) ## Run the phoenix package and recorded traffic against examples/rooms
+	$(call heading,conformance tests)
+	cargo build --package rooms --locked
+	cd tests/conformance && ROOMS_BIN=$(BUILT)/rooms $(NODE_TEST) *.test.mjs
+
+test-browser: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Run the chess site in Chromium
+	$(call heading,browser tests)
+	cargo build --package chess --locked
+	cd tests/browser && CHESS_BIN=$(BUILT)/chess CHROMIUM=$(CHROMIUM) $(NODE_TEST) *.test.mjs
+
+# Packages are installed anew when their lock file is newer than they are.
+%/$(INSTALLED): %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund
+	@touch $@

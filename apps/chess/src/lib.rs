@@ -1,0 +1,19 @@
+//! A chess site. Its lobby shows everyone who is online, once each, live.
+//!
+//! * [`Accounts`]: users in a database, and the rules for a [`Name`].
+//! * [`Session`]: the signed cookie that says who a browser is.
+//! * [`site`]: the pages and the lobby's channel, as one router.
+
+mod accounts;
+mod lobby;
+mod name;
+mod session;
+mod site;
+
+#[doc(inline)]
+pub use crate::{
+    accounts::{Accounts, CreateError, OpenError, User},
+    name::{Name, NameError},
+    session::{SECRET_BYTES, Session, WeakSecret},
+    site::{MissingFile, Site, site},
+};

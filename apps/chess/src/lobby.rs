@@ -1,0 +1,191 @@
+//! The lobby: one channel in which everyone who is online is present, once for each tab.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use adsum::{
+    Assigns, Channel, Connect, Entries, FetchError, JoinError, Joined, Key, Payload, Presence,
+    PresenceHandler, PubSub, Refused, Reply, Socket, SocketBuilder, Stop, Topic,
+};
+use axum::{
+    Router,
+    http::{HeaderMap, header::USER_AGENT},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::{Accounts, Session, User};
+
+/// The socket that browsers connect to, with the lobby on it. Who they are comes from their session alone.
+pub(crate) fn socket(accounts: Accounts, session: Session) -> Router {
+    let pubsub = PubSub::local();
+    let roster = Roster { accounts: accounts.clone() };
+    let presence = Presence::builder(pubsub.clone()).name("lobby").handler(roster).start();
+    let app = App { accounts, session, presence };
+    SocketBuilder::new(app).connect(connect).channel::<Lobby>("lobby").into_router(pubsub)
+}
+
+/// What the socket and its channels share.
+#[derive(Debug)]
+struct App {
+    accounts: Accounts,
+    session: Session,
+    presence: Presence<Roster>,
+}
+
+async fn connect(app: Arc<App>, request: Connect) -> Result<Assigns, Refused> {
+    let id = app.session.user_id(request.headers()).ok_or_else(|| Refused::new("not signed in"))?;
+    let user = app.accounts.user(id).await?.ok_or_else(|| Refused::new("no such user"))?;
+    Ok(Assigns::new().with(Visitor { id: user.id, device: Device::of(request.headers()) }))
+}
+
+/// Whose socket it is, and what they hold in their hands.
+#[derive(Debug, Clone, Copy)]
+struct Visitor {
+    id: i64,
+    device: Device,
+}
+
+/// One tab in the lobby.
+struct Lobby {
+    app: Arc<App>,
+    key: Key,
+    meta: Meta,
+}
+
+impl Channel for Lobby {
+    type App = App;
+    type Params = Seen;
+    type Info = AfterJoin;
+
+    async fn join(
+        app: &Arc<App>,
+        _: &Topic,
+        Seen { status }: Seen,
+        socket: &mut Socket,
+    ) -> Result<Joined<Self>, JoinError> {
+        let Some(&Visitor { id, device }) = socket.assigns().get() else {
+            return Err(JoinError::reason("not signed in"));
+        };
+        let meta = Meta { online_at: now(), status, device };
+        let lobby = Self { app: app.clone(), key: id.to_string().into(), meta };
+        Ok(Joined::new(lobby).then(AfterJoin))
+    }
+
+    async fn handle_info(&mut self, AfterJoin: AfterJoin, socket: &mut Socket) -> Result<(), Stop> {
+        self.app.presence.track(socket, self.key.clone(), self.meta)?;
+        self.app.presence.push_state(socket).await?;
+        Ok(())
+    }
+
+    async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+        if event != "status" {
+            return Ok(Reply::error(json!({ "reason": "unknown event" })));
+        }
+        let Ok(Seen { status }) = payload.decode() else {
+            return Ok(Reply::error(json!({ "reason": "the status is here or away" })));
+        };
+        if status != self.meta.status {
+            self.meta.status = status;
+            self.app.presence.update(socket, self.key.clone(), self.meta)?;
+        }
+        Ok(Reply::ok(json!({})))
+    }
+}
+
+/// Tracks the tab once its client has joined.
+struct AfterJoin;
+
+/// What a client says of its tab, when it joins and with the event `status`.
+#[derive(Deserialize)]
+struct Seen {
+    status: Status,
+}
+
+/// What everyone sees of one tab.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Meta {
+    /// When it came in, in seconds since 1970.
+    online_at: u64,
+    status: Status,
+    device: Device,
+}
+
+/// Whether somebody looks at the tab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Here,
+    Away,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Device {
+    Phone,
+    Desktop,
+}
+
+impl Device {
+    /// A guess, from what the browser says of itself.
+    fn of(headers: &HeaderMap) -> Self {
+        let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        if ["Mobi", "Android", "iPhone"].iter().any(|word| agent.contains(word)) {
+            Self::Phone
+        } else {
+            Self::Desktop
+        }
+    }
+}
+
+/// Adds to each key the card of its user.
+#[derive(Debug)]
+struct Roster {
+    accounts: Accounts,
+}
+
+/// What everyone sees of a user, beside their tabs.
+#[derive(Debug, Serialize)]
+struct Card {
+    user: User,
+}
+
+impl PresenceHandler for Roster {
+    type Meta = Meta;
+    type Info = Card;
+
+    async fn fetch(&self, _: &str, entries: &Entries<Meta>) -> Result<HashMap<Key, Card>, FetchError> {
+        let ids: Vec<i64> = entries.keys().filter_map(|key| key.parse().ok()).collect();
+        let users = self.accounts.users_by_ids(&ids).await?;
+        Ok(users.into_iter().map(|(id, user)| (id.to_string().into(), Card { user })).collect())
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_told_apart() {
+        for (agent, device) in [
+            ("Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0.0.0 Safari/537.36", Device::Desktop),
+            ("Mozilla/5.0 (Linux; Android 15) Chrome/140.0.0.0 Mobile Safari/537.36", Device::Phone),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Mobile/15E148",
+                Device::Phone,
+            ),
+            ("", Device::Desktop),
+        ] {
+            let headers = HeaderMap::from_iter([(USER_AGENT, agent.parse().unwrap())]);
+            assert_eq!(Device::of(&headers), device, "{agent}");
+        }
+        assert_eq!(Device::of(&HeaderMap::new()), Device::Desktop);
+    }
+}

@@ -1,0 +1,117 @@
+//! The program: reads its settings, opens the database, serves the site until it is told to stop.
+
+use std::{
+    error::Error,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use chess::{Accounts, Session, Site, site};
+use clap::Parser;
+use tokio::{net::TcpListener, signal};
+use tracing_subscriber::EnvFilter;
+
+/// How long requests that are under way may take once the program is told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// A chess site: choose a name, see who is here.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// The port to listen on; 0 takes any free one.
+    #[arg(long, env = "PORT", default_value_t = 4000)]
+    port: u16,
+
+    /// The address to listen on; 0.0.0.0 lets other machines in.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+
+    /// The file of the database, made if it is missing.
+    #[arg(long, env = "DATABASE_URL", default_value = "chess.db")]
+    database_url: String,
+
+    /// What session cookies are signed with: 32 random bytes or more. Without it the database keeps one.
+    #[arg(long, env = "SECRET", hide_env_values = true)]
+    secret: Option<String>,
+
+    /// The folder of the pages.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/web"))]
+    web: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chess: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<(), Box<dyn Error>> {
+    let listener = listen(SocketAddr::new(options.host, options.port)).await?;
+    let accounts = Accounts::open(&options.database_url).await?;
+    let secret = match options.secret {
+        Some(secret) => secret.into_bytes(),
+        None => accounts.secret(&Session::random_secret()).await?,
+    };
+    let session = Session::new(&secret)?;
+    let site = site(Site { accounts: accounts.clone(), session }, &options.web)?;
+
+    println!("chess is on {}", address_to_open(listener.local_addr()?));
+    let serving = axum::serve(listener, site).with_graceful_shutdown(told_to_stop());
+    tokio::select! {
+        served = serving.into_future() => served?,
+        () = out_of_patience() => {}
+    }
+    accounts.close().await;
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| {
+        format!("cannot listen on {address}: {error}. Choose another port with PORT=, such as PORT=4001")
+    })
+}
+
+fn address_to_open(address: SocketAddr) -> String {
+    if address.ip().is_loopback() || address.ip().is_unspecified() {
+        format!("http://localhost:{}", address.port())
+    } else {
+        format!("http://{address}")
+    }
+}
+
+/// A browser may hold a connection open on which it never asks for anything; it isn't waited for any longer.
+async fn out_of_patience() {
+    told_to_stop().await;
+    tokio::time::sleep(STOP_GRACE).await;
+}
+
+/// Ctrl-c, or SIGTERM from whoever runs us.
+async fn told_to_stop() {
+    let interrupt = async {
+        if signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match signal::unix::signal(signal::unix::SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}

@@ -1,0 +1,108 @@
+use chess::{Accounts, CreateError, Name, OpenError, Session};
+
+use crate::statements::Statements;
+
+async fn accounts() -> Accounts {
+    Accounts::open("sqlite::memory:").await.unwrap()
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_name_is_given_once() {
+    let accounts = accounts().await;
+    let anna = accounts.create(&name("Anna")).await.unwrap();
+    assert_eq!(anna.name, "Anna");
+    assert_eq!(accounts.user(anna.id).await.unwrap(), Some(anna));
+    for same in ["Anna", "ANNA", " anna ", "Ａnna"] {
+        assert!(matches!(accounts.create(&name(same)).await, Err(CreateError::Taken)), "{same}");
+    }
+    accounts.create(&name("Anne")).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_many_who_ask_at_once_one_gets_the_name() {
+    let accounts = accounts().await;
+    let asked: Vec<_> = ["Zoë", "ZOË", "zoë", "Zoe\u{308}"]
+        .into_iter()
+        .map(|text| {
+            let accounts = accounts.clone();
+            tokio::spawn(async move { accounts.create(&name(text)).await })
+        })
+        .collect();
+    let mut given = 0;
+    for answer in asked {
+        match answer.await.unwrap() {
+            Ok(_) => given += 1,
+            Err(CreateError::Taken) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(given, 1);
+}
+
+#[tokio::test]
+async fn many_ids_are_one_query() {
+    let accounts = accounts().await;
+    let mut ids = Vec::new();
+    for i in 0..200 {
+        ids.push(accounts.create(&name(&format!("Player {i}"))).await.unwrap().id);
+    }
+    ids.extend([0, -1, i64::MAX]);
+    ids.extend(100_000..150_000);
+
+    let reported = Statements::reported();
+    let users = accounts.users_by_ids(&ids).await.unwrap();
+    assert_eq!(users.len(), 200);
+    assert_eq!(users[&ids[7]].name, "Player 7");
+    assert_eq!(reported.that_returned(200), 1, "one statement brought them all");
+
+    assert!(accounts.users_by_ids(&[]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn names_are_data() {
+    let accounts = accounts().await;
+    for hostile in ["'); DROP TABLE users;--", "<script>alert(1)", "%s%n", "\"]}"] {
+        let user = accounts.create(&name(hostile)).await.unwrap();
+        assert_eq!(accounts.user(user.id).await.unwrap().unwrap().name, hostile);
+    }
+}
+
+#[tokio::test]
+async fn a_file_keeps_users_and_the_secret() {
+    let file = std::env::temp_dir().join(format!("chess-test-{}.db", std::process::id()));
+    let url = format!("sqlite:{}", file.display());
+    let first = Accounts::open(&url).await.unwrap();
+    let anna = first.create(&name("Anna")).await.unwrap();
+    let secret = first.secret(&Session::random_secret()).await.unwrap();
+    first.close().await;
+
+    let again = Accounts::open(&url).await.unwrap();
+    assert_eq!(again.user(anna.id).await.unwrap(), Some(anna));
+    assert_eq!(again.secret(&Session::random_secret()).await.unwrap(), secret);
+    again.close().await;
+    for end in ["", "-wal", "-shm"] {
+        drop(std::fs::remove_file(format!("{}{end}", file.display())));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_says_what_to_do() {
+    let error = Accounts::open("sqlite:/no/such/folder/chess.db").await.unwrap_err();
+    assert!(matches!(error, OpenError::Open { .. }));
+    let said = error.to_string();
+    assert!(said.contains("/no/such/folder/chess.db") && said.contains("DATABASE_URL"), "{said}");
+
+    let error = Accounts::open("postgres://localhost/chess").await.unwrap_err();
+    assert!(matches!(error, OpenError::Address(_)), "{error}");
+
+    // Some other file, which must stay as it is.
+    let text = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let before = std::fs::read(text).unwrap();
+    let error = Accounts::open(text).await.unwrap_err();
+    assert!(error.to_string().contains("DATABASE_URL"), "{error}");
+    assert_eq!(std::fs::read(text).unwrap(), before);
+}

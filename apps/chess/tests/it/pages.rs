@@ -1,0 +1,137 @@
+use std::path::Path;
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Method, Request, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use chess::{Accounts, SECRET_BYTES, Session, Site, site};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+pub(crate) const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
+
+async fn router() -> Router {
+    let accounts = Accounts::open("sqlite::memory:").await.unwrap();
+    let session = Session::new(&[7; SECRET_BYTES]).unwrap();
+    site(Site { accounts, session }, Path::new(WEB)).unwrap()
+}
+
+async fn call(router: &Router, method: Method, path: &str, cookie: &str, body: &str) -> Response {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::COOKIE, cookie)
+        .body(Body::from(body.to_owned()))
+        .unwrap();
+    router.clone().oneshot(request).await.unwrap()
+}
+
+async fn sign_in(router: &Router, name: &str) -> Response {
+    call(router, Method::POST, "/session", "", &json!({ "name": name }).to_string()).await
+}
+
+async fn me(router: &Router, cookie: &str) -> Value {
+    json_of(call(router, Method::GET, "/me", cookie, "").await).await
+}
+
+async fn json_of(response: Response) -> Value {
+    serde_json::from_slice(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
+}
+
+/// What a browser sends back of an answer's cookie.
+pub(crate) fn cookie_of(answer: impl IntoResponse) -> String {
+    let set = answer.into_response().headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
+    set.split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn choose_a_name_come_back_sign_out() {
+    let router = router().await;
+    assert_eq!(me(&router, "").await, json!({ "user": null }));
+
+    let response = sign_in(&router, "  Anna ").await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let cookie = cookie_of(response.headers().clone());
+    let anna = json_of(response).await;
+    assert_eq!(anna["user"]["name"], "Anna");
+    assert_eq!(me(&router, &cookie).await, anna);
+    assert_eq!(me(&router, &cookie.replace("session=", "session=x")).await, json!({ "user": null }));
+
+    let response = call(&router, Method::DELETE, "/session", &cookie, "").await;
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    let gone = response.headers()[header::SET_COOKIE].to_str().unwrap();
+    assert!(gone.starts_with("chess_session=;") && gone.contains("Max-Age=0"), "{gone}");
+}
+
+#[tokio::test]
+async fn a_refused_name_says_why() {
+    let router = router().await;
+    sign_in(&router, "Anna").await;
+    for (name, status, reason) in [
+        ("anna", StatusCode::CONFLICT, "already has that name"),
+        ("  ", StatusCode::UNPROCESSABLE_ENTITY, "enter a name"),
+        (&"x".repeat(25), StatusCode::UNPROCESSABLE_ENTITY, "at most 24"),
+        ("An\u{202E}na", StatusCode::UNPROCESSABLE_ENTITY, "can't be seen"),
+    ] {
+        let response = sign_in(&router, name).await;
+        assert_eq!(response.status(), status, "{name}");
+        assert!(!response.headers().contains_key(header::SET_COOKIE));
+        let error = json_of(response).await["error"].as_str().unwrap().to_owned();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_request_is_refused() {
+    let router = router().await;
+    for (body, status) in [
+        ("", StatusCode::BAD_REQUEST),
+        ("{", StatusCode::BAD_REQUEST),
+        ("{}", StatusCode::UNPROCESSABLE_ENTITY),
+        (r#"{"name": 7}"#, StatusCode::UNPROCESSABLE_ENTITY),
+        (&format!(r#"{{"name": "{}"}}"#, "x".repeat(5000)), StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        let response = call(&router, Method::POST, "/session", "", body).await;
+        assert_eq!(response.status(), status, "{body}");
+        assert!(json_of(response).await["error"].is_string());
+    }
+    let form = Request::post("/session")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Body::from("name=Anna"))
+        .unwrap();
+    let response = router.oneshot(form).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn files_come_with_a_strict_policy() {
+    let router = router().await;
+    for (path, kind) in
+        [("/", "text/html"), ("/app.js", "text/javascript"), ("/vendor/phoenix.mjs", "javascript")]
+    {
+        let response = call(&router, Method::GET, path, "", "").await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let header = |name| response.headers()[name].to_str().unwrap();
+        assert!(header("content-type").contains(kind), "{path}: {}", header("content-type"));
+        assert!(header("content-security-policy").contains("script-src 'self'"));
+        assert!(!header("content-security-policy").contains("unsafe"));
+        assert_eq!(header("x-content-type-options"), "nosniff");
+    }
+    for path in ["/nothing", "/../Cargo.toml", "/..%2fCargo.toml", "/%00"] {
+        let response = call(&router, Method::GET, path, "", "").await;
+        assert!(response.status().is_client_error(), "{path}: {}", response.status());
+    }
+    let session = call(&router, Method::GET, "/me", "", "").await;
+    assert_eq!(session.headers()["cache-control"], "no-store");
+}
+
+#[tokio::test]
+async fn missing_files_are_named_at_start() {
+    let accounts = Accounts::open("sqlite::memory:").await.unwrap();
+    let session = Session::new(&[7; SECRET_BYTES]).unwrap();
+    let error = site(Site { accounts, session }, Path::new("/no/such/web")).unwrap_err();
+    assert!(error.to_string().contains("/no/such/web/index.html is missing"), "{error}");
+}

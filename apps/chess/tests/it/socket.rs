@@ -1,0 +1,64 @@
+use std::path::Path;
+
+use chess::{Accounts, Name, SECRET_BYTES, Session, Site, site};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::pages::{WEB, cookie_of};
+
+/// A site that listens, and the cookie of somebody who is signed in there.
+struct Served {
+    address: String,
+    cookie: String,
+}
+
+async fn serve() -> Served {
+    let accounts = Accounts::open("sqlite::memory:").await.unwrap();
+    let session = Session::new(&[7; SECRET_BYTES]).unwrap();
+    let anna = accounts.create(&Name::parse("Anna").unwrap()).await.unwrap();
+    let cookie = cookie_of(session.sign_in(anna.id));
+    let router = site(Site { accounts, session }, Path::new(WEB)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async { axum::serve(listener, router).await });
+    Served { address, cookie }
+}
+
+/// Asks for a socket; the status of the answer.
+async fn status_of_socket(address: &str, headers: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+         {headers}\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut status_line = [0; "HTTP/1.1 101".len()];
+    stream.read_exact(&mut status_line).await.unwrap();
+    std::str::from_utf8(&status_line[9..]).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn only_who_is_signed_in_gets_a_socket() {
+    let Served { address, cookie } = serve().await;
+    assert_eq!(status_of_socket(&address, &format!("Cookie: {cookie}\r\n")).await, 101);
+    assert_eq!(status_of_socket(&address, "").await, 403);
+    let forged = cookie.replacen('=', "=x", 1);
+    assert_eq!(status_of_socket(&address, &format!("Cookie: {forged}\r\n")).await, 403);
+    assert_eq!(status_of_socket(&address, "Cookie: chess_session=1\r\n").await, 403);
+
+    let of_nobody = cookie_of(Session::new(&[7; SECRET_BYTES]).unwrap().sign_in(1_000));
+    assert_eq!(status_of_socket(&address, &format!("Cookie: {of_nobody}\r\n")).await, 403);
+}
+
+#[tokio::test]
+async fn another_site_cannot_use_the_cookie() {
+    let Served { address, cookie } = serve().await;
+    let from = |origin: &str| format!("Cookie: {cookie}\r\nOrigin: {origin}\r\n");
+    assert_eq!(status_of_socket(&address, &from(&format!("http://{address}"))).await, 101);
+    for other in ["https://elsewhere.example", "http://127.0.0.1.elsewhere.example", "null"] {
+        assert_eq!(status_of_socket(&address, &from(other)).await, 403, "{other}");
+    }
+}

@@ -1,0 +1,166 @@
+//! From channels to a router.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use adsum_pubsub::{Pattern, PubSub};
+use axum::{Router, extract::Request, routing::any};
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{Assigns, Channel, Connect, Refused, options::Options, runtime::Route, websocket::upgrade};
+
+type ConnectFn = Box<dyn Fn(Connect) -> BoxFuture<'static, Result<Assigns, Refused>> + Send + Sync>;
+
+/// Says which clients may connect and which channels they can join, and becomes a router.
+///
+/// The limits and timeouts have defaults that suit most programs.
+pub struct SocketBuilder<App> {
+    app: Arc<App>,
+    connect: ConnectFn,
+    routes: Vec<Route>,
+    options: Options,
+}
+
+impl<App: Send + Sync + 'static> SocketBuilder<App> {
+    /// A socket whose channels share the program's own state. Everybody may connect.
+    pub fn new(app: App) -> Self {
+        Self::shared(Arc::new(app))
+    }
+
+    /// As [`new`](Self::new), with state that is shared already.
+    pub fn shared(app: Arc<App>) -> Self {
+        let connect = Box::new(|_| std::future::ready(Ok(Assigns::new())).boxed());
+        Self { app, connect, routes: Vec::new(), options: Options::default() }
+    }
+
+    /// Has a function decide who may connect, and what its channels will know of the client.
+    #[must_use]
+    pub fn connect<F, Fut>(mut self, connect: F) -> Self
+    where
+        F: Fn(Arc<App>, Connect) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Assigns, Refused>> + Send + 'static,
+    {
+        let app = self.app.clone();
+        self.connect = Box::new(move |request| connect(app.clone(), request).boxed());
+        self
+    }
+
+    /// Serves the topics that match a pattern by a channel. Of several patterns the first that matches counts.
+    ///
+    /// # Panics
+    /// The pattern has a `*` before its end.
+    #[must_use]
+    pub fn channel<C: Channel<App = App>>(mut self, pattern: &str) -> Self {
+        let pattern = Pattern::new(pattern).unwrap_or_else(|error| panic!("{error}"));
+        self.routes.push(Route::new::<C>(pattern, self.app.clone()));
+        self
+    }
+
+    /// Accepts requests of web pages of any origin. Otherwise the `Origin` header, which browsers send, must
+    /// name the host that the request was sent to.
+    #[must_use]
+    pub fn any_origin(mut self) -> Self {
+        self.options.any_origin = true;
+        self
+    }
+
+    /// How many channels one socket may have joined. Default 100. A join beyond is answered with
+    /// `{"reason": "too many channels joined"}`.
+    #[must_use]
+    pub fn max_channels(mut self, channels: usize) -> Self {
+        self.options.max_channels = channels;
+        self
+    }
+
+    /// The longest topic, in bytes. Default 255. A longer one is answered with
+    /// `{"reason": "topic too long"}`.
+    #[must_use]
+    pub fn max_topic_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_topic_bytes = bytes;
+        self
+    }
+
+    /// The longest message of a client, in bytes. Default 1 MiB. A longer one closes the socket with 1009.
+    #[must_use]
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_message_bytes = bytes;
+        self
+    }
+
+    /// How many bytes may wait to be sent to one client. Default 4 MiB. Where a client reads so slowly that
+    /// more would wait, its socket is closed with 1013, and phoenix.js connects again.
+    ///
+    /// What waits for one of its channels to be handled is bounded by as much.
+    #[must_use]
+    pub fn max_queue_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_queue_bytes = bytes;
+        self
+    }
+
+    /// How many letters (events, messages of the program and of further topics) may wait for one channel.
+    /// Default 1,024. Where more come, the channel ends with `phx_error` and `{"reason": "overloaded"}`; the
+    /// program's own senders get an error instead.
+    #[must_use]
+    pub fn max_mailbox(mut self, letters: usize) -> Self {
+        self.options.max_mailbox = letters;
+        self
+    }
+
+    /// How long a client may be silent before its socket is closed. Default 60 s. Clients send a heartbeat
+    /// every 30 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = timeout;
+        self
+    }
+
+    /// How long a channel has to end before it is cut off, and a client to answer a close. Default 5 s.
+    #[must_use]
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.options.shutdown_grace = grace;
+        self
+    }
+
+    /// The router, with the socket at `/websocket`. Nest it where clients look for the socket.
+    ///
+    /// Its sockets live as long as the router: when the server drops it, they are closed with 1012.
+    pub fn into_router<S: Clone + Send + Sync + 'static>(self, pubsub: PubSub) -> Router<S> {
+        let shutdown = CancellationToken::new();
+        let owner = Arc::new(Owner {
+            endpoint: Arc::new(Endpoint {
+                connect: self.connect,
+                routes: self.routes,
+                options: self.options,
+                pubsub,
+            }),
+            shutdown: shutdown.clone(),
+            _guard: shutdown.drop_guard(),
+        });
+        let handler = move |request: Request| {
+            let owner = owner.clone();
+            async move { upgrade::upgrade(&owner, request).await }
+        };
+        Router::new().route("/websocket", any(handler))
+    }
+}
+
+impl<App> fmt::Debug for SocketBuilder<App> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketBuilder").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Held by the router alone: its end is the end of the sockets.
+pub(crate) struct Owner {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) shutdown: CancellationToken,
+    _guard: DropGuard,
+}
+
+/// What all sockets share.
+pub(crate) struct Endpoint {
+    pub(crate) connect: ConnectFn,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) options: Options,
+    pub(crate) pubsub: PubSub,
+}

@@ -1,0 +1,209 @@
+//! A channel: what the program does about one topic of one socket.
+
+use std::{error::Error, fmt, future::Future, sync::Arc};
+
+use adsum_pubsub::{IntoPayload, Message, Payload, Topic};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
+
+use crate::{Reply, Socket, Stop};
+
+/// One topic that one socket has joined.
+///
+/// Each join is a task of its own: a slow or crashing channel touches no other one, not even of the same
+/// socket. Its functions run one at a time, so they have `&mut self` without a lock. A panic in one of them
+/// ends this channel alone, and the client joins again.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use adsum_channels::{Channel, JoinError, Joined, NoParams, Payload, Reply, Socket, Stop, Topic};
+///
+/// struct Chat;
+///
+/// impl Channel for Chat {
+///     type App = ();
+///     type Params = NoParams;
+///     type Info = ();
+///
+///     async fn join(_: &Arc<()>, topic: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+///         if topic.ends_with(":staff") {
+///             return Err(JoinError::reason("unauthorized"));
+///         }
+///         Ok(Joined::new(Self))
+///     }
+///
+///     async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+///         match event {
+///             "say" => socket.broadcast("said", payload)?,
+///             other => return Err(Stop::unhandled(other)),
+///         }
+///         Ok(Reply::none())
+///     }
+/// }
+/// ```
+pub trait Channel: Send + Sized + 'static {
+    /// The program's own state, given once to the [`SocketBuilder`](crate::SocketBuilder).
+    type App: Send + Sync + 'static;
+    /// What a client sends along with its join. A join whose parameters don't decode is answered with
+    /// `{"reason": "invalid params"}`. [`NoParams`] takes anything.
+    type Params: DeserializeOwned + Send;
+    /// Messages from the rest of the program, sent with a [`Sender`](crate::Sender).
+    type Info: Send + 'static;
+
+    /// A client joins. What the socket broadcasts before this returns, the client itself doesn't get.
+    ///
+    /// # Errors
+    /// The client is refused, or gets `{"reason": "join crashed"}` where the error was converted by `?`.
+    fn join(
+        app: &Arc<Self::App>,
+        topic: &Topic,
+        params: Self::Params,
+        socket: &mut Socket,
+    ) -> impl Future<Output = Result<Joined<Self>, JoinError>> + Send;
+
+    /// The client has sent an event. One that isn't handled ends the channel, as in Phoenix.
+    ///
+    /// # Errors
+    /// The channel ends as the [`Stop`] says.
+    fn handle_in(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        socket: &mut Socket,
+    ) -> impl Future<Output = Result<Reply, Stop>> + Send {
+        let _ = (payload, socket);
+        let stop = Stop::unhandled(event);
+        async { Err(stop) }
+    }
+
+    /// The program has sent a message.
+    ///
+    /// # Errors
+    /// The channel ends as the [`Stop`] says.
+    fn handle_info(
+        &mut self,
+        info: Self::Info,
+        socket: &mut Socket,
+    ) -> impl Future<Output = Result<(), Stop>> + Send {
+        let _ = (info, socket);
+        async { Ok(()) }
+    }
+
+    /// A message of a topic that the channel has subscribed to beside its own.
+    ///
+    /// # Errors
+    /// The channel ends as the [`Stop`] says.
+    fn handle_message(
+        &mut self,
+        message: Arc<Message>,
+        socket: &mut Socket,
+    ) -> impl Future<Output = Result<(), Stop>> + Send {
+        let _ = (message, socket);
+        async { Ok(()) }
+    }
+
+    /// The channel ends. Not called after a panic, nor for a channel that took longer to end than the
+    /// [`shutdown_grace`](crate::SocketBuilder::shutdown_grace).
+    fn terminate(&mut self, reason: &Reason, socket: &mut Socket) -> impl Future<Output = ()> + Send {
+        let _ = (reason, socket);
+        async {}
+    }
+}
+
+/// A client has joined.
+#[derive(Debug)]
+pub struct Joined<C: Channel> {
+    pub(crate) channel: C,
+    pub(crate) info: Option<C::Info>,
+    pub(crate) response: Option<Result<Payload, serde_json::Error>>,
+}
+
+impl<C: Channel> Joined<C> {
+    /// Joins with an empty response.
+    pub fn new(channel: C) -> Self {
+        Self { channel, info: None, response: None }
+    }
+
+    /// A message that the channel handles first, once the client has its reply.
+    #[must_use]
+    pub fn then(mut self, info: C::Info) -> Self {
+        self.info = Some(info);
+        self
+    }
+
+    /// What the client gets with the reply.
+    #[must_use]
+    pub fn reply(mut self, response: impl IntoPayload) -> Self {
+        self.response = Some(response.into_payload());
+        self
+    }
+}
+
+/// A join that fails.
+///
+/// Any error becomes one by `?`. It is logged, and the client gets `{"reason": "join crashed"}`.
+pub struct JoinError {
+    pub(crate) kind: JoinErrorKind,
+}
+
+pub(crate) enum JoinErrorKind {
+    Refused(Result<Payload, serde_json::Error>),
+    Crashed(Box<dyn Error + Send + Sync>),
+}
+
+impl JoinError {
+    /// Refuses the client, with a response such as `json!({"reason": "unauthorized"})`.
+    pub fn new(response: impl IntoPayload) -> Self {
+        Self { kind: JoinErrorKind::Refused(response.into_payload()) }
+    }
+
+    /// Refuses the client with `{"reason": reason}`.
+    pub fn reason(reason: &str) -> Self {
+        Self::new(std::collections::BTreeMap::from([("reason", reason)]))
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for JoinError {
+    fn from(error: E) -> Self {
+        Self { kind: JoinErrorKind::Crashed(error.into()) }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            JoinErrorKind::Refused(response) => f.debug_tuple("Refused").field(response).finish(),
+            JoinErrorKind::Crashed(error) => f.debug_tuple("Crashed").field(error).finish(),
+        }
+    }
+}
+
+/// Why a channel ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The client has left the topic.
+    Left,
+    /// The socket is closed, or its connection lost.
+    Closed,
+    /// The client has joined the same topic again on the same socket.
+    DuplicateJoin,
+    /// The channel stopped by [`Stop::normal`].
+    Stopped,
+    /// The channel stopped by [`Stop::shutdown`].
+    Shutdown,
+    /// More was waiting for the channel than its mailbox may hold.
+    Overloaded,
+    /// The channel failed, or panicked.
+    Crashed,
+}
+
+/// Join parameters that nobody looks at: an object, an array or whatever else a client sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoParams;
+
+impl<'de> Deserialize<'de> for NoParams {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}

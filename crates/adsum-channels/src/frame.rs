@@ -1,0 +1,115 @@
+//! A message on its way out: a small head of its own around a payload that others may share.
+
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+use crate::websocket::{Opcode, frame};
+
+/// One whole WebSocket frame, header included, in the parts that are written one after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    head: Bytes,
+    payload: Bytes,
+    tail: Bytes,
+}
+
+impl Frame {
+    /// A text frame: the text of the head, the payload, the tail.
+    pub(crate) fn text(head: Head, payload: Bytes, tail: Bytes) -> Self {
+        let len = head.text_len() + payload.len() + tail.len();
+        Self { head: head.finish(len), payload, tail }
+    }
+
+    /// A frame that is complete, such as a broadcast's, which all sockets share.
+    pub(crate) fn whole(frame: Bytes) -> Self {
+        Self { head: frame, payload: Bytes::new(), tail: Bytes::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.payload.len() + self.tail.len()
+    }
+
+    /// What is left of the frame after its first `skip` bytes, without empty parts.
+    pub(crate) fn slices(&self, skip: usize) -> impl Iterator<Item = IoSlice<'_>> {
+        let mut skip = skip;
+        [&self.head, &self.payload, &self.tail].into_iter().filter_map(move |part| {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            let rest = &part[skipped..];
+            (!rest.is_empty()).then(|| IoSlice::new(rest))
+        })
+    }
+
+    /// The frame in one piece.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        if self.payload.is_empty() && self.tail.is_empty() {
+            return self.head;
+        }
+        [self.head, self.payload, self.tail].concat().into()
+    }
+}
+
+/// The text before a payload. The frame's header comes in front of it, once the length is known.
+pub(crate) struct Head(Vec<u8>);
+
+impl Head {
+    /// The longest header.
+    const ROOM: usize = 10;
+
+    pub(crate) fn with_capacity(text_len: usize) -> Self {
+        let mut bytes = Vec::with_capacity(Self::ROOM + text_len);
+        bytes.resize(Self::ROOM, 0);
+        Self(bytes)
+    }
+
+    /// Adds text as it is.
+    pub(crate) fn raw(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    /// Adds a JSON string.
+    pub(crate) fn string(&mut self, text: &str) -> &mut Self {
+        serde_json::to_writer(&mut self.0, text).expect("a string can be written as JSON, and into memory");
+        self
+    }
+
+    fn text_len(&self) -> usize {
+        self.0.len() - Self::ROOM
+    }
+
+    fn finish(mut self, payload_len: usize) -> Bytes {
+        let header = frame::header(Opcode::Text, payload_len);
+        let start = Self::ROOM - header.len();
+        self.0[start..Self::ROOM].copy_from_slice(&header);
+        Bytes::from(self.0).slice(start..)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame() -> Frame {
+        let mut head = Head::with_capacity(4);
+        head.raw("[").string("a\"b").raw(",");
+        Frame::text(head, Bytes::from_static(b"{}"), Bytes::from_static(b"]"))
+    }
+
+    #[test]
+    fn the_parts_are_one_text_frame() {
+        assert_eq!(&frame().into_bytes()[..], b"\x81\x0b[\"a\\\"b\",{}]");
+        assert_eq!(frame().len(), 13);
+    }
+
+    #[test]
+    fn a_partial_write_goes_on_where_it_stopped() {
+        let (frame, whole) = (frame(), frame().into_bytes());
+        for skip in 0..=whole.len() {
+            let rest: Vec<u8> = frame.slices(skip).flat_map(|part| part.to_vec()).collect();
+            assert_eq!(rest, whole[skip..]);
+            assert!(frame.slices(skip).all(|part| !part.is_empty()));
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Channels for axum, spoken by the `phoenix` npm package and every other client of Phoenix Channels.
+//!
+//! A [`Channel`] is what a program does about one topic of one socket. A [`SocketBuilder`] says which topics
+//! go to which channel and who may connect, and becomes a router:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use adsum_channels::{
+//!     Assigns, Channel, Connect, JoinError, Joined, NoParams, Payload, PubSub, Refused, Reply, Socket,
+//!     SocketBuilder, Stop, Topic,
+//! };
+//!
+//! struct Chat;
+//!
+//! impl Channel for Chat {
+//!     type App = ();
+//!     type Params = NoParams;
+//!     type Info = ();
+//!
+//!     async fn join(_: &Arc<()>, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+//!         Ok(Joined::new(Self))
+//!     }
+//!
+//!     async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+//!         socket.broadcast(event, payload)?;
+//!         Ok(Reply::none())
+//!     }
+//! }
+//!
+//! #[derive(Clone, serde::Deserialize)]
+//! struct User {
+//!     user_id: String,
+//! }
+//!
+//! async fn connect(_: Arc<()>, request: Connect) -> Result<Assigns, Refused> {
+//!     Ok(Assigns::new().with(request.params::<User>()?))
+//! }
+//!
+//! let socket = SocketBuilder::new(()).connect(connect).channel::<Chat>("chat:*");
+//! let app: axum::Router = axum::Router::new().nest("/socket", socket.into_router(PubSub::local()));
+//! ```
+//!
+//! Clients then connect to `/socket`. Spoken is version 2 of the protocol over WebSocket.
+//!
+//! # Metrics
+//!
+//! Counters of the `metrics` crate: `adsum_sockets_opened_total`, `adsum_sockets_closed_total`,
+//! `adsum_sockets_overflowed_total` (a client read too slowly), `adsum_channels_joined_total` and
+//! `adsum_channels_crashed_total`.
+
+mod builder;
+mod channel;
+mod connect;
+mod extension;
+mod frame;
+mod options;
+mod outbound;
+mod reply;
+mod runtime;
+mod sender;
+mod serializer;
+mod session;
+mod socket;
+mod websocket;
+
+#[doc(no_inline)]
+pub use adsum_pubsub::{BroadcastError, IntoPayload, Json, Message, Payload, PubSub, Topic};
+
+#[doc(inline)]
+pub use self::{
+    builder::SocketBuilder,
+    channel::{Channel, JoinError, Joined, NoParams, Reason},
+    connect::{Assigns, Connect, Refused},
+    extension::SocketExtension,
+    options::{
+        DEFAULT_MAX_CHANNELS, DEFAULT_MAX_MAILBOX, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_QUEUE_BYTES,
+        DEFAULT_MAX_TOPIC_BYTES, DEFAULT_SHUTDOWN_GRACE, DEFAULT_TIMEOUT,
+    },
+    reply::{Reply, Stop},
+    sender::{SendError, Sender},
+    socket::{PushError, Socket},
+};

@@ -1,0 +1,11 @@
+//! How channels run: a task per join, its mailbox, and the link between the task and its socket.
+
+mod link;
+mod mailbox;
+mod task;
+
+pub(crate) use self::{
+    link::{Further, Link, Place, reason_json, sendable},
+    mailbox::{EndCause, Letter, MailboxError},
+    task::{Route, Start},
+};

@@ -1,0 +1,223 @@
+//! What a channel's task, its socket and its topic share.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use adsum_pubsub::{Json, Message, Payload, Subscriber, Topic};
+use tokio::sync::Notify;
+
+use super::mailbox::{Capacity, EndCause, Letter, Mailbox, MailboxError};
+use crate::{
+    frame::Frame,
+    options::Options,
+    outbound::{Outbound, Queue},
+    serializer::{Address, Serializer},
+};
+
+/// One join: where its frames go, and the mailbox of its task.
+pub(crate) struct Link {
+    topic: Topic,
+    place: Place,
+    outbound: Arc<Outbound>,
+    serializer: Serializer,
+    mailbox: Mailbox,
+    capacity: Capacity,
+    /// Whether broadcasts go to the client. Changed and read with the outbound lock held, so that a
+    /// subscription begins and ends between two frames.
+    subscribed: AtomicBool,
+    /// Whether the task that replaces this one has to send the `phx_close` of this one.
+    owes_close: AtomicBool,
+    ended: AtomicBool,
+    /// Told once, when the task has ended, for the one that replaces it.
+    end: Notify,
+}
+
+/// The names of a join on the wire, as JSON text.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) join_ref: Box<str>,
+    pub(crate) topic: Box<str>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        topic: Topic,
+        place: Place,
+        outbound: Arc<Outbound>,
+        serializer: Serializer,
+        options: &Options,
+    ) -> Self {
+        Self {
+            topic,
+            place,
+            outbound,
+            serializer,
+            mailbox: Mailbox::new(),
+            capacity: Capacity { letters: options.max_mailbox, bytes: options.max_queue_bytes },
+            subscribed: AtomicBool::new(false),
+            owes_close: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            end: Notify::new(),
+        }
+    }
+
+    pub(crate) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// Whether the channel still takes events. It says no before its client can know.
+    pub(crate) fn is_open(&self) -> bool {
+        self.mailbox.is_open()
+    }
+
+    /// Whether the task has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// A letter that must not be lost, or else the channel ends as overloaded.
+    pub(crate) fn deliver_letter(&self, letter: Letter) -> Result<(), MailboxError> {
+        self.mailbox.deliver(letter, self.capacity)
+    }
+
+    /// A letter that the sender can do without.
+    pub(crate) fn offer_letter(&self, letter: Letter) -> Result<(), MailboxError> {
+        self.mailbox.offer(letter, self.capacity)
+    }
+
+    /// Tells the channel to end.
+    pub(crate) fn end(&self, cause: EndCause) -> Result<(), MailboxError> {
+        self.mailbox.end(cause)
+    }
+}
+
+/// For the channel's own task.
+impl Link {
+    /// Runs a section with the outbound lock held.
+    pub(super) fn locked<R>(&self, section: impl FnOnce(&mut Queue) -> R) -> R {
+        self.outbound.locked(section)
+    }
+
+    pub(crate) fn push(&self, event: &str, payload: &Json) {
+        let frame = self.push_frame(event, payload);
+        self.outbound.push(frame);
+    }
+
+    /// Pushes what `make` makes with the outbound lock held.
+    pub(crate) fn push_with<E>(&self, event: &str, make: impl FnOnce() -> Result<Json, E>) -> Result<(), E> {
+        self.locked(|queue| {
+            queue.push(self.push_frame(event, &make()?));
+            Ok(())
+        })
+    }
+
+    fn push_frame(&self, event: &str, payload: &Json) -> Frame {
+        self.serializer.push(self.address(&self.place.join_ref, "null"), event, payload)
+    }
+
+    pub(super) fn reply_frame(&self, reference: &str, status: &str, response: &Json) -> Frame {
+        self.join_reply_frame(&self.place.join_ref, reference, status, response)
+    }
+
+    /// The reply to a join carries the `join_ref` as it came, which may be `null`.
+    pub(super) fn join_reply_frame(
+        &self,
+        join_ref: &str,
+        reference: &str,
+        status: &str,
+        response: &Json,
+    ) -> Frame {
+        self.serializer.reply(self.address(join_ref, reference), status, response)
+    }
+
+    pub(super) fn close_frame(&self) -> Frame {
+        let join_ref = &self.place.join_ref;
+        self.serializer.push(self.address(join_ref, join_ref), "phx_close", &Json::empty_object())
+    }
+
+    pub(super) fn error_frame(&self, reason: &str) -> Frame {
+        let join_ref = &self.place.join_ref;
+        self.serializer.push(self.address(join_ref, join_ref), "phx_error", &reason_json(reason))
+    }
+
+    fn address<'a>(&'a self, join_ref: &'a str, reference: &'a str) -> Address<'a> {
+        Address { join_ref, reference, topic: &self.place.topic }
+    }
+
+    /// Begins or ends the subscription. The queue is there to prove that its lock is held.
+    pub(super) fn set_subscribed(&self, subscribed: bool, _: &mut Queue) {
+        self.subscribed.store(subscribed, Ordering::Relaxed);
+    }
+
+    pub(super) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    pub(super) fn owe_close(&self) {
+        self.owes_close.store(true, Ordering::Release);
+    }
+
+    pub(super) fn owes_close(&self) -> bool {
+        self.owes_close.load(Ordering::Acquire)
+    }
+
+    /// The task has ended, and its attachments with it.
+    pub(super) fn set_ended(&self) -> VecDeque<Letter> {
+        let rest = self.mailbox.close();
+        self.ended.store(true, Ordering::Release);
+        self.end.notify_one();
+        rest
+    }
+
+    /// Resolves, for one who waits, once the task has ended.
+    pub(super) async fn ended(&self) {
+        if !self.has_ended() {
+            self.end.notified().await;
+        }
+    }
+}
+
+/// Broadcasts of the channel's topic go to the client without passing through the channel.
+impl Subscriber for Link {
+    fn deliver(&self, message: &Arc<Message>) {
+        let frame = match self.serializer.broadcast(message) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::error!(topic = %message.topic(), event = message.event(), %error, "broadcast not sent");
+                return;
+            }
+        };
+        self.outbound.locked(|queue| {
+            if self.subscribed.load(Ordering::Relaxed) {
+                queue.push(frame);
+            }
+        });
+    }
+}
+
+/// Messages of further topics go to the channel.
+pub(crate) struct Further(pub(crate) Arc<Link>);
+
+impl Subscriber for Further {
+    fn deliver(&self, message: &Arc<Message>) {
+        // One that has ended or overflowed needs no more messages.
+        let _ = self.0.deliver_letter(Letter::Message(message.clone()));
+    }
+}
+
+/// `{"reason": reason}`.
+pub(crate) fn reason_json(reason: &str) -> Json {
+    Json::encode(&std::collections::BTreeMap::from([("reason", reason)]))
+        .expect("a map of strings can be written as JSON")
+}
+
+/// The JSON of a payload that goes to a client, or why there is none.
+pub(crate) fn sendable(payload: Result<Payload, serde_json::Error>) -> Result<Json, crate::PushError> {
+    let payload = payload?;
+    Ok(crate::serializer::text_payload(&payload)?.clone())
+}

@@ -1,0 +1,61 @@
+//! Messages from the program to a channel.
+
+use std::{fmt, marker::PhantomData, sync::Weak};
+
+use crate::runtime::{Letter, Link, MailboxError};
+
+/// Sends messages to one channel, which gets them in
+/// [`handle_info`](crate::Channel::handle_info). It doesn't keep the channel alive.
+pub struct Sender<Info> {
+    link: Weak<Link>,
+    info: PhantomData<fn(Info)>,
+}
+
+impl<Info: Send + 'static> Sender<Info> {
+    pub(crate) fn new(link: Weak<Link>) -> Self {
+        Self { link, info: PhantomData }
+    }
+
+    /// Puts a message into the channel's mailbox.
+    ///
+    /// # Errors
+    /// The message isn't sent: the channel has ended, or its mailbox is full.
+    pub fn send(&self, info: Info) -> Result<(), SendError> {
+        let link = self.link.upgrade().ok_or(SendError::Closed)?;
+        link.offer_letter(Letter::Info(Box::new(info))).map_err(|error| match error {
+            MailboxError::Closed => SendError::Closed,
+            MailboxError::Full => SendError::Full,
+        })
+    }
+
+    /// Whether the channel has ended.
+    pub fn is_closed(&self) -> bool {
+        self.link.upgrade().is_none_or(|link| !link.is_open())
+    }
+}
+
+impl<Info> Clone for Sender<Info> {
+    fn clone(&self) -> Self {
+        Self { link: self.link.clone(), info: PhantomData }
+    }
+}
+
+impl<Info> fmt::Debug for Sender<Info> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("topic", &self.link.upgrade().map(|link| link.topic().clone()))
+            .finish()
+    }
+}
+
+/// A message that a channel didn't get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The channel has ended.
+    #[error("the channel has ended")]
+    Closed,
+    /// The channel's mailbox is full.
+    #[error("the channel's mailbox is full: it handles messages slower than they are sent")]
+    Full,
+}

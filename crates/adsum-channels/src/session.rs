@@ -1,0 +1,328 @@
+//! The protocol of one socket: a client's frame in, what to do about it out. It knows which topics are joined.
+
+use std::collections::HashMap;
+
+use adsum_pubsub::Topic;
+
+use crate::{options::Options, serializer::ClientFrame};
+
+/// What a session has to know of a channel.
+pub(crate) trait Liveness {
+    /// Whether it still takes events. It must say no before the client can have read that the channel ended.
+    fn is_open(&self) -> bool;
+}
+
+/// The joined topics of one socket.
+pub(crate) struct Session<C> {
+    joins: HashMap<Topic, Entry<C>>,
+    max_channels: usize,
+    max_topic_bytes: usize,
+}
+
+struct Entry<C> {
+    join_ref: Box<str>,
+    /// The client has left, and the channel may take a moment to end.
+    leaving: bool,
+    channel: C,
+}
+
+/// What to do about a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action<C> {
+    /// Answer with `{}`.
+    Ok { with_join_ref: bool },
+    /// Answer with an error and this reason.
+    Error { with_join_ref: bool, reason: &'static str },
+    /// Start a channel, then [`insert`](Session::insert) it.
+    Join {
+        topic: Topic,
+        /// The index of the route.
+        route: usize,
+        /// The name of the join in frames to come.
+        join_ref: Box<str>,
+        /// The topic's channel before, which has to end first.
+        after: Option<C>,
+        /// That one was joined until now, and has to be told.
+        duplicate: bool,
+    },
+    /// Hand the event to the channel.
+    Event(C),
+    /// Tell the channel that its client leaves.
+    Leave(C),
+    /// The frame belongs to a join that is over.
+    Drop,
+}
+
+const UNMATCHED: &str = "unmatched topic";
+
+impl<C: Liveness + Clone> Session<C> {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            joins: HashMap::new(),
+            max_channels: options.max_channels,
+            max_topic_bytes: options.max_topic_bytes,
+        }
+    }
+
+    /// What a frame asks for. `route` finds the route of a topic.
+    pub(crate) fn handle(
+        &mut self,
+        frame: &ClientFrame<'_>,
+        route: impl FnOnce(&str) -> Option<usize>,
+    ) -> Action<C> {
+        let unmatched = Action::Error { with_join_ref: false, reason: UNMATCHED };
+        let Some(topic) = frame.topic.as_deref() else { return unmatched };
+        if topic == "phoenix" && frame.event == "heartbeat" {
+            return Action::Ok { with_join_ref: false };
+        }
+        if frame.event == "phx_join" {
+            return self
+                .join(topic, frame, route)
+                .unwrap_or_else(|reason| Action::Error { with_join_ref: reason != UNMATCHED, reason });
+        }
+        let leave = frame.event == "phx_leave";
+        match self.joins.get_mut(topic).filter(|join| join.is_live()) {
+            Some(join) if frame.join_ref != "null" && frame.join_ref != &*join.join_ref => Action::Drop,
+            Some(join) if leave => {
+                join.leaving = true;
+                Action::Leave(join.channel.clone())
+            }
+            Some(join) => Action::Event(join.channel.clone()),
+            None if leave => Action::Ok { with_join_ref: true },
+            None => unmatched,
+        }
+    }
+
+    fn join(
+        &self,
+        topic: &str,
+        frame: &ClientFrame<'_>,
+        route: impl FnOnce(&str) -> Option<usize>,
+    ) -> Result<Action<C>, &'static str> {
+        if topic.len() > self.max_topic_bytes {
+            return Err("topic too long");
+        }
+        let route = route(topic).ok_or(UNMATCHED)?;
+        let before = self.joins.get(topic);
+        let duplicate = before.is_some_and(Entry::is_live);
+        // Those that are ending count as well, or a client could pile them up.
+        if !duplicate && self.joins.len() - usize::from(before.is_some()) >= self.max_channels {
+            return Err("too many channels joined");
+        }
+        // A client that gives its join no join_ref means its ref, as recorded of Phoenix.
+        let join_ref = if frame.join_ref == "null" { frame.reference } else { frame.join_ref };
+        Ok(Action::Join {
+            topic: topic.into(),
+            route,
+            join_ref: join_ref.into(),
+            after: before.map(|join| join.channel.clone()),
+            duplicate,
+        })
+    }
+
+    /// Takes note of a channel that was started.
+    pub(crate) fn insert(&mut self, topic: Topic, join_ref: Box<str>, channel: C) {
+        self.joins.insert(topic, Entry { join_ref, leaving: false, channel });
+    }
+
+    /// Forgets the channel of a topic, if it is one that `ended` picks.
+    pub(crate) fn forget(&mut self, topic: &str, ended: impl FnOnce(&C) -> bool) {
+        if self.joins.get(topic).is_some_and(|join| ended(&join.channel)) {
+            self.joins.remove(topic);
+        }
+    }
+
+    /// Forgets all channels that `ended` picks.
+    pub(crate) fn forget_all(&mut self, ended: impl Fn(&C) -> bool) {
+        self.joins.retain(|_, join| !ended(&join.channel));
+    }
+
+    /// All channels.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = &C> {
+        self.joins.values().map(|join| &join.channel)
+    }
+}
+
+impl<C: Liveness> Entry<C> {
+    fn is_live(&self) -> bool {
+        !self.leaving && self.channel.is_open()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, rc::Rc};
+
+    use super::*;
+    use crate::serializer::Serializer;
+
+    #[derive(Clone, Debug)]
+    struct Fake {
+        number: usize,
+        open: Rc<Cell<bool>>,
+    }
+
+    impl Liveness for Fake {
+        fn is_open(&self) -> bool {
+            self.open.get()
+        }
+    }
+
+    impl PartialEq for Fake {
+        fn eq(&self, other: &Self) -> bool {
+            self.number == other.number
+        }
+    }
+
+    impl Eq for Fake {}
+
+    struct Client {
+        session: Session<Fake>,
+        started: Vec<Fake>,
+    }
+
+    impl Client {
+        fn new(options: &Options) -> Self {
+            Self { session: Session::new(options), started: Vec::new() }
+        }
+
+        /// Sends a frame; a join that is to be started is started.
+        fn send(&mut self, frame: &str) -> Action<Fake> {
+            let frame = Serializer::V2.decode(frame.as_bytes()).unwrap();
+            let action = self.session.handle(&frame, |topic| topic.starts_with("room:").then_some(0));
+            if let Action::Join { topic, join_ref, .. } = &action {
+                let channel = Fake { number: self.started.len(), open: Rc::new(Cell::new(true)) };
+                self.started.push(channel.clone());
+                self.session.insert(topic.clone(), join_ref.clone(), channel);
+            }
+            action
+        }
+
+        fn channel(&self, number: usize) -> Fake {
+            self.started[number].clone()
+        }
+    }
+
+    fn client() -> Client {
+        Client::new(&Options::default())
+    }
+
+    fn joined() -> Client {
+        let mut client = client();
+        client.send(r#"["1","1","room:a","phx_join",{}]"#);
+        client
+    }
+
+    const NOT_FOUND: Action<Fake> = Action::Error { with_join_ref: false, reason: UNMATCHED };
+
+    #[test]
+    fn the_phoenix_topic_knows_the_heartbeat_only() {
+        let mut client = client();
+        let beat = Action::Ok { with_join_ref: false };
+        assert_eq!(client.send(r#"[null,"2","phoenix","heartbeat",{}]"#), beat);
+        assert_eq!(client.send(r#"[null,"1","phoenix","bogus",{}]"#), NOT_FOUND);
+        assert_eq!(client.send(r#"["1","1","phoenix","phx_join",{}]"#), NOT_FOUND);
+    }
+
+    #[test]
+    fn a_topic_that_is_not_joined_is_unmatched() {
+        let mut client = client();
+        for frame in [
+            r#"[null,"10","room:other","echo",{}]"#,
+            r#"["1","11","room:other","echo",{}]"#,
+            r#"["14","14","nosuch:topic","phx_join",{}]"#,
+            r#"["1","1",null,"phx_join",{}]"#,
+            r#"["1","1",7,"echo",{}]"#,
+            r#"["1","1","room:m7",5,{}]"#,
+        ] {
+            assert_eq!(client.send(frame), NOT_FOUND, "{frame}");
+        }
+        let left = Action::Ok { with_join_ref: true };
+        assert_eq!(client.send(r#"["15","15","room:other","phx_leave",{}]"#), left);
+    }
+
+    #[test]
+    fn events_reach_the_join_that_they_name() {
+        let mut client = joined();
+        let event = Action::Event(client.channel(0));
+        assert_eq!(client.send(r#"["1","5","room:a","echo",{}]"#), event);
+        assert_eq!(client.send(r#"[null,"5","room:a","echo",{}]"#), event);
+        assert_eq!(client.send(r#"["1",null,"room:a","echo",{}]"#), event);
+        assert_eq!(client.send(r#"["1","5","room:a",5,{}]"#), event);
+        assert_eq!(client.send(r#"["1","5","room:a","phx_close",{},"extra"]"#), event);
+        assert_eq!(client.send(r#"["99","5","room:a","echo",{}]"#), Action::Drop);
+        assert_eq!(client.send(r#"[1,9,"room:a","echo",{}]"#), Action::Drop);
+        assert_eq!(client.send(r#"["99","5","room:a","phx_leave",{}]"#), Action::Drop);
+    }
+
+    #[test]
+    fn a_join_without_a_join_ref_goes_by_its_ref() {
+        let named = |action| match action {
+            Action::Join { join_ref, .. } => join_ref,
+            other => panic!("{other:?}"),
+        };
+        let mut client = client();
+        assert_eq!(&*named(client.send(r#"[null,"1","room:m11","phx_join",{}]"#)), r#""1""#);
+        assert_eq!(&*named(client.send(r#"["1",null,"room:m12","phx_join",{}]"#)), r#""1""#);
+        assert_eq!(client.send(r#"["1","2","room:m11","e",{}]"#), Action::Event(client.channel(0)));
+    }
+
+    #[test]
+    fn a_second_join_replaces_the_first() {
+        let mut client = joined();
+        let Action::Join { after, duplicate, join_ref, .. } =
+            client.send(r#"["16","16","room:a","phx_join",{}]"#)
+        else {
+            panic!("the topic is joined again");
+        };
+        assert_eq!((after, duplicate, &*join_ref), (Some(client.channel(0)), true, r#""16""#));
+        assert_eq!(client.send(r#"["1","2","room:a","e",{}]"#), Action::Drop);
+        assert_eq!(client.send(r#"["16","2","room:a","e",{}]"#), Action::Event(client.channel(1)));
+        // The end of the one before is no end of the one after.
+        client.session.forget("room:a", |channel| channel.number == 0);
+        assert_eq!(client.send(r#"["16","2","room:a","e",{}]"#), Action::Event(client.channel(1)));
+    }
+
+    #[test]
+    fn after_a_leave_the_topic_is_unmatched_and_the_next_join_waits() {
+        let mut client = joined();
+        let leave = r#"["1","9","room:a","phx_leave",{}]"#;
+        assert_eq!(client.send(leave), Action::Leave(client.channel(0)));
+        assert_eq!(client.send(leave), Action::Ok { with_join_ref: true });
+        assert_eq!(client.send(r#"["1","10","room:a","e",{}]"#), NOT_FOUND);
+        let Action::Join { after, duplicate, .. } = client.send(r#"["11","11","room:a","phx_join",{}]"#)
+        else {
+            panic!("the topic is joined again");
+        };
+        assert_eq!((after, duplicate), (Some(client.channel(0)), false));
+    }
+
+    #[test]
+    fn a_channel_that_has_ended_is_unmatched_before_anybody_says_so() {
+        let mut client = joined();
+        client.channel(0).open.set(false);
+        assert_eq!(client.send(r#"["1","2","room:a","e",{}]"#), NOT_FOUND);
+        let Action::Join { duplicate, .. } = client.send(r#"["3","3","room:a","phx_join",{}]"#) else {
+            panic!("the topic is joined again");
+        };
+        assert!(!duplicate);
+    }
+
+    #[test]
+    fn joins_are_bounded() {
+        let options = Options { max_channels: 2, max_topic_bytes: 10, ..Options::default() };
+        let mut client = Client::new(&options);
+        let refused = |reason| Action::Error { with_join_ref: true, reason };
+        let long = client.send(r#"["1","1","room:456789x","phx_join",{}]"#);
+        assert_eq!(long, refused("topic too long"));
+        client.send(r#"["1","1","room:45678","phx_join",{}]"#);
+        client.send(r#"["2","2","room:b","phx_join",{}]"#);
+        let third = r#"["3","3","room:c","phx_join",{}]"#;
+        assert_eq!(client.send(third), refused("too many channels joined"));
+        assert!(matches!(client.send(r#"["3","3","room:b","phx_join",{}]"#), Action::Join { .. }));
+        client.send(r#"["3","4","room:b","phx_leave",{}]"#);
+        assert_eq!(client.send(third), refused("too many channels joined"));
+        client.session.forget("room:b", |_| true);
+        assert!(matches!(client.send(third), Action::Join { .. }));
+    }
+}

@@ -1,0 +1,226 @@
+//! A channel's side of its socket.
+
+use std::{any::Any, any::TypeId, fmt, sync::Arc};
+
+use adsum_pubsub::{Attachment, BroadcastError, IntoPayload, PubSub, SubscriberId, Topic};
+
+use crate::{
+    Assigns, Channel, Reason, Sender, SocketExtension,
+    runtime::{Further, Link, sendable},
+    serializer::BinaryPayload,
+};
+
+/// What a channel sends with, and what it knows of the one it serves. Each channel has its own.
+pub struct Socket {
+    link: Arc<Link>,
+    assigns: Arc<Assigns>,
+    pubsub: PubSub,
+    id: SubscriberId,
+    channel: TypeId,
+    joined: bool,
+    /// The channel's own topic, once joined.
+    attachment: Option<Attachment>,
+    further: Vec<Attachment>,
+    extensions: Vec<Box<dyn SocketExtension>>,
+}
+
+impl Socket {
+    /// The topic that the channel was joined with.
+    pub fn topic(&self) -> &Topic {
+        self.link.topic()
+    }
+
+    /// What was assigned when the socket connected.
+    pub fn assigns(&self) -> &Assigns {
+        &self.assigns
+    }
+
+    /// The topics of this node.
+    pub fn pubsub(&self) -> &PubSub {
+        &self.pubsub
+    }
+
+    /// Names this channel as a sender, for [`PubSub::broadcast_from`].
+    pub fn subscriber_id(&self) -> SubscriberId {
+        self.id
+    }
+
+    /// Sends an event to the client of this channel.
+    ///
+    /// # Errors
+    /// Nothing is sent: the payload can't be sent, or the client has not joined yet. A client that is gone is
+    /// no error; its channel is about to end.
+    pub fn push(&mut self, event: &str, payload: impl IntoPayload) -> Result<(), PushError> {
+        self.check_joined()?;
+        let payload = sendable(payload.into_payload())?;
+        self.link.push(event, &payload);
+        Ok(())
+    }
+
+    /// Sends an event whose payload is made inside the socket's critical section.
+    ///
+    /// Nothing comes between what `payload` reads and its frame: a broadcast that it doesn't reflect yet
+    /// follows the frame, and one that it does reflect stands before it, provided that what is read changes
+    /// before it is broadcast.
+    ///
+    /// Lock order: the socket, then what `payload` locks. It must be quick, and must neither broadcast nor
+    /// push, which would wait for the socket for ever.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_with<P: IntoPayload>(
+        &mut self,
+        event: &str,
+        payload: impl FnOnce() -> P,
+    ) -> Result<(), PushError> {
+        self.check_joined()?;
+        self.link.push_with(event, || sendable(payload().into_payload()))
+    }
+
+    /// Sends an event to all who have joined the topic, on all nodes, this client among them.
+    ///
+    /// # Errors
+    /// As [`PubSub::broadcast`].
+    pub fn broadcast(&self, event: &str, payload: impl IntoPayload) -> Result<(), BroadcastError> {
+        self.pubsub.broadcast(self.topic(), event, payload)
+    }
+
+    /// Sends an event to all who have joined the topic but this client.
+    ///
+    /// # Errors
+    /// As [`PubSub::broadcast`].
+    pub fn broadcast_from(&self, event: &str, payload: impl IntoPayload) -> Result<(), BroadcastError> {
+        self.pubsub.broadcast_from(self.id, self.topic(), event, payload)
+    }
+
+    /// Subscribes the channel to one more topic: its messages come to
+    /// [`handle_message`](Channel::handle_message). Subscribed twice, each comes twice.
+    pub fn subscribe(&mut self, topic: impl Into<Topic>) {
+        let further = Arc::new(Further(self.link.clone()));
+        self.further.push(self.pubsub.attach(topic, self.id, further));
+    }
+
+    /// Ends all subscriptions of [`subscribe`](Self::subscribe) to a topic.
+    pub fn unsubscribe(&mut self, topic: &str) {
+        self.further.retain(|attachment| attachment.topic().as_str() != topic);
+    }
+
+    /// How the rest of the program sends messages to this channel.
+    ///
+    /// # Panics
+    /// `C` is not this channel's type.
+    pub fn sender<C: Channel>(&self) -> Sender<C::Info> {
+        assert!(
+            TypeId::of::<C>() == self.channel,
+            "`socket.sender::<{}>()` was called in a channel of another type",
+            std::any::type_name::<C>(),
+        );
+        Sender::new(Arc::downgrade(&self.link))
+    }
+
+    /// The extension of type `T` that `find` picks, of those that hang on this channel.
+    pub fn extension<T: SocketExtension>(&mut self, find: impl Fn(&T) -> bool) -> Option<&mut T> {
+        self.extensions
+            .iter_mut()
+            .filter_map(|extension| (extension.as_mut() as &mut dyn Any).downcast_mut())
+            .find(|extension| find(extension))
+    }
+
+    /// As [`extension`](Self::extension), but where none is picked, a new one is hung on.
+    pub fn extension_or_insert_with<T: SocketExtension>(
+        &mut self,
+        find: impl Fn(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> &mut T {
+        let picked = self
+            .extensions
+            .iter()
+            .position(|extension| (extension.as_ref() as &dyn Any).downcast_ref().is_some_and(&find));
+        let index = picked.unwrap_or_else(|| {
+            self.extensions.push(Box::new(make()));
+            self.extensions.len() - 1
+        });
+        (self.extensions[index].as_mut() as &mut dyn Any)
+            .downcast_mut()
+            .expect("the extension was picked or made as a T")
+    }
+
+    fn check_joined(&self) -> Result<(), PushError> {
+        if self.joined { Ok(()) } else { Err(PushError::NotJoined) }
+    }
+}
+
+/// For the channel's task.
+impl Socket {
+    pub(crate) fn new<C: Channel>(link: Arc<Link>, assigns: Arc<Assigns>, pubsub: PubSub) -> Self {
+        Self {
+            link,
+            assigns,
+            pubsub,
+            id: SubscriberId::unique(),
+            channel: TypeId::of::<C>(),
+            joined: false,
+            attachment: None,
+            further: Vec::new(),
+            extensions: Vec::new(),
+        }
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Attaches the client to the topic. Called with the outbound lock held.
+    pub(crate) fn attach(&mut self) {
+        self.joined = true;
+        self.attachment = Some(self.pubsub.attach(self.topic(), self.id, self.link.clone()));
+    }
+
+    pub(crate) fn detach(&mut self) {
+        self.attachment = None;
+        self.further.clear();
+    }
+
+    pub(crate) fn handler_returned(&mut self) {
+        for extension in &mut self.extensions {
+            extension.handler_returned();
+        }
+    }
+
+    pub(crate) fn channel_ended(&mut self, reason: &Reason) {
+        for extension in &mut self.extensions {
+            extension.channel_ended(reason);
+        }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("topic", self.topic())
+            .field("assigns", &self.assigns)
+            .field("further", &self.further)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A push that wasn't sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushError {
+    /// The payload can't be written as JSON.
+    #[error("the payload can't be written as JSON: {0}")]
+    Encode(#[from] serde_json::Error),
+    /// The payload is binary, and only JSON is sent.
+    #[error("{BinaryPayload}")]
+    Binary,
+    /// The client has not joined yet.
+    #[error("the client hasn't joined yet; push from `handle_info` after `Joined::then`")]
+    NotJoined,
+}
+
+impl From<BinaryPayload> for PushError {
+    fn from(_: BinaryPayload) -> Self {
+        Self::Binary
+    }
+}

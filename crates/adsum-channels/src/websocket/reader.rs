@@ -1,0 +1,292 @@
+//! Reading what a client sends, however the network cuts it.
+//!
+//! Give a [`Reader`] each piece that was read with [`feed`](Reader::feed), then call [`next`](Reader::next)
+//! until it has nothing more. Pieces are best read into a buffer that the thread's sockets share: the reader
+//! copies a piece once, and an idle reader holds no buffer at all.
+
+#[cfg(test)]
+mod tests;
+mod utf8;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use self::utf8::Utf8;
+use super::frame::{MAX_CONTROL_PAYLOAD, Opcode};
+
+/// What a client sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Incoming {
+    /// A whole text message: valid UTF-8.
+    Text(Bytes),
+    /// A whole binary message.
+    Binary(Bytes),
+    /// A ping, to be answered by a pong with this payload.
+    Ping(Bytes),
+    /// A pong, asked for or not.
+    Pong,
+    /// The client closes. Nothing is read after it.
+    Close { code: Option<u16>, reason: String },
+}
+
+/// What a client did wrong. The connection fails with [`close_code`](Self::close_code).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProtocolError {
+    #[error("a frame has reserved bits set, but no extension was agreed on")]
+    ReservedBits,
+    #[error("a frame has the reserved opcode {0:#x}")]
+    ReservedOpcode(u8),
+    #[error("a frame of a client is not masked")]
+    Unmasked,
+    #[error("a control frame is fragmented")]
+    FragmentedControl,
+    #[error("the payload of a control frame is longer than 125 bytes")]
+    LongControl,
+    #[error("a continuation frame follows no message")]
+    NothingToContinue,
+    #[error("a message starts before the one before it has ended")]
+    Unfinished,
+    #[error("a payload length is written in more bytes than it needs")]
+    LengthNotMinimal,
+    #[error("a payload length has its top bit set")]
+    LengthTopBit,
+    #[error("a close frame holds half a close code")]
+    HalfCloseCode,
+    #[error("a client must not close with the code {0}")]
+    CloseCode(u16),
+    #[error("a text is not valid UTF-8")]
+    Utf8,
+    #[error("a message is larger than {max} bytes")]
+    TooBig { max: usize },
+}
+
+impl ProtocolError {
+    /// The code to close the connection with.
+    pub(crate) fn close_code(self) -> u16 {
+        match self {
+            Self::Utf8 => 1007,
+            Self::TooBig { .. } => 1009,
+            _ => 1002,
+        }
+    }
+}
+
+/// Turns the bytes of one client into what it sent.
+///
+/// It holds at most one message of the largest size allowed, and what was fed last.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    max_message_bytes: usize,
+    /// What was fed and not read yet; the payload of `frame` stands first.
+    input: BytesMut,
+    /// The frame whose payload has not arrived in full.
+    frame: Option<Frame>,
+    /// The message that is not at its end yet.
+    message: Option<Message>,
+    /// After a close or an error there is nothing to be read.
+    ended: bool,
+}
+
+impl Reader {
+    /// A reader that refuses messages of more than `max_message_bytes`.
+    pub(crate) fn new(max_message_bytes: usize) -> Self {
+        Self { max_message_bytes, input: BytesMut::new(), frame: None, message: None, ended: false }
+    }
+
+    /// Takes what was read from the client. After a close or an error it is dropped.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        if !self.ended {
+            let frame_len = self.frame.map_or(0, |frame| frame.len);
+            append(&mut self.input, bytes, frame_len);
+        }
+    }
+
+    /// What comes next of what was fed; `None` if that is not there in full, and after a close or an error.
+    pub(crate) fn next(&mut self) -> Result<Option<Incoming>, ProtocolError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let next = self.read();
+        if matches!(next, Err(_) | Ok(Some(Incoming::Close { .. }))) {
+            *self = Self { ended: true, ..Self::new(self.max_message_bytes) };
+        } else if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        next
+    }
+
+    fn read(&mut self) -> Result<Option<Incoming>, ProtocolError> {
+        loop {
+            let mut frame = match self.frame.take() {
+                Some(frame) => frame,
+                None => match self.read_header()? {
+                    Some(frame) => frame,
+                    None => return Ok(None),
+                },
+            };
+            let arrived = frame.len.min(self.input.len());
+            let fresh = &mut self.input[frame.arrived..arrived];
+            unmask(fresh, frame.mask, frame.arrived);
+            if let Some(message) = self.message.as_mut().filter(|_| !frame.opcode.is_control()) {
+                message.check(fresh)?;
+            }
+            frame.arrived = arrived;
+            if arrived < frame.len {
+                self.frame = Some(frame);
+                return Ok(None);
+            }
+            let payload = self.input.split_to(frame.len);
+            match frame.opcode {
+                Opcode::Ping => return Ok(Some(Incoming::Ping(payload.freeze()))),
+                Opcode::Pong => return Ok(Some(Incoming::Pong)),
+                Opcode::Close => return read_close(&payload).map(Some),
+                Opcode::Continuation | Opcode::Text | Opcode::Binary => {
+                    let mut message = self.message.take().expect("a data frame's header opens a message");
+                    message.push(payload, self.max_message_bytes);
+                    if frame.fin {
+                        return message.finish().map(Some);
+                    }
+                    self.message = Some(message);
+                }
+            }
+        }
+    }
+
+    /// Reads a header, once it is there in full, but refuses it at its first wrong byte.
+    fn read_header(&mut self) -> Result<Option<Frame>, ProtocolError> {
+        let Some(&first) = self.input.first() else { return Ok(None) };
+        if first & 0x70 != 0 {
+            return Err(ProtocolError::ReservedBits);
+        }
+        let fin = first & 0x80 != 0;
+        let bits = first & 0x0f;
+        let opcode = Opcode::from_bits(bits).ok_or(ProtocolError::ReservedOpcode(bits))?;
+        match (opcode, &self.message) {
+            (Opcode::Continuation, None) => return Err(ProtocolError::NothingToContinue),
+            (Opcode::Text | Opcode::Binary, Some(_)) => return Err(ProtocolError::Unfinished),
+            _ if opcode.is_control() && !fin => return Err(ProtocolError::FragmentedControl),
+            _ => {}
+        }
+
+        let Some(&second) = self.input.get(1) else { return Ok(None) };
+        if second & 0x80 == 0 {
+            return Err(ProtocolError::Unmasked);
+        }
+        let short = second & 0x7f;
+        if opcode.is_control() && usize::from(short) > MAX_CONTROL_PAYLOAD {
+            return Err(ProtocolError::LongControl);
+        }
+        let after = &self.input[2..];
+        let (len, len_bytes, least) = match short {
+            126 => match after.first_chunk() {
+                Some(len) => (u64::from(u16::from_be_bytes(*len)), 2, 126),
+                None => return Ok(None),
+            },
+            127 => match after.first_chunk() {
+                Some(len) => (u64::from_be_bytes(*len), 8, 0x1_0000),
+                None => return Ok(None),
+            },
+            short => (u64::from(short), 0, 0),
+        };
+        if len >> 63 != 0 {
+            return Err(ProtocolError::LengthTopBit);
+        }
+        if len < least {
+            return Err(ProtocolError::LengthNotMinimal);
+        }
+        let held = self.message.as_ref().map_or(0, |message| message.data.len());
+        if !opcode.is_control() && len > (self.max_message_bytes - held) as u64 {
+            return Err(ProtocolError::TooBig { max: self.max_message_bytes });
+        }
+
+        let Some(&mask) = after[len_bytes..].first_chunk() else { return Ok(None) };
+        self.input.advance(2 + len_bytes + mask.len());
+        if matches!(opcode, Opcode::Text | Opcode::Binary) {
+            let text = (opcode == Opcode::Text).then(Utf8::default);
+            self.message = Some(Message { text, data: BytesMut::new() });
+        }
+        Ok(Some(Frame { opcode, fin, len: len as usize, mask, arrived: 0 }))
+    }
+}
+
+/// A frame whose header was read.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    opcode: Opcode,
+    fin: bool,
+    /// How long its payload is.
+    len: usize,
+    mask: [u8; 4],
+    /// How much of the payload is there, unmasked and checked.
+    arrived: usize,
+}
+
+/// A message, of which some frames may be still to come.
+#[derive(Debug)]
+struct Message {
+    /// The check of a text; none for a binary.
+    text: Option<Utf8>,
+    data: BytesMut,
+}
+
+impl Message {
+    fn check(&mut self, fresh: &[u8]) -> Result<(), ProtocolError> {
+        let valid = self.text.as_mut().is_none_or(|utf8| utf8.push(fresh));
+        if valid { Ok(()) } else { Err(ProtocolError::Utf8) }
+    }
+
+    fn push(&mut self, payload: BytesMut, max: usize) {
+        if self.data.is_empty() {
+            self.data = payload;
+        } else {
+            append(&mut self.data, &payload, max);
+        }
+    }
+
+    fn finish(self) -> Result<Incoming, ProtocolError> {
+        let data = self.data.freeze();
+        match self.text {
+            None => Ok(Incoming::Binary(data)),
+            Some(utf8) if utf8.is_whole() => Ok(Incoming::Text(data)),
+            Some(_) => Err(ProtocolError::Utf8),
+        }
+    }
+}
+
+fn read_close(payload: &[u8]) -> Result<Incoming, ProtocolError> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        let nothing = Incoming::Close { code: None, reason: String::new() };
+        return if payload.is_empty() { Ok(nothing) } else { Err(ProtocolError::HalfCloseCode) };
+    };
+    let code = u16::from_be_bytes(*code);
+    // 1004 to 1006 and 1015 are never sent; the rest up to 2999 is not given out.
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(ProtocolError::CloseCode(code));
+    }
+    let reason = std::str::from_utf8(reason).map_err(|_| ProtocolError::Utf8)?;
+    Ok(Incoming::Close { code: Some(code), reason: reason.to_owned() })
+}
+
+/// Undoes the mask of a piece that stands `offset` bytes into its payload.
+fn unmask(piece: &mut [u8], mut mask: [u8; 4], offset: usize) {
+    mask.rotate_left(offset % 4);
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = piece.as_chunks_mut();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(wide.to_ne_bytes()) {
+        *byte ^= mask;
+    }
+}
+
+/// Appends, and takes room by doubling, towards `limit`: a length that is only announced costs nothing.
+fn append(buffer: &mut BytesMut, bytes: &[u8], limit: usize) {
+    let len = buffer.len() + bytes.len();
+    if len > buffer.capacity() {
+        let mut grown = BytesMut::with_capacity(len.max(limit.min(2 * len)));
+        grown.extend_from_slice(buffer);
+        *buffer = grown;
+    }
+    buffer.extend_from_slice(bytes);
+}

@@ -1,0 +1,197 @@
+//! The two sides of a connection's stream, over bare TCP or anything else that hyper has upgraded.
+
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Poll, ready},
+};
+
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::{rt::TokioIo, server::conn::auto};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
+    net::TcpStream,
+};
+
+use crate::outbound::{Outbound, State, try_write};
+
+/// How much is read at once. The buffer is on the stack, so an idle socket has none.
+const READ_BYTES: usize = 8 * 1024;
+
+type Io = TokioIo<Upgraded>;
+
+/// A stream that was upgraded, and what was read of it already.
+pub(crate) enum Stream {
+    Tcp(TcpStream, Bytes),
+    Other(Io),
+}
+
+impl Stream {
+    /// Takes the bare TCP stream out of an upgraded connection, where that is what it is.
+    pub(crate) fn new(upgraded: Upgraded) -> Self {
+        // `axum::serve` drives connections by hyper-util, others by hyper itself; each wraps in its own way.
+        let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => return Self::tcp(parts.io, parts.read_buf),
+            Err(upgraded) => upgraded,
+        };
+        match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => Self::tcp(parts.io, parts.read_buf),
+            Err(upgraded) => Self::Other(TokioIo::new(upgraded)),
+        }
+    }
+
+    fn tcp(io: TokioIo<TcpStream>, read: Bytes) -> Self {
+        let stream = io.into_inner();
+        // Frames are small and written whole; waiting for more only delays them. Without it all still works.
+        let _ = stream.set_nodelay(true);
+        Self::Tcp(stream, read)
+    }
+
+    /// The reading side, the writing side, and the outbound queue before it.
+    pub(crate) fn split(self, max_queue_bytes: usize) -> (Source, Sink, Arc<Outbound>) {
+        match self {
+            Self::Tcp(stream, read) => {
+                let stream = Arc::new(stream);
+                let outbound = Outbound::new(max_queue_bytes, Some(stream.clone()));
+                let source = Source { read, side: ReadSide::Tcp(stream.clone()) };
+                (source, Sink::new(WriteSide::Tcp(stream)), Arc::new(outbound))
+            }
+            Self::Other(io) => {
+                let (read, write) = tokio::io::split(io);
+                let source = Source { read: Bytes::new(), side: ReadSide::Other(read) };
+                let outbound = Outbound::new(max_queue_bytes, None);
+                (source, Sink::new(WriteSide::Other(write)), Arc::new(outbound))
+            }
+        }
+    }
+}
+
+/// The reading side.
+pub(crate) struct Source {
+    /// What was read before the upgrade.
+    read: Bytes,
+    side: ReadSide,
+}
+
+enum ReadSide {
+    Tcp(Arc<TcpStream>),
+    Other(ReadHalf<Io>),
+}
+
+impl Source {
+    /// Reads a piece into `take`; false at the end of the stream. Cancel safe.
+    pub(crate) async fn read(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
+        if !self.read.is_empty() {
+            take(&std::mem::take(&mut self.read));
+            return Ok(true);
+        }
+        match &mut self.side {
+            ReadSide::Tcp(stream) => loop {
+                stream.readable().await?;
+                match try_read(stream, &mut take) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return result,
+                }
+            },
+            ReadSide::Other(stream) => {
+                poll_fn(|cx| {
+                    let mut room = [MaybeUninit::uninit(); READ_BYTES];
+                    let mut buffer = ReadBuf::uninit(&mut room);
+                    ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+                    take(buffer.filled());
+                    Poll::Ready(Ok(!buffer.filled().is_empty()))
+                })
+                .await
+            }
+        }
+    }
+}
+
+fn try_read(stream: &TcpStream, take: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+    let mut room = [0; READ_BYTES];
+    let read = stream.try_read(&mut room)?;
+    take(&room[..read]);
+    Ok(read > 0)
+}
+
+/// The writing side.
+pub(crate) struct Sink {
+    side: WriteSide,
+    /// The queue was seen with something in it that isn't written yet.
+    backlog: bool,
+}
+
+enum WriteSide {
+    Tcp(Arc<TcpStream>),
+    Other(WriteHalf<Io>),
+}
+
+impl Sink {
+    fn new(side: WriteSide) -> Self {
+        Self { side, backlog: false }
+    }
+
+    /// Waits until the queue needs it, and writes all of it. Cancel safe.
+    pub(crate) async fn write(&mut self, outbound: &Outbound) -> io::Result<State> {
+        if !self.backlog {
+            outbound.woken().await;
+            self.backlog = true;
+        }
+        let state = self.drain(outbound).await?;
+        self.backlog = false;
+        Ok(state)
+    }
+
+    /// Writes all of the queue. Cancel safe.
+    pub(crate) async fn drain(&mut self, outbound: &Outbound) -> io::Result<State> {
+        match &mut self.side {
+            WriteSide::Tcp(stream) => loop {
+                match outbound.drain(|parts| try_write(stream, parts)) {
+                    Poll::Ready(result) => return result,
+                    Poll::Pending => stream.writable().await?,
+                }
+            },
+            WriteSide::Other(stream) => {
+                poll_fn(|cx| {
+                    let state = ready!(
+                        outbound.drain(|parts| Pin::new(&mut *stream).poll_write_vectored(cx, parts))
+                    )?;
+                    ready!(Pin::new(&mut *stream).poll_flush(cx))?;
+                    Poll::Ready(Ok(state))
+                })
+                .await
+            }
+        }
+    }
+}
+
+/// Tells the client that nothing more comes, and reads what it still sends until it ends the stream too.
+///
+/// Closed with something unread, TCP would take back what was written but not read by the client.
+pub(crate) async fn shut_down(source: Source, sink: Sink, outbound: &Outbound) -> io::Result<()> {
+    outbound.shut();
+    match (source.side, sink.side) {
+        (ReadSide::Tcp(stream), WriteSide::Tcp(other)) => {
+            drop(other);
+            // The queue has let go of it, so this is the last.
+            let Some(mut stream) = Arc::into_inner(stream) else { return Ok(()) };
+            stream.shutdown().await?;
+            read_to_end(stream).await
+        }
+        (ReadSide::Other(read), WriteSide::Other(mut write)) => {
+            write.shutdown().await?;
+            read_to_end(read).await
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn read_to_end(mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
+    let mut room = vec![0; READ_BYTES];
+    while stream.read(&mut room).await? > 0 {}
+    Ok(())
+}

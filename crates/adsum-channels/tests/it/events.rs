@@ -1,0 +1,140 @@
+//! Events of joined channels, in both directions.
+
+use crate::server::{Server, Transport};
+
+async fn replies_carry_any_payload_and_status(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    for payload in
+        [r#"{"n":1,"s":"grün € 😀 \"q\" \u0001"}"#, r#""str""#, "[1,2]", "null", "12345678901234567000"]
+    {
+        client.send(&format!(r#"["1","5","room:a","echo",{payload}]"#)).await;
+        let reply = format!(r#"["1","5","room:a","phx_reply",{{"response":{payload},"status":"ok"}}]"#);
+        client.expect(&reply).await;
+    }
+    client.send(r#"["1","6","room:a","fail",{"reason":"no"}]"#).await;
+    client.expect(r#"["1","6","room:a","phx_reply",{"response":{"reason":"no"},"status":"error"}]"#).await;
+    client.send(r#"["1","7","room:a","so_so",{}]"#).await;
+    client.expect(r#"["1","7","room:a","phx_reply",{"response":{},"status":"so so"}]"#).await;
+    client.send(r#"["1",null,"room:a","echo",{"x":1}]"#).await;
+    client.expect(r#"["1",null,"room:a","phx_reply",{"response":{"x":1},"status":"ok"}]"#).await;
+    client.send(r#"[null,"12b","room:a","echo",{}]"#).await;
+    client.expect(r#"["1","12b","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
+}
+
+async fn frames_of_no_join_are_dropped_or_unmatched(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    client.send(r#"["99","12","room:a","echo",{}]"#).await;
+    client.send(r#"[1,9,"room:a","echo",{}]"#).await;
+    client.expect_nothing().await;
+    for (frame, topic) in [
+        (r#"["1","10","room:other","echo",{}]"#, r#""room:other""#),
+        (r#"["1","10",null,"phx_join",{}]"#, "null"),
+        (r#"["1","10",7,"phx_join",{}]"#, "7"),
+        (r#"["1","10","room:m7",5,{}]"#, r#""room:m7""#),
+        (r#"["1","10","nosuch:topic","phx_join",{}]"#, r#""nosuch:topic""#),
+        (r#"[null,"10","phoenix","bogus",{}]"#, r#""phoenix""#),
+    ] {
+        client.send(frame).await;
+        let reply =
+            r#"[null,"10",TOPIC,"phx_reply",{"response":{"reason":"unmatched topic"},"status":"error"}]"#;
+        client.expect(&reply.replace("TOPIC", topic)).await;
+    }
+}
+
+async fn a_broadcast_reaches_all_and_a_broadcast_from_the_others(transport: Transport) {
+    let server = Server::start(transport).await;
+    let (mut a, mut b, mut c) = (server.client().await, server.client().await, server.client().await);
+    a.join("room:a", "1").await;
+    b.join("room:a", "7").await;
+    c.join("room:c", "1").await;
+    a.send(r#"["1","2","room:a","shout",{"body":"hi"}]"#).await;
+    for client in [&mut a, &mut b] {
+        client.expect(r#"[null,null,"room:a","shout",{"body":"hi"}]"#).await;
+    }
+    a.send(r#"["1","8","room:a","shout_from",{"body":"ho"}]"#).await;
+    a.expect(r#"["1","8","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    b.expect(r#"[null,null,"room:a","shout",{"body":"ho"}]"#).await;
+    for client in [&mut a, &mut b, &mut c] {
+        client.expect_nothing().await;
+    }
+}
+
+async fn one_client_may_have_many_channels(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    client.join("room:b", "2").await;
+    client.send(r#"["1","3","room:a","shout_from",{}]"#).await;
+    client.expect(r#"["1","3","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    client.send(r#"["2","4","room:b","shout",{}]"#).await;
+    client.expect(r#"[null,null,"room:b","shout",{}]"#).await;
+}
+
+async fn a_slow_handler_holds_up_its_own_channel_only(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    client.join("room:b", "2").await;
+    client.send(r#"["1","3","room:a","slow",{"n":1}]"#).await;
+    client.send(r#"["1","4","room:a","echo",{"n":2}]"#).await;
+    client.send(r#"["2","5","room:b","shout",{}]"#).await;
+    client.expect(r#"[null,null,"room:b","shout",{}]"#).await;
+    // A broadcast doesn't pass through the channel, so not even a busy one delays it.
+    server.pubsub.broadcast("room:a", "news", adsum_channels::Json::empty_object()).unwrap();
+    client.expect(r#"[null,null,"room:a","news",{}]"#).await;
+    client.expect_nothing().await;
+    server.app.gate.add_permits(1);
+    client.expect(r#"["1","3","room:a","phx_reply",{"response":{"n":1},"status":"ok"}]"#).await;
+    client.expect(r#"["1","4","room:a","phx_reply",{"response":{"n":2},"status":"ok"}]"#).await;
+}
+
+async fn what_was_assigned_is_there(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.connect("user_id=anna%20b&vsn=2.0.0", &[]).await.ok().unwrap();
+    client.join("room:a", "1").await;
+    client.send(r#"["1","2","room:a","whoami",{}]"#).await;
+    client.expect(r#"["1","2","room:a","phx_reply",{"response":"anna b","status":"ok"}]"#).await;
+}
+
+async fn binary_payloads_are_refused_clearly(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    client.send(r#"["1","2","room:a","binary_push",{}]"#).await;
+    let reply = r#"["1","2","room:a","phx_reply",{"response":"the payload is binary, and only JSON can be sent to a client","status":"error"}]"#;
+    client.expect(reply).await;
+    let binary = adsum_channels::Payload::Binary(bytes::Bytes::from_static(b"x"));
+    server.pubsub.broadcast("room:a", "binary", binary).unwrap();
+    client.expect_nothing().await;
+    client.send(r#"["1","3","room:a","binary",{}]"#).await;
+    client.expect(r#"["1","1","room:a","phx_error",{"reason":"channel_crash"}]"#).await;
+}
+
+async fn large_payloads_arrive_whole_and_in_order(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    for n in 0..20 {
+        let text = n.to_string().repeat(50_000);
+        client.send(&format!(r#"["1","{n}","room:a","echo","{text}"]"#)).await;
+        client.send(&format!(r#"["1","{n}","room:a","shout",[{n}]]"#)).await;
+        let reply = format!(r#"["1","{n}","room:a","phx_reply",{{"response":"{text}","status":"ok"}}]"#);
+        client.expect(&reply).await;
+        client.expect(&format!(r#"[null,null,"room:a","shout",[{n}]]"#)).await;
+    }
+}
+
+over_both!(
+    replies_carry_any_payload_and_status,
+    frames_of_no_join_are_dropped_or_unmatched,
+    a_broadcast_reaches_all_and_a_broadcast_from_the_others,
+    one_client_may_have_many_channels,
+    a_slow_handler_holds_up_its_own_channel_only,
+    what_was_assigned_is_there,
+    binary_payloads_are_refused_clearly,
+    large_payloads_arrive_whole_and_in_order,
+);

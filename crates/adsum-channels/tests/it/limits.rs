@@ -1,0 +1,129 @@
+//! Bounds, and what happens at them.
+
+use adsum_channels::SocketBuilder;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    room::App,
+    server::{Server, Transport},
+};
+
+async fn a_socket_has_so_many_channels(transport: Transport) {
+    let server = Server::start_with(transport, |socket| socket.max_channels(2)).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    client.join("room:b", "2").await;
+    client.send(r#"["3","3","room:c","phx_join",{}]"#).await;
+    client
+        .expect(
+            r#"["3","3","room:c","phx_reply",{"response":{"reason":"too many channels joined"},"status":"error"}]"#,
+        )
+        .await;
+    client.send(r#"["4","4","room:b","phx_join",{}]"#).await;
+    client.expect(r#"["4","4","room:b","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    client.expect(r#"["2","2","room:b","phx_close",{}]"#).await;
+}
+
+async fn joins_of_a_hung_topic_do_not_pile_up(transport: Transport) {
+    let server = Server::start_with(transport, |socket| socket.max_channels(2)).await;
+    let mut client = server.client().await;
+    for n in 1..=5 {
+        client.send(&format!(r#"["{n}","{n}","room:hangs","phx_join",{{}}]"#)).await;
+    }
+    client
+        .expect(
+            r#"["5","5","room:hangs","phx_reply",{"response":{"reason":"too many channels joined"},"status":"error"}]"#,
+        )
+        .await;
+}
+
+async fn a_flooded_channel_is_ended_and_others_go_on(transport: Transport) {
+    let mut server = Server::start_with(transport, |socket| socket.max_mailbox(10)).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    client.join("room:b", "2").await;
+    client.send(r#"["1","h","room:a","slow",{}]"#).await;
+    server.logged_at_last("slow").await;
+    for _ in 0..11 {
+        client.send(r#"["1","3","room:a","echo",{}]"#).await;
+    }
+    // Handled after the flood was read, so that the channel finds its mailbox full.
+    client.send(r#"["2","4","room:b","echo",{}]"#).await;
+    client.expect(r#"["2","4","room:b","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    server.app.gate.add_permits(1);
+    client.expect(r#"["1","h","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    client.expect(r#"["1","1","room:a","phx_error",{"reason":"overloaded"}]"#).await;
+    server.logged_at_last("terminate room:a Overloaded").await;
+    client.expect_nothing().await;
+}
+
+async fn a_flooded_channel_that_hangs_is_cut_off(transport: Transport) {
+    let grace = std::time::Duration::from_millis(50);
+    let configure = |socket: SocketBuilder<App>| socket.max_mailbox(10).shutdown_grace(grace);
+    let mut server = Server::start_with(transport, configure).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    client.send(r#"["1","2","room:a","hang",{}]"#).await;
+    server.logged_at_last("hangs").await;
+    for _ in 0..11 {
+        client.send(r#"["1","3","room:a","echo",{}]"#).await;
+    }
+    client.expect(r#"["1","1","room:a","phx_error",{"reason":"overloaded"}]"#).await;
+    server.logged("ended room:a Overloaded").await;
+}
+
+async fn a_client_that_does_not_read_is_closed_and_others_go_on(transport: Transport) {
+    let mut server = Server::start_with(transport, |socket| socket.max_queue_bytes(500_000)).await;
+    let (mut slow, mut fast) = (server.client().await, server.client().await);
+    slow.join("room:a", "1").await;
+    fast.join("room:a", "1").await;
+    let large = "x".repeat(200_000);
+    // More than the kernel holds for a connection, besides our own queue.
+    for n in 0..100 {
+        fast.send(&format!(r#"["1","2","room:a","shout",[{n},"{large}"]]"#)).await;
+        assert_eq!(fast.frame().await[4][0], n);
+    }
+    let mut next = 0;
+    loop {
+        match slow.message().await {
+            Message::Text(text) => {
+                let start = format!(r#"[null,null,"room:a","shout",[{next},"#);
+                assert!(text.starts_with(&start), "no frame is missing before the close");
+                next += 1;
+            }
+            Message::Close(Some(close)) => {
+                assert_eq!(u16::from(close.code), 1013);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(next < 100);
+    server.logged_at_last("terminate room:a Closed").await;
+    fast.expect_nothing().await;
+}
+
+async fn a_slow_client_within_bounds_gets_everything(transport: Transport) {
+    let server = Server::start_with(transport, |socket| socket.max_queue_bytes(64 * 1024 * 1024)).await;
+    let (mut slow, mut fast) = (server.client().await, server.client().await);
+    slow.join("room:a", "1").await;
+    fast.join("room:a", "1").await;
+    let large = "x".repeat(200_000);
+    for n in 0..100 {
+        fast.send(&format!(r#"["1","2","room:a","shout",[{n},"{large}"]]"#)).await;
+        assert_eq!(fast.frame().await[4][0], n);
+    }
+    for n in 0..100 {
+        assert_eq!(slow.frame().await[4][0], n);
+    }
+    slow.expect_nothing().await;
+}
+
+over_both!(
+    a_socket_has_so_many_channels,
+    joins_of_a_hung_topic_do_not_pile_up,
+    a_flooded_channel_is_ended_and_others_go_on,
+    a_flooded_channel_that_hangs_is_cut_off,
+    a_client_that_does_not_read_is_closed_and_others_go_on,
+    a_slow_client_within_bounds_gets_everything,
+);

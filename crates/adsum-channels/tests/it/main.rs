@@ -1,0 +1,29 @@
+//! Sockets as a client sees them, over TCP and over a stream that is none.
+
+// A test that can't go on fails.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod room;
+mod server;
+
+/// Runs each of these tests over both transports: a bare TCP stream, written by whoever pushes, and another
+/// stream, written by the socket's task alone.
+macro_rules! over_both {
+    ($($test:ident),* $(,)?) => {
+        mod tcp {
+            $(#[tokio::test] async fn $test() { super::$test(crate::server::Transport::Tcp).await; })*
+        }
+        mod duplex {
+            $(#[tokio::test] async fn $test() { super::$test(crate::server::Transport::Duplex).await; })*
+        }
+    };
+}
+
+mod bad_input;
+mod connecting;
+mod ending;
+mod events;
+mod joining;
+mod limits;
+mod program;

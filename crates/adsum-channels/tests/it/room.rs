@@ -1,0 +1,212 @@
+//! The channels under test, and what they tell the test.
+
+use std::{collections::HashMap, future, sync::Arc};
+
+use adsum_channels::{
+    Assigns, Channel, Connect, JoinError, Joined, Json, Message, NoParams, Payload, Reason, Refused, Reply,
+    Sender, Socket, SocketExtension, Stop, Topic,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{Semaphore, mpsc};
+
+pub(crate) struct App {
+    pub(crate) log: mpsc::UnboundedSender<String>,
+    /// What the slow ones wait for.
+    pub(crate) gate: Semaphore,
+    /// A sender of each room joined last.
+    pub(crate) senders: Mutex<HashMap<String, Sender<Info>>>,
+}
+
+impl App {
+    fn log(&self, line: impl Into<String>) {
+        let _ = self.log.send(line.into());
+    }
+}
+
+#[derive(Clone, Deserialize)]
+pub(crate) struct User {
+    user_id: String,
+}
+
+pub(crate) async fn connect(_: Arc<App>, request: Connect) -> Result<Assigns, Refused> {
+    let user: User = request.params()?;
+    if request.headers().contains_key("x-unwanted") {
+        return Err(Refused::new("unwanted"));
+    }
+    Ok(Assigns::new().with(user))
+}
+
+#[derive(Debug)]
+pub(crate) enum Info {
+    AfterJoin,
+    Say(String),
+    Stop,
+}
+
+pub(crate) struct Room {
+    app: Arc<App>,
+}
+
+impl Channel for Room {
+    type App = App;
+    type Params = NoParams;
+    type Info = Info;
+
+    async fn join(
+        app: &Arc<App>,
+        topic: &Topic,
+        _: NoParams,
+        socket: &mut Socket,
+    ) -> Result<Joined<Self>, JoinError> {
+        app.log(format!("join {topic}"));
+        match topic.as_str() {
+            "room:denied" => return Err(JoinError::new(json!({"reason": "unauthorized"}))),
+            "room:panic" => panic!("a join that panics, as the test wants it"),
+            "room:fails" => {
+                "x".parse::<u8>()?;
+            }
+            "room:early" => socket.push("too", json!({"soon": true}))?,
+            "room:hangs" => future::pending().await,
+            "room:slow" => app.gate.acquire().await?.forget(),
+            _ => {}
+        }
+        socket.extension_or_insert_with(
+            |_: &Witness| true,
+            || Witness { app: app.clone(), topic: topic.clone() },
+        );
+        app.senders.lock().insert(topic.to_string(), socket.sender::<Self>());
+        let joined = Joined::new(Self { app: app.clone() });
+        Ok(match topic.as_str() {
+            "room:welcome" => joined.reply(json!({"hello": "there"})).then(Info::AfterJoin),
+            _ => joined,
+        })
+    }
+
+    async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+        Ok(match event {
+            "echo" => Reply::ok(payload),
+            "fail" => Reply::error(payload),
+            "so_so" => Reply::with_status("so so", payload),
+            "whoami" => Reply::ok(&socket.assigns().get::<User>().expect("assigned at connect").user_id),
+            "shout" => {
+                socket.broadcast("shout", payload)?;
+                Reply::none()
+            }
+            "shout_from" => {
+                socket.broadcast_from("shout", payload)?;
+                Reply::ok(Json::empty_object())
+            }
+            "push" => {
+                socket.push("pushed", payload)?;
+                socket.push_with("pushed_with", || json!({"n": 1}))?;
+                Reply::none()
+            }
+            "binary" => Reply::ok(Payload::Binary(Bytes::from_static(b"\x01"))),
+            "binary_push" => {
+                Reply::error(socket.push("x", Payload::Binary(Bytes::new())).unwrap_err().to_string())
+            }
+            "subscribe" => {
+                socket.subscribe(payload.decode::<String>()?);
+                Reply::ok(Json::empty_object())
+            }
+            "unsubscribe" => {
+                socket.unsubscribe(&payload.decode::<String>()?);
+                Reply::ok(Json::empty_object())
+            }
+            "extension" => {
+                let found = socket.extension(|witness: &Witness| witness.topic.starts_with("room:"));
+                Reply::ok(found.is_some())
+            }
+            "wrong_sender" => {
+                socket.sender::<Typed>();
+                Reply::none()
+            }
+            "slow" => {
+                self.app.log("slow");
+                self.app.gate.acquire().await?.forget();
+                Reply::ok(payload)
+            }
+            "hang" => {
+                self.app.log("hangs");
+                future::pending().await
+            }
+            "crash" => panic!("a handler that panics, as the test wants it"),
+            "stop" => return Err(Stop::normal()),
+            "stop_reply" => return Err(Stop::shutdown().reply(Reply::ok(payload))),
+            "crash_reply" => return Err(Stop::crash("wanted").reply(Reply::ok(payload))),
+            other => return Err(Stop::unhandled(other)),
+        })
+    }
+
+    async fn handle_info(&mut self, info: Info, socket: &mut Socket) -> Result<(), Stop> {
+        match info {
+            Info::AfterJoin => socket.push("after_join", json!({}))?,
+            Info::Say(text) => socket.push("said", json!({"text": text}))?,
+            Info::Stop => return Err(Stop::normal()),
+        }
+        Ok(())
+    }
+
+    async fn handle_message(&mut self, message: Arc<Message>, socket: &mut Socket) -> Result<(), Stop> {
+        socket.push("news", json!({"of": message.topic().as_str(), "event": message.event()}))?;
+        Ok(())
+    }
+
+    async fn terminate(&mut self, reason: &Reason, socket: &mut Socket) {
+        if socket.topic().as_str() == "room:slow_end" {
+            future::pending::<()>().await;
+        }
+        self.app.log(format!("terminate {} {reason:?}", socket.topic()));
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.app.log("channel dropped");
+    }
+}
+
+/// Tells what an extension hears. What handlers do is told by the frames.
+struct Witness {
+    app: Arc<App>,
+    topic: Topic,
+}
+
+impl SocketExtension for Witness {
+    fn handler_returned(&mut self) {
+        if self.topic.as_str() == "room:witness" {
+            self.app.log("handler returned");
+        }
+    }
+
+    fn channel_ended(&mut self, reason: &Reason) {
+        self.app.log(format!("ended {} {reason:?}", self.topic));
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.app.log(format!("extension dropped {}", self.topic));
+    }
+}
+
+/// A channel whose params have a shape, and which handles nothing.
+pub(crate) struct Typed;
+
+#[derive(Deserialize)]
+pub(crate) struct Count {
+    count: u32,
+}
+
+impl Channel for Typed {
+    type App = App;
+    type Params = Count;
+    type Info = ();
+
+    async fn join(_: &Arc<App>, _: &Topic, params: Count, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+        Ok(Joined::new(Self).reply(json!({"next": params.count + 1})))
+    }
+}

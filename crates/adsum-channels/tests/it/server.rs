@@ -1,0 +1,155 @@
+//! A server with the channels under test.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use adsum_channels::{PubSub, SocketBuilder};
+use axum::{Router, body::Body, extract::ConnectInfo};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_tungstenite::{
+    client_async,
+    tungstenite::{Error, client::IntoClientRequest, http::Response},
+};
+use tower::ServiceExt;
+
+use crate::{
+    client::{Client, Stream},
+    room::{App, Room, Typed, connect},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    Duplex,
+}
+
+pub(crate) struct Server {
+    pub(crate) app: Arc<App>,
+    pub(crate) pubsub: PubSub,
+    log: mpsc::UnboundedReceiver<String>,
+    listening: Listening,
+}
+
+enum Listening {
+    Tcp(SocketAddr, JoinHandle<()>),
+    Duplex(Router),
+}
+
+impl Server {
+    pub(crate) async fn start(transport: Transport) -> Self {
+        Self::start_with(transport, |socket| socket).await
+    }
+
+    pub(crate) async fn start_with(
+        transport: Transport,
+        configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+    ) -> Self {
+        let (sender, log) = mpsc::unbounded_channel();
+        let app = App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) };
+        let (app, pubsub) = (Arc::new(app), PubSub::local());
+        let socket = SocketBuilder::shared(app.clone())
+            .connect(connect)
+            .channel::<Typed>("typed:*")
+            .channel::<Room>("room:*")
+            .channel::<Room>("lobby");
+        let router = Router::new().nest("/socket", configure(socket).into_router(pubsub.clone()));
+        let listening = match transport {
+            Transport::Tcp => {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let address = listener.local_addr().unwrap();
+                let serve = async move { axum::serve(listener, router).await.unwrap() };
+                Listening::Tcp(address, tokio::spawn(serve))
+            }
+            Transport::Duplex => Listening::Duplex(router),
+        };
+        Self { app, pubsub, log, listening }
+    }
+
+    /// Connects a client, which is accepted.
+    pub(crate) async fn client(&self) -> Client {
+        self.connect("vsn=2.0.0&user_id=u", &[]).await.expect("the client is accepted")
+    }
+
+    /// Connects a client, or gives the status and the body with which it is refused.
+    pub(crate) async fn connect(
+        &self,
+        query: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<Client, (u16, Vec<u8>)> {
+        let uri = format!("ws://localhost/socket/websocket?{query}");
+        let mut request = uri.into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        match client_async(request, self.stream().await).await {
+            Ok((stream, _)) => Ok(Client(stream)),
+            Err(Error::Http(response)) => Err(refusal(&response)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Sends the text of a request, and gives the answer's first line.
+    pub(crate) async fn request(&self, text: &str) -> String {
+        let mut stream = self.stream().await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        while !answer.contains("\r\n") {
+            answer.push(stream.read_u8().await.unwrap().into());
+        }
+        answer.trim_end().to_owned()
+    }
+
+    /// A new connection to the server.
+    async fn stream(&self) -> Box<dyn Stream> {
+        match &self.listening {
+            Listening::Tcp(address, _) => Box::new(TcpStream::connect(address).await.unwrap()),
+            Listening::Duplex(router) => {
+                let (ours, theirs) = tokio::io::duplex(64 * 1024);
+                tokio::spawn(serve(theirs, router.clone()));
+                Box::new(ours)
+            }
+        }
+    }
+
+    /// Stops the server, as a program does that is done with it.
+    pub(crate) fn stop(&mut self) {
+        match std::mem::replace(&mut self.listening, Listening::Duplex(Router::new())) {
+            Listening::Tcp(_, task) => task.abort(),
+            Listening::Duplex(router) => drop(router),
+        }
+    }
+
+    /// Fails unless this is what a channel tells next.
+    pub(crate) async fn logged(&mut self, line: &str) {
+        let next = timeout(Duration::from_secs(20), self.log.recv()).await;
+        assert_eq!(next.expect("a channel tells something").as_deref(), Some(line));
+    }
+
+    /// Fails unless a channel tells this at some time.
+    pub(crate) async fn logged_at_last(&mut self, line: &str) {
+        let found = async { while self.log.recv().await.expect("the app is there") != line {} };
+        timeout(Duration::from_secs(20), found).await.unwrap_or_else(|_| panic!("nobody tells {line:?}"));
+    }
+}
+
+async fn serve(stream: DuplexStream, router: Router) {
+    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 1))));
+        router.clone().oneshot(request)
+    });
+    // A client that goes away during its request is of no interest.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+}
+
+fn refusal(response: &Response<Option<Vec<u8>>>) -> (u16, Vec<u8>) {
+    (response.status().as_u16(), response.body().clone().unwrap_or_default())
+}

@@ -1,0 +1,79 @@
+//! How messages reach other nodes.
+
+use std::sync::{Arc, Weak};
+
+use crate::{Message, Topic, registry::Registry};
+
+/// Carries messages between the nodes of a cluster.
+///
+/// No method may block: an adapter that talks to a network queues what it is given, in bounds. What one task
+/// sends to a topic must arrive in the order sent, and none of it may come back to the node that sent it:
+/// the [`PubSub`](crate::PubSub) has delivered it there already.
+///
+/// The feature `suite` has the tests that every adapter must pass.
+pub trait Adapter: Send + Sync + 'static {
+    /// This node's name, unique in the cluster.
+    fn node(&self) -> &str;
+
+    /// Called once, before all else, with where to hand what arrives from other nodes.
+    fn start(&self, inbound: Inbound);
+
+    /// Sends a message to all other nodes that have subscribers for its topic.
+    ///
+    /// # Errors
+    /// The message can't be sent now. What was accepted may still be lost: delivery is at most once.
+    fn broadcast(&self, message: &Arc<Message>) -> Result<(), BroadcastError>;
+
+    /// Sends a message to one other node. A node that nobody knows is no error.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Adapter::broadcast).
+    fn direct_broadcast(&self, node: &str, message: &Arc<Message>) -> Result<(), BroadcastError>;
+
+    /// A topic has its first subscriber on this node. Called with a lock held: it must not call back.
+    fn subscribed(&self, topic: &Topic);
+
+    /// A topic has lost its last subscriber on this node. Called with a lock held: it must not call back.
+    fn unsubscribed(&self, topic: &Topic);
+}
+
+/// Where an adapter hands what arrives from other nodes. It doesn't keep the `PubSub` alive.
+#[derive(Clone)]
+pub struct Inbound(pub(crate) Weak<Registry>);
+
+impl Inbound {
+    /// Delivers a message of another node to this node's subscribers, before it returns.
+    pub fn deliver(&self, message: &Arc<Message>) {
+        if let Some(registry) = self.0.upgrade() {
+            registry.dispatch(message, None);
+        }
+    }
+
+    /// Whether the `PubSub` is gone, so that nobody is left to deliver to.
+    pub fn is_closed(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+impl std::fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Inbound")
+    }
+}
+
+/// A message that wasn't sent, or not to all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BroadcastError {
+    /// The payload can't be written as JSON. Nobody has got the message.
+    #[error("the payload can't be written as JSON: {0}")]
+    Encode(#[from] serde_json::Error),
+    /// The adapter has no connection to the other nodes. Of a broadcast, subscribers of this node have got
+    /// the message nonetheless.
+    #[error("not connected to the other nodes: {0}")]
+    Disconnected(String),
+    /// More is waiting to be sent than the adapter may hold. Of a broadcast, subscribers of this node have got
+    /// the message nonetheless.
+    #[error("the adapter's queue is full: {0}")]
+    Full(String),
+}

@@ -1,0 +1,124 @@
+//! A bounded queue of messages that a task reads.
+
+use std::{collections::VecDeque, fmt, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{Attachment, Message, PubSub, Subscriber, SubscriberId, Topic};
+
+/// How many messages an inbox of [`PubSub::subscribe`] holds.
+pub const DEFAULT_INBOX_CAPACITY: usize = 1024;
+
+/// The messages of any number of topics, in the order in which they came.
+///
+/// An inbox is one subscriber: [`PubSub::broadcast_from`] with its [`id`](Inbox::id) passes over it. Where its
+/// owner reads too slowly, the oldest messages are dropped, and [`recv`](Inbox::recv) says how many.
+pub struct Inbox {
+    pubsub: PubSub,
+    id: SubscriberId,
+    shared: Arc<Shared>,
+    attachments: Vec<Attachment>,
+}
+
+impl Inbox {
+    pub(crate) fn new(pubsub: PubSub, capacity: usize) -> Self {
+        let queue = Queue { messages: VecDeque::new(), capacity: capacity.max(1), missed: 0 };
+        let shared = Arc::new(Shared { queue: Mutex::new(queue), arrived: Notify::new() });
+        Self { pubsub, id: SubscriberId::unique(), shared, attachments: Vec::new() }
+    }
+
+    /// Names this inbox as a sender.
+    pub fn id(&self) -> SubscriberId {
+        self.id
+    }
+
+    /// Subscribes to one more topic. Subscribed twice, each of its messages arrives twice.
+    pub fn subscribe(&mut self, topic: impl Into<Topic>) {
+        let attachment = self.pubsub.attach(topic, self.id, self.shared.clone());
+        self.attachments.push(attachment);
+    }
+
+    /// Ends all subscriptions to a topic. Messages that have arrived stay, and a broadcast that another thread
+    /// is just making may still arrive.
+    pub fn unsubscribe(&mut self, topic: &str) {
+        self.attachments.retain(|attachment| attachment.topic().as_str() != topic);
+    }
+
+    /// The next message, once there is one.
+    ///
+    /// Cancel safe: a message is taken only by a call that returns it.
+    ///
+    /// # Errors
+    /// Messages were dropped since the last call, as the inbox was full. The next call goes on after the gap.
+    pub async fn recv(&mut self) -> Result<Arc<Message>, Lagged> {
+        loop {
+            if let Some(next) = self.try_recv() {
+                return next;
+            }
+            // A message that came since the look above has left a permit behind, so it isn't slept through.
+            self.shared.arrived.notified().await;
+        }
+    }
+
+    /// The next message, if there is one now.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn try_recv(&mut self) -> Option<Result<Arc<Message>, Lagged>> {
+        let mut queue = self.shared.queue.lock();
+        match std::mem::take(&mut queue.missed) {
+            0 => queue.messages.pop_front().map(Ok),
+            missed => Some(Err(Lagged { missed })),
+        }
+    }
+
+    /// How many messages wait.
+    pub fn len(&self) -> usize {
+        self.shared.queue.lock().messages.len()
+    }
+
+    /// Whether no message waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox")
+            .field("topics", &self.attachments)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An inbox was full, and its oldest messages were dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the inbox was full and {missed} of its messages were dropped; read it faster or give it more room")]
+pub struct Lagged {
+    /// How many messages are missing.
+    pub missed: u64,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    arrived: Notify,
+}
+
+struct Queue {
+    messages: VecDeque<Arc<Message>>,
+    capacity: usize,
+    missed: u64,
+}
+
+impl Subscriber for Shared {
+    fn deliver(&self, message: &Arc<Message>) {
+        let mut queue = self.queue.lock();
+        let dropped = (queue.messages.len() == queue.capacity).then(|| queue.messages.pop_front());
+        queue.missed += u64::from(dropped.is_some());
+        queue.messages.push_back(message.clone());
+        drop(queue);
+        self.arrived.notify_one();
+    }
+}

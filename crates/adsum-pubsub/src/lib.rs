@@ -1,0 +1,50 @@
+//! Topics and their subscribers, on one node or over a cluster.
+//!
+//! A [`PubSub`] takes a [`Message`] (an event and a payload) for a [`Topic`] and hands it to every subscriber
+//! of that topic: to those of this node directly, to those of other nodes through an [`Adapter`].
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use adsum_pubsub::{Json, PubSub};
+//!
+//! let pubsub = PubSub::local();
+//! let mut inbox = pubsub.subscribe("game:42");
+//! pubsub.broadcast("game:42", "move", Json::encode(&"e2e4")?)?;
+//!
+//! let message = inbox.recv().await?;
+//! assert_eq!(message.event(), "move");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Two kinds of subscriber exist. An [`Inbox`] is a bounded queue that a task reads. A [`Subscriber`] is called
+//! with each message where the broadcast happens, without a queue or a task between: transports use it to
+//! write one shared, already encoded frame to many sockets (see [`Message::encoded`]).
+//!
+//! # Features
+//! `suite`, off by default: the module `suite`, with the tests that every [`Adapter`] must pass. It is for authors
+//! of adapters, as a development dependency.
+
+mod adapter;
+mod inbox;
+mod local;
+mod message;
+mod payload;
+mod pubsub;
+mod registry;
+#[cfg(feature = "suite")]
+pub mod suite;
+mod topic;
+
+#[doc(inline)]
+pub use self::{
+    adapter::{Adapter, BroadcastError, Inbound},
+    inbox::{DEFAULT_INBOX_CAPACITY, Inbox, Lagged},
+    local::LocalNetwork,
+    message::{EncodingId, Message},
+    payload::{IntoPayload, Json, Payload},
+    pubsub::PubSub,
+    registry::{Attachment, Subscriber, SubscriberId},
+    topic::{Pattern, PatternError, Topic},
+};

@@ -1,0 +1,108 @@
+//! A message, and its encodings.
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU32, Ordering},
+};
+
+use bytes::Bytes;
+
+use crate::{Payload, Topic};
+
+/// One event with its payload, broadcast to a topic.
+///
+/// Subscribers share it as an `Arc<Message>`, and with it what [`encoded`](Message::encoded) keeps.
+#[derive(Debug)]
+pub struct Message {
+    topic: Topic,
+    event: Box<str>,
+    payload: Payload,
+    encodings: OnceLock<Box<Encoding>>,
+}
+
+impl Message {
+    /// Makes a message.
+    pub fn new(topic: impl Into<Topic>, event: impl Into<Box<str>>, payload: Payload) -> Self {
+        Self { topic: topic.into(), event: event.into(), payload, encodings: OnceLock::new() }
+    }
+
+    /// The topic it was broadcast to.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// The event's name.
+    pub fn event(&self) -> &str {
+        &self.event
+    }
+
+    /// What it carries.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// The message in an encoding, made by the first subscriber who asks and shared with all others.
+    ///
+    /// This is how a broadcast to a thousand sockets encodes one frame for each serializer in use. Who asks
+    /// while another encodes waits for it, so `encode` must not block, nor ask this message for an encoding.
+    #[expect(clippy::missing_panics_doc, reason = "the closure is taken at most once, as the loop shows")]
+    pub fn encoded(&self, id: EncodingId, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
+        // A list, since a program has one to three encodings: a walk costs less than a lock and a map.
+        let mut encode = Some(encode);
+        let mut slot = &self.encodings;
+        loop {
+            let encoding = slot.get_or_init(|| {
+                let encode = encode.take().expect("the walk ends at the slot that this call has filled");
+                Box::new(Encoding { id, bytes: encode(self), next: OnceLock::new() })
+            });
+            if encoding.id == id {
+                return &encoding.bytes;
+            }
+            slot = &encoding.next;
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Encoding {
+    id: EncodingId,
+    bytes: Bytes,
+    next: OnceLock<Box<Encoding>>,
+}
+
+/// Names a way to encode messages, such as one serializer's frames for one transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EncodingId(u32);
+
+impl EncodingId {
+    /// A new id, unlike all others of this process.
+    ///
+    /// Make one for each kind of encoding, in a static say, not one for each socket: nothing would be shared.
+    pub fn unique() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Json;
+
+    #[test]
+    fn each_encoding_is_made_once() {
+        let message = Message::new("t", "e", Payload::Json(Json::empty_object()));
+        let (a, b) = (EncodingId::unique(), EncodingId::unique());
+        let mut made = 0;
+        for _ in 0..3 {
+            for (id, text) in [(a, "a"), (b, "b")] {
+                let bytes = message.encoded(id, |_| {
+                    made += 1;
+                    Bytes::from_static(text.as_bytes())
+                });
+                assert_eq!(bytes, text.as_bytes());
+            }
+        }
+        assert_eq!(made, 2);
+    }
+}

@@ -1,0 +1,152 @@
+//! The face of the crate: subscribe and broadcast.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    Adapter, Attachment, BroadcastError, DEFAULT_INBOX_CAPACITY, Inbound, Inbox, IntoPayload, LocalNetwork,
+    Message, Subscriber, SubscriberId, Topic, registry::Registry,
+};
+
+/// A handle to this node's topics. Clones share them.
+#[derive(Clone)]
+pub struct PubSub {
+    pub(crate) registry: Arc<Registry>,
+    adapter: Arc<dyn Adapter>,
+}
+
+impl PubSub {
+    /// A `PubSub` of this process alone.
+    pub fn local() -> Self {
+        LocalNetwork::new().node("local")
+    }
+
+    /// A `PubSub` that reaches other nodes through an adapter.
+    pub fn new(adapter: impl Adapter) -> Self {
+        let adapter: Arc<dyn Adapter> = Arc::new(adapter);
+        let registry = Arc::new(Registry::new(adapter.clone()));
+        adapter.start(Inbound(Arc::downgrade(&registry)));
+        Self { registry, adapter }
+    }
+
+    /// This node's name.
+    pub fn node(&self) -> &str {
+        self.adapter.node()
+    }
+
+    /// A queue of at most [`DEFAULT_INBOX_CAPACITY`] messages, subscribed to one topic.
+    pub fn subscribe(&self, topic: impl Into<Topic>) -> Inbox {
+        let mut inbox = self.inbox(DEFAULT_INBOX_CAPACITY);
+        inbox.subscribe(topic);
+        inbox
+    }
+
+    /// A queue of at most `capacity` messages (at least one), subscribed to nothing yet.
+    pub fn inbox(&self, capacity: usize) -> Inbox {
+        Inbox::new(self.clone(), capacity)
+    }
+
+    /// Has a subscriber called with every message of a topic, for as long as the attachment lives.
+    ///
+    /// Attached twice, it is called twice. A broadcast that another thread is just making may still call it
+    /// shortly after the attachment was dropped.
+    ///
+    /// The attachment keeps the subscriber alive: one that a subscriber holds of itself is never dropped, unless
+    /// somebody takes it out.
+    pub fn attach(
+        &self,
+        topic: impl Into<Topic>,
+        id: SubscriberId,
+        subscriber: Arc<dyn Subscriber>,
+    ) -> Attachment {
+        self.registry.attach(topic.into(), id, subscriber)
+    }
+
+    /// How many subscriptions a topic has on this node.
+    pub fn subscribers(&self, topic: &str) -> usize {
+        self.registry.count(topic)
+    }
+
+    /// Sends an event to all subscribers of a topic, on all nodes.
+    ///
+    /// Delivery is at most once; each subscriber gets the messages of one sender in the order sent.
+    ///
+    /// # Errors
+    /// The payload can't be encoded, and nobody gets it; or it didn't go out to the other nodes.
+    pub fn broadcast(
+        &self,
+        topic: impl Into<Topic>,
+        event: impl Into<Box<str>>,
+        payload: impl IntoPayload,
+    ) -> Result<(), BroadcastError> {
+        self.send(&message(topic, event, payload)?, None)
+    }
+
+    /// As [`broadcast`](Self::broadcast), but passes over one subscriber of this node, with all its
+    /// subscriptions: the sender, as a rule.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast).
+    pub fn broadcast_from(
+        &self,
+        from: SubscriberId,
+        topic: impl Into<Topic>,
+        event: impl Into<Box<str>>,
+        payload: impl IntoPayload,
+    ) -> Result<(), BroadcastError> {
+        self.send(&message(topic, event, payload)?, Some(from))
+    }
+
+    /// As [`broadcast`](Self::broadcast), to subscribers of this node only.
+    ///
+    /// # Errors
+    /// The payload can't be encoded.
+    pub fn local_broadcast(
+        &self,
+        topic: impl Into<Topic>,
+        event: impl Into<Box<str>>,
+        payload: impl IntoPayload,
+    ) -> Result<(), BroadcastError> {
+        self.registry.dispatch(&message(topic, event, payload)?, None);
+        Ok(())
+    }
+
+    /// As [`broadcast`](Self::broadcast), to subscribers of one node only. An unknown node is no error.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast).
+    pub fn direct_broadcast(
+        &self,
+        node: &str,
+        topic: impl Into<Topic>,
+        event: impl Into<Box<str>>,
+        payload: impl IntoPayload,
+    ) -> Result<(), BroadcastError> {
+        let message = message(topic, event, payload)?;
+        if node == self.node() {
+            self.registry.dispatch(&message, None);
+            return Ok(());
+        }
+        self.adapter.direct_broadcast(node, &message)
+    }
+
+    fn send(&self, message: &Arc<Message>, from: Option<SubscriberId>) -> Result<(), BroadcastError> {
+        // The other nodes first: what is on the wire travels while this node delivers.
+        let sent = self.adapter.broadcast(message);
+        self.registry.dispatch(message, from);
+        sent
+    }
+}
+
+fn message(
+    topic: impl Into<Topic>,
+    event: impl Into<Box<str>>,
+    payload: impl IntoPayload,
+) -> Result<Arc<Message>, BroadcastError> {
+    Ok(Arc::new(Message::new(topic, event, payload.into_payload()?)))
+}
+
+impl fmt::Debug for PubSub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PubSub").field("node", &self.node()).finish_non_exhaustive()
+    }
+}

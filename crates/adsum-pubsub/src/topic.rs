@@ -1,0 +1,132 @@
+//! Names of topics, and patterns over them.
+
+use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
+
+/// A topic's name, such as `game:42`. Clones share one allocation.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic(Arc<str>);
+
+impl Topic {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Deref for Topic {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Topic {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Topic {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Topic {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<String> for Topic {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<&Topic> for Topic {
+    fn from(topic: &Topic) -> Self {
+        topic.clone()
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// Matches topics: one name exactly, or with a `*` at its end every name that starts with the rest.
+///
+/// ```
+/// use adsum_pubsub::Pattern;
+///
+/// let games = Pattern::new("game:*")?;
+/// assert_eq!(games.rest_of("game:42"), Some("42"));
+/// assert!(!games.matches("lobby"));
+/// # Ok::<(), adsum_pubsub::PatternError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    prefix: Box<str>,
+    open: bool,
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// A `*` is allowed at the end only, as in Phoenix.
+    pub fn new(pattern: &str) -> Result<Self, PatternError> {
+        let (prefix, open) = match pattern.strip_suffix('*') {
+            Some(prefix) => (prefix, true),
+            None => (pattern, false),
+        };
+        if prefix.contains('*') {
+            return Err(PatternError { pattern: pattern.to_owned() });
+        }
+        Ok(Self { prefix: prefix.into(), open })
+    }
+
+    /// Whether the pattern matches this topic.
+    pub fn matches(&self, topic: &str) -> bool {
+        self.rest_of(topic).is_some()
+    }
+
+    /// What the `*` stands for in this topic; empty for a pattern without one; none where it doesn't match.
+    pub fn rest_of<'t>(&self, topic: &'t str) -> Option<&'t str> {
+        let rest = topic.strip_prefix(&*self.prefix)?;
+        (self.open || rest.is_empty()).then_some(rest)
+    }
+}
+
+/// A topic pattern with a `*` elsewhere than at its end.
+#[derive(Debug, thiserror::Error)]
+#[error("topic pattern {pattern:?} has a `*` before its end; write one such as \"room:*\" or an exact name")]
+pub struct PatternError {
+    pattern: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_exact_or_open_at_its_end() {
+        let lobby = Pattern::new("lobby").unwrap();
+        assert!(lobby.matches("lobby"));
+        assert!(!lobby.matches("lobby2"));
+        assert!(!lobby.matches("lobb"));
+        let all = Pattern::new("*").unwrap();
+        assert_eq!(all.rest_of("any"), Some("any"));
+        assert!(Pattern::new("a*b").is_err());
+        assert!(Pattern::new("**").is_err());
+    }
+}

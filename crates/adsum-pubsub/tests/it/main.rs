@@ -1,0 +1,31 @@
+//! The crate's behaviour through its public face.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic; clippy spares test functions, not their helpers")]
+
+mod adapter;
+mod concurrent;
+mod inbox;
+mod network;
+mod registry;
+mod suite;
+
+use std::sync::Arc;
+
+use adsum_pubsub::{Message, Subscriber};
+use parking_lot::Mutex;
+
+/// Remembers the events that it was called with.
+#[derive(Default)]
+struct Recorder(Mutex<Vec<String>>);
+
+impl Recorder {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+impl Subscriber for Recorder {
+    fn deliver(&self, message: &Arc<Message>) {
+        self.0.lock().push(message.event().to_owned());
+    }
+}

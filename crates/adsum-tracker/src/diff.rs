@@ -1,0 +1,83 @@
+//! What changed in a topic.
+
+use std::{fmt, sync::Arc};
+
+use crate::{Key, Row};
+
+/// Joins and leaves of one topic. No ref is in both.
+///
+/// Whoever starts from any state that was handed out and folds by ref, joins first, all diffs published from
+/// then on arrives at the topic's list. Some of these diffs were taken before the state, so that a ref may join
+/// that is there already (it moves to the end of its key), and one may leave that isn't there.
+#[derive(Debug)]
+pub struct Diff<K> {
+    /// The metas that came. Those of one key are in the order of the set.
+    pub joins: Vec<Joined>,
+    /// The metas that went.
+    pub leaves: Vec<Left<K>>,
+}
+
+impl<K> Diff<K> {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.joins.is_empty() && self.leaves.is_empty()
+    }
+
+    pub(crate) fn join_all(&mut self, key: &Key, rows: &[Arc<Row>]) {
+        self.joins.extend(rows.iter().map(|row| Joined { key: key.clone(), row: row.clone() }));
+    }
+}
+
+impl<K> Default for Diff<K> {
+    fn default() -> Self {
+        Self { joins: Vec::new(), leaves: Vec::new() }
+    }
+}
+
+/// A meta that came.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// Its key.
+    pub key: Key,
+    /// What was tracked.
+    pub row: Arc<Row>,
+}
+
+/// A meta that went.
+#[derive(Clone, Debug)]
+pub struct Left<K> {
+    /// Its key.
+    pub key: Key,
+    /// What was tracked.
+    pub row: Arc<Row>,
+    /// Why it went; none where an update put another in its place.
+    pub reason: Option<Reason>,
+    /// What the layer above last kept beside the key.
+    pub layer: K,
+}
+
+/// Why a presence left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It was untracked, or its client left the topic.
+    Left,
+    /// Its owner ended: a closed connection, a crash, an aborted task.
+    Gone,
+}
+
+impl Reason {
+    /// The reason as it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

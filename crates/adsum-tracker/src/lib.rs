@@ -1,0 +1,46 @@
+//! The presence set: who is in a topic, kept as a pure state machine, and the owners whose end ends presences.
+//!
+//! A presence is one tracked thing: an owner, a topic and a key, with a small meta. This crate keeps presences
+//! ([`Shard`], [`TopicSet`]), says what changed ([`Diff`]), and ends what an [`Owner`] tracked when the owner
+//! is dropped. It knows nothing of channels or HTTP: the crate `adsum` builds its `Presence` upon it.
+//!
+//! ```
+//! use adsum_tracker::{Bare, Key, Limits, Meta, Replica, Tracker, Windows};
+//!
+//! let tracker = Tracker::<Bare>::new(Replica::start("node-1"), Limits::default(), |_| Windows::Off, |_| {});
+//! let mut owner = tracker.owner();
+//! owner.track(&"room:1".into(), &Key::from("7"), Meta::from_encoded(r#"{"status":"here"}"#))?;
+//! assert_eq!(tracker.count("room:1"), 1);
+//!
+//! drop(owner);
+//! assert_eq!(tracker.count("room:1"), 0);
+//! # Ok::<(), adsum_tracker::TrackError>(())
+//! ```
+//!
+//! [`Shard`] and what is in it do no I/O and read no clock and no randomness: refs and metas come in as
+//! arguments, changes go out as values. [`Tracker`] is the thin shell around it: locks, owners, refs.
+
+mod diff;
+mod limits;
+mod meta;
+mod owner;
+mod reference;
+mod replica;
+mod shard;
+mod topic_set;
+mod tracker;
+mod window;
+
+#[doc(inline)]
+pub use self::{
+    diff::{Diff, Joined, Left, Reason},
+    limits::{Limits, OverLimit},
+    meta::{Key, Meta, Row},
+    owner::{Owner, OwnerId, TrackError, UpdateError},
+    reference::Ref,
+    replica::{Incarnation, Replica},
+    shard::{SHARDS, Shard, WindowsOf, shard_of},
+    topic_set::{Bare, Group, KeyLayer, Layer, TopicLayer, TopicSet},
+    tracker::Tracker,
+    window::Windows,
+};

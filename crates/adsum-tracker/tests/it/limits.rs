@@ -1,0 +1,82 @@
+//! What is at a limit is taken, what is above it is refused by name and changes nothing.
+
+use std::sync::Arc;
+
+use adsum_tracker::{Bare, Limits, Meta, OverLimit, Replica, TrackError, Tracker, UpdateError, Windows};
+
+use crate::{key, meta};
+
+fn limited() -> Arc<Tracker<Bare>> {
+    let limits = Limits { topic_bytes: 8, key_bytes: 4, meta_bytes: 16, presences_per_owner: 2 };
+    Tracker::new(Replica::start("node"), limits, |_| Windows::Net, |_| {})
+}
+
+fn over(error: TrackError) -> OverLimit {
+    match error {
+        TrackError::OverLimit(over) => over,
+        other => panic!("{other}"),
+    }
+}
+
+/// A JSON object of so many bytes.
+fn meta_of(bytes: usize) -> Meta {
+    Meta::from_encoded(format!("{{{}}}", " ".repeat(bytes - 2)))
+}
+
+#[test]
+fn a_topic_s_name() {
+    let tracker = limited();
+    let mut owner = tracker.owner();
+    owner.track(&"12345678".into(), &key("7"), meta()).unwrap();
+    let error = owner.track(&"123456789".into(), &key("7"), meta()).unwrap_err();
+    assert_eq!(
+        over(error).to_string(),
+        "the topic's name is 9 bytes, and the limit is 8; see `Limits::topic_bytes`"
+    );
+    assert_eq!(crate::topics_held(&tracker), 1);
+}
+
+#[test]
+fn a_key() {
+    let tracker = limited();
+    let mut owner = tracker.owner();
+    // Two characters, four bytes.
+    owner.track(&"room".into(), &key("éé"), meta()).unwrap();
+    let error = owner.track(&"room".into(), &key("ééa"), meta()).unwrap_err();
+    assert_eq!(over(error).to_string(), "the key is 5 bytes, and the limit is 4; see `Limits::key_bytes`");
+    assert_eq!(tracker.count("room"), 1);
+}
+
+#[test]
+fn a_meta_when_tracked_and_when_updated() {
+    let tracker = limited();
+    let mut owner = tracker.owner();
+    let (topic, user) = ("room".into(), key("7"));
+    let error = owner.track(&topic, &user, meta_of(17)).unwrap_err();
+    let said = "the meta is 17 bytes of JSON, and the limit is 16; see `Limits::meta_bytes`";
+    assert_eq!(over(error).to_string(), said);
+    assert_eq!(owner.presences(), []);
+    owner.track(&topic, &user, meta_of(16)).unwrap();
+
+    let kept = owner.update(&topic, &user, |_| Ok::<_, ()>(meta_of(16))).unwrap();
+    let error = owner.update(&topic, &user, |_| Ok::<_, ()>(meta_of(17))).unwrap_err();
+    assert!(matches!(error, UpdateError::OverLimit(over) if over.to_string() == said));
+    assert_eq!(tracker.get_by_key(&topic, &user)[0].reference, kept);
+}
+
+#[test]
+fn presences_of_an_owner() {
+    let tracker = limited();
+    let mut owner = tracker.owner();
+    owner.track(&"room".into(), &key("7"), meta()).unwrap();
+    owner.track(&"room".into(), &key("8"), meta()).unwrap();
+    let error = owner.track(&"hall".into(), &key("7"), meta()).unwrap_err();
+    let said =
+        "what the owner would track is 3 presences, and the limit is 2; see `Limits::presences_per_owner`";
+    assert_eq!(over(error).to_string(), said);
+    assert_eq!(tracker.count("hall"), 0);
+
+    tracker.owner().track(&"hall".into(), &key("7"), meta()).expect("another owner has its own");
+    assert!(owner.untrack("room", "7"));
+    owner.track(&"hall".into(), &key("7"), meta()).expect("what was untracked counts no more");
+}

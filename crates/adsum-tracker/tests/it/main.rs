@@ -1,0 +1,36 @@
+//! The presence set through its public face.
+
+// Helpers are outside of test functions, where the workspace allows it.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod folding;
+mod layers;
+mod limits;
+mod memory;
+mod owners;
+mod set;
+mod shards;
+mod threads;
+
+use std::sync::Arc;
+
+use adsum_tracker::{Bare, Key, Layer, Limits, Meta, Replica, Tracker, Windows};
+
+/// A tracker with one way of putting changes together, whose owners' ends nobody hears of.
+fn tracker(windows: Windows) -> Arc<Tracker<Bare>> {
+    Tracker::new(Replica::start("node"), Limits::default(), move |_| windows, |_| {})
+}
+
+fn key(text: &str) -> Key {
+    Key::from(text)
+}
+
+fn meta() -> Meta {
+    Meta::from_encoded("{}")
+}
+
+/// The number of topics that the shards hold.
+fn topics_held<X: Layer>(tracker: &Tracker<X>) -> usize {
+    tracker.shards().map(|shard| shard.lock().topics().count()).sum()
+}

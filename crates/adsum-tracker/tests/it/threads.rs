@@ -1,0 +1,76 @@
+//! Owners of several threads in the same topics.
+
+use std::{collections::BTreeSet, sync::Barrier, thread};
+
+use adsum_tracker::{Meta, Owner, Windows};
+
+use crate::{key, meta, tracker};
+
+const THREADS: usize = 4;
+const ROUNDS: usize = 500;
+
+#[test]
+fn the_list_is_right_after_a_crowd_of_threads() {
+    let tracker = tracker(Windows::Net);
+    let start = Barrier::new(THREADS);
+    let kept: Vec<(Owner<_>, String)> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (tracker, start) = (&tracker, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let mut kept = Vec::new();
+                    for round in 0..ROUNDS {
+                        let topic = format!("room:{}", round % 3).into();
+                        let user = key(&format!("user-{}", round % 7));
+                        let mut owner = tracker.owner();
+                        owner.track(&topic, &user, meta()).unwrap();
+                        let text = format!(r#"{{"by":"{thread}-{round}"}}"#);
+                        let new = Meta::from_encoded(text.as_str());
+                        owner.update(&topic, &user, |_| Ok::<_, ()>(new)).unwrap();
+                        if round % 5 == 0 {
+                            owner.untrack(&topic, &user);
+                        } else if round % 2 == 0 {
+                            kept.push((owner, text));
+                        }
+                    }
+                    kept
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+
+    let expected: BTreeSet<&str> = kept.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(
+        expected.len(),
+        THREADS * (0..ROUNDS).filter(|round| round % 5 != 0 && round % 2 == 0).count()
+    );
+    let rows: Vec<_> =
+        (0..3).flat_map(|room| tracker.list(&format!("room:{room}"))).flat_map(|(_, rows)| rows).collect();
+    let listed: BTreeSet<&str> = rows.iter().map(|row| row.meta.as_str()).collect();
+    assert_eq!(listed, expected);
+    assert_eq!(rows.len(), expected.len());
+    let refs: BTreeSet<_> = rows.iter().map(|row| row.reference).collect();
+    assert_eq!(refs.len(), rows.len());
+
+    // Ended by other threads than tracked them, all at once.
+    let mut shares: Vec<Vec<_>> = (0..THREADS).map(|_| Vec::new()).collect();
+    for (index, owner) in kept.into_iter().map(|(owner, _)| owner).enumerate() {
+        shares[index % THREADS].push(owner);
+    }
+    thread::scope(|scope| {
+        for share in shares {
+            scope.spawn(move || drop(share));
+        }
+    });
+    for room in 0..3 {
+        let topic = format!("room:{room}");
+        assert_eq!(tracker.count(&topic), 0);
+        let mut shard = tracker.lock(&topic);
+        let diffs = shard.topic_mut(&topic).unwrap().take_diffs();
+        assert!(diffs.is_empty(), "nobody was shown anything");
+        shard.tidy(&topic);
+    }
+    assert_eq!(crate::topics_held(&tracker), 0);
+}

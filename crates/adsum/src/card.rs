@@ -1,0 +1,85 @@
+//! What is kept beside a key: its info, and its part of the state.
+
+use std::{sync::Arc, time::Duration};
+
+use adsum_tracker::{Key, KeyLayer, Row};
+use tokio::time::Instant;
+
+use crate::encode;
+
+/// Kept beside each key, under the set's lock.
+#[derive(Debug)]
+pub(crate) struct Card<I> {
+    info: Option<Arc<Held<I>>>,
+    /// `"key":{"metas":[..],..}`, for as long as neither the rows nor the info change.
+    fragment: Option<Arc<[u8]>>,
+}
+
+/// What `fetch` brought for one key.
+#[derive(Debug)]
+pub(crate) struct Held<I> {
+    /// None where `fetch` had nothing to say of the key.
+    pub(crate) value: Option<Arc<I>>,
+    /// Its members as JSON, without the braces around them.
+    pub(crate) members: Box<str>,
+    /// None once the program asked for a refresh.
+    fetched: Option<Instant>,
+}
+
+impl<I> Held<I> {
+    pub(crate) fn new(value: Option<Arc<I>>, members: Box<str>, fetched: Instant) -> Self {
+        Self { value, members, fetched: Some(fetched) }
+    }
+}
+
+impl<I> Card<I> {
+    pub(crate) fn info(&self) -> Option<&Arc<Held<I>>> {
+        self.info.as_ref()
+    }
+
+    pub(crate) fn value(&self) -> Option<Arc<I>> {
+        self.info.as_ref()?.value.clone()
+    }
+
+    /// Whether the info was fetched within `ttl`.
+    pub(crate) fn is_fresh(&self, now: Instant, ttl: Duration) -> bool {
+        let fetched = self.info.as_ref().and_then(|info| info.fetched);
+        fetched.is_some_and(|fetched| now.duration_since(fetched) < ttl)
+    }
+
+    pub(crate) fn set_info(&mut self, info: Arc<Held<I>>) {
+        self.info = Some(info);
+        self.fragment = None;
+    }
+
+    /// Has the info fetched again when next it is wanted; until then it is the last known.
+    pub(crate) fn expire(&mut self) {
+        if let Some(info) = &mut self.info {
+            let Held { value, members, .. } = &**info;
+            *info = Arc::new(Held { value: value.clone(), members: members.clone(), fetched: None });
+        }
+    }
+
+    pub(crate) fn fragment(&mut self, key: &Key, rows: &[Arc<Row>]) -> &[u8] {
+        let info = self.info.as_deref();
+        self.fragment.get_or_insert_with(|| encode::fragment(key, rows, info))
+    }
+}
+
+impl<I> Default for Card<I> {
+    fn default() -> Self {
+        Self { info: None, fragment: None }
+    }
+}
+
+impl<I> Clone for Card<I> {
+    fn clone(&self) -> Self {
+        Self { info: self.info.clone(), fragment: self.fragment.clone() }
+    }
+}
+
+impl<I: Send + Sync> KeyLayer for Card<I> {
+    fn rows_changed(&mut self) {
+        self.fragment = None;
+    }
+}

@@ -1,0 +1,266 @@
+//! The parts of a Presence, and the way of a change through them.
+//!
+//! A change marks its topic in the set. A *flush* takes what has changed as diffs, asks `fetch` for the keys
+//! that join, encodes, and broadcasts. Per topic there is one flush at a time, and after it a window in which
+//! further changes gather. Who finds a flush on its way or a window open leaves the change to them: every
+//! flush ends with another look, and the flusher closes every window.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use adsum_pubsub::{Json, PubSub, Topic};
+use adsum_tracker::{Diff, Key, TopicSet, Tracker};
+use parking_lot::RwLock;
+use tokio::time::Instant;
+
+use crate::{
+    card::{Card, Held},
+    encode,
+    fetching::Fetched,
+    flow::{self, Cards},
+    flusher::Backlog,
+    handler::PresenceHandler,
+    watch::{Published, Queue},
+};
+
+pub(crate) struct Core<H: PresenceHandler> {
+    pub(crate) handler: H,
+    pub(crate) pubsub: PubSub,
+    pub(crate) tracker: Arc<Tracker<Cards<H>>>,
+    pub(crate) timing: Timing,
+    pub(crate) backlog: Arc<Backlog<H>>,
+    pub(crate) watchers: RwLock<Vec<Arc<Queue<H::Info>>>>,
+    /// Numbers the flushes. Given out under a shard's lock, so that a snapshot knows which come after it.
+    flushes: AtomicU64,
+}
+
+/// The times of a Presence. See the builder for what each is.
+#[derive(Clone, Debug)]
+pub(crate) struct Timing {
+    pub(crate) diff_interval: Duration,
+    pub(crate) fetch_ttl: Duration,
+    pub(crate) fetch_timeout: Duration,
+    pub(crate) refresh_memory: Duration,
+}
+
+/// What a flush has taken. However it ends, what it took goes out: a flush that is dropped while `fetch` runs
+/// sends the last known infos.
+pub(crate) struct Flush<H: PresenceHandler> {
+    core: Arc<Core<H>>,
+    topic: Topic,
+    number: u64,
+    diffs: Vec<Diff<Card<H::Info>>>,
+    /// The keys that join and have no fresh info.
+    missing: Vec<Key>,
+    fetched: Fetched<H>,
+}
+
+impl<H: PresenceHandler> Core<H> {
+    pub(crate) fn new(
+        handler: H,
+        pubsub: PubSub,
+        tracker: Arc<Tracker<Cards<H>>>,
+        timing: Timing,
+        backlog: Arc<Backlog<H>>,
+    ) -> Self {
+        let watchers = RwLock::default();
+        Self { handler, pubsub, tracker, timing, backlog, watchers, flushes: AtomicU64::new(0) }
+    }
+
+    /// Sends what has changed in a topic, if no window holds it back. Where `fetch` is to be asked first, the
+    /// flusher does it.
+    pub(crate) fn flush(self: &Arc<Self>, topic: &Topic) {
+        while let Some(flush) = self.take(topic) {
+            if !flush.missing.is_empty() {
+                self.backlog.fetch(flush);
+                return;
+            }
+        }
+    }
+
+    /// As [`flush`](Self::flush), and waits for `fetch`.
+    pub(crate) async fn flush_and_wait(self: &Arc<Self>, topic: &Topic) {
+        while let Some(flush) = self.take(topic) {
+            flush.fetch().await;
+        }
+    }
+
+    /// Has a key's info fetched anew, and its metas join once more.
+    pub(crate) fn refresh(self: &Arc<Self>, topic: &Topic, key: &Key) {
+        if let Some(set) = self.tracker.lock(topic).topic_mut(topic)
+            && let Some(group) = set.group_mut(key)
+        {
+            group.layer_mut().0.expire();
+            set.join_again(key);
+            set.layer.note_refresh(key, Instant::now(), self.timing.refresh_memory);
+        }
+        self.flush(topic);
+    }
+
+    /// A window has ended.
+    pub(crate) fn close_window(self: &Arc<Self>, topic: &Topic) {
+        if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {
+            set.layer.window_open = false;
+        }
+        self.flush(topic);
+        self.tracker.lock(topic).tidy(topic);
+    }
+
+    /// The last number given to a flush. Under a shard's lock: its flushes from now on have higher ones.
+    pub(crate) fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    /// The payload of `presence_state`; then, if keys were refreshed of late, one of `presence_diff`.
+    pub(crate) fn state(&self, topic: &str) -> (Json, Option<Json>) {
+        let mut shard = self.tracker.lock(topic);
+        let Some(set) = shard.topic_mut(topic) else { return (Json::empty_object(), None) };
+        let state = flow::state::<H>(set);
+        let refreshed: Vec<Key> =
+            set.layer.refreshed(Instant::now(), self.timing.refresh_memory).cloned().collect();
+        let joins = refreshed.iter().filter_map(|key| Some((key, set.group(key)?.rows())));
+        let joins: Vec<_> = joins.flat_map(|(key, rows)| rows.iter().map(|row| joined(key, row))).collect();
+        if joins.is_empty() {
+            return (state, None);
+        }
+        let diff = Diff { joins, leaves: Vec::new() };
+        (state, Some(encode::diff(&diff, |key| set.group(key)?.layer().info().cloned())))
+    }
+
+    /// Takes what is to be sent of a topic now; none where there is nothing, or nobody to hear it, or where a
+    /// flush or a window will take it later.
+    fn take(self: &Arc<Self>, topic: &Topic) -> Option<Flush<H>> {
+        let now = Instant::now();
+        let mut shard = self.tracker.lock(topic);
+        let set = shard.topic_mut(topic)?;
+        if set.layer.flushing || set.layer.window_open {
+            return None;
+        }
+        let diffs = set.take_diffs();
+        let heard = self.pubsub.subscribers(topic) > 0
+            || !set.layer.watchers.is_empty()
+            || !self.watchers.read().is_empty();
+        if diffs.is_empty() || !heard {
+            shard.tidy(topic);
+            return None;
+        }
+        set.layer.flushing = true;
+        if !self.timing.diff_interval.is_zero() {
+            set.layer.window_open = true;
+            self.backlog.close_window_at(now + self.timing.diff_interval, topic);
+        }
+        let number = self.flushes.fetch_add(1, Ordering::Relaxed) + 1;
+        let missing = if H::FETCHES { self.without_info(set, &diffs, now) } else { Vec::new() };
+        Some(Flush {
+            core: self.clone(),
+            topic: topic.clone(),
+            number,
+            diffs,
+            missing,
+            fetched: HashMap::new(),
+        })
+    }
+
+    fn without_info(
+        &self,
+        set: &TopicSet<Cards<H>>,
+        diffs: &[Diff<Card<H::Info>>],
+        now: Instant,
+    ) -> Vec<Key> {
+        let joins = diffs.iter().flat_map(|diff| &diff.joins);
+        let mut keys: Vec<Key> = joins
+            .filter(|joined| {
+                let group = set.group(&joined.key);
+                !group.is_some_and(|group| group.layer().is_fresh(now, self.timing.fetch_ttl))
+            })
+            .map(|joined| joined.key.clone())
+            .collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+}
+
+fn joined(key: &Key, row: &Arc<adsum_tracker::Row>) -> adsum_tracker::Joined {
+    adsum_tracker::Joined { key: key.clone(), row: row.clone() }
+}
+
+impl<H: PresenceHandler> Flush<H> {
+    pub(crate) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// Asks `fetch` for what is missing. Dropping the flush, here at the end or earlier, sends it.
+    pub(crate) async fn fetch(mut self) {
+        if !self.missing.is_empty() {
+            self.fetched = self.core.fetch(&self.topic, &self.missing).await;
+        }
+    }
+
+    fn send(&mut self) {
+        let core = self.core.clone();
+        for diff in std::mem::take(&mut self.diffs) {
+            let infos = self.infos(&diff);
+            if core.pubsub.subscribers(&self.topic) > 0 {
+                let payload = encode::diff(&diff, |key| infos.get(key).cloned());
+                // To this node's subscribers only: each node tells its own.
+                if let Err(error) = core.pubsub.local_broadcast(&self.topic, "presence_diff", payload) {
+                    tracing::error!(topic = %self.topic, %error, "a presence_diff was not sent");
+                }
+            }
+            self.tell_watchers(diff, &infos);
+        }
+    }
+
+    /// What is known of the keys that join.
+    fn infos(&self, diff: &Diff<Card<H::Info>>) -> HashMap<Key, Arc<Held<H::Info>>> {
+        if !H::FETCHES {
+            return HashMap::new();
+        }
+        let shard = self.core.tracker.lock(&self.topic);
+        let set = shard.topic(&self.topic);
+        let held = |key: &Key| {
+            // A key that has gone meanwhile is told with what was fetched for it; its leave follows.
+            self.fetched.get(key).cloned().or_else(|| set?.group(key)?.layer().info().cloned())
+        };
+        diff.joins.iter().filter_map(|joined| Some((joined.key.clone(), held(&joined.key)?))).collect()
+    }
+
+    fn tell_watchers(&self, diff: Diff<Card<H::Info>>, infos: &HashMap<Key, Arc<Held<H::Info>>>) {
+        let mut watchers = self.core.watchers.read().clone();
+        if let Some(set) = self.core.tracker.lock(&self.topic).topic(&self.topic) {
+            watchers.extend_from_slice(&set.layer.watchers);
+        }
+        if watchers.is_empty() {
+            return;
+        }
+        let published = Arc::new(Published::new(self.topic.clone(), self.number, diff, infos));
+        for watcher in watchers {
+            watcher.push(&published);
+        }
+    }
+}
+
+impl<H: PresenceHandler> Drop for Flush<H> {
+    fn drop(&mut self) {
+        self.send();
+        let more = {
+            let mut shard = self.core.tracker.lock(&self.topic);
+            let Some(set) = shard.topic_mut(&self.topic) else { return };
+            set.layer.flushing = false;
+            let more = set.has_changes() && !set.layer.window_open;
+            shard.tidy(&self.topic);
+            more
+        };
+        if more {
+            // The caller looks again, as a rule; if it was cancelled, the flusher does.
+            self.core.backlog.look_at(&self.topic);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Presences as JSON.
+
+use std::sync::Arc;
+
+use adsum_pubsub::Json;
+use adsum_tracker::{Diff, Joined, Key, Left, Meta, Reason, Row};
+use indexmap::IndexMap;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use crate::card::{Card, Held};
+
+/// A meta that can't be tracked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetaError {
+    /// It isn't a JSON object, so that there is no place for its ref.
+    #[error("a meta must be a JSON object, and this one is {0}; use a struct or a map")]
+    NotAnObject(String),
+    /// It can't be written as JSON, or what was tracked can't be read as the handler's `Meta`.
+    #[error("the meta can't be written or read as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The fields of a meta that are set by us.
+const RESERVED_IN_META: [&str; 3] = ["phx_ref", "phx_ref_prev", "phx_reason"];
+
+/// The text of a meta, without our fields.
+pub(crate) fn encode_meta<M: Serialize>(meta: &M) -> Result<Meta, MetaError> {
+    let text = serde_json::to_string(meta)?;
+    if !text.starts_with('{') {
+        return Err(MetaError::NotAnObject(text.chars().take(40).collect()));
+    }
+    Ok(Meta::from_encoded(without(text, &RESERVED_IN_META)?))
+}
+
+/// Reads a meta back. What was encoded from a `Meta` is readable as one, unless its impls disagree.
+pub(crate) fn decode_meta<M: DeserializeOwned>(row: &Row) -> Option<M> {
+    serde_json::from_str(row.meta.as_str())
+        .inspect_err(|error| tracing::error!(meta = row.meta.as_str(), %error, "a meta can't be read back"))
+        .ok()
+}
+
+/// The members of an info, without the braces around them.
+pub(crate) fn encode_info<I: Serialize>(info: &I) -> Result<Box<str>, MetaError> {
+    let text = serde_json::to_string(info)?;
+    if text == "null" {
+        return Ok("".into());
+    }
+    if !text.starts_with('{') {
+        return Err(MetaError::NotAnObject(text.chars().take(40).collect()));
+    }
+    let text = without(text, &["metas"])?;
+    Ok(text[1..text.len() - 1].into())
+}
+
+fn without(text: String, fields: &[&str]) -> Result<String, serde_json::Error> {
+    // Seldom so; a search in the text is cheaper than reading every object.
+    if !fields.iter().any(|field| text.contains(&format!("\"{field}\""))) {
+        return Ok(text);
+    }
+    let mut object: Map<String, Value> = serde_json::from_str(&text)?;
+    object.retain(|field, _| !fields.contains(&field.as_str()));
+    serde_json::to_string(&object)
+}
+
+/// A key with its metas and info, as it stands in a state: `"7":{"metas":[..],"user":{..}}`.
+pub(crate) fn fragment<I>(key: &Key, rows: &[Arc<Row>], info: Option<&Held<I>>) -> Arc<[u8]> {
+    let mut out = Vec::with_capacity(64 + rows.iter().map(|row| row.meta.as_str().len() + 64).sum::<usize>());
+    write_entry(&mut out, key, rows.iter().map(|row| (&**row, None)), info);
+    out.into()
+}
+
+/// The payload of `presence_diff`. `info` tells what is known of a key that joins.
+pub(crate) fn diff<I>(diff: &Diff<Card<I>>, info: impl Fn(&Key) -> Option<Arc<Held<I>>>) -> Json {
+    let mut out = Vec::with_capacity(64 + 160 * (diff.joins.len() + diff.leaves.len()));
+    out.extend_from_slice(b"{\"joins\":");
+    let mut joins: IndexMap<&Key, Vec<&Row>> = IndexMap::new();
+    for Joined { key, row } in &diff.joins {
+        joins.entry(key).or_default().push(row);
+    }
+    object(&mut out, joins, |out, (key, rows)| {
+        write_entry(out, key, rows.into_iter().map(|row| (row, None)), info(key).as_deref());
+    });
+    out.extend_from_slice(b",\"leaves\":");
+    let mut leaves: IndexMap<&Key, Vec<&Left<_>>> = IndexMap::new();
+    for left in &diff.leaves {
+        leaves.entry(&left.key).or_default().push(left);
+    }
+    object(&mut out, leaves, |out, (key, left)| {
+        let info = left[0].layer.info();
+        write_entry(out, key, left.iter().map(|left| (&*left.row, left.reason)), info.map(|info| &**info));
+    });
+    out.push(b'}');
+    Json::from_encoded(out)
+}
+
+/// The braces and commas of an object around what `write` writes for each of its members.
+pub(crate) fn object<T>(
+    out: &mut Vec<u8>,
+    members: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    enclosed(out, *b"{}", members, &mut write);
+}
+
+fn enclosed<T>(
+    out: &mut Vec<u8>,
+    [open, close]: [u8; 2],
+    items: impl IntoIterator<Item = T>,
+    write: &mut impl FnMut(&mut Vec<u8>, T),
+) {
+    out.push(open);
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(close);
+}
+
+fn write_entry<'r, I>(
+    out: &mut Vec<u8>,
+    key: &Key,
+    rows: impl Iterator<Item = (&'r Row, Option<Reason>)>,
+    info: Option<&Held<I>>,
+) {
+    serde_json::to_writer(&mut *out, key).expect("a string is written as JSON, and a vector takes all");
+    out.extend_from_slice(b":{\"metas\":");
+    enclosed(out, *b"[]", rows, &mut |out, (row, reason)| write_meta(out, row, reason));
+    if let Some(info) = info
+        && !info.members.is_empty()
+    {
+        out.push(b',');
+        out.extend_from_slice(info.members.as_bytes());
+    }
+    out.push(b'}');
+}
+
+fn write_meta(out: &mut Vec<u8>, row: &Row, reason: Option<Reason>) {
+    let text = row.meta.as_str();
+    let open = &text[..text.len() - 1];
+    out.extend_from_slice(open.as_bytes());
+    // Ours come last: should a meta smuggle in a field of the same name, readers take the last one.
+    out.extend_from_slice(if open.len() > 1 { b",\"phx_ref\":\"" } else { b"\"phx_ref\":\"" });
+    out.extend_from_slice(&row.reference.text());
+    if let Some(previous) = row.previous {
+        out.extend_from_slice(b"\",\"phx_ref_prev\":\"");
+        out.extend_from_slice(&previous.text());
+    }
+    if let Some(reason) = reason {
+        out.extend_from_slice(b"\",\"phx_reason\":\"");
+        out.extend_from_slice(reason.as_str().as_bytes());
+    }
+    out.extend_from_slice(b"\"}");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn our_fields_are_taken_out_of_a_meta() {
+        let meta = encode_meta(&json!({"a": 1, "phx_ref": "x", "phx_ref_prev": "y"})).unwrap();
+        assert_eq!(meta.as_str(), r#"{"a":1}"#);
+        assert_eq!(encode_meta(&json!({})).unwrap().as_str(), "{}");
+    }
+
+    #[test]
+    fn a_meta_is_an_object() {
+        for meta in [json!(null), json!(1), json!("x"), json!([])] {
+            assert!(matches!(encode_meta(&meta), Err(MetaError::NotAnObject(_))), "{meta}");
+        }
+    }
+
+    #[test]
+    fn an_info_is_the_members_of_an_object() {
+        assert_eq!(&*encode_info(&json!({"user": {"id": 1}, "metas": 2})).unwrap(), r#""user":{"id":1}"#);
+        assert_eq!(&*encode_info(&()).unwrap(), "");
+        assert!(encode_info(&7).is_err());
+    }
+}

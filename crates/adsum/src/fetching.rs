@@ -1,0 +1,144 @@
+//! Asking the program's `fetch`.
+
+use std::{collections::HashMap, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc};
+
+use adsum_pubsub::Topic;
+use adsum_tracker::Key;
+use futures_util::FutureExt;
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    card::Held,
+    core::Core,
+    encode,
+    handler::{Entries, FetchError, PresenceHandler},
+};
+
+/// What `fetch` brought, for the keys it was asked for.
+pub(crate) type Fetched<H> = HashMap<Key, Arc<Held<<H as PresenceHandler>::Info>>>;
+
+impl<H: PresenceHandler> Core<H> {
+    /// Fetches what a list of the topic needs and isn't held fresh.
+    pub(crate) async fn fetch_for_list(&self, topic: &Topic) {
+        if !H::FETCHES {
+            return;
+        }
+        let missing: Vec<Key> = {
+            let now = Instant::now();
+            let shard = self.tracker.lock(topic);
+            let Some(set) = shard.topic(topic) else { return };
+            let stale = set.groups().filter(|(_, group)| !group.layer().is_fresh(now, self.timing.fetch_ttl));
+            stale.map(|(key, _)| key.clone()).collect()
+        };
+        if !missing.is_empty() {
+            self.fetch(topic, &missing).await;
+        }
+    }
+
+    /// As [`fetch_for_list`](Self::fetch_for_list), for one key.
+    pub(crate) async fn fetch_for_key(&self, topic: &Topic, key: &str) {
+        if H::FETCHES {
+            self.fetch(topic, &[Key::from(key)]).await;
+        }
+    }
+
+    /// Asks for those of `keys` that still have no fresh info once it is this caller's turn, keeps the answer,
+    /// and returns it. Takes `fetch_timeout` at most, the wait for the turn included. Never fails: what can't
+    /// be had is missing in what it returns.
+    pub(crate) async fn fetch(&self, topic: &Topic, keys: &[Key]) -> Fetched<H> {
+        let Some((turn, failures)) = self.tracker.lock(topic).topic_mut(topic).map(|set| {
+            let turn = set.layer.turn();
+            (turn, set.layer.failures)
+        }) else {
+            return HashMap::new();
+        };
+        let answer = timeout(self.timing.fetch_timeout, async {
+            let _turn = turn.lock().await;
+            let entries = self.still_missing(topic, keys, failures);
+            if entries.is_empty() {
+                return Ok(HashMap::new());
+            }
+            let asked: Vec<Key> = entries.keys().cloned().collect();
+            self.ask(topic, &entries).await.map(|infos| self.keep(topic, asked, infos))
+        });
+        match answer.await {
+            Ok(Ok(fetched)) => fetched,
+            Ok(Err(error)) => self.fetch_failed(topic, keys, &*error),
+            Err(_) => {
+                let error = format!("no answer within fetch_timeout ({:?})", self.timing.fetch_timeout);
+                self.fetch_failed(topic, keys, &*FetchError::from(error))
+            }
+        }
+    }
+
+    /// What to ask for: not what another caller has fetched meanwhile, and nothing if that one has failed.
+    fn still_missing(&self, topic: &Topic, keys: &[Key], failures: u64) -> Entries<H::Meta> {
+        let now = Instant::now();
+        let mut groups = HashMap::new();
+        // With no time to live every caller asks for itself, as in Phoenix.
+        let asks_always = self.timing.fetch_ttl.is_zero();
+        if let Some(set) = self.tracker.lock(topic).topic(topic)
+            && (asks_always || set.layer.failures == failures)
+        {
+            let stale = keys.iter().filter_map(|key| {
+                let group = set.group(key)?;
+                let fresh = group.layer().is_fresh(now, self.timing.fetch_ttl);
+                (!fresh).then(|| (key.clone(), group.rows().to_vec()))
+            });
+            groups.extend(stale);
+        }
+        Entries { groups, meta: PhantomData }
+    }
+
+    async fn ask(
+        &self,
+        topic: &Topic,
+        entries: &Entries<H::Meta>,
+    ) -> Result<HashMap<Key, H::Info>, FetchError> {
+        let fetch = AssertUnwindSafe(async { self.handler.fetch(topic, entries).await });
+        fetch.catch_unwind().await.unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            Err(format!("fetch panicked: {said}").into())
+        })
+    }
+
+    fn keep(&self, topic: &Topic, asked: Vec<Key>, mut infos: HashMap<Key, H::Info>) -> Fetched<H> {
+        let now = Instant::now();
+        // Encoded before the lock is taken.
+        let held: Fetched<H> = asked
+            .into_iter()
+            .map(|key| {
+                let value = infos.remove(&key);
+                let members = value.as_ref().map_or(Ok("".into()), encode::encode_info).unwrap_or_else(|error| {
+                    tracing::error!(%topic, %key, %error, "an info can't be sent; `Info` must be an object");
+                    "".into()
+                });
+                (key, Arc::new(Held::new(value.map(Arc::new), members, now)))
+            })
+            .collect();
+        if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {
+            for (key, held) in &held {
+                if let Some(group) = set.group_mut(key) {
+                    group.layer_mut().0.set_info(held.clone());
+                }
+            }
+            set.layer.info_changed();
+        }
+        held
+    }
+
+    fn fetch_failed(
+        &self,
+        topic: &Topic,
+        keys: &[Key],
+        error: &(dyn std::error::Error + Send + Sync),
+    ) -> Fetched<H> {
+        metrics::counter!("adsum_fetch_failures_total").increment(1);
+        tracing::warn!(%topic, keys = keys.len(), %error, "fetch failed; presences go out with what was last known");
+        if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {
+            set.layer.failures += 1;
+        }
+        HashMap::new()
+    }
+}

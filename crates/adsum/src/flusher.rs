@@ -1,0 +1,140 @@
+//! The task that sends what can't be sent where a change was made.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+
+use adsum_pubsub::Topic;
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    core::{Core, Flush},
+    handler::PresenceHandler,
+};
+
+/// What waits for the flusher.
+///
+/// No bound of its own: a topic stands here at most once for a change, once for a fetch and once for a window.
+pub(crate) struct Backlog<H: PresenceHandler> {
+    waiting: Mutex<Waiting<H>>,
+    wake: Notify,
+}
+
+struct Waiting<H: PresenceHandler> {
+    /// Nobody will look any more.
+    closed: bool,
+    changed: HashSet<Topic>,
+    to_fetch: Vec<Flush<H>>,
+    /// In the order of their ends, as all windows last equally long.
+    windows: VecDeque<(Instant, Topic)>,
+}
+
+impl<H: PresenceHandler> Backlog<H> {
+    pub(crate) fn new() -> Self {
+        let waiting = Waiting {
+            closed: false,
+            changed: HashSet::new(),
+            to_fetch: Vec::new(),
+            windows: VecDeque::new(),
+        };
+        Self { waiting: Mutex::new(waiting), wake: Notify::new() }
+    }
+
+    /// The flusher has ended. What waits goes out as it is, and nothing waits from now on.
+    pub(crate) fn close(&self) {
+        let to_fetch = {
+            let mut waiting = self.waiting.lock();
+            waiting.closed = true;
+            waiting.changed = HashSet::new();
+            waiting.windows = VecDeque::new();
+            std::mem::take(&mut waiting.to_fetch)
+        };
+        drop(to_fetch);
+    }
+
+    /// A topic has changed where nothing could be sent: in a drop, say.
+    pub(crate) fn look_at(&self, topic: &Topic) {
+        let mut waiting = self.waiting.lock();
+        if !waiting.closed {
+            waiting.changed.insert(topic.clone());
+            self.wake.notify_one();
+        }
+    }
+
+    pub(crate) fn fetch(&self, flush: Flush<H>) {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            drop(waiting);
+            drop(flush);
+        } else {
+            waiting.to_fetch.push(flush);
+            self.wake.notify_one();
+        }
+    }
+
+    pub(crate) fn close_window_at(&self, end: Instant, topic: &Topic) {
+        let mut waiting = self.waiting.lock();
+        if !waiting.closed {
+            waiting.windows.push_back((end, topic.clone()));
+            if waiting.windows.len() == 1 {
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    fn next_end(&self) -> Option<Instant> {
+        self.waiting.lock().windows.front().map(|(end, _)| *end)
+    }
+
+    fn take_ended(&self, now: Instant) -> Option<Topic> {
+        let mut waiting = self.waiting.lock();
+        waiting.windows.pop_front_if(|(end, _)| *end <= now).map(|(_, topic)| topic)
+    }
+}
+
+/// Runs until it is aborted.
+pub(crate) async fn run<H: PresenceHandler>(core: Arc<Core<H>>) {
+    let backlog = core.backlog.clone();
+    // Bounded by the topics: each has one flush at a time, and that one fetches at most once.
+    let mut fetches = JoinSet::new();
+    loop {
+        let window_ends = async {
+            match backlog.next_end() {
+                Some(end) => sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = window_ends => {}
+            () = backlog.wake.notified() => {}
+            Some(_) = fetches.join_next() => {}
+        }
+        let (changed, to_fetch) = {
+            let mut waiting = backlog.waiting.lock();
+            (std::mem::take(&mut waiting.changed), std::mem::take(&mut waiting.to_fetch))
+        };
+        for topic in changed {
+            core.flush(&topic);
+        }
+        for flush in to_fetch {
+            let core = core.clone();
+            fetches.spawn(async move {
+                let topic = flush.topic().clone();
+                flush.fetch().await;
+                core.flush(&topic);
+            });
+        }
+        let now = Instant::now();
+        while let Some(topic) = backlog.take_ended(now) {
+            core.close_window(&topic);
+            // A thousand rooms may end their windows together; what else runs here gets its turn.
+            tokio::task::consume_budget().await;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Presences of any task.
+
+use std::fmt;
+
+use adsum_pubsub::Topic;
+use adsum_tracker::{Key, Reason, Ref};
+
+use crate::{MetaError, Presence, encode::encode_meta, flow::Cards, handler::PresenceHandler};
+
+/// Tracks presences for a task, and ends them with itself: however the task ends, by return, panic or abort,
+/// its owner is dropped, and its presences leave as [`gone`](Reason::Gone).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # use adsum::{Presence, PubSub};
+/// let presence = Presence::builder(PubSub::local()).start();
+/// let worker = presence.clone();
+/// let task = tokio::spawn(async move {
+///     let mut owner = worker.owner();
+///     owner.track("workers", "indexer", serde_json::Map::new()).unwrap();
+///     std::future::pending::<()>().await // the task's work
+/// });
+/// # tokio::task::yield_now().await;
+/// assert_eq!(presence.count("workers"), 1);
+///
+/// task.abort();
+/// # let _ = task.await;
+/// assert_eq!(presence.count("workers"), 0);
+/// # }
+/// ```
+pub struct Owner<H: PresenceHandler> {
+    owner: adsum_tracker::Owner<Cards<H>>,
+    presence: Presence<H>,
+}
+
+impl<H: PresenceHandler> Owner<H> {
+    pub(crate) fn new(presence: Presence<H>) -> Self {
+        Self { owner: presence.core.tracker.owner(), presence }
+    }
+
+    /// Adds a presence, visible on this node when the call returns.
+    ///
+    /// # Errors
+    /// This owner tracks the topic and key already, the meta is no JSON object, or something is over a limit.
+    pub fn track(
+        &mut self,
+        topic: impl Into<Topic>,
+        key: impl Into<Key>,
+        meta: H::Meta,
+    ) -> Result<Ref, TrackError> {
+        let topic = topic.into();
+        let tracked = self.owner.track_meta(&topic, &key.into(), &meta)?;
+        self.presence.core.flush(&topic);
+        Ok(tracked)
+    }
+
+    /// Replaces the meta of a presence.
+    ///
+    /// # Errors
+    /// This owner doesn't track the topic and key, the meta is no JSON object, or it is over the limit.
+    pub fn update(
+        &mut self,
+        topic: impl Into<Topic>,
+        key: impl Into<Key>,
+        meta: H::Meta,
+    ) -> Result<Ref, UpdateError> {
+        self.update_with(topic, key, |_| meta)
+    }
+
+    /// Replaces the meta of a presence by what `change` makes of the old one.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub fn update_with(
+        &mut self,
+        topic: impl Into<Topic>,
+        key: impl Into<Key>,
+        change: impl FnOnce(H::Meta) -> H::Meta,
+    ) -> Result<Ref, UpdateError> {
+        let topic = topic.into();
+        let updated = self.owner.update_meta(&topic, &key.into(), change)?;
+        self.presence.core.flush(&topic);
+        Ok(updated)
+    }
+
+    /// Removes a presence. Whether there was one.
+    pub fn untrack(&mut self, topic: impl Into<Topic>, key: &str) -> bool {
+        let topic = topic.into();
+        let was_there = self.owner.untrack(&topic, key);
+        self.presence.core.flush(&topic);
+        was_there
+    }
+
+    /// Removes all presences of this owner.
+    pub fn untrack_all(&mut self) {
+        for topic in self.owner.untrack_all(Reason::Left) {
+            self.presence.core.flush(&topic);
+        }
+    }
+}
+
+impl<H: PresenceHandler> fmt::Debug for Owner<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.owner.fmt(f)
+    }
+}
+
+/// Typed metas on the set's owner. What it changes is yet to be flushed.
+pub(crate) trait TypedOwner<H: PresenceHandler> {
+    fn track_meta(&mut self, topic: &Topic, key: &Key, meta: &H::Meta) -> Result<Ref, TrackError>;
+
+    fn update_meta(
+        &mut self,
+        topic: &Topic,
+        key: &Key,
+        change: impl FnOnce(H::Meta) -> H::Meta,
+    ) -> Result<Ref, UpdateError>;
+}
+
+impl<H: PresenceHandler> TypedOwner<H> for adsum_tracker::Owner<Cards<H>> {
+    fn track_meta(&mut self, topic: &Topic, key: &Key, meta: &H::Meta) -> Result<Ref, TrackError> {
+        Ok(self.track(topic, key, encode_meta(meta)?)?)
+    }
+
+    fn update_meta(
+        &mut self,
+        topic: &Topic,
+        key: &Key,
+        change: impl FnOnce(H::Meta) -> H::Meta,
+    ) -> Result<Ref, UpdateError> {
+        self.update(topic, key, |old| encode_meta(&change(serde_json::from_str(old.as_str())?)))
+    }
+}
+
+/// Why something wasn't tracked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrackError {
+    /// It is tracked already, or over a limit.
+    #[error(transparent)]
+    Tracker(#[from] adsum_tracker::TrackError),
+    /// Its meta can't be a meta.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+}
+
+/// Why something wasn't updated.
+pub type UpdateError = adsum_tracker::UpdateError<MetaError>;

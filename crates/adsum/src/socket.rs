@@ -1,0 +1,187 @@
+//! Presences of channels.
+
+use std::{fmt, sync::Arc};
+
+use adsum_channels::{PushError, Reason as EndReason, Socket, SocketExtension};
+use adsum_pubsub::Topic;
+use adsum_tracker::{Key, Reason, Ref};
+
+use crate::{Presence, TrackError, UpdateError, flow::Cards, handler::PresenceHandler, owner::TypedOwner};
+
+/// Presences whose owner is a channel: they leave with it, as [`left`](Reason::Left) where its client left the
+/// topic, else as [`gone`](Reason::Gone).
+///
+/// What a handler changes is sent when the handler has returned and its reply is on its way, or, before that,
+/// when it pushes the state.
+impl<H: PresenceHandler> Presence<H> {
+    /// Tracks a channel under its own topic, visible on this node when the call returns.
+    ///
+    /// # Errors
+    /// The channel tracks the key already, the meta is no JSON object, or something is over a limit.
+    pub fn track(&self, socket: &mut Socket, key: impl Into<Key>, meta: H::Meta) -> Result<Ref, TrackError> {
+        self.track_in(socket, socket.topic().clone(), key, meta)
+    }
+
+    /// Tracks a channel under any topic, such as `users:online`.
+    ///
+    /// # Errors
+    /// As [`track`](Self::track).
+    pub fn track_in(
+        &self,
+        socket: &mut Socket,
+        topic: impl Into<Topic>,
+        key: impl Into<Key>,
+        meta: H::Meta,
+    ) -> Result<Ref, TrackError> {
+        self.of(socket).change(topic.into(), |owner, topic| owner.track_meta(topic, &key.into(), &meta))
+    }
+
+    /// Replaces the meta that a channel has tracked under its own topic.
+    ///
+    /// # Errors
+    /// The channel doesn't track the key, the meta is no JSON object, or it is over the limit.
+    pub fn update(
+        &self,
+        socket: &mut Socket,
+        key: impl Into<Key>,
+        meta: H::Meta,
+    ) -> Result<Ref, UpdateError> {
+        self.update_with(socket, key, |_| meta)
+    }
+
+    /// Replaces the meta that a channel has tracked under its own topic by what `change` makes of it.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub fn update_with(
+        &self,
+        socket: &mut Socket,
+        key: impl Into<Key>,
+        change: impl FnOnce(H::Meta) -> H::Meta,
+    ) -> Result<Ref, UpdateError> {
+        self.update_in(socket, socket.topic().clone(), key, change)
+    }
+
+    /// Replaces the meta that a channel has tracked under any topic by what `change` makes of it.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub fn update_in(
+        &self,
+        socket: &mut Socket,
+        topic: impl Into<Topic>,
+        key: impl Into<Key>,
+        change: impl FnOnce(H::Meta) -> H::Meta,
+    ) -> Result<Ref, UpdateError> {
+        self.of(socket).change(topic.into(), |owner, topic| owner.update_meta(topic, &key.into(), change))
+    }
+
+    /// Removes what a channel has tracked under its own topic. Whether there was something.
+    pub fn untrack(&self, socket: &mut Socket, key: &str) -> bool {
+        self.untrack_in(socket, socket.topic().clone(), key)
+    }
+
+    /// Removes what a channel has tracked under any topic. Whether there was something.
+    pub fn untrack_in(&self, socket: &mut Socket, topic: impl Into<Topic>, key: &str) -> bool {
+        self.of(socket).change(topic.into(), |owner, topic| owner.untrack(topic, key))
+    }
+
+    /// Removes all that a channel has tracked, under any topic.
+    pub fn untrack_all(&self, socket: &mut Socket) {
+        let tracked = self.of(socket);
+        for topic in tracked.owner.untrack_all(Reason::Left) {
+            tracked.note(topic);
+        }
+    }
+
+    /// Sends the channel's client who is in its topic, as `presence_state`: once, after the join.
+    ///
+    /// What this handler has changed in the topic is sent before it, unless a window holds it back; what
+    /// `fetch` has to say of the keys is asked for first, where it isn't held. From then on the client's view
+    /// is kept by the topic's `presence_diff`s.
+    ///
+    /// # Errors
+    /// As [`Socket::push`].
+    pub async fn push_state(&self, socket: &mut Socket) -> Result<(), PushError> {
+        let topic = socket.topic().clone();
+        self.core.flush_and_wait(&topic).await;
+        self.core.fetch_for_list(&topic).await;
+        let mut refreshed = None;
+        // Read and queued in one critical section: no diff can come between.
+        socket.push_with("presence_state", || {
+            let (state, diff) = self.core.state(&topic);
+            refreshed = diff;
+            state
+        })?;
+        match refreshed {
+            Some(diff) => socket.push("presence_diff", diff),
+            None => Ok(()),
+        }
+    }
+
+    fn of<'s>(&self, socket: &'s mut Socket) -> &'s mut TrackedChannel<H> {
+        let is_ours = |tracked: &TrackedChannel<H>| Arc::ptr_eq(&tracked.presence.core, &self.core);
+        socket.extension_or_insert_with(is_ours, || TrackedChannel {
+            owner: self.core.tracker.owner(),
+            presence: self.clone(),
+            changed: Vec::new(),
+        })
+    }
+}
+
+/// What hangs on a channel's socket: the owner of its presences.
+struct TrackedChannel<H: PresenceHandler> {
+    owner: adsum_tracker::Owner<Cards<H>>,
+    presence: Presence<H>,
+    /// Topics that the running handler has changed.
+    changed: Vec<Topic>,
+}
+
+impl<H: PresenceHandler> TrackedChannel<H> {
+    fn change<T>(
+        &mut self,
+        topic: Topic,
+        change: impl FnOnce(&mut adsum_tracker::Owner<Cards<H>>, &Topic) -> T,
+    ) -> T {
+        let changed = change(&mut self.owner, &topic);
+        self.note(topic);
+        changed
+    }
+
+    fn note(&mut self, topic: Topic) {
+        if !self.changed.contains(&topic) {
+            self.changed.push(topic);
+        }
+    }
+}
+
+impl<H: PresenceHandler> SocketExtension for TrackedChannel<H> {
+    fn handler_returned(&mut self) {
+        for topic in std::mem::take(&mut self.changed) {
+            self.presence.core.flush(&topic);
+        }
+    }
+
+    fn channel_ended(&mut self, reason: &EndReason) {
+        let reason = if matches!(reason, EndReason::Left) { Reason::Left } else { Reason::Gone };
+        for topic in self.owner.untrack_all(reason) {
+            self.note(topic);
+        }
+        self.handler_returned();
+    }
+}
+
+impl<H: PresenceHandler> Drop for TrackedChannel<H> {
+    fn drop(&mut self) {
+        // Left over only where the channel was aborted in a handler. The owner's own drop sees to the rest.
+        for topic in &self.changed {
+            self.presence.core.backlog.look_at(topic);
+        }
+    }
+}
+
+impl<H: PresenceHandler> fmt::Debug for TrackedChannel<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.owner.fmt(f)
+    }
+}

@@ -1,0 +1,188 @@
+//! A presence server in one file: join `room:anything`, and see who else is there.
+//!
+//! `cargo run -p rooms -- --listen 127.0.0.1:4100`, then connect any Phoenix client to
+//! `ws://127.0.0.1:4100/socket` with a `user_id`.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use adsum::{
+    Assigns, Channel, Connect, JoinError, Joined, Key, NoParams, Payload, Presence, PubSub, Ref, Refused,
+    Reply, Socket, SocketBuilder, Stop, Topic,
+};
+use clap::Parser;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+
+/// What the program's channels share.
+struct App {
+    presence: Presence,
+}
+
+/// Who is behind a socket; every channel of the socket can look it up.
+#[derive(Clone)]
+struct User(Key);
+
+/// Accepts a socket that says who it is. (A real program would verify a token here.)
+async fn connect(_app: Arc<App>, request: Connect) -> Result<Assigns, Refused> {
+    #[derive(Deserialize)]
+    struct Params {
+        user_id: String,
+    }
+    let Params { user_id } = request.params()?;
+    Ok(Assigns::new().with(User(user_id.into())))
+}
+
+/// `room:*`: everyone in it is tracked, and sees who else is.
+struct Room {
+    app: Arc<App>,
+    user: Key,
+}
+
+/// What a room tells itself once its client has heard that it is in.
+struct AfterJoin;
+
+impl Channel for Room {
+    type App = App;
+    type Params = NoParams;
+    type Info = AfterJoin;
+
+    async fn join(
+        app: &Arc<App>,
+        topic: &Topic,
+        _: NoParams,
+        socket: &mut Socket,
+    ) -> Result<Joined<Self>, JoinError> {
+        if topic.as_str() == "room:denied" {
+            return Err(JoinError::new(json!({"reason": "unauthorized"})));
+        }
+        let room = Room { app: app.clone(), user: user(socket) };
+        Ok(Joined::new(room).then(AfterJoin))
+    }
+
+    async fn handle_info(&mut self, _: AfterJoin, socket: &mut Socket) -> Result<(), Stop> {
+        let presence = &self.app.presence;
+        presence.track(socket, self.user.clone(), online_now())?;
+        presence.push_state(socket).await?;
+        Ok(())
+    }
+
+    async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+        let presence = &self.app.presence;
+        match event {
+            "update" => Ok(match payload.decode::<Map<_, _>>() {
+                Ok(changes) => reply(presence.update_with(socket, self.user.clone(), |mut meta| {
+                    meta.extend(changes);
+                    meta
+                })),
+                Err(error) => refuse(error),
+            }),
+            "track" => Ok(match payload.decode() {
+                Ok(meta) => reply(presence.track(socket, self.user.clone(), meta)),
+                Err(error) => refuse(error),
+            }),
+            "untrack" => {
+                presence.untrack(socket, &self.user);
+                Ok(Reply::ok(json!({})))
+            }
+            "crash" => panic!("the client asked for it"),
+            "stop" => Err(Stop::normal()),
+            "stop_reply" => Err(Stop::shutdown().reply(Reply::ok(json!({})))),
+            _ => talk(event, payload, socket),
+        }
+    }
+}
+
+/// `plain:*`: a channel without presence.
+struct Plain;
+
+impl Channel for Plain {
+    type App = App;
+    type Params = NoParams;
+    type Info = ();
+
+    async fn join(_: &Arc<App>, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+        Ok(Joined::new(Plain))
+    }
+
+    async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+        talk(event, payload, socket)
+    }
+}
+
+/// The events that both kinds of channel understand.
+fn talk(event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+    match event {
+        "echo" => Ok(Reply::ok(payload)),
+        "fail" => Ok(Reply::error(payload)),
+        "shout" => {
+            socket.broadcast("shout", payload)?;
+            Ok(Reply::none())
+        }
+        "shout_from" => {
+            socket.broadcast_from("shout", payload)?;
+            Ok(Reply::ok(json!({})))
+        }
+        _ => Err(Stop::unhandled(event)),
+    }
+}
+
+fn user(socket: &Socket) -> Key {
+    let User(id) = socket.assigns().get::<User>().expect("connect has put it there");
+    id.clone()
+}
+
+fn online_now() -> Map<String, Value> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Map::from_iter([("online_at".to_owned(), now.as_secs().to_string().into())])
+}
+
+fn reply<E: std::fmt::Display>(tracked: Result<Ref, E>) -> Reply {
+    match tracked {
+        Ok(phx_ref) => Reply::ok(json!({"phx_ref": phx_ref})),
+        Err(error) => refuse(error),
+    }
+}
+
+fn refuse(error: impl std::fmt::Display) -> Reply {
+    Reply::error(json!({"reason": error.to_string()}))
+}
+
+#[derive(Parser)]
+#[command(about = "A small presence server")]
+struct Options {
+    /// Where to listen; port 0 takes any free one
+    #[arg(long, default_value = "127.0.0.1:4100")]
+    listen: SocketAddr,
+    /// How long changes are gathered into one diff, in milliseconds; 0 sends each by itself, as Phoenix does
+    #[arg(long, value_name = "MS", default_value_t = 50)]
+    diff_interval: u64,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let options = Options::parse();
+
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(pubsub.clone())
+        .name("rooms")
+        .diff_interval(Duration::from_millis(options.diff_interval))
+        .start();
+    let socket = SocketBuilder::new(App { presence })
+        .connect(connect)
+        .channel::<Room>("room:*")
+        .channel::<Plain>("plain:*");
+    let site = axum::Router::new().nest("/socket", socket.into_router(pubsub));
+
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|error| format!("can't listen on {}: {error}; try another --listen", options.listen))?;
+    println!("listening on {}", listener.local_addr()?);
+    axum::serve(listener, site).await?;
+    Ok(())
+}

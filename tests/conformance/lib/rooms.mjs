@@ -1,0 +1,43 @@
+// The server under test: examples/rooms.
+
+import { startServer } from "../../lib/server.mjs";
+
+/** The intervals every client test runs at: each change its own diff, as Phoenix does, and the default. */
+export const INTERVALS = [
+  { name: "diff interval 0", diffInterval: 0 },
+  { name: "the default diff interval", diffInterval: undefined },
+];
+
+/** Starts a server; `listen` names its address, port 0 takes any that is free. */
+export async function startRooms({ diffInterval, listen = "127.0.0.1:0" } = {}) {
+  const options = ["--listen", listen];
+  if (diffInterval !== undefined) options.push("--diff-interval", String(diffInterval));
+  return new Rooms(await startServer("rooms", { options, ready: /^listening on (\S+:\d+)$/m }));
+}
+
+class Rooms {
+  #server;
+
+  constructor(server) {
+    this.#server = server;
+    this.address = server.readyLine[1];
+  }
+
+  /** What the phoenix package is given. */
+  get url() {
+    return `ws://${this.address}/socket`;
+  }
+
+  /** Where a bare WebSocket connects to. */
+  endpoint(params) {
+    return `${this.url}/websocket?${new URLSearchParams(params)}`;
+  }
+
+  assertAlive() {
+    this.#server.assertAlive();
+  }
+
+  kill() {
+    return this.#server.kill();
+  }
+}
