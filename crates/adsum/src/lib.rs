@@ -1,5 +1,10 @@
 //! Presence for Rust: who is in a topic right now, told to everyone in it as it changes.
 
+// The README's program is compiled, and run where it says so, with the docs' other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod readme {}
+
 mod builder;
 mod card;
 mod core;
