@@ -1,0 +1,196 @@
+//! Presences of channels, over a real socket.
+
+use std::{sync::Arc, time::Duration};
+
+use adsum::{
+    Channel, JoinError, Joined, NoFetch, NoParams, Payload, Presence, PresenceHandler, PubSub, Reply, Socket,
+    SocketBuilder, Stop, Topic,
+};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+
+use crate::support::{Does, Script, meta};
+
+/// What a frame may take to arrive before a test fails: no measure of speed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct App<H: PresenceHandler>(Presence<H>);
+
+struct Room<H: PresenceHandler>(Presence<H>);
+
+struct AfterJoin;
+
+impl<H: PresenceHandler<Meta = crate::support::Meta>> Channel for Room<H> {
+    type App = App<H>;
+    type Params = NoParams;
+    type Info = AfterJoin;
+
+    async fn join(
+        app: &Arc<App<H>>,
+        _: &Topic,
+        _: NoParams,
+        _: &mut Socket,
+    ) -> Result<Joined<Self>, JoinError> {
+        Ok(Joined::new(Self(app.0.clone())).then(AfterJoin))
+    }
+
+    async fn handle_info(&mut self, _: AfterJoin, socket: &mut Socket) -> Result<(), Stop> {
+        self.0.track(socket, "me", meta(1))?;
+        self.0.push_state(socket).await?;
+        Ok(())
+    }
+
+    async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+        match event {
+            "elsewhere" => drop(self.0.track_in(socket, payload.decode::<String>()?, "me", meta(2))?),
+            "update" => drop(self.0.update_with(socket, "me", |mut old| {
+                old.insert("n".into(), 3.into());
+                old
+            })?),
+            "untrack_all" => self.0.untrack_all(socket),
+            "state" => self.0.push_state(socket).await?,
+            "crash" => panic!("as wanted"),
+            _ => return Err(Stop::unhandled(event)),
+        }
+        Ok(Reply::ok(json!({})))
+    }
+}
+
+struct Client(WebSocketStream<TcpStream>);
+
+impl Client {
+    async fn send(&mut self, text: &str) {
+        self.0.send(Message::text(text)).await.unwrap();
+    }
+
+    async fn frame(&mut self) -> Value {
+        let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a frame arrives");
+        serde_json::from_str(message.unwrap().unwrap().to_text().unwrap()).unwrap()
+    }
+
+    /// The names of the next frames' events.
+    async fn events<const N: usize>(&mut self) -> [(String, Value); N] {
+        let mut events = Vec::new();
+        for _ in 0..N {
+            let frame = self.frame().await;
+            events.push((frame[3].as_str().unwrap().to_owned(), frame[4].clone()));
+        }
+        events.try_into().expect("as many as asked for")
+    }
+}
+
+async fn serve<H: PresenceHandler<Meta = crate::support::Meta>>(
+    presence: &Presence<H>,
+    pubsub: &PubSub,
+) -> std::net::SocketAddr {
+    let socket = SocketBuilder::new(App(presence.clone())).channel::<Room<H>>("room:*");
+    let site = axum::Router::new().nest("/socket", socket.into_router(pubsub.clone()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // Ends with the test's runtime.
+    tokio::spawn(async move { axum::serve(listener, site).await });
+    address
+}
+
+async fn connect(address: std::net::SocketAddr) -> Client {
+    let stream = TcpStream::connect(address).await.unwrap();
+    Client(client_async("ws://localhost/socket/websocket?vsn=2.0.0", stream).await.unwrap().0)
+}
+
+async fn started() -> (Presence<NoFetch>, PubSub, Client) {
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(pubsub.clone()).diff_interval(Duration::ZERO).start();
+    let client = connect(serve(&presence, &pubsub).await).await;
+    (presence, pubsub, client)
+}
+
+const JOIN: &str = r#"["1","1","room:a","phx_join",{}]"#;
+
+#[tokio::test]
+async fn the_reply_is_first_then_the_own_diff_then_the_state() {
+    let (_presence, _, mut client) = started().await;
+    client.send(JOIN).await;
+    let [reply, diff, state] = client.events().await;
+    assert_eq!([&*reply.0, &*diff.0, &*state.0], ["phx_reply", "presence_diff", "presence_state"]);
+    assert_eq!(diff.1["joins"], state.1);
+    client.send(r#"["1","2","room:a","update",{}]"#).await;
+    let [reply, diff] = client.events().await;
+    assert_eq!([&*reply.0, &*diff.0], ["phx_reply", "presence_diff"]);
+    assert_eq!(diff.1["joins"]["me"]["metas"][0]["phx_ref_prev"], state.1["me"]["metas"][0]["phx_ref"]);
+}
+
+#[tokio::test]
+async fn a_channel_may_be_present_elsewhere_too() {
+    let (presence, pubsub, mut client) = started().await;
+    let mut inbox = pubsub.subscribe("users:online");
+    client.send(JOIN).await;
+    let _: [_; 3] = client.events().await;
+    client.send(r#"["1","2","room:a","elsewhere","users:online"]"#).await;
+    assert_eq!(crate::support::diff(&mut inbox).await["joins"]["me"]["metas"][0]["n"], 2);
+    client.frame().await;
+    client.send(r#"["1","3","room:a","untrack_all",{}]"#).await;
+    let [reply, diff] = client.events().await;
+    assert_eq!([&*reply.0, &*diff.0], ["phx_reply", "presence_diff"]);
+    assert_eq!(crate::support::diff(&mut inbox).await["leaves"]["me"]["metas"][0]["phx_reason"], "left");
+    assert_eq!(presence.count("room:a") + presence.count("users:online"), 0);
+}
+
+#[tokio::test]
+async fn how_a_channel_ends_is_the_reason_of_its_leave() {
+    let (presence, pubsub, mut client) = started().await;
+    let mut inbox = pubsub.subscribe("room:a");
+    for (join_ref, event, reason) in [("1", "phx_leave", "left"), ("2", "crash", "gone"), ("3", "", "gone")] {
+        client.send(&format!(r#"["{join_ref}","{join_ref}","room:a","phx_join",{{}}]"#)).await;
+        crate::support::diff(&mut inbox).await;
+        if event.is_empty() {
+            drop(client);
+            let left = crate::support::diff(&mut inbox).await;
+            assert_eq!(left["leaves"]["me"]["metas"][0]["phx_reason"], reason);
+            break;
+        }
+        client.send(&format!(r#"["{join_ref}","9","room:a","{event}",{{}}]"#)).await;
+        let left = crate::support::diff(&mut inbox).await;
+        assert_eq!(left["leaves"]["me"]["metas"][0]["phx_reason"], reason, "{event}");
+    }
+    assert_eq!(presence.count("room:a"), 0);
+}
+
+#[tokio::test]
+async fn a_fetch_that_fails_hangs_or_panics_costs_nobody_their_channel() {
+    for failure in [Does::Fails, Does::Panics, Does::PanicsAtOnce, Does::Hangs] {
+        let script = Script::new(failure);
+        let pubsub = PubSub::local();
+        let presence = Presence::builder(pubsub.clone()).handler(script.clone());
+        let presence = presence.fetch_timeout(Duration::from_millis(100)).start();
+        let mut client = connect(serve(&presence, &pubsub).await).await;
+        client.send(JOIN).await;
+        let [reply, diff, state] = client.events().await;
+        assert_eq!([&*reply.0, &*diff.0, &*state.0], ["phx_reply", "presence_diff", "presence_state"]);
+        assert_eq!(state.1["me"]["metas"][0]["n"], 1);
+        script.then(Does::Answers(json!({"name": "Ann"})));
+        client.send(r#"["1","2","room:a","state",{}]"#).await;
+        let [state, reply] = client.events().await;
+        assert_eq!([&*state.0, &*reply.0], ["presence_state", "phx_reply"]);
+        assert_eq!(state.1["me"]["name"], "Ann");
+    }
+}
+
+#[tokio::test]
+async fn a_state_is_followed_by_what_was_refreshed_of_late() {
+    let script = Script::answering(json!({"name": "Ann"}));
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(pubsub.clone()).handler(script.clone());
+    let presence = presence.diff_interval(Duration::ZERO).start();
+    let mut client = connect(serve(&presence, &pubsub).await).await;
+    client.send(JOIN).await;
+    let _: [_; 3] = client.events().await;
+    script.then(Does::Answers(json!({"name": "Anna"})));
+    presence.refresh("room:a", "me");
+    assert_eq!(client.frame().await[4]["joins"]["me"]["name"], "Anna");
+    client.send(r#"["1","2","room:a","state",{}]"#).await;
+    let [state, diff, _] = client.events().await;
+    assert_eq!([&*state.0, &*diff.0], ["presence_state", "presence_diff"]);
+    assert_eq!(diff.1["joins"], state.1);
+}

@@ -1,0 +1,188 @@
+//! What `fetch` is asked, and what becomes of it when it doesn't answer.
+
+use std::time::Duration;
+
+use adsum::{DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::support::{Does, INTERVAL, Script, diff, expect, meta, nothing, scripted, settle};
+
+#[tokio::test(start_paused = true)]
+async fn it_is_asked_once_for_all_that_join_and_never_for_those_that_leave() {
+    let script = Script::answering(json!({"name": "Ann"}));
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    for (key, n) in [("a", 1), ("b", 2), ("c", 3)] {
+        owner.track("t", key, meta(n)).unwrap();
+    }
+    diff(&mut inbox).await;
+    let second = diff(&mut inbox).await;
+    expect(&second, json!({"b": [2], "c": [3]}), nothing());
+    assert_eq!(second["joins"]["b"]["name"], "Ann");
+    assert_eq!(script.asked(), [vec!["a"], vec!["b", "c"]]);
+
+    script.then(Does::Answers(json!({"name": "Bob"})));
+    drop(owner);
+    let left = diff(&mut inbox).await;
+    expect(&left, nothing(), json!({"a": [1], "b": [2], "c": [3]}));
+    assert_eq!(left["leaves"]["c"]["name"], "Ann");
+    assert!(script.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_listening_means_nobody_asked() {
+    let script = Script::answering(json!({}));
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    sleep(INTERVAL * 2).await;
+    assert!(script.asked().is_empty());
+    // What was told to nobody is not told later either.
+    let mut inbox = pubsub.subscribe("t");
+    owner.track("t", "b", meta(2)).unwrap();
+    expect(&diff(&mut inbox).await, json!({"b": [2]}), nothing());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_good_for_its_time_to_live() {
+    let script = Script::answering(json!({"name": "Ann"}));
+    let (presence, _) = scripted(&script, |builder| builder);
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    for _ in 0..3 {
+        presence.list("t").await;
+        presence.get_by_key("t", "a").await.unwrap();
+    }
+    assert_eq!(script.asked().len(), 1);
+    sleep(DEFAULT_FETCH_TTL).await;
+    script.then(Does::Answers(json!({"name": "Anna"})));
+    assert_eq!(*presence.get_by_key("t", "a").await.unwrap().info.unwrap(), json!({"name": "Anna"}));
+    assert_eq!(script.asked().len(), 1);
+    assert!(presence.get_by_key("t", "b").await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_time_to_live_it_is_asked_every_time() {
+    let script = Script::answering(json!({}));
+    let (presence, pubsub) = scripted(&script, |builder| builder.fetch_ttl(Duration::ZERO));
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    diff(&mut inbox).await;
+    presence.list("t").await;
+    presence.list("t").await;
+    assert_eq!(script.asked().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_who_list_a_topic_ask_once_also_when_it_fails() {
+    let script = Script::new(Does::AnswersAfter(Duration::from_millis(100), json!({"name": "Ann"})));
+    let (presence, _) = scripted(&script, |builder| builder);
+    let mut owner = presence.owner();
+    for n in 0..10 {
+        owner.track("t", n.to_string().as_str(), meta(n)).unwrap();
+    }
+    let list_all = || async {
+        let lists: Vec<_> = (0..100)
+            .map(|_| {
+                let presence = presence.clone();
+                tokio::spawn(async move { presence.list("t").await })
+            })
+            .collect();
+        let mut infos = 0;
+        for list in lists {
+            infos += list.await.unwrap().values().filter(|entry| entry.info.is_some()).count();
+        }
+        infos
+    };
+    script.then(Does::FailsAfter(Duration::from_millis(100)));
+    assert_eq!(list_all().await, 0);
+    assert_eq!(script.asked().len(), 1, "who waited for the failed answer doesn't ask again");
+    script.then(Does::AnswersAfter(Duration::from_millis(100), json!({"name": "Ann"})));
+    assert_eq!(list_all().await, 1000);
+    assert_eq!(script.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_hangs_holds_up_its_topic_for_the_timeout_only() {
+    let script = Script::new(Does::Hangs);
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let (mut t, mut u) = (pubsub.subscribe("t"), pubsub.subscribe("u"));
+    let mut owner = presence.owner();
+    let start = Instant::now();
+    owner.track("t", "a", meta(1)).unwrap();
+    settle().await;
+    script.then(Does::Answers(json!({"name": "Bob"})));
+    owner.track("u", "b", meta(2)).unwrap();
+    owner.track("t", "c", meta(3)).unwrap();
+    assert_eq!(diff(&mut u).await["joins"]["b"]["name"], "Bob");
+    assert_eq!(start.elapsed(), Duration::ZERO, "another topic isn't held up");
+
+    let first = diff(&mut t).await;
+    assert_eq!(start.elapsed(), DEFAULT_FETCH_TIMEOUT);
+    expect(&first, json!({"a": [1]}), nothing());
+    assert!(first["joins"]["a"].get("name").is_none());
+    expect(&diff(&mut t).await, json!({"c": [3]}), nothing());
+    assert_eq!(presence.count("t"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_and_panics_cost_nobody_their_presence() {
+    for failure in [Does::Fails, Does::Panics, Does::PanicsAtOnce, Does::Hangs] {
+        let script = Script::answering(json!({"name": "Ann"}));
+        let (presence, pubsub) = scripted(&script, |builder| builder.fetch_ttl(Duration::from_secs(1)));
+        let mut inbox = pubsub.subscribe("t");
+        let (mut one, mut two) = (presence.owner(), presence.owner());
+        one.track("t", "a", meta(1)).unwrap();
+        diff(&mut inbox).await;
+
+        script.then(failure);
+        sleep(Duration::from_secs(5)).await;
+        two.track("t", "a", meta(2)).unwrap();
+        two.track("t", "b", meta(3)).unwrap();
+        let told = diff(&mut inbox).await;
+        assert_eq!(told["joins"]["a"]["name"], "Ann", "the last known info");
+        expect(&diff(&mut inbox).await, json!({"b": [3]}), nothing());
+        let list = presence.list("t").await;
+        assert_eq!(
+            (list["a"].metas.len(), list["a"].info.is_some(), list["b"].info.is_some()),
+            (2, true, false)
+        );
+
+        script.then(Does::Answers(json!({"name": "Anna"})));
+        assert_eq!(*presence.list("t").await["b"].info.clone().unwrap(), json!({"name": "Anna"}));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn diffs_keep_their_order_while_a_fetch_is_slow() {
+    let script = Script::new(Does::AnswersAfter(Duration::from_millis(500), json!({})));
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    settle().await;
+    owner.untrack("t", "a");
+    sleep(INTERVAL * 2).await;
+    assert!(inbox.is_empty(), "a leave doesn't overtake its join");
+    expect(&diff(&mut inbox).await, json!({"a": [1]}), nothing());
+    expect(&diff(&mut inbox).await, nothing(), json!({"a": [1]}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_within_a_window_is_not_asked_for_again() {
+    let script = Script::answering(json!({"name": "Ann"}));
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let (mut one, mut two) = (presence.owner(), presence.owner());
+    one.track("t", "a", meta(1)).unwrap();
+    diff(&mut inbox).await;
+    drop(one);
+    two.track("t", "a", meta(2)).unwrap();
+    let told = diff(&mut inbox).await;
+    expect(&told, json!({"a": [2]}), json!({"a": [1]}));
+    assert_eq!((&told["joins"]["a"]["name"], &told["leaves"]["a"]["name"]), (&json!("Ann"), &json!("Ann")));
+    assert_eq!(script.asked().len(), 1);
+}

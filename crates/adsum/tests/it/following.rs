@@ -1,0 +1,245 @@
+//! Following presences from Rust.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use adsum::{Change, Inbox, Presence, PresenceHandler, Presences, WATCH_CAPACITY, Watch};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tokio::time::{advance, sleep};
+
+use crate::support::{Does, INTERVAL, Script, meta, plain, scripted, settle};
+
+/// The refs of each key, of each topic.
+type View = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
+fn fold<H: PresenceHandler>(view: &mut View, change: Change<H>) {
+    let refs = |presences: &Presences<H>| -> Vec<(String, String)> {
+        let of_key = |(key, entry): (&adsum::Key, &adsum::Entry<H>)| {
+            entry.metas.iter().map(|meta| (key.to_string(), meta.reference.to_string())).collect::<Vec<_>>()
+        };
+        presences.iter().flat_map(of_key).collect()
+    };
+    match change {
+        Change::State(topics) => {
+            view.clear();
+            for (topic, presences) in &topics {
+                for (key, phx_ref) in refs(presences) {
+                    view.entry(topic.to_string()).or_default().entry(key).or_default().insert(phx_ref);
+                }
+            }
+        }
+        Change::Diff(diff) => {
+            let topic = view.entry(diff.topic.to_string()).or_default();
+            for (key, phx_ref) in refs(&diff.joins) {
+                topic.entry(key).or_default().insert(phx_ref);
+            }
+            for (key, phx_ref) in refs(&diff.leaves) {
+                topic.entry(key).or_default().remove(&phx_ref);
+            }
+        }
+    }
+    view.values_mut().for_each(|topic| topic.retain(|_, refs| !refs.is_empty()));
+    view.retain(|_, topic| !topic.is_empty());
+}
+
+/// Reads all that there is for a watch now.
+async fn catch_up<H: PresenceHandler>(watch: &mut Watch<H>, view: &mut View) {
+    while let Ok(change) = tokio::time::timeout(Duration::ZERO, watch.next()).await {
+        fold(view, change);
+    }
+}
+
+async fn listed<H: PresenceHandler>(presence: &Presence<H>, topics: &[&str]) -> View {
+    let mut view = View::new();
+    for topic in topics {
+        let state = [((*topic).into(), presence.list(*topic).await)].into();
+        let mut one = View::new();
+        fold::<H>(&mut one, Change::State(state));
+        view.extend(one);
+    }
+    view
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_comes_first_and_then_each_diff_once() {
+    let (presence, _) = plain(|builder| builder);
+    let (mut one, mut two) = (presence.owner(), presence.owner());
+    one.track("t", "a", meta(1)).unwrap();
+    let mut watch = presence.watch("t");
+    let Change::State(state) = watch.next().await else { panic!("a state is first") };
+    assert_eq!(state["t"]["a"].metas[0].meta, meta(1));
+    two.track("u", "x", meta(9)).unwrap();
+    let joined = two.track("t", "b", meta(2)).unwrap();
+    let Change::Diff(diff) = watch.next().await else { panic!("then a diff") };
+    assert_eq!((diff.topic.as_str(), diff.joins.len(), diff.leaves.len()), ("t", 1, 0));
+    assert_eq!(diff.joins["b"].metas[0].reference, joined);
+    drop(two);
+    let Change::Diff(diff) = watch.next().await else { panic!("then a diff") };
+    assert_eq!(diff.leaves["b"].metas[0].reason.unwrap().as_str(), "gone");
+    assert!(diff.joins.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_begun_while_a_diff_is_on_its_way_does_not_get_it() {
+    let script = Script::new(Does::AnswersAfter(Duration::from_millis(500), json!({"name": "Ann"})));
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    settle().await;
+    let mut watch = presence.watch("t");
+    let Change::State(state) = watch.next().await else { panic!("a state is first") };
+    assert!(state["t"].contains_key("a"));
+    crate::support::diff(&mut inbox).await;
+    owner.untrack("t", "a");
+    let Change::Diff(diff) = watch.next().await else { panic!("then a diff") };
+    assert!(diff.joins.is_empty() && diff.leaves.contains_key("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_falls_behind_gets_a_state_again() {
+    let (presence, _) = plain(|builder| builder.diff_interval(Duration::ZERO));
+    let mut owner = presence.owner();
+    let (mut one, mut all) = (presence.watch("t"), presence.watch_all());
+    let (mut of_one, mut of_all) = (View::new(), View::new());
+    catch_up(&mut one, &mut of_one).await;
+    catch_up(&mut all, &mut of_all).await;
+    owner.track("t", "a", meta(0)).unwrap();
+    for n in 0..=WATCH_CAPACITY {
+        owner.update("t", "a", meta(n)).unwrap();
+    }
+    owner.track("u", "b", meta(1)).unwrap();
+    assert!(
+        matches!(one.next().await, Change::State(state) if state["t"]["a"].metas[0].meta == meta(WATCH_CAPACITY))
+    );
+    catch_up(&mut one, &mut of_one).await;
+    owner.untrack("t", "a");
+    catch_up(&mut all, &mut of_all).await;
+    assert_eq!(of_all, listed(&presence, &["t", "u"]).await);
+    assert!(of_all.contains_key("u"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_is_all_that_keeps_a_topic_told() {
+    let script = Script::answering(json!({}));
+    let (presence, _) = scripted(&script, |builder| builder);
+    let mut owner = presence.owner();
+    let mut watch = presence.watch("t");
+    watch.next().await;
+    owner.track("t", "a", meta(1)).unwrap();
+    watch.next().await;
+    assert_eq!(script.asked().len(), 1);
+    drop(watch);
+    sleep(INTERVAL * 2).await;
+    owner.track("t", "b", meta(2)).unwrap();
+    sleep(INTERVAL * 2).await;
+    assert!(script.asked().is_empty());
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Track(usize, usize, usize),
+    Update(usize, usize, usize),
+    Untrack(usize, usize, usize),
+    End(usize),
+    Refresh(usize, usize),
+    Pass(u64),
+    Watch,
+    Read,
+}
+
+const TOPICS: [&str; 2] = ["t", "u"];
+const KEYS: [&str; 3] = ["a", "b", "c"];
+
+fn op() -> impl Strategy<Value = Op> {
+    let place = (0..3usize, 0..TOPICS.len(), 0..KEYS.len());
+    prop_oneof![
+        4 => place.clone().prop_map(|(o, t, k)| Op::Track(o, t, k)),
+        4 => place.clone().prop_map(|(o, t, k)| Op::Update(o, t, k)),
+        3 => place.prop_map(|(o, t, k)| Op::Untrack(o, t, k)),
+        1 => (0..3usize).prop_map(Op::End),
+        1 => (0..TOPICS.len(), 0..KEYS.len()).prop_map(|(t, k)| Op::Refresh(t, k)),
+        4 => (0..120u64).prop_map(Op::Pass),
+        1 => Just(Op::Watch),
+        2 => Just(Op::Read),
+    ]
+}
+
+/// Folds what sockets get as phoenix.js does: joins, merged by ref, then leaves.
+fn fold_messages(inbox: &mut Inbox, view: &mut View) {
+    while let Some(message) = inbox.try_recv() {
+        let message = message.expect("the inbox is large enough");
+        let diff: Value = message.payload().decode().expect("a diff is JSON");
+        let topic = view.entry(message.topic().to_string()).or_default();
+        let mut told = BTreeSet::new();
+        for half in ["joins", "leaves"] {
+            for (key, entry) in diff[half].as_object().expect("a half is an object") {
+                for meta in entry["metas"].as_array().expect("metas are an array") {
+                    let phx_ref = meta["phx_ref"].as_str().expect("every meta has a ref").to_owned();
+                    assert!(told.insert(phx_ref.clone()), "a ref is told of twice: {diff}");
+                    let refs = topic.entry(key.clone()).or_default();
+                    if half == "joins" {
+                        refs.insert(phx_ref)
+                    } else {
+                        refs.remove(&phx_ref)
+                    };
+                }
+            }
+        }
+    }
+    view.values_mut().for_each(|topic| topic.retain(|_, refs| !refs.is_empty()));
+    view.retain(|_, topic| !topic.is_empty());
+}
+
+async fn run(ops: Vec<Op>, interval: Duration, fetch: Duration) {
+    let script = Script::new(Does::AnswersAfter(fetch, json!({"name": "Ann"})));
+    let (presence, pubsub) = scripted(&script, |builder| builder.diff_interval(interval));
+    let mut inbox = pubsub.inbox(100_000);
+    TOPICS.iter().for_each(|topic| inbox.subscribe(*topic));
+    let mut owners: Vec<_> = (0..3).map(|_| presence.owner()).collect();
+    let mut watches = vec![(presence.watch_all(), View::new())];
+    for (n, op) in ops.into_iter().enumerate() {
+        match op {
+            Op::Track(o, t, k) => drop(owners[o].track(TOPICS[t], KEYS[k], meta(n))),
+            Op::Update(o, t, k) => drop(owners[o].update(TOPICS[t], KEYS[k], meta(n))),
+            Op::Untrack(o, t, k) => drop(owners[o].untrack(TOPICS[t], KEYS[k])),
+            Op::End(o) => owners[o] = presence.owner(),
+            Op::Refresh(t, k) => presence.refresh(TOPICS[t], KEYS[k]),
+            Op::Pass(millis) => advance(Duration::from_millis(millis)).await,
+            Op::Watch => watches.push((presence.watch_all(), View::new())),
+            Op::Read => {
+                for (watch, view) in &mut watches {
+                    catch_up(watch, view).await;
+                }
+            }
+        }
+        settle().await;
+    }
+    sleep(Duration::from_secs(10)).await;
+    let listed = listed(&presence, &TOPICS).await;
+    let mut told = View::new();
+    fold_messages(&mut inbox, &mut told);
+    assert_eq!(told, listed, "what sockets were told");
+    for (watch, mut view) in watches {
+        let mut watch = watch;
+        catch_up(&mut watch, &mut view).await;
+        assert_eq!(view, listed, "what a watch was told");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn all_who_follow_end_with_the_list(
+        ops in prop::collection::vec(op(), 1..60),
+        interval in prop_oneof![Just(0u64), Just(50)],
+        fetch in prop_oneof![Just(0u64), Just(30), Just(5000)],
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(run(ops, Duration::from_millis(interval), Duration::from_millis(fetch)));
+    }
+}

@@ -1,0 +1,91 @@
+//! However an owner ends, its presences leave.
+
+use std::sync::Arc;
+
+use adsum::Presence;
+use serde_json::json;
+
+use crate::support::{Does, INTERVAL, Script, diff, expect, meta, nothing, plain, scripted, settle};
+
+async fn tracking(presence: Presence) {
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn aborted_panicked_and_returned() {
+    let (presence, pubsub) = plain(|builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let task = tokio::spawn(tracking(presence.clone()));
+    expect(&diff(&mut inbox).await, json!({"a": [1]}), nothing());
+    task.abort();
+    expect(&diff(&mut inbox).await, nothing(), json!({"a": [1]}));
+
+    let tracks = |panics: bool| {
+        let presence = presence.clone();
+        async move {
+            let mut owner = presence.owner();
+            owner.track("t", "a", meta(1)).unwrap();
+            tokio::time::sleep(INTERVAL * 2).await;
+            assert!(!panics, "as wanted");
+        }
+    };
+    for panics in [true, false] {
+        let task = tokio::spawn(tracks(panics));
+        expect(&diff(&mut inbox).await, json!({"a": [1]}), nothing());
+        assert_eq!(task.await.is_err(), panics);
+        expect(&diff(&mut inbox).await, nothing(), json!({"a": [1]}));
+    }
+    assert_eq!(presence.count("t"), 0);
+}
+
+#[test]
+fn a_runtime_that_ends_takes_its_owners_along() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (ours, theirs) = (runtime(), runtime());
+    let (presence, pubsub) = ours.block_on(async { plain(|builder| builder) });
+    let mut inbox = pubsub.subscribe("t");
+    theirs.spawn(tracking(presence.clone()));
+    expect(&ours.block_on(diff(&mut inbox)), json!({"a": [1]}), nothing());
+    drop(theirs);
+    assert_eq!(presence.count("t"), 0);
+    expect(&ours.block_on(diff(&mut inbox)), nothing(), json!({"a": [1]}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_handle_ends_the_presence_and_sends_what_waits() {
+    let script = Script::new(Does::Hangs);
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    settle().await;
+    assert!(inbox.is_empty(), "its fetch hangs");
+    drop(presence);
+    drop(owner);
+    settle().await;
+    expect(&diff(&mut inbox).await, json!({"a": [1]}), nothing());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_presence_that_ended_leaves_no_memory_behind() {
+    struct Holds {
+        _witness: Arc<()>,
+    }
+    impl adsum::PresenceHandler for Holds {
+        type Meta = crate::support::Meta;
+        type Info = ();
+    }
+    let witness = Arc::new(());
+    let pubsub = adsum::PubSub::local();
+    let presence = Presence::builder(pubsub.clone()).handler(Holds { _witness: witness.clone() }).start();
+    let _inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    let watch = presence.watch_all();
+    owner.track("t", "a", meta(1)).unwrap();
+    drop((watch, owner, presence));
+    settle().await;
+    assert_eq!(Arc::strong_count(&witness), 1);
+}

@@ -1,0 +1,49 @@
+//! Telling everyone that what `fetch` says has changed.
+
+use serde_json::json;
+
+use crate::support::{Does, INTERVAL, Script, diff, meta, scripted, settle};
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_joins_the_same_refs_with_the_new_info() {
+    let script = Script::answering(json!({"name": "old"}));
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let (mut one, mut two) = (presence.owner(), presence.owner());
+    let first = one.track("t", "a", meta(1)).unwrap().to_string();
+    diff(&mut inbox).await;
+    let second = two.track("t", "a", meta(2)).unwrap().to_string();
+    diff(&mut inbox).await;
+    tokio::time::sleep(INTERVAL * 2).await;
+
+    script.asked();
+    script.then(Does::Answers(json!({"name": "new"})));
+    presence.refresh("t", "a");
+    let metas = json!([{"n": 1, "phx_ref": first}, {"n": 2, "phx_ref": second}]);
+    let told = json!({"joins": {"a": {"metas": metas, "name": "new"}}, "leaves": {}});
+    assert_eq!(diff(&mut inbox).await, told);
+    assert_eq!(script.asked(), [["a"]]);
+    assert_eq!(*presence.list("t").await["a"].info.clone().unwrap(), json!({"name": "new"}));
+    assert!(script.asked().is_empty(), "what the refresh brought is fresh");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_of_nobody_does_nothing_and_one_that_fails_keeps_the_old_info() {
+    let script = Script::answering(json!({"name": "old"}));
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    diff(&mut inbox).await;
+    tokio::time::sleep(INTERVAL * 2).await;
+    presence.refresh("t", "b");
+    presence.refresh("u", "a");
+    settle().await;
+    assert!(inbox.is_empty());
+
+    script.then(Does::Fails);
+    presence.refresh("t", "a");
+    assert_eq!(diff(&mut inbox).await["joins"]["a"]["name"], "old");
+    script.then(Does::Answers(json!({"name": "new"})));
+    assert_eq!(*presence.list("t").await["a"].info.clone().unwrap(), json!({"name": "new"}));
+}

@@ -1,0 +1,122 @@
+//! When diffs go out, and what they contain.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{Instant, advance, sleep};
+
+use crate::support::{INTERVAL, diff, diff_now, expect, meta, nothing, plain, settle};
+
+#[tokio::test(start_paused = true)]
+async fn the_first_change_goes_out_at_once_and_the_next_ones_together() {
+    let (presence, pubsub) = plain(|builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    let start = Instant::now();
+    owner.track("t", "a", meta(1)).unwrap();
+    expect(&diff_now(&mut inbox), json!({"a": [1]}), nothing());
+    owner.track("t", "b", meta(2)).unwrap();
+    sleep(Duration::from_millis(20)).await;
+    owner.track("t", "c", meta(3)).unwrap();
+    assert!(inbox.is_empty());
+    expect(&diff(&mut inbox).await, json!({"b": [2], "c": [3]}), nothing());
+    assert_eq!(start.elapsed(), INTERVAL);
+    // After a quiet window the next change is a first one again.
+    sleep(INTERVAL * 2).await;
+    owner.untrack("t", "a");
+    expect(&diff_now(&mut inbox), nothing(), json!({"a": [1]}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn windows_follow_each_other_while_changes_come_and_topics_have_their_own() {
+    let (presence, pubsub) = plain(|builder| builder);
+    let (mut t, mut u) = (pubsub.subscribe("t"), pubsub.subscribe("u"));
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    diff_now(&mut t);
+    for n in 0..5 {
+        owner.update("t", "a", meta(n)).unwrap();
+        sleep(INTERVAL).await;
+        settle().await;
+        assert_eq!(diff_now(&mut t)["joins"]["a"]["metas"][0]["n"], n);
+        assert!(t.is_empty());
+    }
+    owner.track("u", "a", meta(9)).unwrap();
+    expect(&diff_now(&mut u), json!({"a": [9]}), nothing());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_and_goes_unseen_is_not_told() {
+    let (presence, pubsub) = plain(|builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    diff_now(&mut inbox);
+    owner.track("t", "b", meta(2)).unwrap();
+    owner.untrack("t", "b");
+    advance(INTERVAL * 3).await;
+    settle().await;
+    assert!(inbox.is_empty());
+
+    // Of three versions the last joins, and the one that was told of leaves.
+    owner.update("t", "a", meta(2)).unwrap();
+    diff(&mut inbox).await;
+    let first = owner.update("t", "a", meta(3)).unwrap();
+    let second = owner.update("t", "a", meta(4)).unwrap();
+    let told = diff(&mut inbox).await;
+    expect(&told, json!({"a": [4]}), json!({"a": [2]}));
+    assert_eq!(told["joins"]["a"]["metas"][0]["phx_ref"], second.to_string());
+    assert_eq!(told["joins"]["a"]["metas"][0]["phx_ref_prev"], first.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_of_zero_sends_each_change_by_itself() {
+    let (presence, pubsub) = plain(|builder| builder.diff_interval(Duration::ZERO));
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    owner.update("t", "a", meta(2)).unwrap();
+    owner.track("t", "b", meta(3)).unwrap();
+    owner.untrack_all();
+    expect(&diff_now(&mut inbox), json!({"a": [1]}), nothing());
+    expect(&diff_now(&mut inbox), json!({"a": [2]}), json!({"a": [1]}));
+    expect(&diff_now(&mut inbox), json!({"b": [3]}), nothing());
+    expect(&diff_now(&mut inbox), nothing(), json!({"a": [2], "b": [3]}));
+    assert!(inbox.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_without_diffs_are_listed_and_counted_only() {
+    let (presence, pubsub) = plain(|builder| builder.without_diffs("quiet:*"));
+    let mut inbox = pubsub.subscribe("quiet:1");
+    let (mut one, mut two) = (presence.owner(), presence.owner());
+    one.track("quiet:1", "a", meta(1)).unwrap();
+    two.track("quiet:1", "a", meta(2)).unwrap();
+    two.track("quiet:1", "b", meta(3)).unwrap();
+    assert_eq!((presence.count("quiet:1"), presence.keys("quiet:1")), (3, 2));
+    assert_eq!(presence.list("quiet:1").await["a"].metas.len(), 2);
+    drop((one, two));
+    sleep(INTERVAL * 3).await;
+    assert!(inbox.try_recv().is_none());
+    assert_eq!((presence.count("quiet:1"), presence.keys("quiet:1")), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_topics_that_change_at_once_are_all_told() {
+    let (presence, pubsub) = plain(|builder| builder);
+    let topics: Vec<String> = (0..2000).map(|n| format!("t:{n}")).collect();
+    let mut inbox = pubsub.inbox(10_000);
+    for topic in &topics {
+        inbox.subscribe(topic.as_str());
+    }
+    let mut owner = presence.owner();
+    for topic in topics.iter().take(1000) {
+        owner.track(topic.as_str(), "a", meta(1)).unwrap();
+        owner.update(topic.as_str(), "a", meta(2)).unwrap();
+    }
+    sleep(INTERVAL * 2).await;
+    assert_eq!(inbox.len(), 2000);
+    drop(owner);
+    sleep(INTERVAL * 2).await;
+    assert_eq!(inbox.len(), 3000);
+}

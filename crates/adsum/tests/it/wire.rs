@@ -1,0 +1,100 @@
+//! What a diff looks like.
+
+use std::time::Duration;
+
+use adsum::{MetaError, NoFetch, Presence, PubSub, TrackError, UpdateError};
+use serde_json::{Value, json};
+
+use crate::support::{Script, diff, diff_now, meta, plain, scripted};
+
+#[tokio::test(start_paused = true)]
+async fn metas_carry_refs_and_leaves_their_reason() {
+    let (presence, pubsub) = plain(|builder| builder.diff_interval(Duration::ZERO));
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    let first = owner.track("t", "a", meta(1)).unwrap().to_string();
+    let second = owner.update_with("t", "a", |mut old| {
+        old.insert("more".into(), true.into());
+        old
+    });
+    let second = second.unwrap().to_string();
+    assert_eq!(
+        diff_now(&mut inbox),
+        json!({"joins": {"a": {"metas": [{"n": 1, "phx_ref": first}]}}, "leaves": {}})
+    );
+    let new = json!({"n": 1, "more": true, "phx_ref": second, "phx_ref_prev": first});
+    assert_eq!(
+        diff_now(&mut inbox),
+        json!({"joins": {"a": {"metas": [new]}}, "leaves": {"a": {"metas": [{"n": 1, "phx_ref": first}]}}})
+    );
+    owner.untrack("t", "a");
+    let mut left = new;
+    left["phx_reason"] = "left".into();
+    assert_eq!(diff_now(&mut inbox), json!({"joins": {}, "leaves": {"a": {"metas": [left]}}}));
+    owner.track("t", "a", meta(1)).unwrap();
+    diff_now(&mut inbox);
+    drop(owner);
+    assert_eq!(diff(&mut inbox).await["leaves"]["a"]["metas"][0]["phx_reason"], "gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn infos_stand_beside_metas_and_our_fields_are_ours() {
+    let script = Script::answering(json!({"user": {"name": "Ann \"A\""}, "metas": "not yours"}));
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    let forged =
+        serde_json::from_value(json!({"phx_ref": "x", "phx_ref_prev": "y", "phx_reason": "z", "n": 1}));
+    let key = "a \"quoted\" \u{1f600} \\ \u{1} key";
+    let phx_ref = owner.track("t", key, forged.unwrap()).unwrap().to_string();
+    let entry = json!({"metas": [{"n": 1, "phx_ref": phx_ref}], "user": {"name": "Ann \"A\""}});
+    assert_eq!(diff(&mut inbox).await["joins"], json!({key: entry}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_meta_has_its_ref_alone() {
+    let (presence, pubsub) = plain(|builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    let phx_ref = owner.track("t", "a", serde_json::Map::new()).unwrap().to_string();
+    assert_eq!(diff_now(&mut inbox)["joins"]["a"], json!({"metas": [{"phx_ref": phx_ref}]}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_object_is_no_meta_and_no_info() {
+    let presence = Presence::builder(PubSub::local()).handler(NoFetch::<Value>::default()).start();
+    let mut owner = presence.owner();
+    for meta in [json!(null), json!(1), json!("x"), json!([{}])] {
+        let refused = owner.track("t", "a", meta.clone());
+        assert!(matches!(refused, Err(TrackError::Meta(MetaError::NotAnObject(_)))), "{meta}: {refused:?}");
+    }
+    owner.track("t", "a", json!({"fine": 1})).unwrap();
+    assert!(matches!(owner.update("t", "a", json!(2)), Err(UpdateError::Change(_))));
+    assert_eq!(presence.list("t").await["a"].metas[0].meta, json!({"fine": 1}));
+
+    let script = Script::answering(json!([1, 2]));
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    let phx_ref = owner.track("t", "a", meta(1)).unwrap().to_string();
+    assert_eq!(diff(&mut inbox).await["joins"], json!({"a": {"metas": [{"n": 1, "phx_ref": phx_ref}]}}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_name_what_was_tracked_and_change_nothing() {
+    let (presence, _) = plain(|builder| builder);
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    let twice = owner.track("t", "a", meta(2)).unwrap_err().to_string();
+    assert!(
+        twice.contains("already tracked") && twice.contains("\"t\"") && twice.contains("\"a\""),
+        "{twice}"
+    );
+    let missing = owner.update("t", "b", meta(2)).unwrap_err().to_string();
+    assert!(missing.contains("not tracked") && missing.contains("\"b\""), "{missing}");
+    let large = owner.track("t", "c", meta("x".repeat(10_000))).unwrap_err().to_string();
+    assert!(large.contains("meta_bytes"), "{large}");
+    assert!(owner.track("t".repeat(256), "a", meta(1)).is_err());
+    assert!(owner.track("t", "k".repeat(256).as_str(), meta(1)).is_err());
+    assert_eq!(presence.count("t"), 1);
+}
