@@ -7,7 +7,13 @@ use axum::{Router, extract::Request, routing::any};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Assigns, Channel, Connect, Refused, options::Options, runtime::Route, websocket::upgrade};
+use crate::{
+    Assigns, Channel, Connect, Refused, Serializer,
+    options::Options,
+    runtime::Route,
+    serializer::{Codec, V1, V2},
+    websocket::upgrade,
+};
 
 type ConnectFn = Box<dyn Fn(Connect) -> BoxFuture<'static, Result<Assigns, Refused>> + Send + Sync>;
 
@@ -18,6 +24,7 @@ pub struct SocketBuilder<App> {
     app: Arc<App>,
     connect: ConnectFn,
     routes: Vec<Route>,
+    codecs: Vec<Arc<Codec>>,
     options: Options,
 }
 
@@ -30,7 +37,8 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     /// As [`new`](Self::new), with state that is shared already.
     pub fn shared(app: Arc<App>) -> Self {
         let connect = Box::new(|_| std::future::ready(Ok(Assigns::new())).boxed());
-        Self { app, connect, routes: Vec::new(), options: Options::default() }
+        let codecs = vec![Codec::new(1, 0, V1), Codec::new(2, 0, V2)];
+        Self { app, connect, routes: Vec::new(), codecs, options: Options::default() }
     }
 
     /// Has a function decide who may connect, and what its channels will know of the client.
@@ -53,6 +61,14 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     pub fn channel<C: Channel<App = App>>(mut self, pattern: &str) -> Self {
         let pattern = Pattern::new(pattern).unwrap_or_else(|error| panic!("{error}"));
         self.routes.push(Route::new::<C>(pattern, self.app.clone()));
+        self
+    }
+
+    /// Adds a version of the protocol: clients that connect with `vsn=MAJOR.MINOR.x` are served by it.
+    /// In place of one that is there already, if it is of the same number; versions 1.0 and 2.0 are.
+    #[must_use]
+    pub fn serializer(mut self, major: u64, minor: u64, serializer: impl Serializer) -> Self {
+        self.codecs.insert(0, Codec::new(major, minor, serializer));
         self
     }
 
@@ -130,6 +146,7 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
             endpoint: Arc::new(Endpoint {
                 connect: self.connect,
                 routes: self.routes,
+                codecs: self.codecs,
                 options: self.options,
                 pubsub,
             }),
@@ -161,6 +178,14 @@ pub(crate) struct Owner {
 pub(crate) struct Endpoint {
     pub(crate) connect: ConnectFn,
     pub(crate) routes: Vec<Route>,
+    codecs: Vec<Arc<Codec>>,
     pub(crate) options: Options,
     pub(crate) pubsub: PubSub,
+}
+
+impl Endpoint {
+    /// What speaks a version of the protocol.
+    pub(crate) fn codec(&self, vsn: &str) -> Option<Arc<Codec>> {
+        self.codecs.iter().find(|codec| codec.speaks(vsn)).cloned()
+    }
 }

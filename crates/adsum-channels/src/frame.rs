@@ -6,19 +6,36 @@ use bytes::Bytes;
 
 use crate::websocket::{Opcode, frame};
 
-/// One whole WebSocket frame, header included, in the parts that are written one after the other.
+/// A message to a client, with the header of its WebSocket frame, in the parts that are written one after the
+/// other.
 #[derive(Clone, Debug)]
-pub(crate) struct Frame {
+pub struct Frame {
     head: Bytes,
     payload: Bytes,
     tail: Bytes,
 }
 
 impl Frame {
-    /// A text frame: the text of the head, the payload, the tail.
-    pub(crate) fn text(head: Head, payload: Bytes, tail: Bytes) -> Self {
-        let len = head.text_len() + payload.len() + tail.len();
-        Self { head: head.finish(len), payload, tail }
+    /// A message of text. It has to be UTF-8.
+    pub fn text(text: impl Into<Bytes>) -> Self {
+        Self::spliced(Head::with_capacity(0), text.into(), Bytes::new())
+    }
+
+    /// A message of bytes.
+    pub fn binary(bytes: impl Into<Bytes>) -> Self {
+        Self::spliced_binary(Head::with_capacity(0), bytes.into())
+    }
+
+    /// A message of text: that of the head, the payload, the tail.
+    pub(crate) fn spliced(head: Head, payload: Bytes, tail: Bytes) -> Self {
+        let len = head.len() + payload.len() + tail.len();
+        Self { head: head.finish(Opcode::Text, len), payload, tail }
+    }
+
+    /// A message of bytes: those of the head, then the payload.
+    pub(crate) fn spliced_binary(head: Head, payload: Bytes) -> Self {
+        let len = head.len() + payload.len();
+        Self { head: head.finish(Opcode::Binary, len), payload, tail: Bytes::new() }
     }
 
     /// A frame that is complete, such as a broadcast's, which all sockets share.
@@ -50,17 +67,23 @@ impl Frame {
     }
 }
 
-/// The text before a payload. The frame's header comes in front of it, once the length is known.
+/// What comes before a payload. The frame's header comes in front of it, once the length is known.
 pub(crate) struct Head(Vec<u8>);
 
 impl Head {
     /// The longest header.
     const ROOM: usize = 10;
 
-    pub(crate) fn with_capacity(text_len: usize) -> Self {
-        let mut bytes = Vec::with_capacity(Self::ROOM + text_len);
+    pub(crate) fn with_capacity(len: usize) -> Self {
+        let mut bytes = Vec::with_capacity(Self::ROOM + len);
         bytes.resize(Self::ROOM, 0);
         Self(bytes)
+    }
+
+    /// Adds a byte.
+    pub(crate) fn byte(&mut self, byte: u8) -> &mut Self {
+        self.0.push(byte);
+        self
     }
 
     /// Adds text as it is.
@@ -75,12 +98,12 @@ impl Head {
         self
     }
 
-    fn text_len(&self) -> usize {
+    fn len(&self) -> usize {
         self.0.len() - Self::ROOM
     }
 
-    fn finish(mut self, payload_len: usize) -> Bytes {
-        let header = frame::header(Opcode::Text, payload_len);
+    fn finish(mut self, opcode: Opcode, payload_len: usize) -> Bytes {
+        let header = frame::header(opcode, payload_len);
         let start = Self::ROOM - header.len();
         self.0[start..Self::ROOM].copy_from_slice(&header);
         Bytes::from(self.0).slice(start..)
@@ -94,7 +117,7 @@ mod tests {
     fn frame() -> Frame {
         let mut head = Head::with_capacity(4);
         head.raw("[").string("a\"b").raw(",");
-        Frame::text(head, Bytes::from_static(b"{}"), Bytes::from_static(b"]"))
+        Frame::spliced(head, Bytes::from_static(b"{}"), Bytes::from_static(b"]"))
     }
 
     #[test]

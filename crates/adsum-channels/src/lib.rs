@@ -41,7 +41,8 @@
 //! let app: axum::Router = axum::Router::new().nest("/socket", socket.into_router(PubSub::local()));
 //! ```
 //!
-//! Clients then connect to `/socket`. Spoken is version 2 of the protocol over WebSocket.
+//! Clients then connect to `/socket`. Spoken are versions 1 and 2 of the protocol, with binary payloads, over
+//! WebSocket.
 //!
 //! # Metrics
 //!
@@ -52,6 +53,7 @@
 mod builder;
 mod channel;
 mod connect;
+mod connection;
 mod extension;
 mod frame;
 mod options;
@@ -73,11 +75,15 @@ pub use self::{
     channel::{Channel, JoinError, Joined, NoParams, Reason},
     connect::{Assigns, Connect, Refused},
     extension::SocketExtension,
+    frame::Frame,
     options::{
         DEFAULT_MAX_CHANNELS, DEFAULT_MAX_MAILBOX, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_QUEUE_BYTES,
         DEFAULT_MAX_TOPIC_BYTES, DEFAULT_SHUTDOWN_GRACE, DEFAULT_TIMEOUT,
     },
     reply::{Reply, Stop},
     sender::{SendError, Sender},
+    serializer::{
+        Address, BadMessage, ClientMessage, Serializer, Unsendable, Wire, read_string, write_string,
+    },
     socket::{PushError, Socket},
 };

@@ -5,7 +5,7 @@ mod mailbox;
 mod task;
 
 pub(crate) use self::{
-    link::{Further, Link, Place, reason_json, sendable},
+    link::{Further, Link, Place, reason_json},
     mailbox::{EndCause, Letter, MailboxError},
     task::{Route, Start},
 };

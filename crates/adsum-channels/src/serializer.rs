@@ -1,133 +1,233 @@
-//! How frames are written and read.
+//! How messages are written and read.
 
+mod v1;
 mod v2;
+mod v2_binary;
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use adsum_pubsub::{EncodingId, Json, Message, Payload};
+use adsum_pubsub::{EncodingId, Message, Payload};
 use bytes::Bytes;
-use serde_json::value::RawValue;
 
+pub(crate) use self::{v1::V1, v2::V2};
 use crate::frame::Frame;
 
 /// The longest ref, in bytes of its JSON text. Clients count up from 1.
 pub(crate) const MAX_REF_BYTES: usize = 64;
 
-/// The serializer that a client has asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Serializer {
-    /// `[join_ref, ref, topic, event, payload]`.
-    V2,
+/// Reads what clients send and writes what they get, in one version of the protocol.
+///
+/// Versions 1 and 2 are built in. One of your own is added by
+/// [`SocketBuilder::serializer`](crate::SocketBuilder::serializer); phoenix.js is told of it by its options
+/// `vsn`, `encode` and `decode`.
+///
+/// Refs and topics are handed over as JSON text, `"3"` with its quotes or `null`, so that they go back to the
+/// client as they came. [`read_string`] and [`write_string`] convert them.
+pub trait Serializer: Send + Sync + 'static {
+    /// Reads a client's message.
+    ///
+    /// # Errors
+    /// Nobody can make sense of it. The socket is closed with 1011, as Phoenix does.
+    fn decode<'m>(&self, message: Wire<'m>) -> Result<ClientMessage<'m>, BadMessage>;
+
+    /// Writes an event of a channel to its client.
+    ///
+    /// # Errors
+    /// The version has no form for it.
+    fn push(&self, to: Address<'_>, event: &str, payload: &Payload) -> Result<Frame, Unsendable>;
+
+    /// Writes the answer to a client's event.
+    ///
+    /// # Errors
+    /// The version has no form for it.
+    fn reply(&self, to: Address<'_>, status: &str, response: &Payload) -> Result<Frame, Unsendable>;
+
+    /// Writes a broadcast: once, for all sockets of the version.
+    ///
+    /// # Errors
+    /// The version has no form for it.
+    fn broadcast(&self, message: &Message) -> Result<Frame, Unsendable>;
 }
 
-impl Serializer {
-    /// The serializer of a `vsn` parameter; none for a version that isn't spoken here.
-    pub(crate) fn of_version(vsn: &str) -> Option<Self> {
-        let (major, rest) = vsn.split_once('.')?;
-        let numeric = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        (major == "2" && numeric).then_some(Self::V2)
-    }
-
-    /// Reads a text frame.
-    pub(crate) fn decode(self, text: &[u8]) -> Result<ClientFrame<'_>, BadFrame> {
-        match self {
-            Self::V2 => v2::decode(text),
-        }
-    }
-
-    /// An event of a channel to its client.
-    pub(crate) fn push(self, to: Address<'_>, event: &str, payload: &Json) -> Frame {
-        match self {
-            Self::V2 => v2::push(to, event, payload),
-        }
-    }
-
-    /// An answer to a client's event.
-    pub(crate) fn reply(self, to: Address<'_>, status: &str, response: &Json) -> Frame {
-        match self {
-            Self::V2 => v2::reply(to, status, response),
-        }
-    }
-
-    /// A broadcast's frame, encoded by the first socket that asks and shared by all others.
-    pub(crate) fn broadcast(self, message: &Message) -> Result<Frame, BinaryPayload> {
-        static V2: LazyLock<EncodingId> = LazyLock::new(EncodingId::unique);
-        let payload = text_payload(message.payload())?;
-        let bytes: &Bytes = match self {
-            Self::V2 => message.encoded(*V2, |message| v2::broadcast(message, payload).into_bytes()),
-        };
-        Ok(Frame::whole(bytes.clone()))
-    }
-}
-
-/// Where a frame to a client belongs. All parts are JSON text.
+/// A message as a client has sent it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Address<'a> {
-    pub(crate) join_ref: &'a str,
-    pub(crate) reference: &'a str,
-    pub(crate) topic: &'a str,
+pub enum Wire<'m> {
+    /// Text; whether it is UTF-8 is for the serializer to see.
+    Text(&'m [u8]),
+    /// Bytes.
+    Binary(&'m [u8]),
 }
 
-/// A client's frame.
+/// Where a message to a client belongs. All parts are JSON text.
+#[derive(Clone, Copy, Debug)]
+pub struct Address<'a> {
+    /// The ref of the join, or `null`.
+    pub join_ref: &'a str,
+    /// The ref of the message that is answered, or `null`.
+    pub reference: &'a str,
+    /// The topic.
+    pub topic: &'a str,
+}
+
+/// A client's message.
 #[derive(Debug)]
-pub(crate) struct ClientFrame<'f> {
-    /// The JSON text of the ref of the join that this frame belongs to, or `null`.
-    pub(crate) join_ref: &'f str,
-    /// The JSON text of the ref that its reply will carry.
-    pub(crate) reference: &'f str,
-    /// The topic; none where it isn't a string.
-    pub(crate) topic: Option<Cow<'f, str>>,
-    /// The topic's JSON text, to be sent back as it came.
-    pub(crate) topic_text: &'f str,
-    /// The event; where it isn't a string, its JSON text, which no event of the protocol looks like.
-    pub(crate) event: Cow<'f, str>,
-    pub(crate) payload: &'f RawValue,
+pub struct ClientMessage<'m> {
+    /// The JSON text of the ref of the join that it belongs to, or `null`.
+    pub join_ref: Cow<'m, str>,
+    /// The JSON text of the ref that its reply will carry, or `null`.
+    pub reference: Cow<'m, str>,
+    /// The topic's JSON text. A topic that isn't a string is answered as unmatched.
+    pub topic: Cow<'m, str>,
+    /// The event.
+    pub event: Cow<'m, str>,
+    /// What it carries.
+    pub payload: Payload,
 }
 
-/// A frame that nobody can make sense of. Its socket is closed, as Phoenix does.
+/// A message that nobody can make sense of.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BadFrame {
-    #[error("not an array of join_ref, ref, topic, event and payload: {0}")]
-    Shape(#[from] serde_json::Error),
+#[non_exhaustive]
+pub enum BadMessage {
+    /// It isn't JSON, or its parts are missing or of the wrong type.
+    #[error("not a message of this version of the protocol: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Text that isn't UTF-8.
     #[error("not UTF-8: {0}")]
     Utf8(#[from] std::str::Utf8Error),
-    #[error("a ref is longer than {MAX_REF_BYTES} bytes")]
-    LongRef,
+    /// Anything else.
+    #[error("{0}")]
+    Other(Cow<'static, str>),
 }
 
-/// Bytes where only JSON can be sent.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the payload is binary, and only JSON can be sent to a client")]
-pub(crate) struct BinaryPayload;
+/// A message that a version of the protocol has no form for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsendable {
+    /// The payload is binary, and the version carries JSON only.
+    #[error("the payload is binary, which version {version} of the protocol can't carry")]
+    Binary {
+        /// The version.
+        version: &'static str,
+    },
+    /// A name is too long for a binary frame, where its length is one byte.
+    #[error("the {name} is {len} bytes long, and a binary frame carries 255 at most")]
+    TooLong {
+        /// Which name.
+        name: &'static str,
+        /// Its length.
+        len: usize,
+    },
+}
 
-/// The JSON of a payload that goes to a client. Every payload passes here.
-pub(crate) fn text_payload(payload: &Payload) -> Result<&Json, BinaryPayload> {
-    match payload {
-        Payload::Json(json) => Ok(json),
-        Payload::Binary(_) => Err(BinaryPayload),
+/// The string that a JSON text is; none where it's something else.
+pub fn read_string(text: &str) -> Option<Cow<'_, str>> {
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    // Without an escape the text between the quotes is the string.
+    if inner.contains('\\') { serde_json::from_str(text).ok().map(Cow::Owned) } else { Some(inner.into()) }
+}
+
+/// A string as JSON text.
+pub fn write_string(string: &str) -> String {
+    serde_json::to_string(string).expect("a string can be written as JSON")
+}
+
+/// A serializer, and the versions that clients ask for it by.
+pub(crate) struct Codec {
+    major: u64,
+    minor: u64,
+    /// Names its encoding of broadcasts.
+    id: EncodingId,
+    serializer: Box<dyn Serializer>,
+}
+
+impl Codec {
+    pub(crate) fn new(major: u64, minor: u64, serializer: impl Serializer) -> Arc<Self> {
+        Arc::new(Self { major, minor, id: EncodingId::unique(), serializer: Box::new(serializer) })
     }
+
+    /// Whether it speaks what a `vsn` parameter asks for: a version such as `2.0.0`, of which the last number
+    /// doesn't count.
+    pub(crate) fn speaks(&self, vsn: &str) -> bool {
+        let mut numbers = vsn.split('.').map(|number| number.parse::<u64>().ok());
+        let asked = [numbers.next(), numbers.next(), numbers.next()].map(Option::flatten);
+        matches!(asked, [Some(major), Some(minor), Some(_)] if (major, minor) == (self.major, self.minor))
+            && numbers.next().is_none()
+    }
+
+    /// A broadcast's frame, encoded for the first socket that asks and shared by all others; none where it
+    /// can't be sent.
+    pub(crate) fn broadcast(&self, message: &Message) -> Option<Frame> {
+        let bytes = message.encoded(self.id, |message| match self.serializer.broadcast(message) {
+            Ok(frame) => frame.into_bytes(),
+            Err(error) => {
+                tracing::error!(topic = %message.topic(), event = message.event(), %error, "broadcast not sent");
+                // No frame is empty, so this stands for none.
+                Bytes::new()
+            }
+        });
+        (!bytes.is_empty()).then(|| Frame::whole(bytes.clone()))
+    }
+}
+
+impl std::ops::Deref for Codec {
+    type Target = dyn Serializer;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.serializer
+    }
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Codec({}.{})", self.major, self.minor)
+    }
+}
+
+/// Refs go back to the client and are kept with each join, so they are short.
+fn check_refs(join_ref: &str, reference: &str) -> Result<(), BadMessage> {
+    if join_ref.len().max(reference.len()) > MAX_REF_BYTES {
+        return Err(BadMessage::Other(format!("a ref is longer than {MAX_REF_BYTES} bytes").into()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use adsum_pubsub::Json;
+
     use super::*;
 
     #[test]
-    fn version_two_is_spoken() {
-        assert_eq!(Serializer::of_version("2.0.0"), Some(Serializer::V2));
-        for vsn in ["1.0.0", "9.0.0", "2", "2.", "2.x", "20.0.0", ""] {
-            assert_eq!(Serializer::of_version(vsn), None, "{vsn:?}");
+    fn versions_are_matched_but_for_their_last_number() {
+        let two = Codec::new(2, 0, V2);
+        assert!(two.speaks("2.0.0"));
+        assert!(two.speaks("2.0.7"));
+        for vsn in ["1.0.0", "9.0.0", "2", "2.0", "2.", "2.x.0", "2.1.0", "20.0.0", "2.0.0.0", ""] {
+            assert!(!two.speaks(vsn), "{vsn:?}");
         }
     }
 
     #[test]
-    fn a_broadcast_is_encoded_once() {
+    fn a_broadcast_is_encoded_once_for_each_version() {
+        let (one, two) = (Codec::new(1, 0, V1), Codec::new(2, 0, V2));
         let message = Message::new("t\"", "e", Payload::Json(Json::empty_object()));
-        let first = Serializer::V2.broadcast(&message).unwrap().into_bytes();
-        let second = Serializer::V2.broadcast(&message).unwrap().into_bytes();
+        let first = two.broadcast(&message).unwrap().into_bytes();
+        let other = one.broadcast(&message).unwrap().into_bytes();
+        let second = two.broadcast(&message).unwrap().into_bytes();
         assert_eq!(&first[2..], br#"[null,null,"t\"","e",{}]"#);
         assert_eq!(first.as_ptr(), second.as_ptr());
+        assert_ne!(first.as_ptr(), other.as_ptr());
         let binary = Message::new("t", "e", Payload::Binary(Bytes::from_static(b"x")));
-        assert!(Serializer::V2.broadcast(&binary).is_err());
+        assert!(one.broadcast(&binary).is_none());
+        assert!(two.broadcast(&binary).is_some());
+    }
+
+    #[test]
+    fn strings_are_read_and_written_as_json() {
+        assert_eq!(read_string(r#""a\u0062""#).as_deref(), Some("ab"));
+        assert_eq!(read_string(&write_string("a\"\n")).as_deref(), Some("a\"\n"));
+        for text in ["null", "3", "\"", "[]", r#""\ud800""#] {
+            assert_eq!(read_string(text), None, "{text}");
+        }
     }
 }

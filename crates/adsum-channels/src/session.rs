@@ -1,10 +1,13 @@
-//! The protocol of one socket: a client's frame in, what to do about it out. It knows which topics are joined.
+//! The protocol of one socket: a client's message in, what to do about it out. It knows which topics are joined.
 
 use std::collections::HashMap;
 
 use adsum_pubsub::Topic;
 
-use crate::{options::Options, serializer::ClientFrame};
+use crate::{
+    options::Options,
+    serializer::{ClientMessage, read_string},
+};
 
 /// What a session has to know of a channel.
 pub(crate) trait Liveness {
@@ -67,22 +70,23 @@ impl<C: Liveness + Clone> Session<C> {
     /// What a frame asks for. `route` finds the route of a topic.
     pub(crate) fn handle(
         &mut self,
-        frame: &ClientFrame<'_>,
+        message: &ClientMessage<'_>,
         route: impl FnOnce(&str) -> Option<usize>,
     ) -> Action<C> {
         let unmatched = Action::Error { with_join_ref: false, reason: UNMATCHED };
-        let Some(topic) = frame.topic.as_deref() else { return unmatched };
-        if topic == "phoenix" && frame.event == "heartbeat" {
+        let Some(topic) = read_string(&message.topic) else { return unmatched };
+        let topic = &*topic;
+        if topic == "phoenix" && message.event == "heartbeat" {
             return Action::Ok { with_join_ref: false };
         }
-        if frame.event == "phx_join" {
+        if message.event == "phx_join" {
             return self
-                .join(topic, frame, route)
+                .join(topic, message, route)
                 .unwrap_or_else(|reason| Action::Error { with_join_ref: reason != UNMATCHED, reason });
         }
-        let leave = frame.event == "phx_leave";
+        let leave = message.event == "phx_leave";
         match self.joins.get_mut(topic).filter(|join| join.is_live()) {
-            Some(join) if frame.join_ref != "null" && frame.join_ref != &*join.join_ref => Action::Drop,
+            Some(join) if message.join_ref != "null" && message.join_ref != *join.join_ref => Action::Drop,
             Some(join) if leave => {
                 join.leaving = true;
                 Action::Leave(join.channel.clone())
@@ -96,7 +100,7 @@ impl<C: Liveness + Clone> Session<C> {
     fn join(
         &self,
         topic: &str,
-        frame: &ClientFrame<'_>,
+        message: &ClientMessage<'_>,
         route: impl FnOnce(&str) -> Option<usize>,
     ) -> Result<Action<C>, &'static str> {
         if topic.len() > self.max_topic_bytes {
@@ -110,11 +114,11 @@ impl<C: Liveness + Clone> Session<C> {
             return Err("too many channels joined");
         }
         // A client that gives its join no join_ref means its ref, as recorded of Phoenix.
-        let join_ref = if frame.join_ref == "null" { frame.reference } else { frame.join_ref };
+        let join_ref = if message.join_ref == "null" { &message.reference } else { &message.join_ref };
         Ok(Action::Join {
             topic: topic.into(),
             route,
-            join_ref: join_ref.into(),
+            join_ref: (**join_ref).into(),
             after: before.map(|join| join.channel.clone()),
             duplicate,
         })
@@ -154,7 +158,7 @@ mod tests {
     use std::{cell::Cell, rc::Rc};
 
     use super::*;
-    use crate::serializer::Serializer;
+    use crate::serializer::{Serializer, V2, Wire};
 
     #[derive(Clone, Debug)]
     struct Fake {
@@ -188,8 +192,8 @@ mod tests {
 
         /// Sends a frame; a join that is to be started is started.
         fn send(&mut self, frame: &str) -> Action<Fake> {
-            let frame = Serializer::V2.decode(frame.as_bytes()).unwrap();
-            let action = self.session.handle(&frame, |topic| topic.starts_with("room:").then_some(0));
+            let message = V2.decode(Wire::Text(frame.as_bytes())).unwrap();
+            let action = self.session.handle(&message, |topic| topic.starts_with("room:").then_some(0));
             if let Action::Join { topic, join_ref, .. } = &action {
                 let channel = Fake { number: self.started.len(), open: Rc::new(Cell::new(true)) };
                 self.started.push(channel.clone());

@@ -6,8 +6,8 @@ use adsum_pubsub::{Attachment, BroadcastError, IntoPayload, PubSub, SubscriberId
 
 use crate::{
     Assigns, Channel, Reason, Sender, SocketExtension,
-    runtime::{Further, Link, sendable},
-    serializer::BinaryPayload,
+    runtime::{Further, Link},
+    serializer::Unsendable,
 };
 
 /// What a channel sends with, and what it knows of the one it serves. Each channel has its own.
@@ -52,9 +52,7 @@ impl Socket {
     /// no error; its channel is about to end.
     pub fn push(&mut self, event: &str, payload: impl IntoPayload) -> Result<(), PushError> {
         self.check_joined()?;
-        let payload = sendable(payload.into_payload())?;
-        self.link.push(event, &payload);
-        Ok(())
+        Ok(self.link.push(event, &payload.into_payload()?)?)
     }
 
     /// Sends an event whose payload is made inside the socket's critical section.
@@ -74,7 +72,7 @@ impl Socket {
         payload: impl FnOnce() -> P,
     ) -> Result<(), PushError> {
         self.check_joined()?;
-        self.link.push_with(event, || sendable(payload().into_payload()))
+        self.link.push_with(event, || Ok(payload().into_payload()?))
     }
 
     /// Sends an event to all who have joined the topic, on all nodes, this client among them.
@@ -211,16 +209,10 @@ pub enum PushError {
     /// The payload can't be written as JSON.
     #[error("the payload can't be written as JSON: {0}")]
     Encode(#[from] serde_json::Error),
-    /// The payload is binary, and only JSON is sent.
-    #[error("{BinaryPayload}")]
-    Binary,
+    /// The client's version of the protocol has no form for it.
+    #[error(transparent)]
+    Unsendable(#[from] Unsendable),
     /// The client has not joined yet.
     #[error("the client hasn't joined yet; push from `handle_info` after `Joined::then`")]
     NotJoined,
-}
-
-impl From<BinaryPayload> for PushError {
-    fn from(_: BinaryPayload) -> Self {
-        Self::Binary
-    }
 }

@@ -16,7 +16,7 @@ use crate::{
     frame::Frame,
     options::Options,
     outbound::{Outbound, Queue},
-    serializer::{Address, Serializer},
+    serializer::{Address, Codec, Unsendable},
 };
 
 /// One join: where its frames go, and the mailbox of its task.
@@ -24,7 +24,7 @@ pub(crate) struct Link {
     topic: Topic,
     place: Place,
     outbound: Arc<Outbound>,
-    serializer: Serializer,
+    codec: Arc<Codec>,
     mailbox: Mailbox,
     capacity: Capacity,
     /// Whether broadcasts go to the client. Changed and read with the outbound lock held, so that a
@@ -49,14 +49,14 @@ impl Link {
         topic: Topic,
         place: Place,
         outbound: Arc<Outbound>,
-        serializer: Serializer,
+        codec: Arc<Codec>,
         options: &Options,
     ) -> Self {
         Self {
             topic,
             place,
             outbound,
-            serializer,
+            codec,
             mailbox: Mailbox::new(),
             capacity: Capacity { letters: options.max_mailbox, bytes: options.max_queue_bytes },
             subscribed: AtomicBool::new(false),
@@ -103,24 +103,33 @@ impl Link {
         self.outbound.locked(section)
     }
 
-    pub(crate) fn push(&self, event: &str, payload: &Json) {
-        let frame = self.push_frame(event, payload);
-        self.outbound.push(frame);
+    pub(crate) fn push(&self, event: &str, payload: &Payload) -> Result<(), Unsendable> {
+        self.outbound.push(self.push_frame(event, payload)?);
+        Ok(())
     }
 
     /// Pushes what `make` makes with the outbound lock held.
-    pub(crate) fn push_with<E>(&self, event: &str, make: impl FnOnce() -> Result<Json, E>) -> Result<(), E> {
+    pub(crate) fn push_with<E: From<Unsendable>>(
+        &self,
+        event: &str,
+        make: impl FnOnce() -> Result<Payload, E>,
+    ) -> Result<(), E> {
         self.locked(|queue| {
-            queue.push(self.push_frame(event, &make()?));
+            queue.push(self.push_frame(event, &make()?)?);
             Ok(())
         })
     }
 
-    fn push_frame(&self, event: &str, payload: &Json) -> Frame {
-        self.serializer.push(self.address(&self.place.join_ref, "null"), event, payload)
+    fn push_frame(&self, event: &str, payload: &Payload) -> Result<Frame, Unsendable> {
+        self.codec.push(self.address(&self.place.join_ref, "null"), event, payload)
     }
 
-    pub(super) fn reply_frame(&self, reference: &str, status: &str, response: &Json) -> Frame {
+    pub(super) fn reply_frame(
+        &self,
+        reference: &str,
+        status: &str,
+        response: &Payload,
+    ) -> Result<Frame, Unsendable> {
         self.join_reply_frame(&self.place.join_ref, reference, status, response)
     }
 
@@ -130,19 +139,23 @@ impl Link {
         join_ref: &str,
         reference: &str,
         status: &str,
-        response: &Json,
-    ) -> Frame {
-        self.serializer.reply(self.address(join_ref, reference), status, response)
+        response: &Payload,
+    ) -> Result<Frame, Unsendable> {
+        self.codec.reply(self.address(join_ref, reference), status, response)
     }
 
-    pub(super) fn close_frame(&self) -> Frame {
-        let join_ref = &self.place.join_ref;
-        self.serializer.push(self.address(join_ref, join_ref), "phx_close", &Json::empty_object())
+    pub(super) fn close_frame(&self) -> Option<Frame> {
+        self.last_frame("phx_close", Json::empty_object())
     }
 
-    pub(super) fn error_frame(&self, reason: &str) -> Frame {
+    pub(super) fn error_frame(&self, reason: &str) -> Option<Frame> {
+        self.last_frame("phx_error", reason_json(reason))
+    }
+
+    fn last_frame(&self, event: &str, payload: Json) -> Option<Frame> {
         let join_ref = &self.place.join_ref;
-        self.serializer.push(self.address(join_ref, join_ref), "phx_error", &reason_json(reason))
+        let frame = self.codec.push(self.address(join_ref, join_ref), event, &Payload::Json(payload));
+        frame.inspect_err(|error| tracing::error!(event, %error, "not sent")).ok()
     }
 
     fn address<'a>(&'a self, join_ref: &'a str, reference: &'a str) -> Address<'a> {
@@ -185,13 +198,7 @@ impl Link {
 /// Broadcasts of the channel's topic go to the client without passing through the channel.
 impl Subscriber for Link {
     fn deliver(&self, message: &Arc<Message>) {
-        let frame = match self.serializer.broadcast(message) {
-            Ok(frame) => frame,
-            Err(error) => {
-                tracing::error!(topic = %message.topic(), event = message.event(), %error, "broadcast not sent");
-                return;
-            }
-        };
+        let Some(frame) = self.codec.broadcast(message) else { return };
         self.outbound.locked(|queue| {
             if self.subscribed.load(Ordering::Relaxed) {
                 queue.push(frame);
@@ -214,10 +221,4 @@ impl Subscriber for Further {
 pub(crate) fn reason_json(reason: &str) -> Json {
     Json::encode(&std::collections::BTreeMap::from([("reason", reason)]))
         .expect("a map of strings can be written as JSON")
-}
-
-/// The JSON of a payload that goes to a client, or why there is none.
-pub(crate) fn sendable(payload: Result<Payload, serde_json::Error>) -> Result<Json, crate::PushError> {
-    let payload = payload?;
-    Ok(crate::serializer::text_payload(&payload)?.clone())
 }

@@ -2,14 +2,14 @@
 
 use std::{any::Any, collections::VecDeque, mem, sync::Arc};
 
-use adsum_pubsub::{Json, Message};
+use adsum_pubsub::{Message, Payload};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Something for a channel to handle.
 pub(crate) enum Letter {
     /// The client has sent an event.
-    Event { reference: Box<str>, event: Box<str>, payload: Json },
+    Event { reference: Box<str>, event: Box<str>, payload: Payload },
     /// The program has sent a message: the channel's `Info`.
     Info(Box<dyn Any + Send>),
     /// A message of a further topic.
@@ -174,9 +174,7 @@ impl Letter {
     /// What the letter holds in memory beside its place in the queue, as far as it is known.
     fn bytes(&self) -> usize {
         match self {
-            Self::Event { reference, event, payload } => {
-                reference.len() + event.len() + payload.as_bytes().len()
-            }
+            Self::Event { reference, event, payload } => reference.len() + event.len() + payload.len(),
             Self::Message(message) => message.payload().len(),
             Self::Info(_) | Self::End(_) => 0,
         }
@@ -185,12 +183,18 @@ impl Letter {
 
 #[cfg(test)]
 mod tests {
+    use adsum_pubsub::Json;
+
     use super::*;
 
     const ROOMY: Capacity = Capacity { letters: 4, bytes: 1000 };
 
     fn event(event: &str) -> Letter {
-        Letter::Event { reference: "1".into(), event: event.into(), payload: Json::empty_object() }
+        Letter::Event {
+            reference: "1".into(),
+            event: event.into(),
+            payload: Payload::Json(Json::empty_object()),
+        }
     }
 
     #[tokio::test]

@@ -14,12 +14,12 @@ use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
 use super::{
-    link::{Link, reason_json, sendable},
+    link::{Link, reason_json},
     mailbox::{EndCause, Letter},
 };
 use crate::{
     Assigns, Channel, JoinError, Joined, PushError, Reason, Reply, Socket, Stop, channel::JoinErrorKind,
-    frame::Frame, reply::StopKind,
+    frame::Frame, reply::StopKind, serializer::Unsendable,
 };
 
 /// Topics, and the channel that serves them.
@@ -54,7 +54,7 @@ pub(crate) struct Start {
     pub(crate) link: Arc<Link>,
     pub(crate) assigns: Arc<Assigns>,
     pub(crate) pubsub: PubSub,
-    pub(crate) params: Json,
+    pub(crate) params: Payload,
     /// The `join_ref` as it came, for the reply.
     pub(crate) join_ref: Box<str>,
     pub(crate) reference: Box<str>,
@@ -75,7 +75,10 @@ async fn run<C: Channel>(app: Arc<C::App>, start: Start) -> Topic {
     let mut socket = Socket::new::<C>(link.clone(), assigns, pubsub);
 
     let joining = Box::pin(join::<C>(&app, params, after.as_deref(), &mut socket));
-    let verdict = judge(guarded(joining, overdue.as_mut()).await, &topic);
+    let outcome = guarded(joining, overdue.as_mut()).await;
+    let verdict = judge(outcome, &topic, |status, response| {
+        link.join_reply_frame(&join_ref, &reference, status, response)
+    });
     // A client that knows of a failed join must find the topic unmatched.
     let unread = if verdict.joined.is_some() { VecDeque::new() } else { link.mailbox().close() };
     link.locked(|queue| {
@@ -83,11 +86,9 @@ async fn run<C: Channel>(app: Arc<C::App>, start: Start) -> Topic {
             socket.attach();
             link.set_subscribed(true, queue);
         }
-        queue.push(link.join_reply_frame(&join_ref, &reference, verdict.status, &verdict.response));
-        if let Some(after) = after.as_deref().filter(|after| after.owes_close()) {
-            queue.push(after.close_frame());
-        }
-        unread.into_iter().filter_map(|letter| unjoined(&link, letter)).for_each(|frame| queue.push(frame));
+        let close = after.as_deref().filter(|after| after.owes_close()).and_then(Link::close_frame);
+        let unread = unread.into_iter().filter_map(|letter| unjoined(&link, letter));
+        verdict.reply.into_iter().chain(close).chain(unread).for_each(|frame| queue.push(frame));
     });
     drop(after);
     let Some((mut channel, info)) = verdict.joined else { return topic };
@@ -138,7 +139,7 @@ enum JoinFailure {
 
 async fn join<C: Channel>(
     app: &Arc<C::App>,
-    params: Json,
+    params: Payload,
     after: Option<&Link>,
     socket: &mut Socket,
 ) -> Result<Joined<C>, JoinFailure> {
@@ -150,47 +151,57 @@ async fn join<C: Channel>(
     C::join(app, &topic, params, socket).await.map_err(JoinFailure::Join)
 }
 
-/// What a client is told of its join.
+/// What becomes of a join.
 struct Verdict<C: Channel> {
     joined: Option<(C, Option<C::Info>)>,
-    status: &'static str,
-    response: Json,
+    reply: Option<Frame>,
 }
 
-fn judge<C: Channel>(outcome: Outcome<Result<Joined<C>, JoinFailure>>, topic: &Topic) -> Verdict<C> {
-    let refused = |response| Verdict { joined: None, status: "error", response };
+fn judge<C: Channel>(
+    outcome: Outcome<Result<Joined<C>, JoinFailure>>,
+    topic: &Topic,
+    reply: impl Fn(&str, &Payload) -> Result<Frame, Unsendable>,
+) -> Verdict<C> {
+    // The ref of a join can be anything, so that even these words may have no form.
+    let refused = |response: &Payload| Verdict { joined: None, reply: reply("error", response).ok() };
     let crashed = |error: &dyn std::fmt::Display| {
         tracing::error!(%topic, %error, "join crashed");
-        refused(reason_json("join crashed"))
+        refused(&reason("join crashed"))
     };
-    match outcome {
+    let (joined, status, response) = match outcome {
         Outcome::Done(Ok(Joined { channel, info, response })) => {
-            match response.map_or_else(|| Ok(Json::empty_object()), sendable) {
-                Ok(response) => Verdict { joined: Some((channel, info)), status: "ok", response },
-                Err(error) => crashed(&error),
-            }
+            (Some((channel, info)), "ok", response.unwrap_or_else(|| Ok(empty())))
         }
         Outcome::Done(Err(JoinFailure::Params(error))) => {
             tracing::debug!(%topic, %error, "join with invalid params");
-            refused(reason_json("invalid params"))
+            return refused(&reason("invalid params"));
         }
         Outcome::Done(Err(JoinFailure::Join(error))) => match error.kind {
-            JoinErrorKind::Refused(response) => match sendable(response) {
-                Ok(response) => refused(response),
-                Err(error) => crashed(&error),
-            },
-            JoinErrorKind::Crashed(error) => crashed(&error),
+            JoinErrorKind::Refused(response) => (None, "error", response),
+            JoinErrorKind::Crashed(error) => return crashed(&error),
         },
-        Outcome::Panicked => crashed(&"panicked"),
-        Outcome::Overdue => crashed(&"did not end in time and was cut off"),
+        Outcome::Panicked => return crashed(&"panicked"),
+        Outcome::Overdue => return crashed(&"did not end in time and was cut off"),
+    };
+    match response.map_err(PushError::from).and_then(|response| Ok(reply(status, &response)?)) {
+        Ok(reply) => Verdict { joined, reply: Some(reply) },
+        Err(error) => crashed(&error),
     }
+}
+
+fn empty() -> Payload {
+    Payload::Json(Json::empty_object())
+}
+
+fn reason(text: &str) -> Payload {
+    Payload::Json(reason_json(text))
 }
 
 /// How a letter is answered whose channel was never joined.
 fn unjoined(link: &Link, letter: Letter) -> Option<Frame> {
     match letter {
         Letter::Event { reference, .. } => {
-            Some(link.join_reply_frame("null", &reference, "error", &reason_json("unmatched topic")))
+            link.join_reply_frame("null", &reference, "error", &reason("unmatched topic")).ok()
         }
         letter => left(link, letter),
     }
@@ -199,9 +210,7 @@ fn unjoined(link: &Link, letter: Letter) -> Option<Frame> {
 /// The reply to a leave that the channel itself has not got to.
 fn left(link: &Link, letter: Letter) -> Option<Frame> {
     match letter {
-        Letter::End(EndCause::Leave { reference }) => {
-            Some(link.reply_frame(&reference, "ok", &Json::empty_object()))
-        }
+        Letter::End(EndCause::Leave { reference }) => link.reply_frame(&reference, "ok", &empty()).ok(),
         _ => None,
     }
 }
@@ -254,7 +263,7 @@ async fn handle_letters<C: Channel>(channel: &mut C, info: Option<C::Info>, sock
     while let Some(letter) = link.mailbox().next().await {
         match letter {
             Letter::Event { reference, event, payload } => {
-                match Box::pin(channel.handle_in(&event, Payload::Json(payload), socket)).await {
+                match Box::pin(channel.handle_in(&event, payload, socket)).await {
                     Ok(reply) => {
                         if let Err(error) = answer(&link, &reference, reply) {
                             return stopped(&link, error.into(), None);
@@ -284,8 +293,8 @@ async fn handle_letters<C: Channel>(channel: &mut C, info: Option<C::Info>, sock
 
 fn answer(link: &Link, reference: &str, reply: Reply) -> Result<(), PushError> {
     if let Some(answer) = reply.0 {
-        let response = sendable(answer.response)?;
-        link.locked(|queue| queue.push(link.reply_frame(reference, &answer.status, &response)));
+        let frame = link.reply_frame(reference, &answer.status, &answer.response?)?;
+        link.locked(|queue| queue.push(frame));
     }
     Ok(())
 }
@@ -323,13 +332,17 @@ fn finish(end: Option<End>, socket: &mut Socket) {
             .chain(unread)
             .filter_map(|letter| left(&link, letter))
             .for_each(|frame| queue.push(frame));
-        match end.reason {
-            Reason::Left | Reason::Stopped | Reason::Shutdown => queue.push(link.close_frame()),
-            Reason::Crashed => queue.push(link.error_frame("channel_crash")),
-            Reason::Overloaded => queue.push(link.error_frame("overloaded")),
-            Reason::DuplicateJoin => link.owe_close(),
-            Reason::Closed => {}
-        }
+        let last = match end.reason {
+            Reason::Left | Reason::Stopped | Reason::Shutdown => link.close_frame(),
+            Reason::Crashed => link.error_frame("channel_crash"),
+            Reason::Overloaded => link.error_frame("overloaded"),
+            Reason::Closed => None,
+            Reason::DuplicateJoin => {
+                link.owe_close();
+                None
+            }
+        };
+        last.into_iter().for_each(|frame| queue.push(frame));
     });
     if matches!(end.reason, Reason::Crashed | Reason::Overloaded) {
         metrics::counter!("adsum_channels_crashed_total").increment(1);

@@ -1,8 +1,8 @@
-//! Version 2: JSON arrays.
+//! Version 2: JSON arrays, and binary frames for payloads that are bytes.
 
 use std::{borrow::Cow, fmt};
 
-use adsum_pubsub::{Json, Message};
+use adsum_pubsub::{Message, Payload};
 use bytes::Bytes;
 use serde::{
     Deserializer,
@@ -10,49 +10,75 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Address, BadFrame, ClientFrame, MAX_REF_BYTES};
+use super::{
+    Address, BadMessage, ClientMessage, Serializer, Unsendable, Wire, check_refs, read_string, v2_binary,
+};
 use crate::frame::{Frame, Head};
 
-pub(super) fn decode(text: &[u8]) -> Result<ClientFrame<'_>, BadFrame> {
+pub(crate) struct V2;
+
+impl Serializer for V2 {
+    fn decode<'m>(&self, message: Wire<'m>) -> Result<ClientMessage<'m>, BadMessage> {
+        match message {
+            Wire::Text(text) => decode(text),
+            Wire::Binary(bytes) => v2_binary::decode(bytes),
+        }
+    }
+
+    fn push(&self, to: Address<'_>, event: &str, payload: &Payload) -> Result<Frame, Unsendable> {
+        match payload {
+            Payload::Json(json) => {
+                let tail = Bytes::from_static(b"]");
+                Ok(Frame::spliced(head(to, event, ""), json.bytes().clone(), tail))
+            }
+            Payload::Binary(data) => v2_binary::push(to, event, data),
+        }
+    }
+
+    fn reply(&self, to: Address<'_>, status: &str, response: &Payload) -> Result<Frame, Unsendable> {
+        match response {
+            Payload::Json(json) => {
+                let head = head(to, "phx_reply", r#"{"response":"#);
+                Ok(Frame::spliced(head, json.bytes().clone(), status_tail(status)))
+            }
+            Payload::Binary(data) => v2_binary::reply(to, status, data),
+        }
+    }
+
+    fn broadcast(&self, message: &Message) -> Result<Frame, Unsendable> {
+        match message.payload() {
+            Payload::Json(json) => {
+                let mut head = Head::with_capacity(16 + message.topic().len() + message.event().len());
+                head.raw("[null,null,").string(message.topic()).raw(",").string(message.event()).raw(",");
+                Ok(Frame::spliced(head, json.bytes().clone(), Bytes::from_static(b"]")))
+            }
+            Payload::Binary(data) => v2_binary::broadcast(message, data),
+        }
+    }
+}
+
+fn decode(text: &[u8]) -> Result<ClientMessage<'_>, BadMessage> {
     let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(text)?);
     let [join_ref, reference, topic, event, payload] = deserializer.deserialize_seq(Parts)?;
     deserializer.end()?;
-
-    let (join_ref, reference) = (join_ref.get(), reference.get());
-    if join_ref.len().max(reference.len()) > MAX_REF_BYTES {
-        return Err(BadFrame::LongRef);
-    }
-    let topic_text = topic.get();
-    Ok(ClientFrame {
-        join_ref,
-        reference,
-        topic: string(topic_text)?,
-        topic_text,
-        event: string(event.get())?.unwrap_or(Cow::Borrowed(event.get())),
-        payload,
+    check_refs(join_ref.get(), reference.get())?;
+    let event = event.get();
+    Ok(ClientMessage {
+        join_ref: join_ref.get().into(),
+        reference: reference.get().into(),
+        topic: topic.get().into(),
+        // One that isn't a string keeps its JSON text, which no event of the protocol looks like.
+        event: read_string(event).unwrap_or(Cow::Borrowed(event)),
+        payload: Payload::Json(payload.into()),
     })
 }
 
-pub(super) fn push(to: Address<'_>, event: &str, payload: &Json) -> Frame {
-    Frame::text(head(to, event, ""), payload.bytes().clone(), Bytes::from_static(b"]"))
-}
-
-pub(super) fn reply(to: Address<'_>, status: &str, response: &Json) -> Frame {
-    let tail = match status {
+fn status_tail(status: &str) -> Bytes {
+    match status {
         "ok" => Bytes::from_static(br#","status":"ok"}]"#),
         "error" => Bytes::from_static(br#","status":"error"}]"#),
-        other => {
-            let other = serde_json::to_string(other).expect("a string can be written as JSON");
-            format!(r#","status":{other}}}]"#).into()
-        }
-    };
-    Frame::text(head(to, "phx_reply", r#"{"response":"#), response.bytes().clone(), tail)
-}
-
-pub(super) fn broadcast(message: &Message, payload: &Json) -> Frame {
-    let mut head = Head::with_capacity(16 + message.topic().len() + message.event().len());
-    head.raw("[null,null,").string(message.topic()).raw(",").string(message.event()).raw(",");
-    Frame::text(head, payload.bytes().clone(), Bytes::from_static(b"]"))
+        other => format!(r#","status":{}}}]"#, super::write_string(other)).into(),
+    }
 }
 
 fn head(to: Address<'_>, event: &str, before_payload: &str) -> Head {
@@ -61,20 +87,6 @@ fn head(to: Address<'_>, event: &str, before_payload: &str) -> Head {
     head.raw("[").raw(to.join_ref).raw(",").raw(to.reference).raw(",").raw(to.topic);
     head.raw(",").string(event).raw(",").raw(before_payload);
     head
-}
-
-/// The string that a JSON text is; none where it's something else.
-fn string(text: &str) -> Result<Option<Cow<'_, str>>, serde_json::Error> {
-    if !text.starts_with('"') {
-        return Ok(None);
-    }
-    let inner = &text[1..text.len() - 1];
-    // Without an escape the text between the quotes is the string.
-    if inner.contains('\\') {
-        serde_json::from_str(text).map(|s| Some(Cow::Owned(s)))
-    } else {
-        Ok(Some(inner.into()))
-    }
 }
 
 /// The first five elements of an array, unread: of a payload only the channel's types are ever built.
@@ -97,31 +109,35 @@ impl<'de> Visitor<'de> for Parts {
 
 #[cfg(test)]
 mod tests {
+    use adsum_pubsub::Json;
+
     use super::*;
+    use crate::serializer::MAX_REF_BYTES;
 
     #[test]
-    fn a_frame_is_read_without_changing_its_parts() {
-        let frame = decode(br#" [ "3" ,9, "a\u0062", "e\n", {"b":1e3, "b":-0} , "extra", [[]] ] "#).unwrap();
-        assert_eq!((frame.join_ref, frame.reference), (r#""3""#, "9"));
-        assert_eq!((frame.topic.as_deref(), frame.topic_text), (Some("ab"), r#""a\u0062""#));
-        assert_eq!((&*frame.event, frame.payload.get()), ("e\n", r#"{"b":1e3, "b":-0}"#));
+    fn a_message_is_read_without_changing_its_parts() {
+        let message =
+            decode(br#" [ "3" ,9, "a\u0062", "e\n", {"b":1e3, "b":-0} , "extra", [[]] ] "#).unwrap();
+        assert_eq!((&*message.join_ref, &*message.reference), (r#""3""#, "9"));
+        assert_eq!(&*message.topic, r#""a\u0062""#);
+        let payload = Payload::Json(Json::from_encoded(r#"{"b":1e3, "b":-0}"#));
+        assert_eq!((&*message.event, message.payload), ("e\n", payload));
     }
 
     #[test]
     fn names_that_are_no_strings_keep_their_text() {
-        let frame = decode(b"[null,null,null,5,[]]").unwrap();
-        assert_eq!((frame.topic, frame.topic_text, &*frame.event), (None, "null", "5"));
+        let message = decode(b"[null,null,null,5,[]]").unwrap();
+        assert_eq!((&*message.topic, &*message.event), ("null", "5"));
     }
 
     #[test]
-    fn other_shapes_are_bad_frames() {
+    fn other_shapes_are_bad_messages() {
         let long_ref = format!(r#"[null,"{}","t","e",{{}}]"#, "9".repeat(MAX_REF_BYTES));
         for text in
             ["not json", "{}", "[1,2,3]", r#"["1","1","t","e"]"#, "", "5", "[1,1,1,1,{}] x", &long_ref]
         {
             assert!(decode(text.as_bytes()).is_err(), "{text}");
         }
-        assert!(decode(br#"[null,"1","\ud800","e",{}]"#).is_err());
         assert!(decode(b"[null,\"\xff\",\"t\",\"e\",{}]").is_err());
     }
 
@@ -135,12 +151,13 @@ mod tests {
     #[test]
     fn frames_look_as_phoenix_writes_them() {
         let to = Address { join_ref: r#""1""#, reference: "null", topic: r#""t""# };
-        let text = |frame: Frame| String::from_utf8(frame.into_bytes()[2..].to_vec()).unwrap();
-        let json = Json::encode(&[1]).unwrap();
-        assert_eq!(text(push(to, "new\"s", &json)), r#"["1",null,"t","new\"s",[1]]"#);
+        let text =
+            |frame: Result<Frame, _>| String::from_utf8(frame.unwrap().into_bytes()[2..].to_vec()).unwrap();
+        let json = Payload::Json(Json::encode(&[1]).unwrap());
+        assert_eq!(text(V2.push(to, "new\"s", &json)), r#"["1",null,"t","new\"s",[1]]"#);
         let ok = r#"["1",null,"t","phx_reply",{"response":[1],"status":"ok"}]"#;
-        assert_eq!(text(reply(to, "ok", &json)), ok);
-        assert_eq!(text(reply(to, "error", &json)), ok.replace(r#""ok""#, r#""error""#));
-        assert_eq!(text(reply(to, "so\"so", &json)), ok.replace(r#""ok""#, r#""so\"so""#));
+        assert_eq!(text(V2.reply(to, "ok", &json)), ok);
+        assert_eq!(text(V2.reply(to, "error", &json)), ok.replace(r#""ok""#, r#""error""#));
+        assert_eq!(text(V2.reply(to, "so\"so", &json)), ok.replace(r#""ok""#, r#""so\"so""#));
     }
 }

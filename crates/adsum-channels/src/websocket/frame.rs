@@ -72,22 +72,6 @@ pub(crate) fn header(opcode: Opcode, payload_len: usize) -> Header {
     Header { bytes, len }
 }
 
-/// A whole text frame. The payload has to be UTF-8.
-pub(crate) fn text_frame(payload: &[u8]) -> Bytes {
-    frame(Opcode::Text, payload)
-}
-
-/// A whole binary frame.
-pub(crate) fn binary_frame(payload: &[u8]) -> Bytes {
-    frame(Opcode::Binary, payload)
-}
-
-/// A ping. The payload is at most [`MAX_CONTROL_PAYLOAD`] bytes long.
-pub(crate) fn ping(payload: &[u8]) -> Bytes {
-    debug_assert!(payload.len() <= MAX_CONTROL_PAYLOAD, "a ping's payload is short");
-    frame(Opcode::Ping, payload)
-}
-
 /// The answer to a ping, with the ping's payload.
 pub(crate) fn pong(payload: &[u8]) -> Bytes {
     debug_assert!(payload.len() <= MAX_CONTROL_PAYLOAD, "a ping's payload is short");
@@ -130,11 +114,10 @@ mod tests {
 
     #[test]
     fn frames_are_whole_and_unmasked() {
-        assert_eq!(&text_frame(b"Hello")[..], b"\x81\x05Hello");
-        assert_eq!(&binary_frame(&[0xff])[..], b"\x82\x01\xff");
-        assert_eq!(&ping(b"")[..], b"\x89\x00");
+        assert_eq!(&frame(Opcode::Text, b"Hello")[..], b"\x81\x05Hello");
+        assert_eq!(&frame(Opcode::Binary, &[0xff])[..], b"\x82\x01\xff");
         assert_eq!(&pong(b"Hello")[..], b"\x8a\x05Hello");
-        let long = text_frame(&[b'a'; 300]);
+        let long = frame(Opcode::Text, &[b'a'; 300]);
         assert_eq!((&long[..4], long.len()), (&[0x81, 126, 1, 44][..], 304));
     }
 

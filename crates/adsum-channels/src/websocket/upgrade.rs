@@ -14,7 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 
 use super::{connection, handshake, stream::Stream};
-use crate::{Connect, builder::Owner, serializer::Serializer};
+use crate::{Connect, builder::Owner};
 
 /// Answers an upgrade request, and starts the socket's task.
 pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
@@ -26,7 +26,7 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return (StatusCode::BAD_REQUEST, "this connection can't be upgraded").into_response();
     };
-    let Some(serializer) = Serializer::of_version(&version(&parts.uri)) else {
+    let Some(codec) = owner.endpoint.codec(&version(&parts.uri)) else {
         tracing::debug!(uri = %parts.uri.path(), "connect refused: the protocol's version is not spoken");
         return StatusCode::FORBIDDEN.into_response();
     };
@@ -56,7 +56,7 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
         };
         match upgraded {
             Ok(upgraded) => {
-                connection::run(endpoint, assigns, serializer, Stream::new(upgraded), shutdown).await;
+                connection::run(endpoint, assigns, codec, Stream::new(upgraded), shutdown).await;
             }
             Err(error) => tracing::debug!(%error, "client went away during the upgrade"),
         }

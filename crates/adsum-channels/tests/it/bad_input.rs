@@ -37,7 +37,7 @@ async fn invalid_utf8_and_broken_frames_have_their_codes(transport: Transport) {
     client.expect_close(1002).await;
     let mut client = server.client().await;
     client.send_message(Message::binary("binary")).await;
-    client.expect_close(1003).await;
+    client.expect_close(1011).await;
 }
 
 async fn a_message_that_is_too_long_is_refused_unread(transport: Transport) {

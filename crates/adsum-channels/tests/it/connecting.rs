@@ -15,8 +15,24 @@ async fn a_refused_client_gets_an_empty_403(transport: Transport) {
 
 async fn other_versions_are_refused(transport: Transport) {
     let server = Server::start(transport).await;
-    for query in ["user_id=u", "user_id=u&vsn=1.0.0", "user_id=u&vsn=9.0.0", "user_id=u&vsn=x"] {
+    for query in ["user_id=u&vsn=9.0.0", "user_id=u&vsn=x", "user_id=u&vsn="] {
         assert_eq!(server.connect(query, &[]).await.map(drop), Err((403, Vec::new())), "{query}");
+    }
+}
+
+async fn a_client_that_names_no_version_speaks_the_first(transport: Transport) {
+    let server = Server::start(transport).await;
+    for query in ["user_id=u", "user_id=u&vsn=1.0.0"] {
+        let mut client = server.connect(query, &[]).await.expect("the client is accepted");
+        client.send(r#"{"topic":"room:a","event":"phx_join","payload":{},"ref":"1"}"#).await;
+        let ok = r#"{"response":{},"status":"ok"}"#;
+        let reply = |n| format!(r#"{{"topic":"room:a","event":"phx_reply","payload":{ok},"ref":"{n}"}}"#);
+        client.expect(&reply(1)).await;
+        client.send(r#"{"topic":"room:a","event":"shout","payload":{"n":1},"ref":"2"}"#).await;
+        client.expect(r#"{"topic":"room:a","event":"shout","payload":{"n":1},"ref":null}"#).await;
+        client.send(r#"{"topic":"room:a","event":"phx_leave","payload":{},"ref":"3"}"#).await;
+        client.expect(&reply(3)).await;
+        client.expect(r#"{"topic":"room:a","event":"phx_close","payload":{},"ref":"1"}"#).await;
     }
 }
 
@@ -70,6 +86,7 @@ async fn everybody_may_connect_where_nothing_is_said(transport: Transport) {
 over_both!(
     a_refused_client_gets_an_empty_403,
     other_versions_are_refused,
+    a_client_that_names_no_version_speaks_the_first,
     pages_of_other_origins_are_refused_unless_wanted,
     what_is_no_upgrade_is_a_bad_request,
     the_program_sees_the_whole_request,

@@ -1,5 +1,7 @@
 //! Events of joined channels, in both directions.
 
+use tokio_tungstenite::tungstenite::Message;
+
 use crate::server::{Server, Transport};
 
 async fn replies_carry_any_payload_and_status(transport: Transport) {
@@ -100,18 +102,39 @@ async fn what_was_assigned_is_there(transport: Transport) {
     client.expect(r#"["1","2","room:a","phx_reply",{"response":"anna b","status":"ok"}]"#).await;
 }
 
-async fn binary_payloads_are_refused_clearly(transport: Transport) {
+/// A frame of kind 0, as clients send it.
+fn binary_push(names: [&str; 4], data: &[u8]) -> Message {
+    let lens = names.map(|name| u8::try_from(name.len()).expect("a name of a test is short"));
+    Message::binary([&[0], &lens[..], names.concat().as_bytes(), data].concat())
+}
+
+async fn binary_payloads_go_both_ways(transport: Transport) {
     let server = Server::start(transport).await;
     let mut client = server.client().await;
     client.join("room:a", "1").await;
-    client.send(r#"["1","2","room:a","binary_push",{}]"#).await;
-    let reply = r#"["1","2","room:a","phx_reply",{"response":"the payload is binary, and only JSON can be sent to a client","status":"error"}]"#;
-    client.expect(reply).await;
+    client.send_message(binary_push(["1", "2", "room:a", "echo"], b"\x00\xff")).await;
+    assert_eq!(client.message().await, Message::binary(&b"\x01\x01\x01\x06\x0212room:aok\x00\xff"[..]));
+    client.send_message(binary_push(["1", "3", "room:a", "shout"], b"\xfe")).await;
+    assert_eq!(client.message().await, Message::binary(&b"\x02\x06\x05room:ashout\xfe"[..]));
+    client.send(r#"["1","4","room:a","binary_push",{}]"#).await;
+    assert_eq!(client.message().await, Message::binary(&b"\x00\x01\x06\x011room:ax"[..]));
+    client.expect(r#"["1","4","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    client.send_message(binary_push(["1", "5", "room:b", "echo"], b"")).await;
+    let unmatched =
+        r#"[null,"5","room:b","phx_reply",{"response":{"reason":"unmatched topic"},"status":"error"}]"#;
+    client.expect(unmatched).await;
+}
+
+async fn binary_payloads_have_no_form_in_version_one(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.connect("user_id=u&vsn=1.0.0", &[]).await.expect("the client is accepted");
+    client.send(r#"{"topic":"room:a","event":"phx_join","payload":{},"ref":"1"}"#).await;
+    client.frame().await;
     let binary = adsum_channels::Payload::Binary(bytes::Bytes::from_static(b"x"));
     server.pubsub.broadcast("room:a", "binary", binary).unwrap();
-    client.expect_nothing().await;
-    client.send(r#"["1","3","room:a","binary",{}]"#).await;
-    client.expect(r#"["1","1","room:a","phx_error",{"reason":"channel_crash"}]"#).await;
+    client.send(r#"{"topic":"room:a","event":"binary","payload":{},"ref":"2"}"#).await;
+    let crash = r#"{"topic":"room:a","event":"phx_error","payload":{"reason":"channel_crash"},"ref":"1"}"#;
+    client.expect(crash).await;
 }
 
 async fn large_payloads_arrive_whole_and_in_order(transport: Transport) {
@@ -135,6 +158,7 @@ over_both!(
     one_client_may_have_many_channels,
     a_slow_handler_holds_up_its_own_channel_only,
     what_was_assigned_is_there,
-    binary_payloads_are_refused_clearly,
+    binary_payloads_go_both_ways,
+    binary_payloads_have_no_form_in_version_one,
     large_payloads_arrive_whole_and_in_order,
 );

@@ -106,7 +106,8 @@ impl Channel for Room {
             }
             "binary" => Reply::ok(Payload::Binary(Bytes::from_static(b"\x01"))),
             "binary_push" => {
-                Reply::error(socket.push("x", Payload::Binary(Bytes::new())).unwrap_err().to_string())
+                socket.push("x", Payload::Binary(Bytes::new()))?;
+                Reply::ok(Json::empty_object())
             }
             "subscribe" => {
                 socket.subscribe(payload.decode::<String>()?);

@@ -1,0 +1,157 @@
+//! One client, whatever carries its messages: runs its session, starts its channels and owns their tasks.
+
+use std::sync::Arc;
+
+use adsum_pubsub::{Json, Payload, Topic};
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::{
+    Assigns,
+    builder::Endpoint,
+    outbound::Outbound,
+    runtime::{EndCause, Letter, Link, Place, Start, reason_json},
+    serializer::{Address, BadMessage, ClientMessage, Codec, Wire},
+    session::{Action, Liveness, Session},
+};
+
+pub(crate) struct Connection {
+    endpoint: Arc<Endpoint>,
+    assigns: Arc<Assigns>,
+    codec: Arc<Codec>,
+    outbound: Arc<Outbound>,
+    session: Session<Arc<Link>>,
+    /// One task for each join.
+    tasks: JoinSet<Topic>,
+}
+
+impl Liveness for Arc<Link> {
+    fn is_open(&self) -> bool {
+        Link::is_open(self)
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(
+        endpoint: Arc<Endpoint>,
+        assigns: Assigns,
+        codec: Arc<Codec>,
+        outbound: Arc<Outbound>,
+    ) -> Self {
+        metrics::counter!("adsum_sockets_opened_total").increment(1);
+        let session = Session::new(&endpoint.options);
+        Self { endpoint, assigns: Arc::new(assigns), codec, outbound, session, tasks: JoinSet::new() }
+    }
+
+    /// Handles a message of the client.
+    ///
+    /// # Errors
+    /// Nobody can make sense of it.
+    pub(crate) fn receive(&mut self, message: Wire<'_>) -> Result<(), BadMessage> {
+        let codec = self.codec.clone();
+        let message = codec.decode(message)?;
+        let routes = &self.endpoint.routes;
+        let action =
+            self.session.handle(&message, |topic| routes.iter().position(|route| route.matches(topic)));
+        match action {
+            Action::Drop => {}
+            Action::Ok { with_join_ref } => {
+                self.reply(&message, with_join_ref, "ok", Json::empty_object());
+            }
+            Action::Error { with_join_ref, reason } => {
+                self.reply(&message, with_join_ref, "error", reason_json(reason));
+            }
+            Action::Event(channel) => {
+                let event = Letter::Event {
+                    reference: message.reference.into(),
+                    event: message.event.into(),
+                    payload: message.payload,
+                };
+                // A channel that ends at this moment has told its client so; one that overflows will.
+                let _ = channel.deliver_letter(event);
+            }
+            Action::Leave(channel) => {
+                let leave = EndCause::Leave { reference: (*message.reference).into() };
+                if channel.end(leave).is_err() {
+                    self.reply(&message, true, "ok", Json::empty_object());
+                }
+            }
+            Action::Join { topic, route, join_ref, after, duplicate } => {
+                // Joined over and over, a topic whose channel takes its time to end must not pile up tasks.
+                if self.tasks.len() >= self.endpoint.options.max_channels.saturating_mul(2) {
+                    self.reply(&message, true, "error", reason_json("too many channels joined"));
+                    return Ok(());
+                }
+                if let Some(before) = after.as_ref().filter(|_| duplicate) {
+                    // One that ends by itself at this moment needs not be told.
+                    let _ = before.end(EndCause::DuplicateJoin);
+                }
+                self.start(message, topic, route, join_ref, after);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for channels that end by themselves, and forgets them. Pending while there are none; never
+    /// resolves to anything else than another round. Cancel safe.
+    pub(crate) async fn channel_ended(&mut self) {
+        match self.tasks.join_next().await {
+            Some(Ok(topic)) => self.session.forget(&topic, |link| link.has_ended()),
+            // A task that panicked doesn't say which it was.
+            Some(Err(_)) => self.session.forget_all(|link| link.has_ended()),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells all channels that the client is gone.
+    pub(crate) fn end_channels(&self) {
+        for channel in self.session.channels() {
+            // One that is ending already needs not be told.
+            let _ = channel.end(EndCause::Closed);
+        }
+    }
+
+    /// Waits until all channels have ended, and aborts those that don't in time.
+    pub(crate) async fn finish(mut self) {
+        self.outbound.shut();
+        // Each cuts itself off after the grace. One that blocks its thread can't, and is not waited for.
+        let grace = 2 * self.endpoint.options.shutdown_grace;
+        let _ = timeout(grace, async { while self.tasks.join_next().await.is_some() {} }).await;
+        metrics::counter!("adsum_sockets_closed_total").increment(1);
+    }
+
+    fn start(
+        &mut self,
+        message: ClientMessage<'_>,
+        topic: Topic,
+        route: usize,
+        join_ref: Box<str>,
+        after: Option<Arc<Link>>,
+    ) {
+        let place =
+            Place { join_ref: join_ref.clone(), topic: crate::serializer::write_string(&topic).into() };
+        let options = &self.endpoint.options;
+        let link = Link::new(topic.clone(), place, self.outbound.clone(), self.codec.clone(), options);
+        let link = Arc::new(link);
+        let start = Start {
+            link: link.clone(),
+            assigns: self.assigns.clone(),
+            pubsub: self.endpoint.pubsub.clone(),
+            params: message.payload,
+            join_ref: message.join_ref.into(),
+            reference: message.reference.into(),
+            after,
+            grace: options.shutdown_grace,
+        };
+        self.endpoint.routes[route].spawn(start, &mut self.tasks);
+        self.session.insert(topic, join_ref, link);
+    }
+
+    fn reply(&self, message: &ClientMessage<'_>, with_join_ref: bool, status: &str, response: Json) {
+        let join_ref = if with_join_ref { &*message.join_ref } else { "null" };
+        let to = Address { join_ref, reference: &message.reference, topic: &message.topic };
+        match self.codec.reply(to, status, &Payload::Json(response)) {
+            Ok(frame) => self.outbound.push(frame),
+            Err(error) => tracing::error!(%error, "reply not sent"),
+        }
+    }
+}
