@@ -64,6 +64,7 @@ mod sender;
 mod serializer;
 mod session;
 mod socket;
+mod token;
 mod websocket;
 
 #[doc(no_inline)]
@@ -86,4 +87,8 @@ pub use self::{
         Address, BadMessage, ClientMessage, Serializer, Unsendable, Wire, read_string, write_string,
     },
     socket::{PushError, Socket},
+    token::{
+        DEFAULT_TOKEN_MAX_AGE, MAX_TOKEN_BYTES, MIN_SECRET_BYTES, MaxAge, SecretTooShort, SignError,
+        TokenError, Tokens,
+    },
 };

@@ -1,4 +1,19 @@
 //! Presence for Rust: who is in a topic right now, told to everyone in it as it changes.
+//!
+//! A [`Presence`] tracks channels ([`Presence::track`]) and any other task ([`Presence::owner`]) under a topic
+//! and a key, with a small meta. Clients that have joined the topic get `presence_state` once
+//! ([`Presence::push_state`]) and `presence_diff` from then on. Rust code lists, counts and
+//! [watches](Presence::watch).
+//!
+//! [`PresenceHandler`] gives presences their types, and adds to them what a database knows, with one query for
+//! a whole list. [`Channel`] and [`SocketBuilder`] serve the clients: the `phoenix` npm package and whatever
+//! else speaks Phoenix Channels. [`PubSub`] carries messages between them.
+//!
+//! # Metrics
+//!
+//! Counters of the `metrics` crate: `adsum_fetch_failures_total`, and those of the channels:
+//! `adsum_sockets_opened_total`, `adsum_sockets_closed_total`, `adsum_sockets_overflowed_total`,
+//! `adsum_channels_joined_total` and `adsum_channels_crashed_total`.
 
 // The README's program is compiled, and run where it says so, with the docs' other examples.
 #[cfg(doctest)]
@@ -21,8 +36,10 @@ mod watch;
 
 #[doc(inline)]
 pub use adsum_channels::{
-    Assigns, Channel, Connect, JoinError, Joined, NoParams, PushError, Reason as EndReason, Refused, Reply,
-    SendError, Sender, Socket, SocketBuilder, SocketExtension, Stop,
+    Address, Assigns, BadMessage, Channel, ClientMessage, Connect, Frame, JoinError, Joined, MaxAge,
+    NoParams, PushError, Reason as EndReason, Refused, Reply, SecretTooShort, SendError, Sender, Serializer,
+    SignError, Socket, SocketBuilder, SocketExtension, Stop, TokenError, Tokens, Unsendable, Wire,
+    read_string, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{

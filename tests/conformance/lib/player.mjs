@@ -64,6 +64,10 @@ export class Player {
   }
 
   async #send({ name, text, binary, ping }) {
+    // The recorder did not note how those connected that spoke version 1.
+    if (text?.startsWith("{") && text !== "{}" && !this.#sockets.has(name)) {
+      this.#sockets.set(name, await openRaw(this.#endpoint(name), { deadline: this.#deadline, vsn: 1 }));
+    }
     const socket = this.#sockets.get(name);
     // The recorder went on sending to sockets that the server had closed; nothing can come of it.
     if (socket === undefined) return;
@@ -99,7 +103,10 @@ export class Player {
   async #nothingMore(name, socket) {
     const ref = socket.barrier();
     const frame = await socket.next(`the answer to heartbeat ${ref}`);
-    const answer = [null, ref, "phoenix", "phx_reply", { response: {}, status: "ok" }];
+    const payload = { response: {}, status: "ok" };
+    const answer = socket.vsn === 1
+      ? { topic: "phoenix", event: "phx_reply", ref, payload }
+      : [null, ref, "phoenix", "phx_reply", payload];
     try {
       if (frame.text === undefined) throw new Error(JSON.stringify(frame));
       this.#comparison.text(JSON.stringify(answer), frame.text);

@@ -32,8 +32,10 @@ export class RawSocket {
   /** How it was closed, `{ code, reason }`, once it was. */
   closed = undefined;
 
-  constructor(url, { deadline = DEADLINE } = {}) {
+  constructor(url, { deadline = DEADLINE, vsn = 2 } = {}) {
     this.#deadline = deadline;
+    /** The major version of the protocol that it speaks. */
+    this.vsn = vsn;
     this.#ws = new WebSocket(url, { perMessageDeflate: false });
     this.#ws.on("open", () => this.#changes.changed());
     this.#ws.on("message", (data, binary) => this.#push(binary ? { binary: data.toString("hex") } : { text: data.toString() }));
@@ -121,7 +123,8 @@ export class RawSocket {
   /** Sends a heartbeat whose answer marks a place in what arrives; returns its ref. */
   barrier() {
     const ref = `barrier-${++this.#barriers}`;
-    this.sendFrame(null, ref, "phoenix", "heartbeat", {});
+    if (this.vsn === 1) this.send(JSON.stringify({ topic: "phoenix", event: "heartbeat", payload: {}, ref }));
+    else this.sendFrame(null, ref, "phoenix", "heartbeat", {});
     return ref;
   }
 

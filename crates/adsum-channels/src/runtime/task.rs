@@ -342,7 +342,9 @@ fn finish(end: Option<End>, socket: &mut Socket) {
                 None
             }
         };
-        last.into_iter().for_each(|frame| queue.push(frame));
+        if let Some(frame) = last {
+            queue.push(frame);
+        }
     });
     if matches!(end.reason, Reason::Crashed | Reason::Overloaded) {
         metrics::counter!("adsum_channels_crashed_total").increment(1);

@@ -12,10 +12,10 @@ mod server;
 macro_rules! over_both {
     ($($test:ident),* $(,)?) => {
         mod tcp {
-            $(#[tokio::test] async fn $test() { super::$test(crate::server::Transport::Tcp).await; })*
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $test() { super::$test(crate::server::Transport::Tcp).await; })*
         }
         mod duplex {
-            $(#[tokio::test] async fn $test() { super::$test(crate::server::Transport::Duplex).await; })*
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $test() { super::$test(crate::server::Transport::Duplex).await; })*
         }
     };
 }

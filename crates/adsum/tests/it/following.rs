@@ -41,7 +41,13 @@ fn fold<H: PresenceHandler>(view: &mut View, change: Change<H>) {
             }
         }
     }
-    view.values_mut().for_each(|topic| topic.retain(|_, refs| !refs.is_empty()));
+    forget_empty(view);
+}
+
+fn forget_empty(view: &mut View) {
+    for topic in view.values_mut() {
+        topic.retain(|_, refs| !refs.is_empty());
+    }
     view.retain(|_, topic| !topic.is_empty());
 }
 
@@ -190,15 +196,16 @@ fn fold_messages(inbox: &mut Inbox, view: &mut View) {
             }
         }
     }
-    view.values_mut().for_each(|topic| topic.retain(|_, refs| !refs.is_empty()));
-    view.retain(|_, topic| !topic.is_empty());
+    forget_empty(view);
 }
 
 async fn run(ops: Vec<Op>, interval: Duration, fetch: Duration) {
     let script = Script::new(Does::AnswersAfter(fetch, json!({"name": "Ann"})));
     let (presence, pubsub) = scripted(&script, |builder| builder.diff_interval(interval));
     let mut inbox = pubsub.inbox(100_000);
-    TOPICS.iter().for_each(|topic| inbox.subscribe(*topic));
+    for topic in TOPICS {
+        inbox.subscribe(topic);
+    }
     let mut owners: Vec<_> = (0..3).map(|_| presence.owner()).collect();
     let mut watches = vec![(presence.watch_all(), View::new())];
     for (n, op) in ops.into_iter().enumerate() {

@@ -1,5 +1,7 @@
 //! Presence, by its public face: what subscribers of a topic get, what lists and watches say.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic; clippy spares test functions, not their helpers")]
+
 mod channels;
 mod fetching;
 mod following;
