@@ -44,8 +44,8 @@ licences: ## Check that every dependency has a licence that deny.toml allows
 	$(NODE_TEST) scripts/*.test.mjs
 	scripts/licences.mjs
 
-bench: ## Run the benchmarks
-	cargo bench --workspace
+bench: ## Measure what the parts cost; bench/README.md says how whole servers were measured
+	cargo bench --package bench
 
 docs: ## Build the docs and say where they are
 	cargo doc --workspace --no-deps

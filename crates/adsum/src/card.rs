@@ -11,6 +11,8 @@ use crate::encode;
 #[derive(Debug)]
 pub(crate) struct Card<I> {
     info: Option<Arc<Held<I>>>,
+    /// How often the program has asked for a refresh. An answer to what was asked before the last one is old.
+    refreshes: u64,
     /// `"key":{"metas":[..],..}`, for as long as neither the rows nor the info change.
     fragment: Option<Arc<[u8]>>,
 }
@@ -47,13 +49,31 @@ impl<I> Card<I> {
         fetched.is_some_and(|fetched| now.duration_since(fetched) < ttl)
     }
 
-    pub(crate) fn set_info(&mut self, info: Arc<Held<I>>) {
+    pub(crate) fn refreshes(&self) -> u64 {
+        self.refreshes
+    }
+
+    /// Takes an answer to what was asked after so many `refreshes`. One that a refresh has overtaken is better
+    /// than nothing, but never fresh.
+    pub(crate) fn set_info(&mut self, info: Arc<Held<I>>, refreshes: u64) {
+        let overtaken = refreshes != self.refreshes;
+        if overtaken && self.info.is_some() {
+            return;
+        }
         self.info = Some(info);
         self.fragment = None;
+        if overtaken {
+            self.outdate();
+        }
     }
 
     /// Has the info fetched again when next it is wanted; until then it is the last known.
     pub(crate) fn expire(&mut self) {
+        self.refreshes += 1;
+        self.outdate();
+    }
+
+    fn outdate(&mut self) {
         if let Some(info) = &mut self.info {
             let Held { value, members, .. } = &**info;
             *info = Arc::new(Held { value: value.clone(), members: members.clone(), fetched: None });
@@ -68,13 +88,13 @@ impl<I> Card<I> {
 
 impl<I> Default for Card<I> {
     fn default() -> Self {
-        Self { info: None, fragment: None }
+        Self { info: None, refreshes: 0, fragment: None }
     }
 }
 
 impl<I> Clone for Card<I> {
     fn clone(&self) -> Self {
-        Self { info: self.info.clone(), fragment: self.fragment.clone() }
+        Self { info: self.info.clone(), refreshes: self.refreshes, fragment: self.fragment.clone() }
     }
 }
 

@@ -5,14 +5,7 @@
 //! further changes gather. Who finds a flush on its way or a window open leaves the change to them: every
 //! flush ends with another look, and the flusher closes every window.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use adsum_pubsub::{Json, PubSub, Topic};
 use adsum_tracker::{Diff, Key, TopicSet, Tracker};
@@ -36,8 +29,6 @@ pub(crate) struct Core<H: PresenceHandler> {
     pub(crate) timing: Timing,
     pub(crate) backlog: Arc<Backlog<H>>,
     pub(crate) watchers: RwLock<Vec<Arc<Queue<H::Info>>>>,
-    /// Numbers the flushes. Given out under a shard's lock, so that a snapshot knows which come after it.
-    flushes: AtomicU64,
 }
 
 /// The times of a Presence. See the builder for what each is.
@@ -54,7 +45,6 @@ pub(crate) struct Timing {
 pub(crate) struct Flush<H: PresenceHandler> {
     core: Arc<Core<H>>,
     topic: Topic,
-    number: u64,
     diffs: Vec<Diff<Card<H::Info>>>,
     /// The keys that join and have no fresh info.
     missing: Vec<Key>,
@@ -70,7 +60,7 @@ impl<H: PresenceHandler> Core<H> {
         backlog: Arc<Backlog<H>>,
     ) -> Self {
         let watchers = RwLock::default();
-        Self { handler, pubsub, tracker, timing, backlog, watchers, flushes: AtomicU64::new(0) }
+        Self { handler, pubsub, tracker, timing, backlog, watchers }
     }
 
     /// Sends what has changed in a topic, if no window holds it back. Where `fetch` is to be asked first, the
@@ -84,10 +74,12 @@ impl<H: PresenceHandler> Core<H> {
         }
     }
 
-    /// As [`flush`](Self::flush), and waits for `fetch`.
+    /// As [`flush`](Self::flush), and waits for `fetch`. What changes meanwhile is left to the flusher: in a
+    /// busy topic the caller would wait for ever.
     pub(crate) async fn flush_and_wait(self: &Arc<Self>, topic: &Topic) {
-        while let Some(flush) = self.take(topic) {
+        if let Some(flush) = self.take(topic) {
             flush.fetch().await;
+            self.flush(topic);
         }
     }
 
@@ -112,25 +104,35 @@ impl<H: PresenceHandler> Core<H> {
         self.tracker.lock(topic).tidy(topic);
     }
 
-    /// The last number given to a flush. Under a shard's lock: its flushes from now on have higher ones.
-    pub(crate) fn flushes(&self) -> u64 {
-        self.flushes.load(Ordering::Relaxed)
+    /// The payload of `presence_state`, and whether keys were refreshed of late.
+    pub(crate) fn state(&self, topic: &str) -> (Json, bool) {
+        let mut shard = self.tracker.lock(topic);
+        let Some(set) = shard.topic_mut(topic) else { return (Json::empty_object(), false) };
+        let state = flow::state::<H>(set);
+        let refreshed = !self.keys_refreshed(set).is_empty();
+        (state, refreshed)
     }
 
-    /// The payload of `presence_state`; then, if keys were refreshed of late, one of `presence_diff`.
-    pub(crate) fn state(&self, topic: &str) -> (Json, Option<Json>) {
+    /// The payload of a `presence_diff` that joins once more the keys refreshed of late.
+    pub(crate) fn refreshed(&self, topic: &str) -> Json {
         let mut shard = self.tracker.lock(topic);
-        let Some(set) = shard.topic_mut(topic) else { return (Json::empty_object(), None) };
-        let state = flow::state::<H>(set);
-        let refreshed: Vec<Key> =
-            set.layer.refreshed(Instant::now(), self.timing.refresh_memory).cloned().collect();
+        let Some(set) = shard.topic_mut(topic) else {
+            return encode::diff::<H::Info>(&Diff::default(), |_| None);
+        };
+        set.mark_shown();
+        let refreshed = self.keys_refreshed(set);
         let joins = refreshed.iter().filter_map(|key| Some((key, set.group(key)?.rows())));
         let joins: Vec<_> = joins.flat_map(|(key, rows)| rows.iter().map(|row| joined(key, row))).collect();
-        if joins.is_empty() {
-            return (state, None);
-        }
         let diff = Diff { joins, leaves: Vec::new() };
-        (state, Some(encode::diff(&diff, |key| set.group(key)?.layer().info().cloned())))
+        encode::diff(&diff, |key| set.group(key)?.layer().info().cloned())
+    }
+
+    /// The keys that are there and were refreshed of late.
+    fn keys_refreshed(&self, set: &mut TopicSet<Cards<H>>) -> Vec<Key> {
+        let refreshed = set.layer.refreshed(Instant::now(), self.timing.refresh_memory);
+        let mut keys: Vec<Key> = refreshed.cloned().collect();
+        keys.retain(|key| set.group(key).is_some());
+        keys
     }
 
     /// Takes what is to be sent of a topic now; none where there is nothing, or nobody to hear it, or where a
@@ -155,16 +157,8 @@ impl<H: PresenceHandler> Core<H> {
             set.layer.window_open = true;
             self.backlog.close_window_at(now + self.timing.diff_interval, topic);
         }
-        let number = self.flushes.fetch_add(1, Ordering::Relaxed) + 1;
         let missing = if H::FETCHES { self.without_info(set, &diffs, now) } else { Vec::new() };
-        Some(Flush {
-            core: self.clone(),
-            topic: topic.clone(),
-            number,
-            diffs,
-            missing,
-            fetched: HashMap::new(),
-        })
+        Some(Flush { core: self.clone(), topic: topic.clone(), diffs, missing, fetched: HashMap::new() })
     }
 
     fn without_info(
@@ -240,7 +234,7 @@ impl<H: PresenceHandler> Flush<H> {
         if watchers.is_empty() {
             return;
         }
-        let published = Arc::new(Published::new(self.topic.clone(), self.number, diff, infos));
+        let published = Arc::new(Published::new(self.topic.clone(), diff, infos));
         for watcher in watchers {
             watcher.push(&published);
         }

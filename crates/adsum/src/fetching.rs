@@ -17,6 +17,9 @@ use crate::{
 /// What `fetch` brought, for the keys it was asked for.
 pub(crate) type Fetched<H> = HashMap<Key, Arc<Held<<H as PresenceHandler>::Info>>>;
 
+/// The keys that `fetch` is asked for, with the number of refreshes of each so far.
+type Asked = Vec<(Key, u64)>;
+
 impl<H: PresenceHandler> Core<H> {
     /// Fetches what a list of the topic needs and isn't held fresh.
     pub(crate) async fn fetch_for_list(&self, topic: &Topic) {
@@ -53,12 +56,12 @@ impl<H: PresenceHandler> Core<H> {
             return HashMap::new();
         };
         let answer = timeout(self.timing.fetch_timeout, async {
-            let _turn = turn.lock().await;
-            let entries = self.still_missing(topic, keys, failures);
+            // With no time to live there is nothing to wait for: every caller asks for itself, as in Phoenix.
+            let _turn = if self.timing.fetch_ttl.is_zero() { None } else { Some(turn.lock().await) };
+            let (asked, entries) = self.still_missing(topic, keys, failures);
             if entries.is_empty() {
                 return Ok(HashMap::new());
             }
-            let asked: Vec<Key> = entries.keys().cloned().collect();
             self.ask(topic, &entries).await.map(|infos| self.keep(topic, asked, infos))
         });
         match answer.await {
@@ -72,22 +75,22 @@ impl<H: PresenceHandler> Core<H> {
     }
 
     /// What to ask for: not what another caller has fetched meanwhile, and nothing if that one has failed.
-    fn still_missing(&self, topic: &Topic, keys: &[Key], failures: u64) -> Entries<H::Meta> {
+    fn still_missing(&self, topic: &Topic, keys: &[Key], failures: u64) -> (Asked, Entries<H::Meta>) {
         let now = Instant::now();
-        let mut groups = HashMap::new();
-        // With no time to live every caller asks for itself, as in Phoenix.
+        let (mut asked, mut groups) = (Asked::new(), HashMap::new());
         let asks_always = self.timing.fetch_ttl.is_zero();
         if let Some(set) = self.tracker.lock(topic).topic(topic)
             && (asks_always || set.layer.failures == failures)
         {
-            let stale = keys.iter().filter_map(|key| {
-                let group = set.group(key)?;
-                let fresh = group.layer().is_fresh(now, self.timing.fetch_ttl);
-                (!fresh).then(|| (key.clone(), group.rows().to_vec()))
-            });
-            groups.extend(stale);
+            for key in keys {
+                let Some(group) = set.group(key) else { continue };
+                if !group.layer().is_fresh(now, self.timing.fetch_ttl) {
+                    asked.push((key.clone(), group.layer().refreshes()));
+                    groups.insert(key.clone(), group.rows().to_vec());
+                }
+            }
         }
-        Entries { groups, meta: PhantomData }
+        (asked, Entries { groups, meta: PhantomData })
     }
 
     async fn ask(
@@ -103,24 +106,24 @@ impl<H: PresenceHandler> Core<H> {
         })
     }
 
-    fn keep(&self, topic: &Topic, asked: Vec<Key>, mut infos: HashMap<Key, H::Info>) -> Fetched<H> {
+    fn keep(&self, topic: &Topic, asked: Asked, mut infos: HashMap<Key, H::Info>) -> Fetched<H> {
         let now = Instant::now();
         // Encoded before the lock is taken.
         let held: Fetched<H> = asked
-            .into_iter()
-            .map(|key| {
-                let value = infos.remove(&key);
+            .iter()
+            .map(|(key, _)| {
+                let value = infos.remove(key);
                 let members = value.as_ref().map_or(Ok("".into()), encode::encode_info).unwrap_or_else(|error| {
                     tracing::error!(%topic, %key, %error, "an info can't be sent; `Info` must be an object");
                     "".into()
                 });
-                (key, Arc::new(Held::new(value.map(Arc::new), members, now)))
+                (key.clone(), Arc::new(Held::new(value.map(Arc::new), members, now)))
             })
             .collect();
         if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {
-            for (key, held) in &held {
-                if let Some(group) = set.group_mut(key) {
-                    group.layer_mut().0.set_info(held.clone());
+            for (key, refreshes) in &asked {
+                if let (Some(group), Some(held)) = (set.group_mut(key), held.get(key)) {
+                    group.layer_mut().0.set_info(held.clone(), *refreshes);
                 }
             }
             set.layer.info_changed();

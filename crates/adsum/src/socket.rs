@@ -106,17 +106,18 @@ impl<H: PresenceHandler> Presence<H> {
         let topic = socket.topic().clone();
         self.core.flush_and_wait(&topic).await;
         self.core.fetch_for_list(&topic).await;
-        let mut refreshed = None;
+        let mut refreshed = false;
         // Read and queued in one critical section: no diff can come between.
         socket.push_with("presence_state", || {
-            let (state, diff) = self.core.state(&topic);
-            refreshed = diff;
+            let state;
+            (state, refreshed) = self.core.state(&topic);
             state
         })?;
-        match refreshed {
-            Some(diff) => socket.push("presence_diff", diff),
-            None => Ok(()),
+        if refreshed {
+            // Likewise: read anew, as some may have left since, whom nobody would take back.
+            socket.push_with("presence_diff", || self.core.refreshed(&topic))?;
         }
+        Ok(())
     }
 
     fn of<'s>(&self, socket: &'s mut Socket) -> &'s mut TrackedChannel<H> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use adsum_pubsub::Topic;
-use adsum_tracker::{Diff, Key, Reason, Row, SHARDS, shard_of};
+use adsum_tracker::{Diff, Key, Reason, Row};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -54,8 +54,6 @@ pub struct Watch<H: PresenceHandler> {
     /// None: all topics.
     topic: Option<Topic>,
     queue: Arc<Queue<H::Info>>,
-    /// For each shard, the last flush that the latest state contains.
-    since: Box<[u64]>,
 }
 
 /// What a [`Watch`] has to tell.
@@ -68,8 +66,9 @@ pub enum Change<H: PresenceHandler> {
 
 /// What came and what went in one topic. No ref is in both halves.
 ///
-/// To be folded by ref: a join whose ref is known already changes nothing but its info, nor does the leave of
-/// an unknown ref. An update is the join of the new version and the leave of the old one.
+/// To be folded by ref: a join whose ref is known already changes nothing but its info, and the leave of an
+/// unknown ref changes nothing. Both occur, where a diff was on its way as a state was read. An update is the
+/// join of the new version and the leave of the old one.
 pub struct TopicDiff<H: PresenceHandler> {
     /// Where.
     pub topic: Topic,
@@ -87,7 +86,7 @@ impl<H: PresenceHandler> Watch<H> {
             Some(topic) => core.tracker.lock(topic).entry(topic).layer.watchers.push(queue.clone()),
             None => core.watchers.write().push(queue.clone()),
         }
-        Self { presence, topic, queue, since: vec![0; SHARDS].into() }
+        Self { presence, topic, queue }
     }
 
     /// The next change, once there is one.
@@ -97,32 +96,26 @@ impl<H: PresenceHandler> Watch<H> {
         loop {
             match self.queue.take() {
                 Taken::Resync => return Change::State(self.snapshot()),
-                Taken::Diff(diff) if diff.number > self.since[shard_of(&diff.topic)] => {
-                    return Change::Diff(diff.decode());
-                }
-                // It was taken from the set before the state was, and is contained in it.
-                Taken::Diff(_) => {}
+                Taken::Diff(diff) => return Change::Diff(diff.decode()),
                 Taken::Nothing => self.queue.arrived.notified().await,
             }
         }
     }
 
-    fn snapshot(&mut self) -> HashMap<Topic, Presences<H>> {
+    fn snapshot(&self) -> HashMap<Topic, Presences<H>> {
         let core = &self.presence.core;
         let mut snapshots = Vec::new();
         match &self.topic {
             Some(topic) => {
                 let mut shard = core.tracker.lock(topic);
-                self.since[shard_of(topic)] = core.flushes();
                 if let Some(set) = shard.topic_mut(topic) {
                     set.mark_shown();
                     snapshots.push((topic.clone(), Snapshot::of::<H>(set)));
                 }
             }
             None => {
-                for (shard, since) in core.tracker.shards().zip(&mut self.since) {
+                for shard in core.tracker.shards() {
                     let mut shard = shard.lock();
-                    *since = core.flushes();
                     for (topic, set) in shard.topics_mut() {
                         set.mark_shown();
                         snapshots.push((topic.clone(), Snapshot::of::<H>(set)));
@@ -178,20 +171,14 @@ impl<H: PresenceHandler<Meta: fmt::Debug, Info: fmt::Debug>> fmt::Debug for Topi
 /// A diff as it was sent, shared by all watches and decoded by each in its own task.
 pub(crate) struct Published<I> {
     topic: Topic,
-    number: u64,
     diff: Diff<Card<I>>,
     infos: HashMap<Key, Arc<I>>,
 }
 
 impl<I> Published<I> {
-    pub(crate) fn new(
-        topic: Topic,
-        number: u64,
-        diff: Diff<Card<I>>,
-        infos: &HashMap<Key, Arc<Held<I>>>,
-    ) -> Self {
+    pub(crate) fn new(topic: Topic, diff: Diff<Card<I>>, infos: &HashMap<Key, Arc<Held<I>>>) -> Self {
         let infos = infos.iter().filter_map(|(key, held)| Some((key.clone(), held.value.clone()?))).collect();
-        Self { topic, number, diff, infos }
+        Self { topic, diff, infos }
     }
 
     fn decode<H: PresenceHandler<Info = I>>(&self) -> TopicDiff<H> {
@@ -258,8 +245,7 @@ impl<I> Queue<I> {
         self.arrived.notify_one();
     }
 
-    /// From a resync on diffs gather again, before the state is read: those that it contains are told by their
-    /// numbers.
+    /// From a resync on diffs gather again, before the state is read. Those that it contains change nothing.
     fn take(&self) -> Taken<I> {
         let mut waiting = self.waiting.lock();
         if std::mem::take(&mut waiting.resync) {

@@ -186,3 +186,24 @@ async fn who_comes_back_within_a_window_is_not_asked_for_again() {
     assert_eq!((&told["joins"]["a"]["name"], &told["leaves"]["a"]["name"]), (&json!("Ann"), &json!("Ann")));
     assert_eq!(script.asked().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_a_time_to_live_nobody_waits_for_anothers_answer() {
+    let time = Duration::from_millis(500);
+    let script = Script::new(Does::AnswersAfter(time, json!({"name": "Ann"})));
+    let (presence, _) = scripted(&script, |builder| builder.fetch_ttl(Duration::ZERO));
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    let start = Instant::now();
+    let lists: Vec<_> = (0..10)
+        .map(|_| {
+            let presence = presence.clone();
+            tokio::spawn(async move { presence.list("t").await })
+        })
+        .collect();
+    for list in lists {
+        assert!(list.await.unwrap()["a"].info.is_some());
+    }
+    assert_eq!(start.elapsed(), time);
+    assert_eq!(script.asked().len(), 10);
+}

@@ -89,17 +89,20 @@ async fn a_state_comes_first_and_then_each_diff_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_begun_while_a_diff_is_on_its_way_does_not_get_it() {
+async fn a_watch_begun_while_a_diff_is_on_its_way_gets_its_info() {
     let script = Script::new(Does::AnswersAfter(Duration::from_millis(500), json!({"name": "Ann"})));
-    let (presence, pubsub) = scripted(&script, |builder| builder);
-    let mut inbox = pubsub.subscribe("t");
+    let (presence, _pubsub) = scripted(&script, |builder| builder);
+    let mut first = presence.watch("t");
+    first.next().await;
     let mut owner = presence.owner();
-    owner.track("t", "a", meta(1)).unwrap();
+    let joined = owner.track("t", "a", meta(1)).unwrap();
     settle().await;
     let mut watch = presence.watch("t");
     let Change::State(state) = watch.next().await else { panic!("a state is first") };
-    assert!(state["t"].contains_key("a"));
-    crate::support::diff(&mut inbox).await;
+    assert!(state["t"]["a"].info.is_none());
+    let Change::Diff(diff) = watch.next().await else { panic!("then a diff") };
+    assert_eq!(diff.joins["a"].metas[0].reference, joined);
+    assert_eq!(diff.joins["a"].info.as_deref(), Some(&json!({"name": "Ann"})));
     owner.untrack("t", "a");
     let Change::Diff(diff) = watch.next().await else { panic!("then a diff") };
     assert!(diff.joins.is_empty() && diff.leaves.contains_key("a"));

@@ -1,5 +1,8 @@
 //! Telling everyone that what `fetch` says has changed.
 
+use std::time::Duration;
+
+use adsum::DEFAULT_FETCH_TTL;
 use serde_json::json;
 
 use crate::support::{Does, INTERVAL, Script, diff, meta, scripted, settle};
@@ -46,4 +49,35 @@ async fn a_refresh_of_nobody_does_nothing_and_one_that_fails_keeps_the_old_info(
     assert_eq!(diff(&mut inbox).await["joins"]["a"]["name"], "old");
     script.then(Does::Answers(json!({"name": "new"})));
     assert_eq!(*presence.list("t").await["a"].info.clone().unwrap(), json!({"name": "new"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_does_not_take_an_answer_to_what_was_asked_before_it() {
+    let slow = |name| Does::AnswersAfter(Duration::from_millis(500), json!({"name": name}));
+    // Held already or not: what is asked first answers with what was true before the refresh.
+    for known in [false, true] {
+        let script = Script::answering(json!({"name": "old"}));
+        let (presence, pubsub) = scripted(&script, |builder| builder);
+        let mut inbox = pubsub.subscribe("t");
+        let mut owner = presence.owner();
+        if known {
+            owner.track("t", "a", meta(1)).unwrap();
+            diff(&mut inbox).await;
+            tokio::time::sleep(DEFAULT_FETCH_TTL).await;
+            script.then(slow("old"));
+            let presence = presence.clone();
+            tokio::spawn(async move { presence.list("t").await });
+        } else {
+            script.then(slow("old"));
+            owner.track("t", "a", meta(1)).unwrap();
+        }
+        settle().await;
+        script.then(Does::Answers(json!({"name": "new"})));
+        presence.refresh("t", "a");
+        if !known {
+            assert_eq!(diff(&mut inbox).await["joins"]["a"]["name"], "old");
+        }
+        assert_eq!(diff(&mut inbox).await["joins"]["a"]["name"], "new");
+        assert_eq!(*presence.list("t").await["a"].info.clone().unwrap(), json!({"name": "new"}));
+    }
 }
