@@ -8,7 +8,8 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Assigns, Channel, Connect, Refused, Serializer,
+    Assigns, Channel, Connect, Refused, SecretTooShort, Serializer, Tokens,
+    longpoll::LongPoll,
     options::Options,
     runtime::Route,
     serializer::{Codec, V1, V2},
@@ -25,6 +26,7 @@ pub struct SocketBuilder<App> {
     connect: ConnectFn,
     routes: Vec<Route>,
     codecs: Vec<Arc<Codec>>,
+    longpoll: Option<Tokens>,
     options: Options,
 }
 
@@ -38,7 +40,7 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     pub fn shared(app: Arc<App>) -> Self {
         let connect = Box::new(|_| std::future::ready(Ok(Assigns::new())).boxed());
         let codecs = vec![Codec::new(1, 0, V1), Codec::new(2, 0, V2)];
-        Self { app, connect, routes: Vec::new(), codecs, options: Options::default() }
+        Self { app, connect, routes: Vec::new(), codecs, longpoll: None, options: Options::default() }
     }
 
     /// Has a function decide who may connect, and what its channels will know of the client.
@@ -77,6 +79,26 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     #[must_use]
     pub fn any_origin(mut self) -> Self {
         self.options.any_origin = true;
+        self
+    }
+
+    /// Serves clients that can't speak WebSocket by long poll, at `/longpoll`. The `phoenix` package falls back
+    /// to it by its option `longPollFallbackMs`.
+    ///
+    /// Its sessions are named by tokens that are signed with a secret of 20 bytes or more, good for two weeks.
+    ///
+    /// # Errors
+    /// The secret is too short.
+    pub fn longpoll(mut self, secret: &str) -> Result<Self, SecretTooShort> {
+        self.longpoll = Some(Tokens::new(secret)?);
+        Ok(self)
+    }
+
+    /// How long a long poll is held open while nothing is to be said. Default 10 s. A session whose client
+    /// doesn't poll for one and a half times as long ends.
+    #[must_use]
+    pub fn longpoll_window(mut self, window: Duration) -> Self {
+        self.options.longpoll_window = window;
         self
     }
 
@@ -137,7 +159,7 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// The router, with the socket at `/websocket`. Nest it where clients look for the socket.
+    /// The router, with the socket at `/websocket`, and at `/longpoll` if that is on. Nest it where clients look for the socket.
     ///
     /// Its sockets live as long as the router: when the server drops it, they are closed with 1012.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self, pubsub: PubSub) -> Router<S> {
@@ -153,11 +175,23 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
             shutdown: shutdown.clone(),
             _guard: shutdown.drop_guard(),
         });
-        let handler = move |request: Request| {
-            let owner = owner.clone();
-            async move { upgrade::upgrade(&owner, request).await }
-        };
-        Router::new().route("/websocket", any(handler))
+        let websocket = owner.clone();
+        let router = Router::new().route(
+            "/websocket",
+            any(move |request: Request| {
+                let owner = websocket.clone();
+                async move { upgrade::upgrade(&owner, request).await }
+            }),
+        );
+        let Some(tokens) = self.longpoll else { return router };
+        let longpoll = Arc::new(LongPoll::new(owner, tokens));
+        router.route(
+            "/longpoll",
+            any(move |request: Request| {
+                let longpoll = longpoll.clone();
+                async move { longpoll.answer(request).await }
+            }),
+        )
     }
 }
 

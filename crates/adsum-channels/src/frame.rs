@@ -47,6 +47,13 @@ impl Frame {
         self.head.len() + self.payload.len() + self.tail.len()
     }
 
+    /// The message without its WebSocket header; none where it isn't text.
+    pub(crate) fn into_text(self) -> Option<Bytes> {
+        let bytes = self.into_bytes();
+        (bytes.first() == Some(&(0x80 | Opcode::Text as u8)))
+            .then(|| bytes.slice(frame::header_len(bytes[1])..))
+    }
+
     /// What is left of the frame after its first `skip` bytes, without empty parts.
     pub(crate) fn slices(&self, skip: usize) -> impl Iterator<Item = IoSlice<'_>> {
         let mut skip = skip;
@@ -124,6 +131,16 @@ mod tests {
     fn the_parts_are_one_text_frame() {
         assert_eq!(&frame().into_bytes()[..], b"\x81\x0b[\"a\\\"b\",{}]");
         assert_eq!(frame().len(), 13);
+    }
+
+    #[test]
+    fn text_is_had_without_its_header() {
+        for len in [0, 5, 125, 126, 65535, 65536] {
+            let text = "a".repeat(len);
+            assert_eq!(Frame::text(text.clone()).into_text().unwrap(), text);
+            assert!(Frame::binary(text).into_text().is_none());
+        }
+        assert!(Frame::whole(crate::websocket::frame::close(1000, "")).into_text().is_none());
     }
 
     #[test]

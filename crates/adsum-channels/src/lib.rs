@@ -42,7 +42,7 @@
 //! ```
 //!
 //! Clients then connect to `/socket`. Spoken are versions 1 and 2 of the protocol, with binary payloads, over
-//! WebSocket.
+//! WebSocket, and over long poll where [`SocketBuilder::longpoll`] turns it on.
 //!
 //! # Metrics
 //!
@@ -50,12 +50,14 @@
 //! `adsum_sockets_overflowed_total` (a client read too slowly), `adsum_channels_joined_total` and
 //! `adsum_channels_crashed_total`.
 
+mod admission;
 mod builder;
 mod channel;
 mod connect;
 mod connection;
 mod extension;
 mod frame;
+mod longpoll;
 mod options;
 mod outbound;
 mod reply;
@@ -78,8 +80,8 @@ pub use self::{
     extension::SocketExtension,
     frame::Frame,
     options::{
-        DEFAULT_MAX_CHANNELS, DEFAULT_MAX_MAILBOX, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_QUEUE_BYTES,
-        DEFAULT_MAX_TOPIC_BYTES, DEFAULT_SHUTDOWN_GRACE, DEFAULT_TIMEOUT,
+        DEFAULT_LONGPOLL_WINDOW, DEFAULT_MAX_CHANNELS, DEFAULT_MAX_MAILBOX, DEFAULT_MAX_MESSAGE_BYTES,
+        DEFAULT_MAX_QUEUE_BYTES, DEFAULT_MAX_TOPIC_BYTES, DEFAULT_SHUTDOWN_GRACE, DEFAULT_TIMEOUT,
     },
     reply::{Reply, Stop},
     sender::{SendError, Sender},

@@ -14,6 +14,8 @@ pub const DEFAULT_MAX_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 pub const DEFAULT_MAX_MAILBOX: usize = 1024;
 /// How long a client may be silent.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a long poll is held open while nothing is to be said.
+pub const DEFAULT_LONGPOLL_WINDOW: Duration = Duration::from_secs(10);
 /// How long a channel has to end.
 pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
@@ -28,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) timeout: Duration,
     pub(crate) shutdown_grace: Duration,
     pub(crate) any_origin: bool,
+    pub(crate) longpoll_window: Duration,
 }
 
 impl Default for Options {
@@ -41,6 +44,7 @@ impl Default for Options {
             timeout: DEFAULT_TIMEOUT,
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             any_origin: false,
+            longpoll_window: DEFAULT_LONGPOLL_WINDOW,
         }
     }
 }

@@ -102,6 +102,24 @@ impl Outbound {
         self.wake.notified().await;
     }
 
+    /// Takes all frames that wait, for a client that isn't written to but asks.
+    pub(crate) fn take(&self) -> (Vec<Frame>, State) {
+        self.locked(|queue| {
+            queue.cost = 0;
+            (mem::take(&mut queue.frames).into(), queue.state)
+        })
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.locked(|queue| queue.frames.is_empty())
+    }
+
+    /// How far the socket's end is.
+    pub(crate) fn state(&self) -> State {
+        self.locked(|queue| queue.state)
+    }
+
     /// Gives the queue's frames to `write` until none is left, it isn't ready or it fails.
     pub(crate) fn drain(
         &self,

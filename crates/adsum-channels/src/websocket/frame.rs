@@ -72,6 +72,15 @@ pub(crate) fn header(opcode: Opcode, payload_len: usize) -> Header {
     Header { bytes, len }
 }
 
+/// How long a header is whose second byte, of a frame without a mask, is this.
+pub(crate) fn header_len(second_byte: u8) -> usize {
+    match second_byte {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    }
+}
+
 /// The answer to a ping, with the ping's payload.
 pub(crate) fn pong(payload: &[u8]) -> Bytes {
     debug_assert!(payload.len() <= MAX_CONTROL_PAYLOAD, "a ping's payload is short");

@@ -26,4 +26,5 @@ mod ending;
 mod events;
 mod joining;
 mod limits;
+mod longpoll;
 mod program;

@@ -1,0 +1,256 @@
+//! Long poll: the transport of clients that can't speak WebSocket.
+//!
+//! The client posts what it sends, and asks for what it gets; a session on the server stands for the socket.
+//! The status of an answer is in its JSON: phoenix.js expects HTTP's to be 200.
+
+mod session;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{Query, Request},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode, Uri,
+    header::{
+        ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+        ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
+    },
+    request::Parts,
+};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use self::session::{Polled, Published, Session};
+use crate::{Tokens, admission, builder::Owner};
+
+const SALT: &str = "adsum long poll session";
+/// How long a session's token is good, as in Phoenix.
+const TOKEN_MAX_AGE: Duration = Duration::from_hours(14 * 24);
+/// The most messages of one post, as many as phoenix.js sends.
+const MAX_BATCH: usize = 100;
+
+/// The sessions of a socket, and the answers to their clients.
+pub(crate) struct LongPoll {
+    owner: Arc<Owner>,
+    tokens: Tokens,
+    sessions: Arc<Sessions>,
+}
+
+type Sessions = Mutex<HashMap<String, Session>>;
+
+/// A session's place among the others, for as long as it runs.
+struct Seat {
+    id: String,
+    sessions: Weak<Sessions>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(sessions) = self.sessions.upgrade() {
+            sessions.lock().remove(&self.id);
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Answer {
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<Vec<String>>,
+}
+
+impl Answer {
+    fn status(status: u16) -> Self {
+        Self { status, token: None, messages: None }
+    }
+}
+
+impl LongPoll {
+    pub(crate) fn new(owner: Arc<Owner>, tokens: Tokens) -> Self {
+        Self { owner, tokens, sessions: Arc::default() }
+    }
+
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let mut response = match parts.method {
+            Method::OPTIONS => preflight(&parts.headers),
+            Method::GET => json(&self.poll(parts).await),
+            Method::POST => self.publish(&parts, body).await,
+            _ => StatusCode::BAD_REQUEST.into_response(),
+        };
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        response
+    }
+
+    async fn poll(&self, parts: Parts) -> Answer {
+        if !admission::is_origin_accepted(&self.owner.endpoint, &parts.headers, &parts.uri) {
+            return Answer::status(403);
+        }
+        let Some((token, session)) = self.session(&parts) else { return self.open(parts).await };
+        match session.poll().await {
+            Some(Polled::Messages(messages)) => {
+                Answer { status: 200, token: Some(token), messages: Some(messages) }
+            }
+            Some(Polled::Nothing) => Answer { status: 204, token: Some(token), messages: Some(Vec::new()) },
+            // It has ended while the client waited. The next poll opens another one.
+            None => Answer::status(410),
+        }
+    }
+
+    /// Opens a session. The client takes its first 410 for an open socket, a later one for a lost one.
+    async fn open(&self, parts: Parts) -> Answer {
+        let endpoint = &self.owner.endpoint;
+        let Some((codec, assigns)) = admission::admit(endpoint, parts).await else {
+            return Answer::status(403);
+        };
+        let mut random = [0; 16];
+        if let Err(error) = getrandom::fill(&mut random) {
+            tracing::error!(%error, "no long poll session without randomness");
+            return Answer::status(403);
+        }
+        let id = STANDARD.encode(random);
+        let token = match self.tokens.sign_for(SALT, &id, TOKEN_MAX_AGE) {
+            Ok(token) => token,
+            Err(error) => {
+                tracing::error!(%error, "a long poll session's token can't be signed");
+                return Answer::status(403);
+            }
+        };
+        let seat = Seat { id: id.clone(), sessions: Arc::downgrade(&self.sessions) };
+        let shutdown = self.owner.shutdown.child_token();
+        // Under the lock, so that the session can't end before it stands there.
+        let mut sessions = self.sessions.lock();
+        sessions.insert(id, session::start(endpoint.clone(), assigns, codec, shutdown, seat));
+        drop(sessions);
+        Answer { status: 410, token: Some(token), messages: Some(Vec::new()) }
+    }
+
+    async fn publish(&self, parts: &Parts, body: Body) -> Response {
+        let options = &self.owner.endpoint.options;
+        if !admission::is_origin_accepted(&self.owner.endpoint, &parts.headers, &parts.uri) {
+            return json(&Answer::status(403));
+        }
+        let Some((_, session)) = self.session(parts) else { return json(&Answer::status(410)) };
+        // As much as may wait to be sent the other way. Each message by itself may be as long as in a WebSocket.
+        let Ok(body) = to_bytes(body, options.max_queue_bytes).await else {
+            return bad_request("the body is longer than max_queue_bytes, or was cut off");
+        };
+        let is_batch = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| {
+            kind.to_str().is_ok_and(|kind| kind.trim_start().starts_with("application/x-ndjson"))
+        });
+        let batch = if is_batch { batch(&body) } else { Ok(vec![Message::Text(body)]) };
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(reason) => return bad_request(reason),
+        };
+        if batch.iter().any(|message| message.len() > options.max_message_bytes) {
+            return bad_request("a message is longer than max_message_bytes");
+        }
+        match session.publish(batch).await {
+            Published::Taken => json(&Answer::status(200)),
+            Published::Bad(error) => bad_request(&error),
+            Published::Gone => json(&Answer::status(410)),
+            Published::Late => json(&Answer::status(408)),
+        }
+    }
+
+    /// The session that a request names, and its token.
+    fn session(&self, parts: &Parts) -> Option<(String, Session)> {
+        let token = token(&parts.headers, &parts.uri)?;
+        let id: String = self.tokens.verify(SALT, &token, TOKEN_MAX_AGE).ok()?;
+        let session = self.sessions.lock().get(&id).cloned()?;
+        Some((token, session))
+    }
+}
+
+/// A message as a client has posted it.
+enum Message {
+    Text(Bytes),
+    Binary(Vec<u8>),
+}
+
+impl Message {
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// One message a line: JSON, or else bytes in base64.
+fn batch(body: &Bytes) -> Result<Vec<Message>, &'static str> {
+    let lines = body.split(|byte| *byte == b'\n').map(|line| body.slice_ref(line.trim_ascii()));
+    let messages: Vec<_> = lines
+        .filter(|line| !line.is_empty())
+        .take(MAX_BATCH + 1)
+        .map(|line| match line[0] {
+            b'[' | b'{' => Ok(Message::Text(line)),
+            _ => STANDARD.decode(&line).map(Message::Binary).map_err(|_| "a line is neither JSON nor base64"),
+        })
+        .collect::<Result<_, _>>()?;
+    if messages.len() > MAX_BATCH {
+        return Err("more than 100 messages in one post");
+    }
+    Ok(messages)
+}
+
+fn token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Params {
+        token: Option<String>,
+    }
+    if let Some(token) = headers.get("x-phoenix-longpoll-token") {
+        return token.to_str().ok().map(str::to_owned);
+    }
+    Query::<Params>::try_from_uri(uri).ok()?.0.token
+}
+
+fn preflight(headers: &HeaderMap) -> Response {
+    let mut response = Response::new(Body::empty());
+    let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let allowed = response.headers_mut();
+    allowed.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(HeaderValue::from_static("")));
+    allowed.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("get, post, options"));
+    allowed.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
+    response
+}
+
+fn json(answer: &Answer) -> Response {
+    let body = serde_json::to_vec(answer).expect("numbers and strings can be written as JSON");
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, body).into_response()
+}
+
+fn bad_request(reason: &str) -> Response {
+    (StatusCode::BAD_REQUEST, reason.to_owned()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_json_or_base64() {
+        let read = batch(&Bytes::from_static(b"[1]\n{\"a\":1}\r\n\nAAH/\n")).unwrap();
+        assert!(matches!(&read[..], [Message::Text(a), Message::Text(b), Message::Binary(c)]
+            if a == "[1]" && b == "{\"a\":1}" && c == &[0, 1, 255]));
+        assert!(batch(&Bytes::from_static(b"not json")).is_err());
+        assert!(batch(&"[]\n".repeat(100).into()).is_ok());
+        assert!(batch(&"[]\n".repeat(101).into()).is_err());
+    }
+}

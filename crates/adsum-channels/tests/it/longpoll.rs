@@ -1,0 +1,253 @@
+//! Long poll, request by request, in paused time.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use adsum_channels::{DEFAULT_LONGPOLL_WINDOW, PubSub, SocketBuilder};
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+};
+use http::{HeaderMap, Request, StatusCode};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
+use tower::ServiceExt;
+
+use crate::room::{App, Room, connect};
+
+const SECRET: &str = "a secret that is long enough";
+
+struct Server {
+    router: Router,
+    pubsub: PubSub,
+    log: mpsc::UnboundedReceiver<String>,
+}
+
+impl Server {
+    fn start() -> Self {
+        Self::start_with(|socket| socket)
+    }
+
+    fn start_with(configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>) -> Self {
+        let (sender, log) = mpsc::unbounded_channel();
+        let app = App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) };
+        let socket = SocketBuilder::shared(Arc::new(app)).connect(connect).channel::<Room>("room:*");
+        let (socket, pubsub) = (configure(socket.longpoll(SECRET).unwrap()), PubSub::local());
+        Self { router: Router::new().nest("/socket", socket.into_router(pubsub.clone())), pubsub, log }
+    }
+
+    async fn request(
+        &self,
+        method: &str,
+        query: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> (StatusCode, HeaderMap, Vec<u8>) {
+        let mut request = Request::builder().method(method).uri(format!("/socket/longpoll?{query}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        assert_eq!(parts.headers["access-control-allow-origin"], "*");
+        (parts.status, parts.headers, to_bytes(body, usize::MAX).await.unwrap().to_vec())
+    }
+
+    /// The JSON of an answer, whose HTTP status is 200.
+    async fn json(&self, method: &str, query: &str, headers: &[(&str, &str)], body: &'static str) -> Value {
+        let (status, headers, body) = self.request(method, query, headers, body).await;
+        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
+        assert_eq!(headers["cache-control"], "no-store");
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    async fn open(&self, vsn: &str) -> Client<'_> {
+        let query = format!("user_id=u&vsn={vsn}");
+        let answer = self.json("GET", &query, &[], "").await;
+        assert_eq!((&answer["status"], &answer["messages"]), (&json!(410), &json!([])));
+        let token = answer["token"].as_str().unwrap().to_owned();
+        Client { server: self, query: format!("{query}&token={token}"), token }
+    }
+
+    async fn logged(&mut self) -> String {
+        self.log.recv().await.unwrap()
+    }
+}
+
+struct Client<'s> {
+    server: &'s Server,
+    query: String,
+    token: String,
+}
+
+impl Client<'_> {
+    async fn poll(&self) -> Value {
+        self.server.json("GET", &self.query, &[], "").await
+    }
+
+    /// The messages of the next poll that has any, parsed.
+    async fn messages(&self) -> Vec<Value> {
+        let answer = self.poll().await;
+        assert_eq!((&answer["status"], &answer["token"]), (&json!(200), &json!(self.token)));
+        let texts = answer["messages"].as_array().unwrap().iter();
+        texts.map(|text| serde_json::from_str(text.as_str().unwrap()).unwrap()).collect()
+    }
+
+    async fn post(&self, body: &'static str) -> Value {
+        let headers = [("content-type", "application/x-ndjson")];
+        self.server.json("POST", &self.query, &headers, body).await
+    }
+
+    async fn join(&self) {
+        assert_eq!(self.post(r#"["1","1","room:a","phx_join",{}]"#).await, json!({"status": 200}));
+        let ok = json!({"response": {}, "status": "ok"});
+        assert_eq!(self.messages().await, [json!(["1", "1", "room:a", "phx_reply", ok])]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_posted_is_answered_by_the_next_poll() {
+    let server = Server::start();
+    let client = server.open("2.0.0").await;
+    client.join().await;
+    let two = "[\"1\",\"2\",\"room:a\",\"echo\",{\"a\":1}]\n[\"1\",\"3\",\"room:a\",\"echo\",{\"b\":2}]";
+    assert_eq!(client.post(two).await, json!({"status": 200}));
+    let reply =
+        |n: &str, response| json!(["1", n, "room:a", "phx_reply", {"response": response, "status": "ok"}]);
+    assert_eq!(client.messages().await, [reply("2", json!({"a": 1})), reply("3", json!({"b": 2}))]);
+    // One message, without a content type of its own, and the token in a header.
+    let headers = [("x-phoenix-longpoll-token", &*client.token)];
+    let posted = server.json("POST", "vsn=2.0.0", &headers, r#"["1","4","room:a","echo",[]]"#).await;
+    assert_eq!(posted, json!({"status": 200}));
+    assert_eq!(client.messages().await, [reply("4", json!([]))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_is_held_open_until_something_comes_or_the_window_has_passed() {
+    let server = Server::start();
+    let client = server.open("2.0.0").await;
+    client.join().await;
+    let start = Instant::now();
+    let answer = client.poll().await;
+    assert_eq!(answer, json!({"status": 204, "token": client.token, "messages": []}));
+    assert_eq!(start.elapsed(), DEFAULT_LONGPOLL_WINDOW);
+
+    let said = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        server.pubsub.broadcast("room:a", "said", json!({"n": 1})).unwrap();
+    };
+    let (messages, ()) = tokio::join!(client.messages(), said);
+    assert_eq!(messages, [json!([null, null, "room:a", "said", {"n": 1}])]);
+    assert_eq!(start.elapsed(), DEFAULT_LONGPOLL_WINDOW + Duration::from_secs(3));
+
+    // A second poll takes the place of the first.
+    let (first, second) = tokio::join!(client.poll(), async {
+        tokio::task::yield_now().await;
+        client.poll().await
+    });
+    assert_eq!((&first["status"], &second["status"]), (&json!(204), &json!(204)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_when_its_client_is_silent() {
+    let mut server = Server::start();
+    let (query, token) = {
+        let client = server.open("2.0.0").await;
+        client.join().await;
+        (client.query.clone(), client.token.clone())
+    };
+    assert_eq!(server.logged().await, "join room:a");
+    let start = Instant::now();
+    let ended = loop {
+        let line = server.logged().await;
+        if line.contains("terminate") {
+            break line;
+        }
+    };
+    assert!(ended.contains("Closed"), "{ended}");
+    assert_eq!(start.elapsed(), DEFAULT_LONGPOLL_WINDOW.mul_f32(1.5));
+    assert_eq!(server.json("POST", &query, &[], "[]").await, json!({"status": 410}));
+    let answer = server.json("GET", &query, &[], "").await;
+    assert_eq!(answer["status"], 410);
+    assert_ne!(answer["token"], json!(token), "a new session");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_read_waits_for_the_next_poll() {
+    let server = Server::start();
+    let client = server.open("2.0.0").await;
+    client.join().await;
+    // The client gives up its poll; what comes meanwhile is not lost with it.
+    assert!(tokio::time::timeout(Duration::from_secs(1), client.poll()).await.is_err());
+    server.pubsub.broadcast("room:a", "said", json!(1)).unwrap();
+    assert_eq!(client.messages().await, [json!([null, null, "room:a", "said", 1])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn version_one_and_binary_messages_are_posted_too() {
+    let server = Server::start();
+    let one = server.open("1.0.0").await;
+    one.post(r#"{"topic":"room:a","event":"phx_join","payload":{},"ref":"1"}"#).await;
+    assert_eq!(one.messages().await[0]["payload"], json!({"response": {}, "status": "ok"}));
+    let two = server.open("2.0.0").await;
+    two.join().await;
+    // 0, the lengths of "1", "2", "room:a" and "size", these, and three bytes; in base64.
+    let posted = two.post("AAEBBgQxMnJvb206YWVjaG8AAf8=").await;
+    assert_eq!(posted, json!({"status": 200}));
+    assert_eq!(two.poll().await["status"], 204, "bytes have no form in an answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_makes_no_sense_is_a_bad_request_and_the_session_goes_on() {
+    let server = Server::start_with(|socket| socket.max_message_bytes(1000));
+    let client = server.open("2.0.0").await;
+    client.join().await;
+    let ndjson = [("content-type", "application/x-ndjson")];
+    let long = format!(r#"["1","2","room:a","echo","{}"]"#, "x".repeat(1000));
+    for (headers, body) in
+        [(&ndjson[..], "not json"), (&[], "not json"), (&[], "[1,2]"), (&ndjson[..], "[1]"), (&[], &long)]
+    {
+        let (status, _, said) = server.request("POST", &client.query, headers, body.to_owned()).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        assert!(!said.is_empty(), "it says why");
+    }
+    let (status, ..) = server.request("PUT", &client.query, &[], "x").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(client.post(r#"["1","2","room:a","echo",1]"#).await, json!({"status": 200}));
+    assert_eq!(client.messages().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_or_unknown_hears_it_in_the_answer() {
+    let server = Server::start();
+    assert_eq!(server.json("GET", "vsn=2.0.0", &[], "").await, json!({"status": 403}));
+    assert_eq!(server.json("GET", "user_id=u&vsn=9.0.0", &[], "").await, json!({"status": 403}));
+    let elsewhere = [("origin", "http://elsewhere"), ("host", "here")];
+    assert_eq!(server.json("GET", "user_id=u&vsn=2.0.0", &elsewhere, "").await, json!({"status": 403}));
+    for token in ["", "&token=bogus", "&token=SFMyNTY.g2gD.x"] {
+        let query = format!("user_id=u&vsn=2.0.0{token}");
+        assert_eq!(server.json("POST", &query, &[], "[]").await, json!({"status": 410}));
+        assert_eq!(server.json("GET", &query, &[], "").await["status"], 410);
+    }
+    let asked = [("origin", "http://elsewhere"), ("access-control-request-headers", "content-type")];
+    let (status, headers, _) = server.request("OPTIONS", "", &asked, "").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(headers["access-control-allow-headers"], "content-type");
+    assert_eq!(headers["access-control-max-age"], "3600");
+    assert!(SocketBuilder::new(()).longpoll("short").is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_takes_its_sessions_along() {
+    let mut server = Server::start();
+    server.open("2.0.0").await.join().await;
+    server.router = Router::new();
+    loop {
+        if server.logged().await.contains("terminate") {
+            break;
+        }
+    }
+}
