@@ -161,6 +161,9 @@ struct Options {
     /// How long changes are gathered into one diff, in milliseconds; 0 sends each by itself, as Phoenix does
     #[arg(long, value_name = "MS", default_value_t = 50)]
     diff_interval: u64,
+    /// How long a long poll is held open while nothing is to be said, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    longpoll_window: u64,
     /// Signs the tokens of long poll sessions; 20 bytes or more, and known to the server alone
     #[arg(long, env = "SECRET", default_value = "a secret for trying out, known to everybody")]
     secret: String,
@@ -179,6 +182,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let socket = SocketBuilder::new(App { presence })
         .connect(connect)
         .longpoll(&options.secret)?
+        .longpoll_window(Duration::from_millis(options.longpoll_window))
         .channel::<Room>("room:*")
         .channel::<Plain>("plain:*");
     let site = axum::Router::new().nest("/socket", socket.into_router(pubsub));

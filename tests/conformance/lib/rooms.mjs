@@ -9,9 +9,10 @@ export const INTERVALS = [
 ];
 
 /** Starts a server; `listen` names its address, port 0 takes any that is free. */
-export async function startRooms({ diffInterval, listen = "127.0.0.1:0" } = {}) {
+export async function startRooms({ diffInterval, longpollWindow, listen = "127.0.0.1:0" } = {}) {
   const options = ["--listen", listen];
   if (diffInterval !== undefined) options.push("--diff-interval", String(diffInterval));
+  if (longpollWindow !== undefined) options.push("--longpoll-window", String(longpollWindow));
   return new Rooms(await startServer("rooms", { options, ready: /^listening on (\S+:\d+)$/m }));
 }
 
@@ -31,6 +32,11 @@ class Rooms {
   /** Where a bare WebSocket connects to. */
   endpoint(params) {
     return `${this.url}/websocket?${new URLSearchParams(params)}`;
+  }
+
+  /** Where a long poll goes, below the path and query of the recording. */
+  get origin() {
+    return `http://${this.address}`;
   }
 
   assertAlive() {
