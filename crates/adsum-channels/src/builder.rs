@@ -152,6 +152,14 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
+    /// How long a join may take, the end of the topic's channel before included. Default 30 s. One that takes
+    /// longer is given up and answered with `{"reason": "join timeout"}`.
+    #[must_use]
+    pub fn join_timeout(mut self, timeout: Duration) -> Self {
+        self.options.join_timeout = timeout;
+        self
+    }
+
     /// How long a channel has to end before it is cut off, and a client to answer a close. Default 5 s.
     #[must_use]
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {

@@ -50,6 +50,10 @@ pub trait Channel: Send + Sized + 'static {
     /// Messages from the rest of the program, sent with a [`Sender`](crate::Sender).
     type Info: Send + 'static;
 
+    /// The broadcasts of the channel's topic that go to [`handle_out`](Self::handle_out) instead of the client,
+    /// by their events. Each costs a wake of every channel in the topic; the others cost none.
+    const INTERCEPT: &'static [&'static str] = &[];
+
     /// A client joins. What the socket broadcasts before this returns, the client itself doesn't get.
     ///
     /// # Errors
@@ -100,6 +104,20 @@ pub trait Channel: Send + Sized + 'static {
     ) -> impl Future<Output = Result<(), Stop>> + Send {
         let _ = (message, socket);
         async { Ok(()) }
+    }
+
+    /// A broadcast of the channel's topic that [`INTERCEPT`](Self::INTERCEPT) names: to be pushed as it is,
+    /// changed, or not at all. It is pushed as it is where nothing else is said.
+    ///
+    /// # Errors
+    /// The channel ends as the [`Stop`] says.
+    fn handle_out(
+        &mut self,
+        message: Arc<Message>,
+        socket: &mut Socket,
+    ) -> impl Future<Output = Result<(), Stop>> + Send {
+        let pushed = socket.push(message.event(), message.payload().clone());
+        async { Ok(pushed?) }
     }
 
     /// The channel ends. Not called after a panic, nor for a channel that took longer to end than the

@@ -2,9 +2,14 @@
 
 use std::{error::Error, fmt, net::SocketAddr};
 
+use adsum_pubsub::Topic;
 use axum::extract::{ConnectInfo, OriginalUri, Query, rejection::QueryRejection};
-use http::{Extensions, HeaderMap, Uri, request::Parts};
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use http::{Extensions, HeaderMap, Uri, header::SEC_WEBSOCKET_PROTOCOL, request::Parts};
 use serde::de::DeserializeOwned;
+
+/// What stands before a token that is sent as a subprotocol.
+const TOKEN_PROTOCOL: &str = "base64url.bearer.phx.";
 
 /// The request with which a client asks for a socket.
 #[derive(Debug)]
@@ -33,6 +38,21 @@ impl Connect {
     /// The request's headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.parts.headers
+    }
+
+    /// The token that a client of phoenix.js 1.8 was given by its option `authToken`: sent as a WebSocket
+    /// subprotocol, or by long poll in the header `x-phoenix-authtoken`.
+    pub fn auth_token(&self) -> Option<String> {
+        let protocols = self.parts.headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+        let mut protocols =
+            protocols.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        match protocols.find_map(|protocol| protocol.trim().strip_prefix(TOKEN_PROTOCOL)) {
+            // Whatever its name says, phoenix.js writes it in the standard alphabet.
+            Some(encoded) => {
+                String::from_utf8(STANDARD_NO_PAD.decode(encoded.trim_end_matches('=')).ok()?).ok()
+            }
+            None => self.parts.headers.get("x-phoenix-authtoken")?.to_str().ok().map(str::to_owned),
+        }
     }
 
     /// The URI as the client has sent it, wherever the socket is nested.
@@ -97,6 +117,7 @@ impl fmt::Debug for Refused {
 #[derive(Clone, Debug, Default)]
 pub struct Assigns {
     values: Extensions,
+    id: Option<Topic>,
 }
 
 impl Assigns {
@@ -112,8 +133,42 @@ impl Assigns {
         self
     }
 
+    /// Names the socket, such as `user_socket:7`, so that it can be closed from anywhere:
+    /// `pubsub.broadcast("user_socket:7", "disconnect", json!({}))` closes all sockets of that name, on all nodes,
+    /// with 1001. Their clients connect again, and `connect` may refuse them.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<Topic>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    pub(crate) fn socket_id(&self) -> Option<&Topic> {
+        self.id.as_ref()
+    }
+
     /// The value of a type.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.values.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn a_token_comes_as_a_subprotocol_or_in_a_header() {
+        let token = |headers: &[(&str, &str)]| {
+            let request = headers.iter().fold(Request::builder(), |request, (n, v)| request.header(*n, *v));
+            Connect::new(request.body(()).unwrap().into_parts().0).auth_token()
+        };
+        let protocol = |value: &str| token(&[("sec-websocket-protocol", value)]);
+        assert_eq!(protocol("phoenix, base64url.bearer.phx.c2VjcmV0Pz8+").as_deref(), Some("secret??>"));
+        assert_eq!(protocol("phoenix"), None);
+        assert_eq!(protocol("base64url.bearer.phx.!!!"), None);
+        assert_eq!(token(&[("x-phoenix-authtoken", "secret")]).as_deref(), Some("secret"));
+        assert_eq!(token(&[]), None);
     }
 }

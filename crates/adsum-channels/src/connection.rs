@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adsum_pubsub::{Json, Payload, Topic};
+use adsum_pubsub::{Attachment, Json, Message, Payload, Subscriber, SubscriberId, Topic};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
@@ -22,6 +22,21 @@ pub(crate) struct Connection {
     session: Session<Arc<Link>>,
     /// One task for each join.
     tasks: JoinSet<Topic>,
+    /// Hears of a `disconnect` to the socket's id.
+    _named: Option<Attachment>,
+}
+
+/// What a socket is closed with that is told to `disconnect`; its client connects again.
+const DISCONNECT_CODE: u16 = 1001;
+
+struct Named(Arc<Outbound>);
+
+impl Subscriber for Named {
+    fn deliver(&self, message: &Arc<Message>) {
+        if message.event() == "disconnect" {
+            self.0.close(DISCONNECT_CODE);
+        }
+    }
 }
 
 impl Liveness for Arc<Link> {
@@ -38,8 +53,18 @@ impl Connection {
         outbound: Arc<Outbound>,
     ) -> Self {
         metrics::counter!("adsum_sockets_opened_total").increment(1);
-        let session = Session::new(&endpoint.options);
-        Self { endpoint, assigns: Arc::new(assigns), codec, outbound, session, tasks: JoinSet::new() }
+        let named = assigns
+            .socket_id()
+            .map(|id| endpoint.pubsub.attach(id, SubscriberId::unique(), Arc::new(Named(outbound.clone()))));
+        Self {
+            session: Session::new(&endpoint.options),
+            endpoint,
+            assigns: Arc::new(assigns),
+            codec,
+            outbound,
+            tasks: JoinSet::new(),
+            _named: named,
+        }
     }
 
     /// Handles a message of the client.
@@ -130,7 +155,14 @@ impl Connection {
         let place =
             Place { join_ref: join_ref.clone(), topic: crate::serializer::write_string(&topic).into() };
         let options = &self.endpoint.options;
-        let link = Link::new(topic.clone(), place, self.outbound.clone(), self.codec.clone(), options);
+        let link = Link::new(
+            topic.clone(),
+            place,
+            self.outbound.clone(),
+            self.codec.clone(),
+            options,
+            self.endpoint.routes[route].intercepts,
+        );
         let link = Arc::new(link);
         let start = Start {
             link: link.clone(),
@@ -141,6 +173,7 @@ impl Connection {
             reference: message.reference.into(),
             after,
             grace: options.shutdown_grace,
+            join_timeout: options.join_timeout,
         };
         self.endpoint.routes[route].spawn(start, &mut self.tasks);
         self.session.insert(topic, join_ref, link);

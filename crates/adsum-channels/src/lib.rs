@@ -80,10 +80,11 @@ pub use self::{
     extension::SocketExtension,
     frame::Frame,
     options::{
-        DEFAULT_LONGPOLL_WINDOW, DEFAULT_MAX_CHANNELS, DEFAULT_MAX_MAILBOX, DEFAULT_MAX_MESSAGE_BYTES,
-        DEFAULT_MAX_QUEUE_BYTES, DEFAULT_MAX_TOPIC_BYTES, DEFAULT_SHUTDOWN_GRACE, DEFAULT_TIMEOUT,
+        DEFAULT_JOIN_TIMEOUT, DEFAULT_LONGPOLL_WINDOW, DEFAULT_MAX_CHANNELS, DEFAULT_MAX_MAILBOX,
+        DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_QUEUE_BYTES, DEFAULT_MAX_TOPIC_BYTES, DEFAULT_SHUTDOWN_GRACE,
+        DEFAULT_TIMEOUT,
     },
-    reply::{Reply, Stop},
+    reply::{Reply, ReplyRef, Stop},
     sender::{SendError, Sender},
     serializer::{
         Address, BadMessage, ClientMessage, Serializer, Unsendable, Wire, read_string, write_string,

@@ -14,6 +14,8 @@ pub const DEFAULT_MAX_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 pub const DEFAULT_MAX_MAILBOX: usize = 1024;
 /// How long a client may be silent.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a join may take.
+pub const DEFAULT_JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a long poll is held open while nothing is to be said.
 pub const DEFAULT_LONGPOLL_WINDOW: Duration = Duration::from_secs(10);
 /// How long a channel has to end.
@@ -29,6 +31,7 @@ pub(crate) struct Options {
     pub(crate) max_mailbox: usize,
     pub(crate) timeout: Duration,
     pub(crate) shutdown_grace: Duration,
+    pub(crate) join_timeout: Duration,
     pub(crate) any_origin: bool,
     pub(crate) longpoll_window: Duration,
 }
@@ -43,6 +46,7 @@ impl Default for Options {
             max_mailbox: DEFAULT_MAX_MAILBOX,
             timeout: DEFAULT_TIMEOUT,
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
+            join_timeout: DEFAULT_JOIN_TIMEOUT,
             any_origin: false,
             longpoll_window: DEFAULT_LONGPOLL_WINDOW,
         }

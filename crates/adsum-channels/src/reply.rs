@@ -1,8 +1,10 @@
 //! How a handler answers: with a reply, or by ending the channel.
 
-use std::{borrow::Cow, error::Error, fmt};
+use std::{borrow::Cow, error::Error, fmt, sync::Weak};
 
 use adsum_pubsub::{IntoPayload, Payload};
+
+use crate::{PushError, runtime::Link};
 
 /// What a client gets in answer to an event.
 #[derive(Debug)]
@@ -33,6 +35,37 @@ impl Reply {
     /// A status of the program's own.
     pub fn with_status(status: impl Into<Cow<'static, str>>, response: impl IntoPayload) -> Self {
         Self(Some(Answer { status: status.into(), response: response.into_payload() }))
+    }
+}
+
+/// Answers an event later, from any task; from [`Socket::reply_ref`](crate::Socket::reply_ref).
+pub struct ReplyRef {
+    link: Weak<Link>,
+    reference: Box<str>,
+}
+
+impl ReplyRef {
+    pub(crate) fn new(link: Weak<Link>, reference: Box<str>) -> Self {
+        Self { link, reference }
+    }
+
+    /// Sends the answer. Where the channel has ended meanwhile there is nobody to answer, which is no error.
+    ///
+    /// # Errors
+    /// The response can't be sent.
+    pub fn reply(self, reply: Reply) -> Result<(), PushError> {
+        match (self.link.upgrade(), reply.0) {
+            (Some(link), Some(Answer { status, response })) => {
+                link.reply_if_joined(&self.reference, &status, &response?)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for ReplyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReplyRef").field(&self.reference).finish()
     }
 }
 

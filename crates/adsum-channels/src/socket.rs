@@ -5,7 +5,7 @@ use std::{any::Any, any::TypeId, fmt, sync::Arc};
 use adsum_pubsub::{Attachment, BroadcastError, IntoPayload, PubSub, SubscriberId, Topic};
 
 use crate::{
-    Assigns, Channel, Reason, Sender, SocketExtension,
+    Assigns, Channel, Reason, ReplyRef, Sender, SocketExtension,
     runtime::{Further, Link},
     serializer::Unsendable,
 };
@@ -18,6 +18,8 @@ pub struct Socket {
     id: SubscriberId,
     channel: TypeId,
     joined: bool,
+    /// The ref of the event that is being handled.
+    pub(crate) answering: Option<Box<str>>,
     /// The channel's own topic, once joined.
     attachment: Option<Attachment>,
     further: Vec<Attachment>,
@@ -91,6 +93,13 @@ impl Socket {
         self.pubsub.broadcast_from(self.id, self.topic(), event, payload)
     }
 
+    /// Where the event that is being handled can be answered later, from any task: the handler then returns
+    /// [`Reply::none`](crate::Reply::none). None where no event is being handled.
+    pub fn reply_ref(&self) -> Option<ReplyRef> {
+        let reference = self.answering.clone()?;
+        Some(ReplyRef::new(Arc::downgrade(&self.link), reference))
+    }
+
     /// Subscribes the channel to one more topic: its messages come to
     /// [`handle_message`](Channel::handle_message). Subscribed twice, each comes twice.
     pub fn subscribe(&mut self, topic: impl Into<Topic>) {
@@ -158,6 +167,7 @@ impl Socket {
             id: SubscriberId::unique(),
             channel: TypeId::of::<C>(),
             joined: false,
+            answering: None,
             attachment: None,
             further: Vec::new(),
             extensions: Vec::new(),

@@ -37,9 +37,9 @@ mod watch;
 #[doc(inline)]
 pub use adsum_channels::{
     Address, Assigns, BadMessage, Channel, ClientMessage, Connect, Frame, JoinError, Joined, MaxAge,
-    NoParams, PushError, Reason as EndReason, Refused, Reply, SecretTooShort, SendError, Sender, Serializer,
-    SignError, Socket, SocketBuilder, SocketExtension, Stop, TokenError, Tokens, Unsendable, Wire,
-    read_string, write_string,
+    NoParams, PushError, Reason as EndReason, Refused, Reply, ReplyRef, SecretTooShort, SendError, Sender,
+    Serializer, SignError, Socket, SocketBuilder, SocketExtension, Stop, TokenError, Tokens, Unsendable,
+    Wire, read_string, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{

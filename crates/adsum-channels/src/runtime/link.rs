@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::mailbox::{Capacity, EndCause, Letter, Mailbox, MailboxError};
 use crate::{
+    PushError,
     frame::Frame,
     options::Options,
     outbound::{Outbound, Queue},
@@ -27,6 +28,8 @@ pub(crate) struct Link {
     codec: Arc<Codec>,
     mailbox: Mailbox,
     capacity: Capacity,
+    /// The events that go to the channel instead of its client.
+    intercepts: &'static [&'static str],
     /// Whether broadcasts go to the client. Changed and read with the outbound lock held, so that a
     /// subscription begins and ends between two frames.
     subscribed: AtomicBool,
@@ -51,6 +54,7 @@ impl Link {
         outbound: Arc<Outbound>,
         codec: Arc<Codec>,
         options: &Options,
+        intercepts: &'static [&'static str],
     ) -> Self {
         Self {
             topic,
@@ -59,6 +63,7 @@ impl Link {
             codec,
             mailbox: Mailbox::new(),
             capacity: Capacity { letters: options.max_mailbox, bytes: options.max_queue_bytes },
+            intercepts,
             subscribed: AtomicBool::new(false),
             owes_close: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -133,6 +138,22 @@ impl Link {
         self.join_reply_frame(&self.place.join_ref, reference, status, response)
     }
 
+    /// Answers an event late: not once the client has been told that the channel ended.
+    pub(crate) fn reply_if_joined(
+        &self,
+        reference: &str,
+        status: &str,
+        response: &Payload,
+    ) -> Result<(), PushError> {
+        let frame = self.reply_frame(reference, status, response)?;
+        self.locked(|queue| {
+            if self.subscribed.load(Ordering::Relaxed) {
+                queue.push(frame);
+            }
+        });
+        Ok(())
+    }
+
     /// The reply to a join carries the `join_ref` as it came, which may be `null`.
     pub(super) fn join_reply_frame(
         &self,
@@ -198,6 +219,11 @@ impl Link {
 /// Broadcasts of the channel's topic go to the client without passing through the channel.
 impl Subscriber for Link {
     fn deliver(&self, message: &Arc<Message>) {
+        if self.intercepts.contains(&message.event()) {
+            // One that has ended or overflowed needs no more messages.
+            let _ = self.deliver_letter(Letter::Out(message.clone()));
+            return;
+        }
         let Some(frame) = self.codec.broadcast(message) else { return };
         self.outbound.locked(|queue| {
             if self.subscribed.load(Ordering::Relaxed) {

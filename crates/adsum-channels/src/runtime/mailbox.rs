@@ -14,6 +14,8 @@ pub(crate) enum Letter {
     Info(Box<dyn Any + Send>),
     /// A message of a further topic.
     Message(Arc<Message>),
+    /// A broadcast of the channel's own topic that it intercepts.
+    Out(Arc<Message>),
     /// The channel has to end.
     End(EndCause),
 }
@@ -175,7 +177,7 @@ impl Letter {
     fn bytes(&self) -> usize {
         match self {
             Self::Event { reference, event, payload } => reference.len() + event.len() + payload.len(),
-            Self::Message(message) => message.payload().len(),
+            Self::Message(message) | Self::Out(message) => message.payload().len(),
             Self::Info(_) | Self::End(_) => 0,
         }
     }

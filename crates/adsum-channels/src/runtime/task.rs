@@ -11,7 +11,10 @@ use std::{
 
 use adsum_pubsub::{Json, Pattern, Payload, PubSub, Topic};
 use futures_util::FutureExt;
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{error::Elapsed, timeout},
+};
 
 use super::{
     link::{Link, reason_json},
@@ -25,6 +28,7 @@ use crate::{
 /// Topics, and the channel that serves them.
 pub(crate) struct Route {
     pattern: Pattern,
+    pub(crate) intercepts: &'static [&'static str],
     spawn: Spawn,
 }
 
@@ -36,7 +40,7 @@ impl Route {
         let spawn = Box::new(move |start, tasks: &mut JoinSet<Topic>| {
             tasks.spawn(run::<C>(app.clone(), start));
         });
-        Self { pattern, spawn }
+        Self { pattern, intercepts: C::INTERCEPT, spawn }
     }
 
     pub(crate) fn matches(&self, topic: &str) -> bool {
@@ -61,10 +65,11 @@ pub(crate) struct Start {
     /// The task of the same topic that has to end first.
     pub(crate) after: Option<Arc<Link>>,
     pub(crate) grace: Duration,
+    pub(crate) join_timeout: Duration,
 }
 
 async fn run<C: Channel>(app: Arc<C::App>, start: Start) -> Topic {
-    let Start { link, assigns, pubsub, params, join_ref, reference, after, grace } = start;
+    let Start { link, assigns, pubsub, params, join_ref, reference, after, grace, join_timeout } = start;
     // The first value here, so the last to go: whoever waits for the end finds nothing left of the channel.
     let _ended = Ended(link.clone());
     let topic = link.topic().clone();
@@ -74,7 +79,7 @@ async fn run<C: Channel>(app: Arc<C::App>, start: Start) -> Topic {
     });
     let mut socket = Socket::new::<C>(link.clone(), assigns, pubsub);
 
-    let joining = Box::pin(join::<C>(&app, params, after.as_deref(), &mut socket));
+    let joining = Box::pin(timeout(join_timeout, join::<C>(&app, params, after.as_deref(), &mut socket)));
     let outcome = guarded(joining, overdue.as_mut()).await;
     let verdict = judge(outcome, &topic, |status, response| {
         link.join_reply_frame(&join_ref, &reference, status, response)
@@ -158,7 +163,7 @@ struct Verdict<C: Channel> {
 }
 
 fn judge<C: Channel>(
-    outcome: Outcome<Result<Joined<C>, JoinFailure>>,
+    outcome: Outcome<Result<Result<Joined<C>, JoinFailure>, Elapsed>>,
     topic: &Topic,
     reply: impl Fn(&str, &Payload) -> Result<Frame, Unsendable>,
 ) -> Verdict<C> {
@@ -169,14 +174,18 @@ fn judge<C: Channel>(
         refused(&reason("join crashed"))
     };
     let (joined, status, response) = match outcome {
-        Outcome::Done(Ok(Joined { channel, info, response })) => {
+        Outcome::Done(Err(_elapsed)) => {
+            tracing::error!(%topic, "join took longer than the join_timeout");
+            return refused(&reason("join timeout"));
+        }
+        Outcome::Done(Ok(Ok(Joined { channel, info, response }))) => {
             (Some((channel, info)), "ok", response.unwrap_or_else(|| Ok(empty())))
         }
-        Outcome::Done(Err(JoinFailure::Params(error))) => {
+        Outcome::Done(Ok(Err(JoinFailure::Params(error)))) => {
             tracing::debug!(%topic, %error, "join with invalid params");
             return refused(&reason("invalid params"));
         }
-        Outcome::Done(Err(JoinFailure::Join(error))) => match error.kind {
+        Outcome::Done(Ok(Err(JoinFailure::Join(error)))) => match error.kind {
             JoinErrorKind::Refused(response) => (None, "error", response),
             JoinErrorKind::Crashed(error) => return crashed(&error),
         },
@@ -263,7 +272,10 @@ async fn handle_letters<C: Channel>(channel: &mut C, info: Option<C::Info>, sock
     while let Some(letter) = link.mailbox().next().await {
         match letter {
             Letter::Event { reference, event, payload } => {
-                match Box::pin(channel.handle_in(&event, payload, socket)).await {
+                socket.answering = Some(reference);
+                let handled = Box::pin(channel.handle_in(&event, payload, socket)).await;
+                let reference = socket.answering.take().unwrap_or_default();
+                match handled {
                     Ok(reply) => {
                         if let Err(error) = answer(&link, &reference, reply) {
                             return stopped(&link, error.into(), None);
@@ -280,6 +292,11 @@ async fn handle_letters<C: Channel>(channel: &mut C, info: Option<C::Info>, sock
             }
             Letter::Message(message) => {
                 if let Err(stop) = Box::pin(channel.handle_message(message, socket)).await {
+                    return stopped(&link, stop, None);
+                }
+            }
+            Letter::Out(message) => {
+                if let Err(stop) = Box::pin(channel.handle_out(message, socket)).await {
                     return stopped(&link, stop, None);
                 }
             }

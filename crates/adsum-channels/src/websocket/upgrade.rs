@@ -7,7 +7,7 @@ use axum::{
 };
 use http::{
     HeaderValue, StatusCode,
-    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE},
+    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
 };
 use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,10 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return (StatusCode::BAD_REQUEST, "this connection can't be upgraded").into_response();
     };
+    // Who offers it, as phoenix.js does along with a token, gives up where it isn't chosen.
+    let offered =
+        parts.headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let is_phoenix = offered.flat_map(|value| value.split(',')).any(|protocol| protocol.trim() == "phoenix");
     let Some((codec, assigns)) = admission::admit(&owner.endpoint, parts).await else {
         return StatusCode::FORBIDDEN.into_response();
     };
@@ -51,5 +55,8 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if is_phoenix {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("phoenix"));
+    }
     response
 }

@@ -46,6 +46,28 @@ async fn pages_of_other_origins_are_refused_unless_wanted(transport: Transport) 
     assert!(open.connect(query, evil).await.is_ok());
 }
 
+async fn a_token_is_sent_as_a_subprotocol(transport: Transport) {
+    let server = Server::start(transport).await;
+    let offered = &[("sec-websocket-protocol", "phoenix, base64url.bearer.phx.c2VjcmV0")];
+    // The client gives up unless `phoenix` is chosen.
+    let mut client = server.connect("vsn=2.0.0&user_id=u", offered).await.expect("the client is accepted");
+    client.join("room:a", "1").await;
+    client.send(r#"["1","2","room:a","token",{}]"#).await;
+    client.expect(r#"["1","2","room:a","phx_reply",{"response":"secret","status":"ok"}]"#).await;
+}
+
+async fn all_sockets_of_an_id_are_told_to_disconnect(transport: Transport) {
+    let server = Server::start(transport).await;
+    let (mut one, mut two) = (server.client().await, server.client().await);
+    let mut other = server.connect("vsn=2.0.0&user_id=other", &[]).await.expect("the client is accepted");
+    server.pubsub.broadcast("user:u", "unknown", ()).unwrap();
+    one.expect_nothing().await;
+    server.pubsub.broadcast("user:u", "disconnect", ()).unwrap();
+    one.expect_close(1001).await;
+    two.expect_close(1001).await;
+    other.expect_nothing().await;
+}
+
 async fn what_is_no_upgrade_is_a_bad_request(transport: Transport) {
     let server = Server::start(transport).await;
     for method in ["GET", "POST", "DELETE"] {
@@ -87,6 +109,8 @@ over_both!(
     a_refused_client_gets_an_empty_403,
     other_versions_are_refused,
     a_client_that_names_no_version_speaks_the_first,
+    a_token_is_sent_as_a_subprotocol,
+    all_sockets_of_an_id_are_told_to_disconnect,
     pages_of_other_origins_are_refused_unless_wanted,
     what_is_no_upgrade_is_a_bad_request,
     the_program_sees_the_whole_request,

@@ -137,6 +137,40 @@ async fn binary_payloads_have_no_form_in_version_one(transport: Transport) {
     client.expect(crash).await;
 }
 
+async fn an_event_may_be_answered_later(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    client.send(r#"["1","2","room:a","later",{"n":1}]"#).await;
+    client.send(r#"["1","3","room:a","echo",{}]"#).await;
+    client.expect(r#"["1","3","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    server.app.gate.add_permits(1);
+    client.expect(r#"["1","2","room:a","phx_reply",{"response":{"n":1},"status":"ok"}]"#).await;
+    // Once the channel has ended, nobody waits for an answer.
+    client.send(r#"["1","4","room:a","later",{}]"#).await;
+    client.send(r#"["1","5","room:a","phx_leave",{}]"#).await;
+    client.expect(r#"["1","5","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    client.expect(r#"["1","1","room:a","phx_close",{}]"#).await;
+    server.app.gate.add_permits(1);
+    client.expect_nothing().await;
+}
+
+async fn a_channel_may_intercept_what_is_broadcast(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    for (n, event) in ["as_it_is", "changed", "kept_back", "not_named"].into_iter().enumerate() {
+        server.pubsub.broadcast("room:a", event, n).unwrap();
+        match event {
+            "changed" => client.expect(r#"["1",null,"room:a","other",{"was":1}]"#).await,
+            "kept_back" => {}
+            "as_it_is" => client.expect(r#"["1",null,"room:a","as_it_is",0]"#).await,
+            _ => client.expect(r#"[null,null,"room:a","not_named",3]"#).await,
+        }
+    }
+    client.expect_nothing().await;
+}
+
 async fn large_payloads_arrive_whole_and_in_order(transport: Transport) {
     let server = Server::start(transport).await;
     let mut client = server.client().await;
@@ -160,5 +194,7 @@ over_both!(
     what_was_assigned_is_there,
     binary_payloads_go_both_ways,
     binary_payloads_have_no_form_in_version_one,
+    an_event_may_be_answered_later,
+    a_channel_may_intercept_what_is_broadcast,
     large_payloads_arrive_whole_and_in_order,
 );

@@ -1,5 +1,7 @@
 //! Bounds, and what happens at them.
 
+use std::time::Duration;
+
 use adsum_channels::SocketBuilder;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -119,7 +121,18 @@ async fn a_slow_client_within_bounds_gets_everything(transport: Transport) {
     slow.expect_nothing().await;
 }
 
+async fn a_join_that_takes_too_long_is_given_up(transport: Transport) {
+    let server = Server::start_with(transport, |socket| socket.join_timeout(Duration::from_millis(50))).await;
+    let mut client = server.client().await;
+    client.send(r#"["1","1","room:hangs","phx_join",{}]"#).await;
+    let timeout =
+        r#"["1","1","room:hangs","phx_reply",{"response":{"reason":"join timeout"},"status":"error"}]"#;
+    client.expect(timeout).await;
+    client.join("room:a", "2").await;
+}
+
 over_both!(
+    a_join_that_takes_too_long_is_given_up,
     a_socket_has_so_many_channels,
     joins_of_a_hung_topic_do_not_pile_up,
     a_flooded_channel_is_ended_and_others_go_on,

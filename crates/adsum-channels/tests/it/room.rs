@@ -36,8 +36,12 @@ pub(crate) async fn connect(_: Arc<App>, request: Connect) -> Result<Assigns, Re
     if request.headers().contains_key("x-unwanted") {
         return Err(Refused::new("unwanted"));
     }
-    Ok(Assigns::new().with(user))
+    let id = format!("user:{}", user.user_id);
+    Ok(Assigns::new().with(user).with(Token(request.auth_token())).id(id))
 }
+
+#[derive(Clone)]
+struct Token(Option<String>);
 
 #[derive(Debug)]
 pub(crate) enum Info {
@@ -54,6 +58,16 @@ impl Channel for Room {
     type App = App;
     type Params = NoParams;
     type Info = Info;
+    const INTERCEPT: &'static [&'static str] = &["as_it_is", "changed", "kept_back"];
+
+    async fn handle_out(&mut self, message: Arc<Message>, socket: &mut Socket) -> Result<(), Stop> {
+        match message.event() {
+            "changed" => socket.push("other", json!({"was": message.payload().decode::<u8>()?}))?,
+            "kept_back" => {}
+            event => socket.push(event, message.payload().clone())?,
+        }
+        Ok(())
+    }
 
     async fn join(
         app: &Arc<App>,
@@ -109,6 +123,16 @@ impl Channel for Room {
                 socket.push("x", Payload::Binary(Bytes::new()))?;
                 Reply::ok(Json::empty_object())
             }
+            "later" => {
+                let reply = socket.reply_ref().expect("an event is being handled");
+                let app = self.app.clone();
+                tokio::spawn(async move {
+                    app.gate.acquire().await.expect("the gate is never closed").forget();
+                    reply.reply(Reply::ok(payload))
+                });
+                Reply::none()
+            }
+            "token" => Reply::ok(socket.assigns().get::<Token>().and_then(|token| token.0.clone())),
             "subscribe" => {
                 socket.subscribe(payload.decode::<String>()?);
                 Reply::ok(Json::empty_object())
