@@ -5,12 +5,14 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use adsum_pubsub::{Pattern, PubSub};
 use axum::{Router, extract::Request, routing::any};
 use futures_util::{FutureExt, future::BoxFuture};
+use http::HeaderMap;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     Assigns, Channel, Connect, Refused, SecretTooShort, Serializer, Tokens,
     longpoll::LongPoll,
     options::Options,
+    origin::{self, Origins},
     runtime::Route,
     serializer::{Codec, V1, V2},
     websocket::upgrade,
@@ -27,6 +29,7 @@ pub struct SocketBuilder<App> {
     routes: Vec<Route>,
     codecs: Vec<Arc<Codec>>,
     longpoll: Option<Tokens>,
+    origins: Origins,
     options: Options,
 }
 
@@ -40,7 +43,15 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     pub fn shared(app: Arc<App>) -> Self {
         let connect = Box::new(|_| std::future::ready(Ok(Assigns::new())).boxed());
         let codecs = vec![Codec::new(1, 0, V1), Codec::new(2, 0, V2)];
-        Self { app, connect, routes: Vec::new(), codecs, longpoll: None, options: Options::default() }
+        Self {
+            app,
+            connect,
+            routes: Vec::new(),
+            codecs,
+            longpoll: None,
+            origins: Origins::default(),
+            options: Options::default(),
+        }
     }
 
     /// Has a function decide who may connect, and what its channels will know of the client.
@@ -74,11 +85,38 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Accepts requests of web pages of any origin. Otherwise the `Origin` header, which browsers send, must
-    /// name the host that the request was sent to.
+    /// Accepts requests of web pages of these origins alone: `https://example.com`, `//example.com` of any
+    /// scheme, `//*.example.com` of all hosts below it. A port counts where one is named.
+    ///
+    /// Where nothing is said, the `Origin` header, which browsers send, must name the host that the request was
+    /// sent to. A request without one doesn't come from a page, and is accepted.
+    ///
+    /// # Panics
+    /// One is no such pattern.
+    #[must_use]
+    pub fn origins<'o>(mut self, origins: impl IntoIterator<Item = &'o str>) -> Self {
+        let pattern = |text: &str| {
+            origin::Pattern::parse(text).unwrap_or_else(|| {
+                panic!(
+                    "{text:?} is no origin; write one such as \"https://example.com\" or \"//*.example.com\""
+                )
+            })
+        };
+        self.origins = Origins::Listed(origins.into_iter().map(pattern).collect());
+        self
+    }
+
+    /// Has a function decide about the origin of a web page, which it gets with the request's headers.
+    #[must_use]
+    pub fn check_origin(mut self, check: impl Fn(&str, &HeaderMap) -> bool + Send + Sync + 'static) -> Self {
+        self.origins = Origins::Checked(Box::new(check));
+        self
+    }
+
+    /// Accepts requests of web pages of any origin: for sockets that look at no cookie.
     #[must_use]
     pub fn any_origin(mut self) -> Self {
-        self.options.any_origin = true;
+        self.origins = Origins::Any;
         self
     }
 
@@ -177,6 +215,7 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
                 connect: self.connect,
                 routes: self.routes,
                 codecs: self.codecs,
+                origins: self.origins,
                 options: self.options,
                 pubsub,
             }),
@@ -221,6 +260,7 @@ pub(crate) struct Endpoint {
     pub(crate) connect: ConnectFn,
     pub(crate) routes: Vec<Route>,
     codecs: Vec<Arc<Codec>>,
+    pub(crate) origins: Origins,
     pub(crate) options: Options,
     pub(crate) pubsub: PubSub,
 }

@@ -59,6 +59,7 @@ mod extension;
 mod frame;
 mod longpoll;
 mod options;
+mod origin;
 mod outbound;
 mod reply;
 mod runtime;

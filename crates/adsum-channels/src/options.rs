@@ -32,7 +32,6 @@ pub(crate) struct Options {
     pub(crate) timeout: Duration,
     pub(crate) shutdown_grace: Duration,
     pub(crate) join_timeout: Duration,
-    pub(crate) any_origin: bool,
     pub(crate) longpoll_window: Duration,
 }
 
@@ -47,7 +46,6 @@ impl Default for Options {
             timeout: DEFAULT_TIMEOUT,
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             join_timeout: DEFAULT_JOIN_TIMEOUT,
-            any_origin: false,
             longpoll_window: DEFAULT_LONGPOLL_WINDOW,
         }
     }
