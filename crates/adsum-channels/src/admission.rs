@@ -8,7 +8,7 @@ use http::{
     request::Parts,
 };
 
-use crate::{Assigns, Connect, builder::Endpoint, serializer::Codec};
+use crate::{Assigns, Connect, endpoint::Endpoint, serializer::Codec};
 
 /// Decides about a client; none where it's refused, which is answered with 403 and logged here.
 pub(crate) async fn admit(endpoint: &Endpoint, parts: Parts) -> Option<(Arc<Codec>, Assigns)> {

@@ -4,12 +4,13 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use adsum_pubsub::{Pattern, PubSub};
 use axum::{Router, extract::Request, routing::any};
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::FutureExt;
 use http::HeaderMap;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Assigns, Channel, Connect, Refused, SecretTooShort, Serializer, Tokens,
+    endpoint::{ConnectFn, Endpoint, Owner},
     longpoll::LongPoll,
     options::Options,
     origin::{self, Origins},
@@ -17,8 +18,6 @@ use crate::{
     serializer::{Codec, V1, V2},
     websocket::upgrade,
 };
-
-type ConnectFn = Box<dyn Fn(Connect) -> BoxFuture<'static, Result<Assigns, Refused>> + Send + Sync>;
 
 /// Says which clients may connect and which channels they can join, and becomes a router.
 ///
@@ -245,29 +244,5 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
 impl<App> fmt::Debug for SocketBuilder<App> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SocketBuilder").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-/// Held by the router alone: its end is the end of the sockets.
-pub(crate) struct Owner {
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) shutdown: CancellationToken,
-    _guard: DropGuard,
-}
-
-/// What all sockets share.
-pub(crate) struct Endpoint {
-    pub(crate) connect: ConnectFn,
-    pub(crate) routes: Vec<Route>,
-    codecs: Vec<Arc<Codec>>,
-    pub(crate) origins: Origins,
-    pub(crate) options: Options,
-    pub(crate) pubsub: PubSub,
-}
-
-impl Endpoint {
-    /// What speaks a version of the protocol.
-    pub(crate) fn codec(&self, vsn: &str) -> Option<Arc<Codec>> {
-        self.codecs.iter().find(|codec| codec.speaks(vsn)).cloned()
     }
 }

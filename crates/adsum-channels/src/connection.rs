@@ -7,7 +7,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     Assigns,
-    builder::Endpoint,
+    endpoint::Endpoint,
     outbound::Outbound,
     runtime::{EndCause, Letter, Link, Place, Start, reason_json},
     serializer::{Address, BadMessage, ClientMessage, Codec, Wire},

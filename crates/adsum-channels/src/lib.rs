@@ -55,6 +55,7 @@ mod builder;
 mod channel;
 mod connect;
 mod connection;
+mod endpoint;
 mod extension;
 mod frame;
 mod longpoll;

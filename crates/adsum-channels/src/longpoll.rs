@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use self::session::{Polled, Published, Session};
-use crate::{Tokens, admission, builder::Owner};
+use crate::{Tokens, admission, endpoint::Owner};
 
 const SALT: &str = "adsum long poll session";
 /// How long a session's token is good, as in Phoenix.

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Message, Seat};
 use crate::{
     Assigns,
-    builder::Endpoint,
     connection::Connection,
+    endpoint::Endpoint,
     frame::Frame,
     outbound::{Outbound, State},
     serializer::{Codec, Wire},

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     Assigns,
-    builder::Endpoint,
     connection::Connection,
+    endpoint::Endpoint,
     outbound::{Outbound, State, pong},
     serializer::{Codec, Wire},
 };

@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 
 use super::{connection, handshake, stream::Stream};
-use crate::{admission, builder::Owner};
+use crate::{admission, endpoint::Owner};
 
 /// Answers an upgrade request, and starts the socket's task.
 pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
