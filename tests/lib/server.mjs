@@ -68,10 +68,19 @@ class Server {
   }
 
   /** Ends the server at once, as a power cut would, and resolves when it is gone. */
-  async kill() {
+  kill() {
+    return this.#end("SIGKILL");
+  }
+
+  /** Asks the server to end, as a deploy does, and resolves when it is gone. */
+  stop() {
+    return this.#end("SIGTERM");
+  }
+
+  async #end(signal) {
     if (this.#exit !== undefined) return;
     const gone = once(this.#child, "exit");
-    this.#child.kill("SIGKILL");
+    this.#child.kill(signal);
     await gone;
   }
 }

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Assigns, Channel, Connect, Refused, SecretTooShort, Serializer, Tokens,
+    Assigns, Channel, Connect, Refused, SecretTooShort, Serializer, Sockets, Tokens,
     endpoint::{ConnectFn, Endpoint, Owner},
     longpoll::LongPoll,
     options::Options,
@@ -29,6 +29,7 @@ pub struct SocketBuilder<App> {
     codecs: Vec<Arc<Codec>>,
     longpoll: Option<Tokens>,
     origins: Origins,
+    sockets: Sockets,
     options: Options,
 }
 
@@ -49,6 +50,7 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
             codecs,
             longpoll: None,
             origins: Origins::default(),
+            sockets: Sockets::new(),
             options: Options::default(),
         }
     }
@@ -139,6 +141,13 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
+    /// Takes note of all open sockets in `sockets`, by which they can be drained when the server goes.
+    #[must_use]
+    pub fn sockets(mut self, sockets: &Sockets) -> Self {
+        self.sockets = sockets.clone();
+        self
+    }
+
     /// How many channels one socket may have joined. Default 100. A join beyond is answered with
     /// `{"reason": "too many channels joined"}`.
     #[must_use]
@@ -215,6 +224,7 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
                 routes: self.routes,
                 codecs: self.codecs,
                 origins: self.origins,
+                sockets: self.sockets,
                 options: self.options,
                 pubsub,
             }),

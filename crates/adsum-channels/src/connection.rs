@@ -12,6 +12,7 @@ use crate::{
     runtime::{EndCause, Letter, Link, Place, Start, reason_json},
     serializer::{Address, BadMessage, ClientMessage, Codec, Wire},
     session::{Action, Liveness, Session},
+    sockets::{RESTART_CODE, Seat},
 };
 
 pub(crate) struct Connection {
@@ -24,6 +25,7 @@ pub(crate) struct Connection {
     tasks: JoinSet<Topic>,
     /// Hears of a `disconnect` to the socket's id.
     _named: Option<Attachment>,
+    _seat: Seat,
 }
 
 /// What a socket is closed with that is told to `disconnect`; its client connects again.
@@ -53,6 +55,7 @@ impl Connection {
         outbound: Arc<Outbound>,
     ) -> Self {
         metrics::counter!("adsum_sockets_opened_total").increment(1);
+        let seat = endpoint.sockets.seat(&outbound);
         let named = assigns
             .socket_id()
             .map(|id| endpoint.pubsub.attach(id, SubscriberId::unique(), Arc::new(Named(outbound.clone()))));
@@ -64,6 +67,7 @@ impl Connection {
             outbound,
             tasks: JoinSet::new(),
             _named: named,
+            _seat: seat,
         }
     }
 
@@ -100,6 +104,8 @@ impl Connection {
                     self.reply(&message, true, "ok", Json::empty_object());
                 }
             }
+            // An answer would keep its client here for a moment more, and then send it away.
+            Action::Join { .. } if self.endpoint.sockets.are_draining() => self.outbound.close(RESTART_CODE),
             Action::Join { topic, route, join_ref, after, duplicate } => {
                 // Joined over and over, a topic whose channel takes its time to end must not pile up tasks.
                 if self.tasks.len() >= self.endpoint.options.max_channels.saturating_mul(2) {

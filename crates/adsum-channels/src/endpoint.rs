@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Assigns, Connect, Refused, options::Options, origin::Origins, runtime::Route, serializer::Codec,
+    Assigns, Connect, Refused, Sockets, options::Options, origin::Origins, runtime::Route, serializer::Codec,
 };
 
 pub(crate) type ConnectFn =
@@ -26,6 +26,7 @@ pub(crate) struct Endpoint {
     pub(crate) routes: Vec<Route>,
     pub(crate) codecs: Vec<Arc<Codec>>,
     pub(crate) origins: Origins,
+    pub(crate) sockets: Sockets,
     pub(crate) options: Options,
     pub(crate) pubsub: PubSub,
 }

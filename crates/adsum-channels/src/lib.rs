@@ -68,6 +68,7 @@ mod sender;
 mod serializer;
 mod session;
 mod socket;
+mod sockets;
 mod token;
 mod websocket;
 
@@ -92,6 +93,7 @@ pub use self::{
         Address, BadMessage, ClientMessage, Serializer, Unsendable, Wire, read_string, write_string,
     },
     socket::{PushError, Socket},
+    sockets::{DEFAULT_DRAIN_BATCH, DEFAULT_DRAIN_INTERVAL, DEFAULT_DRAIN_TIMEOUT, Drain, Sockets},
     token::{
         DEFAULT_TOKEN_MAX_AGE, MAX_TOKEN_BYTES, MIN_SECRET_BYTES, MaxAge, SecretTooShort, SignError,
         TokenError, Tokens,

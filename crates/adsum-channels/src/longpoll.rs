@@ -85,6 +85,9 @@ impl LongPoll {
         let (parts, body) = request.into_parts();
         let mut response = match parts.method {
             Method::OPTIONS => preflight(&parts.headers),
+            Method::GET if self.owner.endpoint.sockets.are_draining() && self.session(&parts).is_none() => {
+                StatusCode::SERVICE_UNAVAILABLE.into_response()
+            }
             Method::GET => json(&self.poll(parts).await),
             Method::POST => self.publish(&parts, body).await,
             _ => StatusCode::BAD_REQUEST.into_response(),

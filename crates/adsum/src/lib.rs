@@ -36,10 +36,10 @@ mod watch;
 
 #[doc(inline)]
 pub use adsum_channels::{
-    Address, Assigns, BadMessage, Channel, ClientMessage, Connect, Frame, JoinError, Joined, MaxAge,
+    Address, Assigns, BadMessage, Channel, ClientMessage, Connect, Drain, Frame, JoinError, Joined, MaxAge,
     NoParams, PushError, Reason as EndReason, Refused, Reply, ReplyRef, SecretTooShort, SendError, Sender,
-    Serializer, SignError, Socket, SocketBuilder, SocketExtension, Stop, TokenError, Tokens, Unsendable,
-    Wire, read_string, write_string,
+    Serializer, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop, TokenError, Tokens,
+    Unsendable, Wire, read_string, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{

@@ -10,13 +10,16 @@ use std::{
 };
 
 use adsum::{
-    Assigns, Channel, Connect, JoinError, Joined, Key, NoParams, Payload, Presence, PubSub, Ref, Refused,
-    Reply, Socket, SocketBuilder, Stop, Topic,
+    Assigns, Channel, Connect, Drain, JoinError, Joined, Key, NoParams, Payload, Presence, PubSub, Ref,
+    Refused, Reply, Socket, SocketBuilder, Sockets, Stop, Topic,
 };
 use clap::Parser;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 
 /// What the program's channels share.
 struct App {
@@ -179,7 +182,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .name("rooms")
         .diff_interval(Duration::from_millis(options.diff_interval))
         .start();
+    let sockets = Sockets::new();
     let socket = SocketBuilder::new(App { presence })
+        .sockets(&sockets)
         .connect(connect)
         .longpoll(&options.secret)?
         .longpoll_window(Duration::from_millis(options.longpoll_window))
@@ -191,6 +196,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await
         .map_err(|error| format!("can't listen on {}: {error}; try another --listen", options.listen))?;
     println!("listening on {}", listener.local_addr()?);
-    axum::serve(listener, site).await?;
+    tokio::select! {
+        served = async { axum::serve(listener, site).await } => served?,
+        asked = asked_to_end() => {
+            asked?;
+            // The clients come back to whoever listens next, batch by batch.
+            sockets.drain(Drain::default()).await;
+        }
+    }
     Ok(())
+}
+
+async fn asked_to_end() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        pressed = tokio::signal::ctrl_c() => pressed,
+    }
 }

@@ -1,6 +1,6 @@
 // A user with the real phoenix package: a socket, its channels, and what their presences reported.
 
-import { Presence, Socket } from "phoenix";
+import * as current from "phoenix";
 import WebSocket from "ws";
 
 import { Signal } from "../../lib/until.mjs";
@@ -12,8 +12,12 @@ export class Client {
   #changes = new Signal();
   #connections = 0;
 
-  constructor(url, userId, options = {}) {
-    this.socket = new Socket(url, {
+  #Presence;
+
+  /** `phoenix` is the package's exports, where it is not the current version that connects. */
+  constructor(url, userId, { phoenix = current, ...options } = {}) {
+    this.#Presence = phoenix.Presence;
+    this.socket = new phoenix.Socket(url, {
       transport: WebSocket,
       params: { user_id: userId },
       reconnectAfterMs: SOON,
@@ -29,7 +33,7 @@ export class Client {
 
   /** Joins a topic and resolves with the room once the server has answered. */
   async join(topic, params) {
-    const room = new Room(this.socket.channel(topic, params));
+    const room = new Room(this.socket.channel(topic, params), this.#Presence);
     await settled(room.channel.join());
     return room;
   }
@@ -57,7 +61,7 @@ class Room {
   /** The other events that arrived, in order: `{ event, payload }`; `phx_error` and `phx_close` too. */
   events = [];
 
-  constructor(channel) {
+  constructor(channel, Presence) {
     this.channel = channel;
     this.presence = new Presence(channel);
     this.presence.onJoin((key, current, change) => this.#report("join", key, current, change));

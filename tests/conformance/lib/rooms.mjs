@@ -43,6 +43,10 @@ class Rooms {
     this.#server.assertAlive();
   }
 
+  stop() {
+    return this.#server.stop();
+  }
+
   kill() {
     return this.#server.kill();
   }

@@ -15,14 +15,13 @@ use crate::{
     endpoint::Endpoint,
     outbound::{Outbound, State, pong},
     serializer::{Codec, Wire},
+    sockets::RESTART_CODE,
 };
 
 /// What Bandit closes a silent client's socket with.
 const IDLE_CODE: u16 = 1002;
 /// What Phoenix closes with after a message that it can't read.
 const BAD_MESSAGE_CODE: u16 = 1011;
-/// The server goes, and another will be there.
-const SHUTDOWN_CODE: u16 = 1012;
 
 /// Serves a socket until its client or the server closes it.
 pub(crate) async fn run(
@@ -95,7 +94,7 @@ impl WebSocket {
                     }
                     idle.as_mut().reset(self.heard + silence);
                 }
-                () = &mut shutdown => return Ending::Close(SHUTDOWN_CODE),
+                () = &mut shutdown => return Ending::Close(RESTART_CODE),
             }
         }
     }

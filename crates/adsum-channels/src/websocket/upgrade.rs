@@ -25,6 +25,9 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return (StatusCode::BAD_REQUEST, "this connection can't be upgraded").into_response();
     };
+    if owner.endpoint.sockets.are_draining() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     // Who offers it, as phoenix.js does along with a token, gives up where it isn't chosen.
     let offered =
         parts.headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use adsum_channels::{DEFAULT_LONGPOLL_WINDOW, PubSub, SocketBuilder};
+use adsum_channels::{DEFAULT_LONGPOLL_WINDOW, Drain, PubSub, SocketBuilder, Sockets};
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -238,6 +238,18 @@ async fn who_is_refused_or_unknown_hears_it_in_the_answer() {
     assert_eq!(headers["access-control-allow-headers"], "content-type");
     assert_eq!(headers["access-control-max-age"], "3600");
     assert!(SocketBuilder::new(()).longpoll("short").is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_sessions_and_refuses_new_ones() {
+    let sockets = Sockets::new();
+    let server = Server::start_with(|socket| socket.sockets(&sockets));
+    let client = server.open("2.0.0").await;
+    client.join().await;
+    let (left, answer) = tokio::join!(sockets.drain(Drain::default()), client.poll());
+    assert_eq!((left, answer), (0, json!({"status": 410})));
+    let (status, ..) = server.request("GET", &client.query, &[], "").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ macro_rules! over_both {
 
 mod bad_input;
 mod connecting;
+mod draining;
 mod ending;
 mod events;
 mod joining;

@@ -1,0 +1,157 @@
+//! All open sockets, and how they are closed when the server goes.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use crate::outbound::Outbound;
+
+/// How many sockets are closed at once, unless told otherwise.
+pub const DEFAULT_DRAIN_BATCH: usize = 10_000;
+/// How long it takes from one batch to the next, unless told otherwise.
+pub const DEFAULT_DRAIN_INTERVAL: Duration = Duration::from_secs(2);
+/// How long all of a drain may take, unless told otherwise.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The server goes, and another will be there.
+pub(crate) const RESTART_CODE: u16 = 1012;
+
+/// The open sockets of one or more routers, given to them by
+/// [`SocketBuilder::sockets`](crate::SocketBuilder::sockets). Clones share them.
+///
+/// Before a server ends it drains them, so that their clients come back to other servers one batch after the
+/// other:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use adsum_channels::{Drain, PubSub, SocketBuilder, Sockets};
+///
+/// let sockets = Sockets::new();
+/// let socket = SocketBuilder::new(()).sockets(&sockets);
+/// let site: axum::Router = axum::Router::new().nest("/socket", socket.into_router(PubSub::local()));
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+///
+/// let ends = async {}; // a signal, say
+/// tokio::select! {
+///     served = async { axum::serve(listener, site).await } => served?,
+///     left = async { ends.await; sockets.drain(Drain::default()).await } => assert_eq!(left, 0),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Sockets(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    draining: AtomicBool,
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, Weak<Outbound>>>,
+    /// A socket has closed.
+    closed: Notify,
+}
+
+/// How sockets are drained.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    /// How many are closed at once. Default [`DEFAULT_DRAIN_BATCH`] (10,000).
+    pub batch: usize,
+    /// How long it takes from one batch to the next. Default [`DEFAULT_DRAIN_INTERVAL`] (2 s).
+    pub interval: Duration,
+    /// How long all of it may take. Default [`DEFAULT_DRAIN_TIMEOUT`] (30 s).
+    pub timeout: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { batch: DEFAULT_DRAIN_BATCH, interval: DEFAULT_DRAIN_INTERVAL, timeout: DEFAULT_DRAIN_TIMEOUT }
+    }
+}
+
+impl Sockets {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The number of open sockets.
+    pub fn len(&self) -> usize {
+        self.0.open.lock().len()
+    }
+
+    /// Whether no socket is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Closes all sockets, batch by batch, with 1012, and waits until they are closed. Returns how many are left
+    /// when the time is over.
+    ///
+    /// From the start of it new sockets are refused with 503, and a join closes its socket instead of being
+    /// answered. Channels are sent neither `phx_close`, after which clients would stay away, nor `phx_error`:
+    /// they end with their socket.
+    pub async fn drain(&self, drain: Drain) -> usize {
+        self.0.draining.store(true, Ordering::Release);
+        let _ = timeout(drain.timeout, async {
+            let open: Vec<_> = self.0.open.lock().values().cloned().collect();
+            for (index, batch) in open.chunks(drain.batch.max(1)).enumerate() {
+                if index > 0 {
+                    sleep(drain.interval).await;
+                }
+                batch.iter().filter_map(Weak::upgrade).for_each(|outbound| outbound.close(RESTART_CODE));
+            }
+            while !self.is_empty() {
+                self.0.closed.notified().await;
+            }
+        })
+        .await;
+        self.len()
+    }
+
+    pub(crate) fn are_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// Takes note of a socket, for as long as the seat lives.
+    pub(crate) fn seat(&self, outbound: &Arc<Outbound>) -> Seat {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        self.0.open.lock().insert(id, Arc::downgrade(outbound));
+        // One that was let in just before a drain began, which may have looked round already.
+        if self.are_draining() {
+            outbound.close(RESTART_CODE);
+        }
+        Seat { sockets: self.clone(), id }
+    }
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sockets").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// A socket's place among the open ones.
+pub(crate) struct Seat {
+    sockets: Sockets,
+    id: u64,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.sockets.0.open.lock().remove(&self.id);
+        self.sockets.0.closed.notify_one();
+    }
+}

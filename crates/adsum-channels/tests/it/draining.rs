@@ -1,0 +1,79 @@
+//! A server that goes sends its clients away in good order.
+
+use std::time::Duration;
+
+use adsum_channels::{Drain, Sockets};
+use tokio::time::Instant;
+
+use crate::server::{Server, Transport};
+
+async fn sockets_are_closed_with_1012_and_new_ones_refused(transport: Transport) {
+    let sockets = Sockets::new();
+    let mut server = Server::start_with(transport, |socket| socket.sockets(&sockets)).await;
+    let (mut one, mut two) = (server.client().await, server.client().await);
+    one.join("room:a", "1").await;
+    assert_eq!(sockets.len(), 2);
+    let drained = tokio::spawn({
+        let sockets = sockets.clone();
+        async move { sockets.drain(Drain::default()).await }
+    });
+    // Neither phx_close nor phx_error comes before.
+    one.expect_close(1012).await;
+    two.expect_close(1012).await;
+    drop((one, two));
+    assert_eq!(drained.await.unwrap(), 0);
+    assert_eq!(server.connect("vsn=2.0.0&user_id=u", &[]).await.map(drop), Err((503, Vec::new())));
+    server.logged_at_last("terminate room:a Closed").await;
+}
+
+async fn batches_follow_each_other_at_the_interval(transport: Transport) {
+    let sockets = Sockets::new();
+    let server = Server::start_with(transport, |socket| socket.sockets(&sockets)).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(server.client().await);
+    }
+    let start = Instant::now();
+    let drain = Drain { batch: 2, interval: Duration::from_millis(100), ..Drain::default() };
+    let drained = tokio::spawn({
+        let sockets = sockets.clone();
+        async move { sockets.drain(drain).await }
+    });
+    for mut client in clients {
+        client.expect_close(1012).await;
+    }
+    assert_eq!(drained.await.unwrap(), 0);
+    assert!(start.elapsed() >= Duration::from_millis(100), "the second batch waits");
+}
+
+async fn a_join_while_draining_closes_its_socket(transport: Transport) {
+    let sockets = Sockets::new();
+    let server = Server::start_with(transport, |socket| socket.sockets(&sockets)).await;
+    let (mut first, mut second) = (server.client().await, server.client().await);
+    let drain = Drain { batch: 1, interval: Duration::from_hours(1), timeout: Duration::from_hours(1) };
+    let drained = tokio::spawn({
+        let sockets = sockets.clone();
+        async move { sockets.drain(drain).await }
+    });
+    // One of the two waits for its batch, and is closed by its join before.
+    let frame = r#"["1","1","room:a","phx_join",{}]"#;
+    tokio::select! {
+        message = first.message() => {
+            assert!(message.is_close());
+            second.send(frame).await;
+            second.expect_close(1012).await;
+        }
+        message = second.message() => {
+            assert!(message.is_close());
+            first.send(frame).await;
+            first.expect_close(1012).await;
+        }
+    }
+    drained.abort();
+}
+
+over_both!(
+    sockets_are_closed_with_1012_and_new_ones_refused,
+    batches_follow_each_other_at_the_interval,
+    a_join_while_draining_closes_its_socket,
+);
