@@ -142,10 +142,13 @@ const joinedAnew = (user, old) => {
 
 const options = ({ phoenix }, transport) => ({ phoenix, transport: transportOf(phoenix, transport) });
 
-/** Version 1.4 leaves its heartbeat running when it disconnects. */
+/** Some versions leave their heartbeat running when they disconnect. */
 async function end(clients, servers = []) {
   await Promise.all(clients.map((client) => client.close()));
-  for (const { socket } of clients) clearInterval(socket.heartbeatTimer);
+  for (const { socket } of clients) {
+    clearTimeout(socket.heartbeatTimer);
+    clearTimeout(socket.heartbeatTimeoutTimer);
+  }
   await Promise.all(servers.map((server) => server.kill()));
 }
 
