@@ -121,15 +121,19 @@ impl<H: PresenceHandler> Builder<H> {
     pub fn start(self) -> Presence<H> {
         let Self { pubsub, name, handler, timing, limits, without_diffs } = self;
         let windows = if timing.diff_interval.is_zero() { Windows::Each } else { Windows::Net };
+        let without_diffs: Arc<[Pattern]> = without_diffs.into();
+        let quiet = without_diffs.clone();
         let windows_of = move |topic: &str| {
-            if without_diffs.iter().any(|pattern| pattern.matches(topic)) { Windows::Off } else { windows }
+            if quiet.iter().any(|pattern| pattern.matches(topic)) { Windows::Off } else { windows }
         };
         let backlog = Arc::new(Backlog::new());
         let dropped = backlog.clone();
         let replica = Replica::start(pubsub.node());
         tracing::debug!(presence = &*name, %replica, "started");
-        let tracker = Tracker::new(replica, limits, windows_of, move |topic| dropped.look_at(topic));
-        Presence::start(Core::new(handler, pubsub, tracker, timing, backlog))
+        let tracker = Tracker::new(replica, limits, windows_of, move |topic| {
+            dropped.look_at(topic);
+        });
+        Presence::start(Core::new(handler, pubsub, tracker, timing, backlog, without_diffs))
     }
 }
 

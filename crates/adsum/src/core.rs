@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use adsum_pubsub::{Json, PubSub, Topic};
+use adsum_pubsub::{Json, Pattern, PubSub, Topic};
 use adsum_tracker::{Diff, Key, TopicSet, Tracker};
 use parking_lot::RwLock;
 use tokio::time::Instant;
@@ -29,6 +29,7 @@ pub(crate) struct Core<H: PresenceHandler> {
     pub(crate) timing: Timing,
     pub(crate) backlog: Arc<Backlog<H>>,
     pub(crate) watchers: RwLock<Vec<Arc<Queue<H::Info>>>>,
+    without_diffs: Arc<[Pattern]>,
 }
 
 /// The times of a Presence. See the builder for what each is.
@@ -58,9 +59,15 @@ impl<H: PresenceHandler> Core<H> {
         tracker: Arc<Tracker<Cards<H>>>,
         timing: Timing,
         backlog: Arc<Backlog<H>>,
+        without_diffs: Arc<[Pattern]>,
     ) -> Self {
         let watchers = RwLock::default();
-        Self { handler, pubsub, tracker, timing, backlog, watchers }
+        Self { handler, pubsub, tracker, timing, backlog, watchers, without_diffs }
+    }
+
+    /// Whether anybody is told of a topic's changes.
+    pub(crate) fn has_diffs(&self, topic: &str) -> bool {
+        !self.without_diffs.iter().any(|pattern| pattern.matches(topic))
     }
 
     /// Sends what has changed in a topic, if no window holds it back. Where `fetch` is to be asked first, the
@@ -154,8 +161,7 @@ impl<H: PresenceHandler> Core<H> {
         }
         set.layer.flushing = true;
         if !self.timing.diff_interval.is_zero() {
-            set.layer.window_open = true;
-            self.backlog.close_window_at(now + self.timing.diff_interval, topic);
+            set.layer.window_open = self.backlog.close_window_at(now + self.timing.diff_interval, topic);
         }
         let missing = if H::FETCHES { self.without_info(set, &diffs, now) } else { Vec::new() };
         Some(Flush { core: self.clone(), topic: topic.clone(), diffs, missing, fetched: HashMap::new() })
@@ -252,9 +258,9 @@ impl<H: PresenceHandler> Drop for Flush<H> {
             shard.tidy(&self.topic);
             more
         };
-        if more {
-            // The caller looks again, as a rule; if it was cancelled, the flusher does.
-            self.core.backlog.look_at(&self.topic);
+        // The caller looks again, as a rule; if it was cancelled, the flusher does.
+        if more && !self.core.backlog.look_at(&self.topic) {
+            self.core.flush(&self.topic);
         }
     }
 }

@@ -40,7 +40,16 @@ impl<H: PresenceHandler> Core<H> {
 
     /// As [`fetch_for_list`](Self::fetch_for_list), for one key.
     pub(crate) async fn fetch_for_key(&self, topic: &Topic, key: &str) {
-        if H::FETCHES {
+        if !H::FETCHES {
+            return;
+        }
+        let missing = {
+            let now = Instant::now();
+            let shard = self.tracker.lock(topic);
+            let group = shard.topic(topic).and_then(|set| set.group(key));
+            group.is_some_and(|group| !group.layer().is_fresh(now, self.timing.fetch_ttl))
+        };
+        if missing {
             self.fetch(topic, &[Key::from(key)]).await;
         }
     }
@@ -62,7 +71,7 @@ impl<H: PresenceHandler> Core<H> {
             if entries.is_empty() {
                 return Ok(HashMap::new());
             }
-            self.ask(topic, &entries).await.map(|infos| self.keep(topic, asked, infos))
+            self.ask(topic, asked, &entries).await
         });
         match answer.await {
             Ok(Ok(fetched)) => fetched,
@@ -96,9 +105,14 @@ impl<H: PresenceHandler> Core<H> {
     async fn ask(
         &self,
         topic: &Topic,
+        asked: Asked,
         entries: &Entries<H::Meta>,
-    ) -> Result<HashMap<Key, H::Info>, FetchError> {
-        let fetch = AssertUnwindSafe(async { self.handler.fetch(topic, entries).await });
+    ) -> Result<Fetched<H>, FetchError> {
+        // All of the program's code is in here: the call, its future, and how an info is written.
+        let fetch = AssertUnwindSafe(async {
+            let infos = self.handler.fetch(topic, entries).await?;
+            Ok(self.keep(topic, asked, infos))
+        });
         fetch.catch_unwind().await.unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<&str>().map(ToString::to_string);
             let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

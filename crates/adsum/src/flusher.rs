@@ -46,25 +46,28 @@ impl<H: PresenceHandler> Backlog<H> {
         Self { waiting: Mutex::new(waiting), wake: Notify::new() }
     }
 
-    /// The flusher has ended. What waits goes out as it is, and nothing waits from now on.
-    pub(crate) fn close(&self) {
-        let to_fetch = {
+    /// The flusher has ended: what waited for a fetch goes out as it is, and nothing waits from now on. Returns
+    /// the topics that waited otherwise.
+    fn close(&self) -> HashSet<Topic> {
+        let (mut topics, windows, to_fetch) = {
             let mut waiting = self.waiting.lock();
             waiting.closed = true;
-            waiting.changed = HashSet::new();
-            waiting.windows = VecDeque::new();
-            std::mem::take(&mut waiting.to_fetch)
+            let Waiting { changed, windows, to_fetch, .. } = &mut *waiting;
+            (std::mem::take(changed), std::mem::take(windows), std::mem::take(to_fetch))
         };
         drop(to_fetch);
+        topics.extend(windows.into_iter().map(|(_, topic)| topic));
+        topics
     }
 
-    /// A topic has changed where nothing could be sent: in a drop, say.
-    pub(crate) fn look_at(&self, topic: &Topic) {
+    /// A topic has changed where nothing could be sent: in a drop, say. False where the flusher has ended.
+    pub(crate) fn look_at(&self, topic: &Topic) -> bool {
         let mut waiting = self.waiting.lock();
         if !waiting.closed {
             waiting.changed.insert(topic.clone());
             self.wake.notify_one();
         }
+        !waiting.closed
     }
 
     pub(crate) fn fetch(&self, flush: Flush<H>) {
@@ -78,7 +81,8 @@ impl<H: PresenceHandler> Backlog<H> {
         }
     }
 
-    pub(crate) fn close_window_at(&self, end: Instant, topic: &Topic) {
+    /// False where the flusher has ended: nobody would close the window.
+    pub(crate) fn close_window_at(&self, end: Instant, topic: &Topic) -> bool {
         let mut waiting = self.waiting.lock();
         if !waiting.closed {
             waiting.windows.push_back((end, topic.clone()));
@@ -86,6 +90,7 @@ impl<H: PresenceHandler> Backlog<H> {
                 self.wake.notify_one();
             }
         }
+        !waiting.closed
     }
 
     fn next_end(&self) -> Option<Instant> {
@@ -98,8 +103,21 @@ impl<H: PresenceHandler> Backlog<H> {
     }
 }
 
+/// Held by all who know that the flusher has ended once they are dropped: the last handle of the presence, and
+/// the flusher itself, whose runtime may end before the presence does. All that waits goes out then.
+pub(crate) struct Ending<H: PresenceHandler>(pub(crate) Arc<Core<H>>);
+
+impl<H: PresenceHandler> Drop for Ending<H> {
+    fn drop(&mut self) {
+        for topic in self.0.backlog.close() {
+            self.0.close_window(&topic);
+        }
+    }
+}
+
 /// Runs until it is aborted.
-pub(crate) async fn run<H: PresenceHandler>(core: Arc<Core<H>>) {
+pub(crate) async fn run<H: PresenceHandler>(ending: Ending<H>) {
+    let core = &ending.0;
     let backlog = core.backlog.clone();
     // Bounded by the topics: each has one flush at a time, and that one fetches at most once.
     let mut fetches = JoinSet::new();

@@ -10,7 +10,7 @@ use crate::{
     Builder, Entry, Owner, Presences, Watch,
     core::Core,
     entry::Snapshot,
-    flusher::{self, Backlog},
+    flusher::{self, Ending},
     handler::{NoFetch, PresenceHandler},
 };
 
@@ -52,8 +52,8 @@ impl Presence {
 impl<H: PresenceHandler> Presence<H> {
     pub(crate) fn start(core: Core<H>) -> Self {
         let core = Arc::new(core);
-        let task = tokio::spawn(flusher::run(core.clone()));
-        Self { flusher: Arc::new(Flusher { task, backlog: core.backlog.clone() }), core }
+        let task = tokio::spawn(flusher::run(Ending(core.clone())));
+        Self { flusher: Arc::new(Flusher { task, _ending: Ending(core.clone()) }), core }
     }
 
     /// An owner for the calling task: what it tracks leaves when it is dropped.
@@ -131,12 +131,11 @@ impl<H: PresenceHandler> fmt::Debug for Presence<H> {
 /// Ends the flusher with the last handle.
 struct Flusher<H: PresenceHandler> {
     task: JoinHandle<()>,
-    backlog: Arc<Backlog<H>>,
+    _ending: Ending<H>,
 }
 
 impl<H: PresenceHandler> Drop for Flusher<H> {
     fn drop(&mut self) {
         self.task.abort();
-        self.backlog.close();
     }
 }

@@ -58,7 +58,8 @@ pub struct Watch<H: PresenceHandler> {
 
 /// What a [`Watch`] has to tell.
 pub enum Change<H: PresenceHandler> {
-    /// All presences, by topic: forget what you knew.
+    /// All presences, by topic, with the infos that are held: forget what you knew. Where an info is still
+    /// missing, [`Presence::list`] asks for it.
     State(HashMap<Topic, Presences<H>>),
     /// What came and what went in one topic.
     Diff(TopicDiff<H>),
@@ -116,7 +117,9 @@ impl<H: PresenceHandler> Watch<H> {
             None => {
                 for shard in core.tracker.shards() {
                     let mut shard = shard.lock();
-                    for (topic, set) in shard.topics_mut() {
+                    let told =
+                        shard.topics_mut().filter(|(topic, set)| set.count() > 0 && core.has_diffs(topic));
+                    for (topic, set) in told {
                         set.mark_shown();
                         snapshots.push((topic.clone(), Snapshot::of::<H>(set)));
                     }

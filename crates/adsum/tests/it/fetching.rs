@@ -1,12 +1,14 @@
 //! What `fetch` is asked, and what becomes of it when it doesn't answer.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use adsum::{DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL};
+use adsum::{
+    DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL, Entries, FetchError, Key, Presence, PresenceHandler, PubSub,
+};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Does, INTERVAL, Script, diff, expect, meta, nothing, scripted, settle};
+use crate::support::{Does, INTERVAL, Meta, Script, diff, expect, meta, nothing, scripted, settle};
 
 #[tokio::test(start_paused = true)]
 async fn it_is_asked_once_for_all_that_join_and_never_for_those_that_leave() {
@@ -206,4 +208,54 @@ async fn without_a_time_to_live_nobody_waits_for_anothers_answer() {
     }
     assert_eq!(start.elapsed(), time);
     assert_eq!(script.asked().len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_or_absent_is_told_without_waiting_for_anothers_answer() {
+    let script = Script::answering(json!({"name": "Ann"}));
+    let (presence, _) = scripted(&script, |builder| builder);
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    presence.list("t").await;
+    owner.track("t", "b", meta(2)).unwrap();
+    script.then(Does::Hangs);
+    let lister = presence.clone();
+    let hanging = tokio::spawn(async move { lister.list("t").await });
+    settle().await;
+
+    let began = Instant::now();
+    assert!(presence.get_by_key("t", "a").await.unwrap().info.is_some());
+    assert!(presence.get_by_key("t", "c").await.is_none());
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(hanging.await.unwrap().len(), 2);
+}
+
+struct Unwritable;
+
+impl serde::Serialize for Unwritable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("as the test says")
+    }
+}
+
+struct AddsUnwritable;
+
+impl PresenceHandler for AddsUnwritable {
+    type Meta = Meta;
+    type Info = Unwritable;
+
+    async fn fetch(&self, _: &str, entries: &Entries<Meta>) -> Result<HashMap<Key, Unwritable>, FetchError> {
+        Ok(entries.keys().map(|key| (key.clone(), Unwritable)).collect())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_info_that_panics_when_it_is_written_costs_nobody_their_presence() {
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(pubsub.clone()).handler(AddsUnwritable).start();
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    expect(&diff(&mut inbox).await, json!({"a": [1]}), nothing());
+    assert!(presence.list("t").await["a"].info.is_none());
 }

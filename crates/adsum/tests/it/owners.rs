@@ -5,7 +5,9 @@ use std::sync::Arc;
 use adsum::Presence;
 use serde_json::json;
 
-use crate::support::{Does, INTERVAL, Script, diff, expect, meta, nothing, plain, scripted, settle};
+use crate::support::{
+    Does, INTERVAL, Script, diff, diff_now, expect, meta, nothing, plain, scripted, settle,
+};
 
 async fn tracking(presence: Presence) {
     let mut owner = presence.owner();
@@ -88,4 +90,44 @@ async fn a_presence_that_ended_leaves_no_memory_behind() {
     drop((watch, owner, presence));
     settle().await;
     assert_eq!(Arc::strong_count(&witness), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_presence_tells_what_a_window_or_a_drop_has_left_behind() {
+    let script = Script::new(Does::Hangs);
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let (mut told, mut in_flight) = (pubsub.subscribe("told"), pubsub.subscribe("in flight"));
+    let mut owner = presence.owner();
+    owner.track("in flight", "a", meta(1)).unwrap();
+    settle().await;
+    owner.track("in flight", "b", meta(2)).unwrap();
+    drop(presence);
+    script.then(Does::Answers(json!({})));
+    owner.track("told", "a", meta(1)).unwrap();
+    expect(&diff(&mut told).await, json!({"a": [1]}), nothing());
+    owner.track("told", "b", meta(2)).unwrap();
+
+    // With its owner goes the last handle.
+    drop(owner);
+    settle().await;
+    expect(&diff_now(&mut told), nothing(), json!({"a": [1]}));
+    expect(&diff_now(&mut in_flight), json!({"a": [1]}), nothing());
+    expect(&diff_now(&mut in_flight), nothing(), json!({"a": [1]}));
+}
+
+#[test]
+fn changes_are_told_though_the_runtime_of_the_presence_has_ended() {
+    let first = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (presence, pubsub) = first.block_on(async { plain(|builder| builder) });
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    expect(&diff_now(&mut inbox), json!({"a": [1]}), nothing());
+    owner.track("t", "b", meta(2)).unwrap();
+    drop(first);
+    expect(&diff_now(&mut inbox), json!({"b": [2]}), nothing());
+    owner.track("t", "c", meta(3)).unwrap();
+    owner.untrack("t", "a");
+    expect(&diff_now(&mut inbox), json!({"c": [3]}), nothing());
+    expect(&diff_now(&mut inbox), nothing(), json!({"a": [1]}));
 }

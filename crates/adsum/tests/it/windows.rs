@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use adsum::{Change, Topic};
 use serde_json::json;
 use tokio::time::{Instant, advance, sleep};
 
@@ -119,4 +120,15 @@ async fn many_topics_that_change_at_once_are_all_told() {
     drop(owner);
     sleep(INTERVAL * 2).await;
     assert_eq!(inbox.len(), 3000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_of_all_topics_shows_only_those_it_will_be_told_of() {
+    let (presence, _) = plain(|builder| builder.without_diffs("users:*"));
+    let mut owner = presence.owner();
+    owner.track("users:online", "a", meta(1)).unwrap();
+    owner.track("t", "a", meta(1)).unwrap();
+    let _empty = presence.watch("nobody");
+    let Change::State(state) = presence.watch_all().next().await else { panic!("a state comes first") };
+    assert_eq!(state.keys().map(Topic::as_str).collect::<Vec<_>>(), ["t"]);
 }
