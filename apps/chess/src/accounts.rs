@@ -92,9 +92,11 @@ impl Accounts {
             .busy_timeout(BUSY_TIMEOUT);
         let open_error = |source| OpenError::Open { url: url.to_owned(), source };
 
-        // At least one connection stays: a database in memory ends with its last one.
+        // A database in memory ends with its last connection, so one always stays; and it has no other, since
+        // connections to the same memory refuse each other instead of waiting, whatever the busy timeout says.
+        let in_memory = url.contains(":memory:") || url.contains("mode=memory");
         let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
+            .max_connections(if in_memory { 1 } else { CONNECTIONS })
             .min_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)

@@ -6,6 +6,27 @@ async fn accounts() -> Accounts {
     Accounts::open("sqlite::memory:").await.unwrap()
 }
 
+/// A database file that goes with the test.
+struct TempFile(std::path::PathBuf);
+
+impl TempFile {
+    fn new(test: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("chess-test-{test}-{}.db", std::process::id())))
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite:{}", self.0.display())
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        for end in ["", "-wal", "-shm"] {
+            drop(std::fs::remove_file(format!("{}{end}", self.0.display())));
+        }
+    }
+}
+
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
@@ -22,9 +43,17 @@ async fn a_name_is_given_once() {
     accounts.create(&name("Anne")).await.unwrap();
 }
 
-#[tokio::test]
+/// In memory, and in a file, which several connections write to at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_who_ask_at_once_one_gets_the_name() {
-    let accounts = accounts().await;
+    one_gets_the_name(accounts().await).await;
+    let file = TempFile::new("race");
+    let accounts = Accounts::open(&file.url()).await.unwrap();
+    one_gets_the_name(accounts.clone()).await;
+    accounts.close().await;
+}
+
+async fn one_gets_the_name(accounts: Accounts) {
     let asked: Vec<_> = ["Zoë", "ZOË", "zoë", "Zoe\u{308}"]
         .into_iter()
         .map(|text| {
@@ -73,8 +102,8 @@ async fn names_are_data() {
 
 #[tokio::test]
 async fn a_file_keeps_users_and_the_secret() {
-    let file = std::env::temp_dir().join(format!("chess-test-{}.db", std::process::id()));
-    let url = format!("sqlite:{}", file.display());
+    let file = TempFile::new("keeps");
+    let url = file.url();
     let first = Accounts::open(&url).await.unwrap();
     let anna = first.create(&name("Anna")).await.unwrap();
     let secret = first.secret(&Session::random_secret()).await.unwrap();
@@ -84,9 +113,6 @@ async fn a_file_keeps_users_and_the_secret() {
     assert_eq!(again.user(anna.id).await.unwrap(), Some(anna));
     assert_eq!(again.secret(&Session::random_secret()).await.unwrap(), secret);
     again.close().await;
-    for end in ["", "-wal", "-shm"] {
-        drop(std::fs::remove_file(format!("{}{end}", file.display())));
-    }
 }
 
 #[tokio::test]
