@@ -67,7 +67,11 @@ impl<H: PresenceHandler> Presence<H> {
     pub async fn list(&self, topic: impl Into<Topic>) -> Presences<H> {
         let topic = topic.into();
         self.core.fetch_for_list(&topic).await;
-        let snapshot = self.core.tracker.lock(&topic).topic(&topic).map(Snapshot::of::<H>);
+        let snapshot = self.core.tracker.lock(&topic).topic_mut(&topic).map(|set| {
+            // The program may hand it on as a state, so what is in it has to be told to leave.
+            set.mark_shown();
+            Snapshot::of::<H>(set)
+        });
         snapshot.map_or_else(Presences::new, Snapshot::decode)
     }
 

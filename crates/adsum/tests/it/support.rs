@@ -112,7 +112,9 @@ pub(crate) fn scripted(
 
 /// The next diff, once it comes.
 pub(crate) async fn diff(inbox: &mut Inbox) -> Value {
-    let message = inbox.recv().await.expect("the inbox is large enough");
+    // In paused time this passes at once where nothing is left to happen, so that a missing diff is a failure.
+    let message = tokio::time::timeout(Duration::from_mins(1), inbox.recv()).await.expect("a diff comes");
+    let message = message.expect("the inbox is large enough");
     assert_eq!(message.event(), "presence_diff");
     message.payload().decode().expect("a diff is JSON")
 }

@@ -71,6 +71,19 @@ async fn what_comes_and_goes_unseen_is_not_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_list_has_shown_is_told_to_leave() {
+    let (presence, pubsub) = plain(|builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    diff_now(&mut inbox);
+    owner.track("t", "b", meta(2)).unwrap();
+    assert!(presence.list("t").await.contains_key("b"));
+    owner.untrack("t", "b");
+    expect(&diff(&mut inbox).await, nothing(), json!({"b": [2]}));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_interval_of_zero_sends_each_change_by_itself() {
     let (presence, pubsub) = plain(|builder| builder.diff_interval(Duration::ZERO));
     let mut inbox = pubsub.subscribe("t");
