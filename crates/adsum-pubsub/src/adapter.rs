@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Weak};
 
+use tokio::sync::watch;
+
 use crate::{Message, Topic, registry::Registry};
 
 /// Carries messages between the nodes of a cluster.
@@ -29,6 +31,19 @@ pub trait Adapter: Send + Sync + 'static {
     /// # Errors
     /// As [`broadcast`](Adapter::broadcast).
     fn direct_broadcast(&self, node: &str, message: &Arc<Message>) -> Result<(), BroadcastError>;
+
+    /// Whether there can be other nodes at all. Where there can't, presences are not made ready for them.
+    fn is_networked(&self) -> bool {
+        true
+    }
+
+    /// Whether what connects the nodes is reached at this time, and every change of that. One that was away
+    /// counts as reached again once all interest is known to it again.
+    ///
+    /// The default is for adapters that are never without their network.
+    fn connected(&self) -> watch::Receiver<bool> {
+        watch::channel(true).1
+    }
 
     /// A topic has its first subscriber on this node. Called with a lock held: it must not call back.
     fn subscribed(&self, topic: &Topic);

@@ -34,7 +34,12 @@ impl LocalNetwork {
 
     /// Adds a node. It takes the place of one with the same name, which from then on hears no other node.
     pub fn node(&self, name: &str) -> PubSub {
-        PubSub::new(Node { name: name.into(), network: self.clone() })
+        PubSub::new(Node { name: name.into(), network: self.clone(), is_networked: true })
+    }
+
+    /// The only node of a network that nobody else can reach.
+    pub(crate) fn alone() -> PubSub {
+        PubSub::new(Node { name: "local".into(), network: Self::new(), is_networked: false })
     }
 }
 
@@ -47,6 +52,7 @@ impl fmt::Debug for LocalNetwork {
 struct Node {
     name: Arc<str>,
     network: LocalNetwork,
+    is_networked: bool,
 }
 
 impl Node {
@@ -80,6 +86,10 @@ impl Adapter for Node {
             node.deliver(message);
         }
         Ok(())
+    }
+
+    fn is_networked(&self) -> bool {
+        self.is_networked
     }
 
     // Nodes of one process need no interest: a topic without subscribers costs a look into a map.

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use tokio::sync::watch;
+
 use crate::{
     Adapter, Attachment, BroadcastError, DEFAULT_INBOX_CAPACITY, Inbound, Inbox, IntoPayload, LocalNetwork,
     Message, Subscriber, SubscriberId, Topic, registry::Registry,
@@ -17,7 +19,7 @@ pub struct PubSub {
 impl PubSub {
     /// A `PubSub` of this process alone.
     pub fn local() -> Self {
-        LocalNetwork::new().node("local")
+        LocalNetwork::alone()
     }
 
     /// A `PubSub` that reaches other nodes through an adapter.
@@ -31,6 +33,16 @@ impl PubSub {
     /// This node's name.
     pub fn node(&self) -> &str {
         self.adapter.node()
+    }
+
+    /// Whether there can be other nodes: not for [`PubSub::local`].
+    pub fn is_networked(&self) -> bool {
+        self.adapter.is_networked()
+    }
+
+    /// Whether the network between the nodes is reached at this time, and every change of that.
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.adapter.connected()
     }
 
     /// A queue of at most [`DEFAULT_INBOX_CAPACITY`] messages, subscribed to one topic.
