@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Key, Row};
 
 /// Joins and leaves of one topic. No ref is in both.
@@ -57,13 +59,17 @@ pub struct Left<K> {
 }
 
 /// Why a presence left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Reason {
     /// It was untracked, or its client left the topic.
     Left,
     /// Its owner ended: a closed connection, a crash, an aborted task.
     Gone,
+    /// Its node isn't heard any more. It comes back if the node does.
+    Unreachable,
+    /// Its node was stopped, and nobody took its place.
+    Draining,
 }
 
 impl Reason {
@@ -72,6 +78,8 @@ impl Reason {
         match self {
             Self::Left => "left",
             Self::Gone => "gone",
+            Self::Unreachable => "unreachable",
+            Self::Draining => "draining",
         }
     }
 }

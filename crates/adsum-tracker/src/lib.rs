@@ -20,8 +20,10 @@
 //! [`Shard`] and what is in it do no I/O and read no clock and no randomness: refs and metas come in as
 //! arguments, changes go out as values. [`Tracker`] is the thin shell around it: locks, owners, refs.
 
+mod cluster;
 mod diff;
 mod limits;
+mod log;
 mod meta;
 mod owner;
 mod reference;
@@ -33,6 +35,10 @@ mod window;
 
 #[doc(inline)]
 pub use self::{
+    cluster::{
+        Batch, Change, Cluster, ClusterOptions, DepartedSet, Effect, Message, MessageError, OptionsError,
+        PROTOCOL, PresenceRow, Report, Time, Usage, Versions,
+    },
     diff::{Diff, Joined, Left, Reason},
     limits::{Limits, OverLimit},
     meta::{Key, Meta, Row},
@@ -41,6 +47,6 @@ pub use self::{
     replica::{Incarnation, Replica},
     shard::{SHARDS, Shard, WindowsOf, shard_of},
     topic_set::{Bare, Group, KeyLayer, Layer, TopicLayer, TopicSet},
-    tracker::Tracker,
+    tracker::{Parting, Tracker},
     window::Windows,
 };

@@ -90,7 +90,9 @@ pub struct Row {
     pub reference: Ref,
     /// After an update, the name of the version before.
     pub previous: Option<Ref>,
-    /// Who tracked it.
+    /// A departing version that this presence took the place of. Updates keep it.
+    pub replaces: Option<Ref>,
+    /// Who tracked it; [`OwnerId::REMOTE`] where another node's owner did.
     pub owner: OwnerId,
     /// What was tracked.
     pub meta: Meta,

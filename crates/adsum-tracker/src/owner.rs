@@ -11,13 +11,16 @@ use std::{
 use adsum_pubsub::Topic;
 use smallvec::SmallVec;
 
-use crate::{Key, Layer, Meta, OverLimit, Reason, Ref, Tracker};
+use crate::{Key, Layer, Meta, OverLimit, Parting, Reason, Ref, Tracker, shard_of};
 
 /// Names an owner within its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerId(u64);
 
 impl OwnerId {
+    /// Stands for all owners of other nodes.
+    pub const REMOTE: Self = Self(0);
+
     /// A new id, unlike all others of this process.
     pub fn unique() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -63,6 +66,7 @@ impl<X: Layer> Owner<X> {
         if !tracker.lock(topic).track(*id, topic, key, meta, reference) {
             return Err(TrackError::AlreadyTracked { owner: *id, topic: topic.clone(), key: key.clone() });
         }
+        tracker.to_publish(topic);
         held.push((topic.clone(), key.clone()));
         Ok(reference)
     }
@@ -85,6 +89,7 @@ impl<X: Layer> Owner<X> {
         self.tracker.limits().check_meta(new.as_str())?;
         let reference = self.tracker.next_ref();
         let updated = self.tracker.lock(topic).update(self.id, topic, key, new, reference);
+        self.tracker.to_publish(topic);
         if updated { Ok(reference) } else { Err(missing()) }
     }
 
@@ -94,18 +99,40 @@ impl<X: Layer> Owner<X> {
             return false;
         };
         let (topic, key) = self.held.swap_remove(index);
-        self.tracker.lock(&topic).untrack(self.id, &topic, [&key], Reason::Left) == 1
+        let removed = self.tracker.lock(&topic).untrack(self.id, &topic, [&key], Reason::Left);
+        self.tracker.to_publish(&topic);
+        removed == 1
     }
 
     /// Removes all presences of this owner, those of a topic as one change, and returns the topics that it was
     /// in.
     pub fn untrack_all(&mut self, reason: Reason) -> Vec<Topic> {
+        self.end_all(Parting::Leave(reason))
+    }
+
+    /// Ends all presences of this owner as the tracker says that they end with their owners
+    /// ([`Tracker::parting`]), those of a topic as one change, and returns the topics that it was in.
+    pub fn end(&mut self) -> Vec<Topic> {
+        self.end_all(self.tracker.parting())
+    }
+
+    fn end_all(&mut self, parting: Parting) -> Vec<Topic> {
         let mut held = std::mem::take(&mut self.held);
         held.sort();
         let mut topics = Vec::new();
         for of_topic in held.chunk_by(|(a, _), (b, _)| a == b) {
             let topic = &of_topic[0].0;
-            self.tracker.lock(topic).untrack(self.id, topic, of_topic.iter().map(|(_, key)| key), reason);
+            let keys = of_topic.iter().map(|(_, key)| key);
+            match parting {
+                Parting::Leave(reason) => {
+                    self.tracker.lock(topic).untrack(self.id, topic, keys, reason);
+                    self.tracker.to_publish(topic);
+                }
+                Parting::Depart(reason, grace) => {
+                    self.tracker.lock(topic).depart(self.id, topic, keys, reason, grace);
+                    self.tracker.wake_for(shard_of(topic));
+                }
+            }
             topics.push(topic.clone());
         }
         topics
@@ -119,7 +146,7 @@ impl<X: Layer> Owner<X> {
 
 impl<X: Layer> Drop for Owner<X> {
     fn drop(&mut self) {
-        for topic in self.untrack_all(Reason::Gone) {
+        for topic in self.end() {
             self.tracker.owner_dropped(&topic);
         }
     }

@@ -1,10 +1,14 @@
 //! A part of the set: the unit of locking, versioning and replication.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use adsum_pubsub::Topic;
 
-use crate::{Key, Layer, Meta, OwnerId, Reason, Ref, TopicSet, Windows, topic_set::give_back};
+use crate::{
+    Key, Layer, Meta, OwnerId, Reason, Ref, Row, TopicSet, Windows,
+    log::{Departed, Log},
+    topic_set::give_back,
+};
 
 /// The number of shards, a constant of the protocol: all nodes must agree on a topic's shard.
 pub const SHARDS: usize = 64;
@@ -23,17 +27,23 @@ pub fn shard_of(topic: &str) -> usize {
 
 /// The presences of the topics of one shard.
 pub struct Shard<X: Layer> {
+    index: usize,
     topics: HashMap<Topic, TopicSet<X>>,
     windows_of: WindowsOf,
+    pub(crate) log: Log,
+    /// Versions of other nodes' presences that are never to be shown again: another has taken their place, or
+    /// their grace has ended. Kept until their origin has removed them too, with the time since when, once
+    /// somebody has noted it.
+    hidden: HashMap<Ref, Option<Duration>>,
 }
 
 /// Says for each topic how its changes are put together. Called under the shard's lock, when a topic is added.
 pub type WindowsOf = Arc<dyn Fn(&str) -> Windows + Send + Sync>;
 
 impl<X: Layer> Shard<X> {
-    /// An empty shard.
-    pub fn new(windows_of: WindowsOf) -> Self {
-        Self { topics: HashMap::new(), windows_of }
+    /// An empty shard. Where its changes are `published`, they are kept for [`Cluster`](crate::Cluster) to take.
+    pub(crate) fn new(index: usize, published: bool, windows_of: WindowsOf) -> Self {
+        Self { index, topics: HashMap::new(), windows_of, log: Log::new(published), hidden: HashMap::new() }
     }
 
     /// A topic that somebody is in, or that somebody listens to.
@@ -74,13 +84,23 @@ impl<X: Layer> Shard<X> {
     }
 
     /// Adds a presence. False, and nothing is changed, where the owner has one of this topic and key already.
+    ///
+    /// Where one of the key is about to leave, the new one takes its place.
     pub fn track(&mut self, owner: OwnerId, topic: &Topic, key: &Key, meta: Meta, reference: Ref) -> bool {
         let set = self.entry(topic);
-        let free = set.find(owner, key).is_none();
-        if free {
-            set.insert(owner, key, meta, reference);
+        if set.find(owner, key).is_some() {
+            return false;
         }
-        free
+        let departing = set.departing(key).cloned();
+        set.begin();
+        let replaces = departing.as_ref().filter(|row| row.owner == OwnerId::REMOTE).map(|row| row.reference);
+        let row = Arc::new(Row { reference, previous: None, replaces, owner, meta });
+        set.insert(key, row.clone());
+        self.log.join(self.index, topic, key, &row);
+        if let Some(departing) = departing {
+            self.supersede(topic, key, departing.reference);
+        }
+        true
     }
 
     /// The meta that an owner tracks.
@@ -89,22 +109,168 @@ impl<X: Layer> Shard<X> {
     }
 
     /// Puts a new version in the place of a presence. False where there is none.
-    pub fn update(&mut self, owner: OwnerId, topic: &str, key: &Key, meta: Meta, reference: Ref) -> bool {
-        self.topic_mut(topic).is_some_and(|set| set.replace(owner, key, meta, reference))
+    pub fn update(&mut self, owner: OwnerId, topic: &Topic, key: &Key, meta: Meta, reference: Ref) -> bool {
+        let Self { index, topics, log, .. } = self;
+        let Some(set) = topics.get_mut(topic) else { return false };
+        if set.find(owner, key).is_none() {
+            return false;
+        }
+        set.begin();
+        let new =
+            |old: &Row| Row { reference, previous: Some(old.reference), replaces: old.replaces, owner, meta };
+        let Some((old, new)) = set.replace(owner, key, new) else { return false };
+        log.leave(*index, topic, &old, None);
+        log.join(*index, topic, key, &new);
+        true
     }
 
     /// Removes presences of one owner in one topic, as one change. How many there were.
     pub fn untrack<'k>(
         &mut self,
         owner: OwnerId,
-        topic: &str,
+        topic: &Topic,
         keys: impl IntoIterator<Item = &'k Key>,
         reason: Reason,
     ) -> usize {
-        let removed = self.topic_mut(topic).map_or(0, |set| set.remove(owner, keys, reason));
+        let Self { index, topics, log, .. } = self;
+        let mut removed = 0;
+        if let Some(set) = topics.get_mut(topic) {
+            for key in keys {
+                if set.find(owner, key).is_none() {
+                    continue;
+                }
+                if removed == 0 {
+                    set.begin();
+                }
+                if let Some(row) = set.remove(owner, key, reason) {
+                    log.leave(*index, topic, &row, Some(reason));
+                    removed += 1;
+                }
+            }
+        }
         // Where changes are noted, whoever takes them tidies up after; where they are not, nobody would.
         self.tidy(topic);
         removed
+    }
+
+    /// Has presences of one owner in one topic leave after a grace, unless others of their keys take their
+    /// places. They stay until [`Cluster`](crate::Cluster), which keeps the time, removes them.
+    pub fn depart<'k>(
+        &mut self,
+        owner: OwnerId,
+        topic: &Topic,
+        keys: impl IntoIterator<Item = &'k Key>,
+        reason: Reason,
+        grace: Duration,
+    ) {
+        let Self { index, topics, log, .. } = self;
+        let Some(set) = topics.get_mut(topic) else { return };
+        for key in keys {
+            let Some(reference) = set.find(owner, key).map(|row| row.reference) else { continue };
+            set.depart(reference);
+            let (topic, key) = (topic.clone(), key.clone());
+            log.depart(*index, Departed { topic, key, reference, reason, grace });
+        }
+    }
+}
+
+/// What other nodes have to say.
+impl<X: Layer> Shard<X> {
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Begins an operation of another node on a topic; [`tidy`](Self::tidy) ends it.
+    pub(crate) fn begin(&mut self, topic: &Topic) {
+        self.entry(topic).begin();
+    }
+
+    /// A topic's name, shared with the set where it is in it.
+    pub(crate) fn shared_name(&self, topic: &Topic) -> Topic {
+        self.topics.get_key_value(topic).map_or(topic, |(name, _)| name).clone()
+    }
+
+    /// Shows a row of another node, unless it is never to be shown again.
+    pub(crate) fn show(&mut self, topic: &Topic, key: &Key, row: &Arc<Row>, departing: bool) {
+        if self.hidden.contains_key(&row.reference) {
+            return;
+        }
+        let set = self.entry(topic);
+        set.insert(key, row.clone());
+        if departing {
+            set.depart(row.reference);
+        }
+    }
+
+    /// Takes a row of another node out of a topic.
+    pub(crate) fn take_out(&mut self, topic: &Topic, key: &Key, reference: Ref, reason: Option<Reason>) {
+        if let Some(set) = self.topics.get_mut(topic) {
+            set.remove_ref(key, reference, reason);
+        }
+    }
+
+    pub(crate) fn mark_departing(&mut self, topic: &Topic, reference: Ref) {
+        if let Some(set) = self.topics.get_mut(topic) {
+            set.depart(reference);
+        }
+    }
+
+    /// Another presence has taken a departing one's place, which may be of this node, of another, or of one not
+    /// heard of yet.
+    pub(crate) fn supersede(&mut self, topic: &Topic, key: &Key, reference: Ref) {
+        let removed = self.topics.get_mut(topic).and_then(|set| set.remove_ref(key, reference, None));
+        match removed {
+            Some(row) if row.owner != OwnerId::REMOTE => self.log.leave(self.index, topic, &row, None),
+            _ => self.hide(reference),
+        }
+    }
+
+    /// Has a row of another node never shown again.
+    pub(crate) fn hide(&mut self, reference: Ref) {
+        self.hidden.entry(reference).or_default();
+    }
+
+    /// The origin has removed the row too.
+    pub(crate) fn unhide(&mut self, reference: Ref) {
+        self.hidden.remove(&reference);
+        give_back(&mut self.hidden);
+    }
+
+    pub(crate) fn is_hidden(&self, reference: Ref) -> bool {
+        self.hidden.contains_key(&reference)
+    }
+
+    /// Forgets the hidden rows that are hidden for longer than `age` and not `known` any more.
+    pub(crate) fn purge_hidden(&mut self, now: Duration, age: Duration, known: impl Fn(Ref) -> bool) {
+        self.hidden.retain(|reference, since| {
+            let since = *since.get_or_insert(now);
+            now.saturating_sub(since) < age || known(*reference)
+        });
+        give_back(&mut self.hidden);
+    }
+
+    pub(crate) fn hidden(&self) -> usize {
+        self.hidden.len()
+    }
+
+    /// Removes a departing row of this node, whose grace has ended. Whether it was there.
+    pub(crate) fn end_departing(&mut self, topic: &Topic, key: &Key, reference: Ref, reason: Reason) -> bool {
+        let Some(set) = self.topics.get_mut(topic) else { return false };
+        set.begin();
+        let removed = set.remove_ref(key, reference, Some(reason));
+        if let Some(row) = &removed {
+            self.log.leave(self.index, topic, row, Some(reason));
+        }
+        self.tidy(topic);
+        removed.is_some()
+    }
+
+    /// All rows of this node's own owners.
+    pub(crate) fn own_rows(&self) -> impl Iterator<Item = (&Topic, &Key, &Arc<Row>)> {
+        self.topics.iter().flat_map(|(topic, set)| {
+            let rows = set.groups().flat_map(|(key, group)| group.rows().iter().map(move |row| (key, row)));
+            rows.filter(|(_, row)| row.owner != OwnerId::REMOTE).map(move |(key, row)| (topic, key, row))
+        })
     }
 }
 

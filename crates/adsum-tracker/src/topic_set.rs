@@ -1,10 +1,15 @@
 //! The presences of one topic.
 
-use std::{collections::HashMap, fmt, hash::Hash, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    hash::Hash,
+    sync::Arc,
+};
 
 use smallvec::SmallVec;
 
-use crate::{Diff, Key, Meta, OwnerId, Reason, Ref, Row, Windows, window::Window};
+use crate::{Diff, Key, OwnerId, Reason, Ref, Row, Windows, window::Window};
 
 /// What the layer above keeps beside the set, under the set's own lock.
 ///
@@ -76,6 +81,9 @@ pub struct TopicSet<X: Layer> {
     rows: usize,
     changes: u64,
     window: Window<X::Key>,
+    /// Rows that are about to leave; seldom any.
+    #[expect(clippy::box_collection, reason = "most topics have none, and there may be a million")]
+    departing: Option<Box<HashSet<Ref>>>,
     /// What the layer above keeps beside the topic.
     pub layer: X::Topic,
 }
@@ -87,6 +95,7 @@ impl<X: Layer> TopicSet<X> {
             rows: 0,
             changes: 0,
             window: Window::new(windows),
+            departing: None,
             layer: X::Topic::default(),
         }
     }
@@ -154,9 +163,12 @@ impl<X: Layer> TopicSet<X> {
         group.position(owner).map(|position| &group.rows[position])
     }
 
-    pub(crate) fn insert(&mut self, owner: OwnerId, key: &Key, meta: Meta, reference: Ref) {
+    /// Begins an operation: what follows is one diff where each operation is one.
+    pub(crate) fn begin(&mut self) {
         self.window.begin();
-        let row = Arc::new(Row { reference, previous: None, owner, meta });
+    }
+
+    pub(crate) fn insert(&mut self, key: &Key, row: Arc<Row>) {
         self.window.came(key, &row);
         let group = self
             .groups
@@ -168,50 +180,82 @@ impl<X: Layer> TopicSet<X> {
         self.changes += 1;
     }
 
-    /// Puts a new version in the place of what an owner tracked. Whether there was one.
-    pub(crate) fn replace(&mut self, owner: OwnerId, key: &Key, meta: Meta, reference: Ref) -> bool {
-        let Some(group) = self.groups.get_mut(key) else { return false };
-        let Some(position) = group.position(owner) else { return false };
-        self.window.begin();
-        let old = group.rows.remove(position);
-        let row = Arc::new(Row { reference, previous: Some(old.reference), owner, meta });
-        self.window.went(key, old, None, &group.layer);
-        self.window.came(key, &row);
-        group.rows.push(row);
-        group.layer.rows_changed();
-        self.changes += 1;
-        true
-    }
-
-    /// Removes what an owner tracked under these keys, as one change. How many there were.
-    pub(crate) fn remove<'k>(
+    /// Puts a new version, made of the old one, in the place of what an owner tracked. Returns both.
+    pub(crate) fn replace(
         &mut self,
         owner: OwnerId,
-        keys: impl IntoIterator<Item = &'k Key>,
-        reason: Reason,
-    ) -> usize {
-        let before = self.rows;
-        for key in keys {
-            let Some(group) = self.groups.get_mut(key) else { continue };
-            let Some(position) = group.position(owner) else { continue };
-            if self.rows == before {
-                self.window.begin();
+        key: &Key,
+        new: impl FnOnce(&Row) -> Row,
+    ) -> Option<(Arc<Row>, Arc<Row>)> {
+        let group = self.groups.get_mut(key)?;
+        let position = group.position(owner)?;
+        let old = group.rows.remove(position);
+        let row = Arc::new(new(&old));
+        self.window.went(key, old.clone(), None, &group.layer);
+        self.window.came(key, &row);
+        group.rows.push(row.clone());
+        group.layer.rows_changed();
+        self.changes += 1;
+        Some((old, row))
+    }
+
+    /// Removes what an owner tracked under a key.
+    pub(crate) fn remove(&mut self, owner: OwnerId, key: &Key, reason: Reason) -> Option<Arc<Row>> {
+        let position = self.groups.get(key)?.position(owner)?;
+        Some(self.remove_at(key, position, Some(reason)))
+    }
+
+    /// Removes a version by its name. No reason where another has taken its place.
+    pub(crate) fn remove_ref(
+        &mut self,
+        key: &Key,
+        reference: Ref,
+        reason: Option<Reason>,
+    ) -> Option<Arc<Row>> {
+        let position = self.groups.get(key)?.rows.iter().position(|row| row.reference == reference)?;
+        Some(self.remove_at(key, position, reason))
+    }
+
+    fn remove_at(&mut self, key: &Key, position: usize, reason: Option<Reason>) -> Arc<Row> {
+        let group = self.groups.get_mut(key).expect("the position was found in this group");
+        let row = group.rows.remove(position);
+        self.window.went(key, row.clone(), reason, &group.layer);
+        group.layer.rows_changed();
+        self.rows -= 1;
+        self.changes += 1;
+        if group.rows.is_empty() {
+            if let Some(group) = self.groups.remove(key) {
+                self.window.keep_layer(key, group.layer);
             }
-            let row = group.rows.remove(position);
-            self.window.went(key, row, Some(reason), &group.layer);
-            group.layer.rows_changed();
-            self.rows -= 1;
-            self.changes += 1;
-            if group.rows.is_empty() {
-                if let Some(group) = self.groups.remove(key) {
-                    self.window.keep_layer(key, group.layer);
-                }
-            } else if group.rows.spilled() && group.rows.capacity() > 4 * group.rows.len().max(4) {
-                group.rows.shrink_to_fit();
+            give_back(&mut self.groups);
+        } else if group.rows.spilled() && group.rows.capacity() > 4 * group.rows.len().max(4) {
+            group.rows.shrink_to_fit();
+        }
+        if let Some(departing) = &mut self.departing {
+            departing.remove(&row.reference);
+            if departing.is_empty() {
+                self.departing = None;
             }
         }
-        give_back(&mut self.groups);
-        before - self.rows
+        row
+    }
+
+    /// The key of a row. A look at every row of the topic: for what is rare.
+    pub(crate) fn key_of(&self, reference: Ref) -> Option<Key> {
+        let has_it =
+            |(_, group): &(&Key, &Group<X::Key>)| group.rows.iter().any(|row| row.reference == reference);
+        self.groups.iter().find(has_it).map(|(key, _)| key.clone())
+    }
+
+    /// Notes that a row is about to leave, so that the next of its key takes its place.
+    pub(crate) fn depart(&mut self, reference: Ref) {
+        self.departing.get_or_insert_default().insert(reference);
+    }
+
+    /// The first row of a key that is about to leave.
+    pub(crate) fn departing(&self, key: &str) -> Option<&Arc<Row>> {
+        let departing = self.departing.as_ref()?;
+        self.groups.get(key)?.rows.iter().find(|row| departing.contains(&row.reference))
     }
 
     /// Whether there is nothing left to keep.

@@ -1,16 +1,23 @@
-//! The set of one node: its shards behind their locks.
+//! The set as a node holds it: its shards behind their locks.
 
-use std::{fmt, sync::Arc};
-
-use adsum_pubsub::Topic;
-use parking_lot::{Mutex, MutexGuard};
-
-use crate::{
-    Key, Layer, Limits, Owner, Ref, Replica, Row, SHARDS, Shard, Windows, WindowsOf, reference::RefSource,
-    shard_of,
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-/// Who is where on this node.
+use adsum_pubsub::Topic;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+
+use crate::{
+    Key, Layer, Limits, Owner, Reason, Ref, Replica, Row, SHARDS, Shard, Windows, WindowsOf,
+    reference::RefSource, shard_of,
+};
+
+/// Who is where.
 ///
 /// Every call takes one shard's lock, for a time in the size of its answer.
 pub struct Tracker<X: Layer> {
@@ -19,10 +26,24 @@ pub struct Tracker<X: Layer> {
     refs: RefSource,
     shards: Box<[Mutex<Shard<X>>]>,
     owner_dropped: Box<dyn Fn(&Topic) + Send + Sync>,
+    parting: RwLock<Parting>,
+    /// The shards, by bit, of which something waits for the cluster.
+    unpublished: AtomicU64,
+    published: bool,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+/// How presences end with their owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// At once.
+    Leave(Reason),
+    /// After a grace, unless others of their keys take their places.
+    Depart(Reason, Duration),
 }
 
 impl<X: Layer> Tracker<X> {
-    /// An empty set.
+    /// An empty set of one node.
     ///
     /// `windows_of` says how a topic's changes are put together into diffs; [`Windows::Off`] where nobody will
     /// take them. It is called with the topic's shard locked, so it must not call the tracker.
@@ -35,13 +56,34 @@ impl<X: Layer> Tracker<X> {
         windows_of: impl Fn(&str) -> Windows + Send + Sync + 'static,
         owner_dropped: impl Fn(&Topic) + Send + Sync + 'static,
     ) -> Arc<Self> {
+        Self::with_cluster(replica, limits, false, windows_of, owner_dropped, || {})
+    }
+
+    /// An empty set whose changes a [`Cluster`](crate::Cluster) takes: those for other nodes, where they are
+    /// `published`, and the ends of departing presences in any case.
+    ///
+    /// `wake` is called when there is something to take, in the place of the change: as with `owner_dropped`, it
+    /// must neither panic nor block nor need a runtime.
+    pub fn with_cluster(
+        replica: Replica,
+        limits: Limits,
+        published: bool,
+        windows_of: impl Fn(&str) -> Windows + Send + Sync + 'static,
+        owner_dropped: impl Fn(&Topic) + Send + Sync + 'static,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let windows_of: WindowsOf = Arc::new(windows_of);
+        let shard = |index| Mutex::new(Shard::new(index, published, windows_of.clone()));
         Arc::new(Self {
             refs: RefSource::new(replica.incarnation),
             replica,
             limits,
-            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(windows_of.clone()))).collect(),
+            shards: (0..SHARDS).map(shard).collect(),
             owner_dropped: Box::new(owner_dropped),
+            parting: RwLock::new(Parting::Leave(Reason::Gone)),
+            unpublished: AtomicU64::new(0),
+            published,
+            wake: Box::new(wake),
         })
     }
 
@@ -92,6 +134,42 @@ impl<X: Layer> Tracker<X> {
     /// The number of keys in a topic.
     pub fn keys(&self, topic: &str) -> usize {
         self.lock(topic).topic(topic).map_or(0, crate::TopicSet::keys)
+    }
+
+    /// How the presences of owners that are dropped, or whose transport is closed, end from now on.
+    pub fn set_parting(&self, parting: Parting) {
+        *self.parting.write() = parting;
+    }
+
+    /// How presences end with their owners.
+    pub fn parting(&self) -> Parting {
+        *self.parting.read()
+    }
+
+    pub(crate) fn is_published(&self) -> bool {
+        self.published
+    }
+
+    pub(crate) fn shard(&self, index: usize) -> MutexGuard<'_, Shard<X>> {
+        self.shards[index].lock()
+    }
+
+    /// Something waits for the cluster in a topic's shard.
+    pub(crate) fn to_publish(&self, topic: &str) {
+        if self.published {
+            self.wake_for(shard_of(topic));
+        }
+    }
+
+    pub(crate) fn wake_for(&self, shard: usize) {
+        if self.unpublished.fetch_or(1 << shard, Ordering::AcqRel) == 0 {
+            (self.wake)();
+        }
+    }
+
+    /// The shards, by bit, of which something has waited for the cluster since the last call.
+    pub(crate) fn take_unpublished(&self) -> u64 {
+        self.unpublished.swap(0, Ordering::AcqRel)
     }
 
     pub(crate) fn next_ref(&self) -> Ref {

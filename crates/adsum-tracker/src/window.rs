@@ -84,10 +84,7 @@ impl<K: KeyLayer> Window<K> {
 
     pub(crate) fn came(&mut self, key: &Key, row: &Arc<Row>) {
         match self {
-            Self::Net(net) => {
-                let touched = Touched { key: key.clone(), row: row.clone(), published: false, gone: None };
-                net.touched.insert(row.reference, touched);
-            }
+            Self::Net(net) => net.came(key, row),
             Self::Each(diffs) => {
                 let joined = Joined { key: key.clone(), row: row.clone() };
                 diffs.last_mut().expect("an operation was begun").joins.push(joined);
@@ -147,7 +144,12 @@ impl<K: KeyLayer> Window<K> {
     pub(crate) fn take(&mut self, groups: &HashMap<Key, Group<K>>) -> Vec<Diff<K>> {
         match self {
             Self::Off => Vec::new(),
-            Self::Each(diffs) => std::mem::take(diffs),
+            Self::Each(diffs) => {
+                let mut diffs = std::mem::take(diffs);
+                // An operation of another node may have come to nothing here.
+                diffs.retain(|diff| !diff.is_empty());
+                diffs
+            }
             Self::Net(net) => {
                 let diff = net.take(groups);
                 if diff.is_empty() { Vec::new() } else { vec![diff] }
@@ -157,6 +159,19 @@ impl<K: KeyLayer> Window<K> {
 }
 
 impl<K: KeyLayer> Net<K> {
+    fn came(&mut self, key: &Key, row: &Arc<Row>) {
+        // A row of another node may have gone and come back since the last diff: it joins once more, since it
+        // stands at the end of its key now, and its next leave is told of if an earlier one would have been.
+        let known = self.touched.shift_remove_full(&row.reference).is_some_and(|(index, _, touched)| {
+            if index < self.shown {
+                self.shown -= 1;
+            }
+            touched.gone.is_some_and(|gone| gone.shown)
+        });
+        let touched = Touched { key: key.clone(), row: row.clone(), published: known, gone: None };
+        self.touched.insert(row.reference, touched);
+    }
+
     fn went(&mut self, key: &Key, row: Arc<Row>, reason: Option<Reason>) {
         if let Some((index, _, touched)) = self.touched.get_full_mut(&row.reference) {
             touched.gone = Some(Gone { reason, shown: touched.published || index < self.shown });

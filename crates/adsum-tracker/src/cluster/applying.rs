@@ -1,0 +1,329 @@
+//! Putting another replica's changes into the set.
+
+use std::sync::Arc;
+
+use adsum_pubsub::Topic;
+
+use super::{
+    Batch, Change, Out, PresenceRow, Time,
+    peer::{Chunk, Peer, PeerShard, Placed, State},
+};
+use crate::{Layer, Reason, Ref, Row, SHARDS, Shard, Tracker};
+
+/// So many rows are shown or hidden under one hold of a shard's lock.
+const SLICE: usize = 512;
+
+impl Peer {
+    /// Applies a batch that follows the version held.
+    pub(super) fn apply<X: Layer>(&mut self, now: Time, batch: &Batch, tracker: &Tracker<X>, out: &mut Out) {
+        let index = usize::from(batch.shard);
+        let until = self.until();
+        let shard = &mut self.shards[index];
+        let mut set = tracker.shard(index);
+        for (topic, changes) in &batch.topics {
+            let topic = set.shared_name(topic);
+            if shard.shown {
+                set.begin(&topic);
+                out.changed(&topic);
+            }
+            for change in changes {
+                match change {
+                    Change::Join(row) => {
+                        let end = shard.join(now, until, &topic, row, &mut set, out);
+                        self.ends.extend(end.map(|end| (end, index, row.reference)));
+                    }
+                    Change::Leave { reference, reason, replaces } => {
+                        shard.leave(*reference, *reason, &mut set);
+                        if let Some(replaced) = *replaces {
+                            PeerShard::supersede_unseen(&topic, replaced, &mut set, out);
+                        }
+                    }
+                    Change::Depart { reference, reason, grace } => {
+                        let end = shard.depart(*reference, now + *grace, *reason, &mut set);
+                        self.ends.extend(end.map(|end| (end, index, *reference)));
+                    }
+                }
+            }
+            set.tidy(&topic);
+        }
+        shard.version = batch.version;
+        wake_if_logged(tracker, &set);
+    }
+
+    /// Applies a chunk of a snapshot: its joins. With the last one go the rows that the snapshot hasn't got.
+    pub(super) fn apply_chunk<X: Layer>(
+        &mut self,
+        now: Time,
+        index: usize,
+        chunk: Chunk,
+        tracker: &Tracker<X>,
+        out: &mut Out,
+    ) {
+        let until = self.until();
+        let shard = &mut self.shards[index];
+        let Some(incoming) = self.pulls.get_mut(&index).and_then(|pull| pull.incoming.as_mut()) else {
+            return;
+        };
+        let mut set = tracker.shard(index);
+        for (topic, rows) in &chunk.topics {
+            let topic = set.shared_name(topic);
+            if shard.shown {
+                set.begin(&topic);
+                out.changed(&topic);
+            }
+            for row in rows {
+                incoming.seen.insert(row.reference);
+                incoming.replaced.extend(row.previous);
+                let end = shard.join(now, until, &topic, row, &mut set, out);
+                self.ends.extend(end.map(|end| (end, index, row.reference)));
+            }
+            set.tidy(&topic);
+        }
+        wake_if_logged(tracker, &set);
+        drop(set);
+        incoming.next += 1;
+        shard.known = shard.known.max(incoming.version);
+        if incoming.next < incoming.count {
+            return;
+        }
+        let incoming = self.pulls.remove(&index).and_then(|pull| pull.incoming);
+        let Some(incoming) = incoming else { return };
+        shard.version = incoming.version;
+        let gone: Vec<Ref> =
+            shard.rows.keys().filter(|reference| !incoming.seen.contains(reference)).copied().collect();
+        for slice in gone.chunks(SLICE) {
+            let mut set = tracker.shard(index);
+            for reference in slice {
+                let Some(topic) = shard.rows.get(reference).map(|placed| placed.topic.clone()) else {
+                    continue;
+                };
+                if shard.shown {
+                    set.begin(&topic);
+                    out.changed(&topic);
+                }
+                let reason = (!incoming.replaced.contains(reference)).then_some(Reason::Gone);
+                shard.leave(*reference, reason, &mut set);
+                set.tidy(&topic);
+            }
+        }
+        self.apply_early(now, index, tracker, out);
+        let shard = &self.shards[index];
+        if shard.version < shard.known {
+            self.want(now, index);
+        }
+    }
+
+    /// Shows a shard that stands where it did when its replica was heard.
+    pub(super) fn show_if_due<X: Layer>(&mut self, index: usize, tracker: &Tracker<X>, out: &mut Out) {
+        let shard = &mut self.shards[index];
+        if shard.shown || shard.version < shard.show_at || matches!(self.state, State::Down(_)) {
+            return;
+        }
+        shard.shown = true;
+        for rows in shard.in_order().chunk_by(|(a, _), (b, _)| a.topic == b.topic) {
+            let topic = &rows[0].0.topic;
+            for slice in rows.chunks(SLICE) {
+                let mut set = tracker.shard(index);
+                set.begin(topic);
+                for (placed, departing) in slice {
+                    set.show(topic, &placed.key, &placed.row, *departing);
+                    if let Some(replaced) = placed.row.replaces {
+                        set.supersede(topic, &placed.key, replaced);
+                    }
+                }
+                set.tidy(topic);
+                wake_if_logged(tracker, &set);
+            }
+            out.changed(topic);
+        }
+    }
+
+    /// Hides all of its rows, and keeps them.
+    pub(super) fn hide<X: Layer>(&mut self, reason: Reason, tracker: &Tracker<X>, out: &mut Out) {
+        for index in 0..SHARDS {
+            let shard = &mut self.shards[index];
+            if !std::mem::take(&mut shard.shown) {
+                continue;
+            }
+            for rows in shard.in_order().chunk_by(|(a, _), (b, _)| a.topic == b.topic) {
+                let topic = &rows[0].0.topic;
+                for slice in rows.chunks(SLICE) {
+                    let mut set = tracker.shard(index);
+                    set.begin(topic);
+                    for (placed, _) in slice {
+                        set.take_out(topic, &placed.key, placed.row.reference, Some(reason));
+                    }
+                    set.tidy(topic);
+                }
+                out.changed(topic);
+            }
+        }
+    }
+
+    /// Keeps nothing of it.
+    pub(super) fn forget<X: Layer>(&mut self, tracker: &Tracker<X>, out: &mut Out) {
+        self.hide(Reason::Unreachable, tracker, out);
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            if shard.rows.is_empty() {
+                continue;
+            }
+            let mut set = tracker.shard(index);
+            for reference in std::mem::take(&mut shard.rows).into_keys() {
+                set.unhide(reference);
+            }
+        }
+    }
+
+    /// Its set is final: what isn't about to leave already leaves at `until`.
+    pub(super) fn depart<X: Layer>(&mut self, until: Time, tracker: &Tracker<X>) {
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            let references: Vec<Ref> = shard.rows.keys().copied().collect();
+            for slice in references.chunks(SLICE) {
+                let mut set = tracker.shard(index);
+                for reference in slice {
+                    let reason =
+                        shard.departing.get(reference).map_or(Reason::Draining, |(_, reason)| *reason);
+                    let end = shard.depart(*reference, until, reason, &mut set);
+                    self.ends.extend(end.map(|end| (end, index, *reference)));
+                }
+            }
+        }
+    }
+
+    /// Takes out the rows whose graces have ended.
+    pub(super) fn end_departures<X: Layer>(&mut self, now: Time, tracker: &Tracker<X>, out: &mut Out) {
+        while let Some((end, index, reference)) = self.ends.first().copied()
+            && end <= now
+        {
+            self.ends.pop_first();
+            let is_final = self.has_departed();
+            let shard = &mut self.shards[index];
+            match shard.departing.get(&reference) {
+                // It was to end later when this was noted, or has left.
+                Some((end, _)) if *end <= now => {}
+                _ => continue,
+            }
+            let reason = shard.departing.remove(&reference).map(|(_, reason)| reason);
+            let Some(placed) = shard.rows.get(&reference) else { continue };
+            let (topic, key) = (placed.topic.clone(), placed.key.clone());
+            let mut set = tracker.shard(index);
+            if shard.shown {
+                set.begin(&topic);
+                set.take_out(&topic, &key, reference, reason);
+                out.changed(&topic);
+                set.tidy(&topic);
+            }
+            if is_final && shard.version >= shard.known {
+                // Nobody will say more of it.
+                shard.rows.remove(&reference);
+                set.unhide(reference);
+            } else {
+                set.hide(reference);
+            }
+        }
+    }
+
+    /// When the rows of a departed replica leave at the latest.
+    fn until(&self) -> Option<Time> {
+        match self.state {
+            State::Departed { until, .. } => Some(until),
+            State::Up | State::Down(_) => None,
+        }
+    }
+}
+
+impl PeerShard {
+    /// Adds a row, or notes that one known already departs. When it will end, if that is news.
+    fn join<X: Layer>(
+        &mut self,
+        now: Time,
+        until: Option<Time>,
+        topic: &Topic,
+        new: &PresenceRow,
+        set: &mut Shard<X>,
+        out: &mut Out,
+    ) -> Option<Time> {
+        let PresenceRow { ref key, reference, replaces, departing, .. } = *new;
+        if !self.rows.contains_key(&reference) {
+            let row: Arc<Row> = new.row();
+            if self.shown {
+                set.show(topic, key, &row, false);
+                if let Some(replaced) = replaces {
+                    set.supersede(topic, key, replaced);
+                }
+                out.changed(topic);
+            }
+            self.rows.insert(reference, Placed { topic: topic.clone(), key: key.clone(), row });
+        }
+        let departs = departing.map(|(reason, grace)| (now + grace, reason));
+        let (end, reason) = match (departs, until) {
+            (Some((end, reason)), Some(until)) => (end.min(until), reason),
+            (Some(departs), None) => departs,
+            (None, Some(until)) => (until, Reason::Draining),
+            (None, None) => return None,
+        };
+        self.depart(reference, end, reason, set)
+    }
+
+    fn leave<X: Layer>(&mut self, reference: Ref, reason: Option<Reason>, set: &mut Shard<X>) {
+        self.departing.remove(&reference);
+        let Some(Placed { topic, key, .. }) = self.rows.remove(&reference) else { return };
+        if self.shown {
+            set.take_out(&topic, &key, reference, reason);
+        }
+        set.unhide(reference);
+    }
+
+    /// Has a row leave in time. A later notice never lengthens its grace. When it will end, if that is news.
+    fn depart<X: Layer>(
+        &mut self,
+        reference: Ref,
+        end: Time,
+        reason: Reason,
+        set: &mut Shard<X>,
+    ) -> Option<Time> {
+        let placed = self.rows.get(&reference)?;
+        if set.is_hidden(reference) {
+            return None;
+        }
+        if self.departing.get(&reference).is_some_and(|(earlier, _)| *earlier <= end) {
+            return None;
+        }
+        self.departing.insert(reference, (end, reason));
+        if self.shown {
+            set.mark_departing(&placed.topic, reference);
+        }
+        Some(end)
+    }
+
+    /// A row that has come and gone unseen here had taken another's place.
+    fn supersede_unseen<X: Layer>(topic: &Topic, replaced: Ref, set: &mut Shard<X>, out: &mut Out) {
+        let key = set.topic(topic).and_then(|set| set.key_of(replaced));
+        match key {
+            Some(key) => {
+                set.supersede(topic, &key, replaced);
+                out.changed(topic);
+            }
+            None => set.hide(replaced),
+        }
+    }
+
+    /// All rows, those of a topic together and in the order in which they were made, with whether they are
+    /// about to leave.
+    fn in_order(&self) -> Vec<(&Placed, bool)> {
+        let mut rows: Vec<_> = self
+            .rows
+            .iter()
+            .map(|(reference, placed)| (placed, self.departing.contains_key(reference)))
+            .collect();
+        rows.sort_unstable_by(|(a, _), (b, _)| (&a.topic, a.row.reference).cmp(&(&b.topic, b.row.reference)));
+        rows
+    }
+}
+
+/// Where a row of this node was superseded, other nodes are to hear that it left.
+fn wake_if_logged<X: Layer>(tracker: &Tracker<X>, set: &Shard<X>) {
+    if !set.log.is_empty() {
+        tracker.wake_for(set.index());
+    }
+}

@@ -1,0 +1,230 @@
+//! Leaving well: presences that stay for a grace, so that others can take their places.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+
+use adsum_pubsub::Topic;
+
+use super::{
+    Cluster, DepartedSet, Message, Report, Time, Versions,
+    membership::Phase,
+    peer::{Peer, State},
+};
+use crate::{Key, Layer, Reason, Ref, Replica, SHARDS, log::Departed, shard_of};
+
+/// The final versions are said so often, and for so long, until all have them.
+const LEAVING_INTERVAL: Duration = Duration::from_millis(100);
+const LEAVING_TIME: Duration = Duration::from_secs(1);
+/// No grace from another node is longer: it would stay for as long as nobody takes its place.
+const MAX_GRACE: Duration = Duration::from_hours(1);
+
+/// A node that says goodbye.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    versions: Versions,
+    grace: Duration,
+    /// Who is to hold the final set.
+    to: HashSet<Replica>,
+    held: HashSet<Replica>,
+    again_at: Time,
+    until: Time,
+}
+
+impl Leaving {
+    pub(super) fn next(&self) -> Time {
+        self.again_at.min(self.until)
+    }
+}
+
+impl<X: Layer> Cluster<X> {
+    /// Says goodbye: this node's set is final, and leaves when the grace is over. [`Report::Left`] tells when all
+    /// nodes that are up hold it, or have had a second for it.
+    pub fn leave(&mut self, now: Time, grace: Duration) {
+        self.look(now);
+        let was_live = matches!(self.phase, Phase::Live);
+        self.next_heartbeat = Time::MAX;
+        if !was_live {
+            self.phase = Phase::Left;
+            self.out.report(Report::Left { held: 0, of: 0 });
+            return;
+        }
+        // Nothing is held back any more.
+        self.may_publish.fill(now);
+        self.to_publish = u64::MAX;
+        self.publish(now);
+        let to = self.peers.values().filter(|peer| peer.is_up()).map(|peer| peer.replica.clone()).collect();
+        self.phase = Phase::Leaving(Leaving {
+            versions: self.versions(),
+            grace,
+            to,
+            held: HashSet::new(),
+            again_at: now,
+            until: now + LEAVING_TIME,
+        });
+        self.keep_leaving(now);
+        self.look(now);
+    }
+
+    pub(super) fn keep_leaving(&mut self, now: Time) {
+        let Phase::Leaving(leaving) = &mut self.phase else { return };
+        if leaving.again_at <= now {
+            leaving.again_at = now + LEAVING_INTERVAL;
+            let (versions, grace) = (leaving.versions.clone(), leaving.grace);
+            self.out.broadcast(Message::Leaving { from: self.me.clone(), versions, grace });
+        }
+        self.look_whether_left(now);
+    }
+
+    fn look_whether_left(&mut self, now: Time) {
+        if let Phase::Leaving(leaving) = &self.phase
+            && (leaving.held.len() == leaving.to.len() || leaving.until <= now)
+        {
+            let (held, of) = (leaving.held.len(), leaving.to.len());
+            self.phase = Phase::Left;
+            self.out.report(Report::Left { held, of });
+        }
+    }
+
+    pub(super) fn on_held(&mut self, now: Time, from: Replica, of: &Replica) {
+        if let Phase::Leaving(leaving) = &mut self.phase
+            && *of == self.me
+            && leaving.to.contains(&from)
+        {
+            leaving.held.insert(from);
+        }
+        self.look_whether_left(now);
+    }
+
+    pub(super) fn on_leaving(&mut self, now: Time, from: &Replica, versions: Versions, grace: Duration) {
+        if *from == self.me || matches!(self.phase, Phase::Alone | Phase::Left) {
+            return;
+        }
+        let is_news = self.note_departed(now, from, &versions, grace, None);
+        if is_news {
+            self.out.report(Report::Departed(from.clone()));
+        }
+        if let Some(peer) = self.peers.get(from)
+            && peer.is_complete()
+        {
+            self.out.send(from, Message::Held { from: self.me.clone(), of: from.clone() });
+        }
+        self.twin_left(now, from);
+    }
+
+    /// The departed sets that another node holds.
+    pub(super) fn on_departed_sets(&mut self, now: Time, holder: &Replica, sets: Vec<DepartedSet>) {
+        for DepartedSet { replica, versions, grace } in sets {
+            if replica != self.me {
+                self.note_departed(now, &replica, &versions, grace, Some(holder));
+            }
+        }
+    }
+
+    /// A replica's set is final. Whether that is news.
+    fn note_departed(
+        &mut self,
+        now: Time,
+        replica: &Replica,
+        versions: &Versions,
+        grace: Duration,
+        holder: Option<&Replica>,
+    ) -> bool {
+        let until = now + grace.min(MAX_GRACE);
+        let others = || self.peers.values().filter(|peer| peer.is_up()).map(|peer| peer.replica.clone());
+        let holders: Vec<Replica> = match holder {
+            Some(holder) => vec![holder.clone()],
+            None => others().filter(|other| other != replica).collect(),
+        };
+        let peer = self
+            .peers
+            .entry(replica.clone())
+            .or_insert_with(|| Peer::new(replica.clone(), State::Down(now), now));
+        let is_news = !peer.has_departed();
+        if is_news {
+            peer.state = State::Departed { since: now, until };
+            peer.depart(until, &self.tracker);
+            for index in 0..SHARDS {
+                let shard = &mut peer.shards[index];
+                shard.known = versions.of(index);
+                shard.show_at = versions.of(index);
+            }
+        }
+        for holder in holders {
+            if !peer.holders.contains(&holder) {
+                peer.holders.push(holder);
+            }
+        }
+        self.sync(now, replica);
+        is_news
+    }
+
+    /// The departed sets that this node holds whole and that haven't ended.
+    pub(super) fn departed_sets(&self, now: Time) -> Vec<DepartedSet> {
+        let set = |peer: &Peer| {
+            let grace = peer.grace(now).filter(|_| peer.is_complete())?;
+            Some(DepartedSet { replica: peer.replica.clone(), versions: peer.versions(), grace })
+        };
+        self.peers.values().filter_map(set).collect()
+    }
+
+    /// Ends the departing presences of this node's own whose graces are over.
+    pub(super) fn end_own_departures(&mut self, now: Time) {
+        for (reference, OwnDeparture { topic, key, reason, .. }) in self.own.take_ended(now) {
+            let shard = shard_of(&topic);
+            if self.tracker.shard(shard).end_departing(&topic, &key, reference, reason) {
+                self.out.changed(&topic);
+                self.to_publish |= 1 << shard;
+            }
+        }
+    }
+}
+
+/// The presences of this node's own that are about to leave.
+#[derive(Default)]
+pub(super) struct OwnDepartures {
+    departures: HashMap<Ref, OwnDeparture>,
+    ends: BTreeSet<(Time, Ref)>,
+}
+
+struct OwnDeparture {
+    topic: Topic,
+    key: Key,
+    reason: Reason,
+    end: Time,
+}
+
+impl OwnDepartures {
+    pub(super) fn note(&mut self, now: Time, departed: Vec<Departed>) {
+        for Departed { topic, key, reference, reason, grace } in departed {
+            let end = now + grace;
+            self.departures.insert(reference, OwnDeparture { topic, key, reason, end });
+            self.ends.insert((end, reference));
+        }
+    }
+
+    /// Why and when a presence is about to leave, if it is.
+    pub(super) fn of(&self, reference: Ref) -> Option<(Time, Reason)> {
+        self.departures.get(&reference).map(|departure| (departure.end, departure.reason))
+    }
+
+    pub(super) fn next_end(&self) -> Option<Time> {
+        self.ends.first().map(|(end, _)| *end)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.departures.len()
+    }
+
+    fn take_ended(&mut self, now: Time) -> Vec<(Ref, OwnDeparture)> {
+        let mut ended = Vec::new();
+        while let Some((end, reference)) = self.ends.first().copied()
+            && end <= now
+        {
+            self.ends.pop_first();
+            ended.extend(self.departures.remove(&reference).map(|departure| (reference, departure)));
+        }
+        ended
+    }
+}

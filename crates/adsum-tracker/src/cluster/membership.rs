@@ -1,0 +1,302 @@
+//! Who is in the cluster: starting, being up, twins, silence.
+
+use std::time::Duration;
+
+use super::{
+    Cluster, Message, Report, Time, Versions,
+    leaving::Leaving,
+    peer::{Peer, State},
+};
+use crate::{Incarnation, Layer, Reason, Replica, SHARDS};
+
+/// A cluster of more nodes than this is refused: a stranger may invent names.
+const MAX_PEERS: usize = 1024;
+
+/// What this node is to the others.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// There are no others.
+    Alone,
+    /// It has said hello, and hears who is there.
+    Listening { until: Time },
+    /// Another node of its name is alive. It has displaced nobody, and serves its own clients.
+    Twin { twin: Replica, silent_at: Time, report_at: Option<Time> },
+    /// It is up.
+    Live,
+    /// It is saying goodbye.
+    Leaving(Leaving),
+    /// It has left.
+    Left,
+}
+
+impl Phase {
+    /// Whether other nodes are told of changes.
+    pub(super) fn is_published(&self) -> bool {
+        matches!(self, Self::Live)
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Time> {
+        match self {
+            Self::Listening { until } => Some(*until),
+            Self::Twin { silent_at, report_at, .. } => Some(report_at.unwrap_or(*silent_at).min(*silent_at)),
+            Self::Leaving(leaving) => Some(leaving.next()),
+            Self::Alone | Self::Live | Self::Left => None,
+        }
+    }
+
+    pub(super) fn extend_by(&mut self, late: Duration) {
+        match self {
+            Self::Listening { until } => *until += late,
+            Self::Twin { silent_at, .. } => *silent_at += late,
+            _ => {}
+        }
+    }
+}
+
+impl<X: Layer> Cluster<X> {
+    /// Says hello, and listens for two heartbeats before the first of its own.
+    pub(super) fn listen(&mut self, now: Time) {
+        self.phase = Phase::Listening { until: now + 2 * self.options.heartbeat };
+        self.say_hello(now);
+    }
+
+    fn say_hello(&mut self, now: Time) {
+        self.next_heartbeat = now + self.options.heartbeat;
+        self.out.broadcast(Message::Hello { from: self.me.clone() });
+    }
+
+    /// The network is back.
+    pub(super) fn rejoin(&mut self, now: Time) {
+        match self.phase {
+            // What was said while it was away is lost.
+            Phase::Listening { .. } => self.listen(now),
+            Phase::Live => self.beat(now),
+            _ => {}
+        }
+    }
+
+    fn beat(&mut self, now: Time) {
+        self.next_heartbeat = now + self.options.heartbeat;
+        let versions = self.versions();
+        self.out.broadcast(Message::Heartbeat { from: self.me.clone(), versions });
+    }
+
+    fn go_live(&mut self, now: Time) {
+        self.phase = Phase::Live;
+        // What is in the set already is published as the first batches.
+        self.to_publish = u64::MAX;
+        self.publish(now);
+        self.beat(now);
+    }
+
+    /// Does what is due in this phase.
+    pub(super) fn keep_phase(&mut self, now: Time) {
+        match &mut self.phase {
+            Phase::Alone | Phase::Left => self.next_heartbeat = Time::MAX,
+            Phase::Listening { until } if *until <= now => self.go_live(now),
+            Phase::Listening { .. } if self.next_heartbeat <= now => self.say_hello(now),
+            Phase::Twin { silent_at, .. } if *silent_at <= now => self.go_live(now),
+            Phase::Twin { twin, report_at, .. } => {
+                if report_at.is_some_and(|at| at <= now) {
+                    *report_at = None;
+                    let twin = twin.clone();
+                    self.out.report(Report::DuplicateNode(twin));
+                }
+                if self.next_heartbeat <= now {
+                    self.say_hello(now);
+                }
+            }
+            Phase::Live if self.next_heartbeat <= now => self.beat(now),
+            Phase::Leaving(_) => self.keep_leaving(now),
+            Phase::Listening { .. } | Phase::Live => {}
+        }
+    }
+
+    pub(super) fn on_hello(&mut self, now: Time, from: Replica) {
+        if from == self.me || matches!(self.phase, Phase::Alone) {
+            return;
+        }
+        if from.name == self.me.name {
+            match self.phase {
+                // Two that start together: the higher incarnation yields.
+                Phase::Listening { .. } if from.incarnation < self.me.incarnation => {
+                    self.yield_to(now, from, Some(self.started + self.options.sync_timeout));
+                }
+                Phase::Listening { .. } => self.say_hello(now),
+                Phase::Live => self.beat(now),
+                _ => {}
+            }
+            return;
+        }
+        if !matches!(self.phase, Phase::Live) {
+            return;
+        }
+        let departed = self.departed_sets(now);
+        let versions = self.versions();
+        let welcome = Message::Welcome { from: self.me.clone(), to: from.clone(), versions, departed };
+        self.out.send(&from, welcome);
+    }
+
+    pub(super) fn on_heartbeat(&mut self, now: Time, from: &Replica, versions: &Versions) {
+        if from.name == self.me.name {
+            self.on_twin(now, from);
+            return;
+        }
+        let Some(peer) = self.admit(now, from) else { return };
+        let was_up = peer.is_up();
+        peer.state = State::Up;
+        for index in 0..SHARDS {
+            let shard = &mut peer.shards[index];
+            shard.known = shard.known.max(versions.of(index));
+            if !was_up {
+                shard.show_at = versions.of(index);
+            }
+        }
+        if !was_up {
+            self.out.report(Report::Up(from.clone()));
+        }
+        self.sync(now, from);
+    }
+
+    /// Shows what is due of a replica's shards, and asks for what is missing.
+    pub(super) fn sync(&mut self, now: Time, of: &Replica) {
+        let Some(peer) = self.peers.get_mut(of) else { return };
+        for index in 0..SHARDS {
+            peer.show_if_due(index, &self.tracker, &mut self.out);
+            if peer.shards[index].version < peer.shards[index].known {
+                let at = now + self.random.below(super::pulling::JITTER);
+                peer.want(at, index);
+            }
+        }
+    }
+
+    /// The peer that a message is from, as one heard just now. None where it isn't to be listened to.
+    fn admit(&mut self, now: Time, from: &Replica) -> Option<&mut Peer> {
+        if matches!(self.phase, Phase::Alone | Phase::Left) {
+            return None;
+        }
+        if !self.peers.contains_key(from) {
+            let of_name = self.peers.keys().filter(|other| other.name == from.name);
+            let highest = of_name.map(|other| other.incarnation).max();
+            if let Some(highest) = highest.filter(|highest| *highest > from.incarnation) {
+                self.out.send(from, Message::Stale { of: from.clone(), highest });
+                return None;
+            }
+            self.replace_older(from);
+            if self.peers.len() >= MAX_PEERS {
+                return None;
+            }
+            let down = State::Down(now);
+            self.peers.insert(from.clone(), Peer::new(from.clone(), down, now));
+        }
+        let deadline = now + self.options.down_after;
+        let peer = self.peers.get_mut(from)?;
+        if peer.has_departed() {
+            return None;
+        }
+        peer.extend_to(deadline);
+        Some(peer)
+    }
+
+    /// A newer incarnation replaces an older one at once, unless that has departed: its set is final.
+    fn replace_older(&mut self, newer: &Replica) {
+        self.peers.retain(|replica, peer| {
+            let replaced = replica.name == newer.name && !peer.has_departed();
+            if replaced {
+                peer.forget(&self.tracker, &mut self.out);
+            }
+            !replaced
+        });
+    }
+
+    pub(super) fn go_down(&mut self, now: Time, replica: &Replica) {
+        let Some(peer) = self.peers.get_mut(replica) else { return };
+        peer.state = State::Down(now);
+        peer.pulls.clear();
+        for shard in &mut peer.shards {
+            shard.early.clear();
+            shard.early_bytes = 0;
+        }
+        peer.hide(Reason::Unreachable, &self.tracker, &mut self.out);
+        self.out.report(Report::Down(replica.clone()));
+    }
+
+    /// A node of this node's own name is alive.
+    fn on_twin(&mut self, now: Time, twin: &Replica) {
+        if *twin == self.me {
+            return;
+        }
+        let down_after = self.options.down_after;
+        match &mut self.phase {
+            Phase::Twin { twin: known, silent_at, .. } => {
+                known.clone_from(twin);
+                *silent_at = now + down_after;
+            }
+            Phase::Listening { .. } => {
+                self.yield_to(now, twin.clone(), Some(self.started + self.options.sync_timeout));
+            }
+            Phase::Live if twin.incarnation < self.me.incarnation => {
+                self.out.broadcast(Message::Goodbye { from: self.me.clone() });
+                self.yield_to(now, twin.clone(), Some(now));
+            }
+            // It yields once it hears this node.
+            Phase::Live if self.next_heartbeat > now + self.options.heartbeat / 4 => self.beat(now),
+            _ => {}
+        }
+    }
+
+    fn yield_to(&mut self, now: Time, twin: Replica, report_at: Option<Time>) {
+        self.phase = Phase::Twin { twin, silent_at: now + self.options.down_after, report_at };
+    }
+
+    /// The twin, if that is who left, is out of the way.
+    pub(super) fn twin_left(&mut self, now: Time, left: &Replica) {
+        if let Phase::Twin { twin, .. } = &self.phase
+            && twin == left
+        {
+            self.go_live(now);
+        }
+    }
+
+    pub(super) fn on_goodbye(&mut self, from: &Replica) {
+        if let Some(mut peer) = self.peers.remove(from) {
+            peer.forget(&self.tracker, &mut self.out);
+        }
+    }
+
+    /// Somebody has seen a higher incarnation of this node's name. If that was an earlier run, and the clock was
+    /// set back since, it is outbid: once, and only if no such node is alive.
+    pub(super) fn on_stale(&mut self, now: Time, of: &Replica, highest: Incarnation) {
+        let is_live = matches!(self.phase, Phase::Live);
+        if *of != self.me || highest <= self.me.incarnation || self.has_outbid || !is_live {
+            return;
+        }
+        self.has_outbid = true;
+        self.me.incarnation =
+            Incarnation { started: highest.started.saturating_add(1), random: self.random.next() };
+        // The versions go on, but nobody has the batches under this name.
+        for shard in 0..SHARDS {
+            self.tracker.shard(shard).log.forget();
+        }
+        self.served.clear();
+        self.beat(now);
+    }
+
+    pub(super) fn look_whether_ready(&mut self, now: Time) {
+        if self.was_ready {
+            return;
+        }
+        let in_time = now < self.started + self.options.sync_timeout;
+        let synced = matches!(self.phase, Phase::Live)
+            && self.peers.values().all(|peer| matches!(peer.state, State::Down(_)) || peer.is_synced());
+        if synced || !in_time {
+            self.was_ready = true;
+            self.out.report(Report::Ready { synced });
+        }
+    }
+
+    /// When somebody waits to hear whether this node is ready.
+    pub(super) fn ready_by(&self) -> Option<Time> {
+        (!self.was_ready).then(|| self.started + self.options.sync_timeout)
+    }
+}

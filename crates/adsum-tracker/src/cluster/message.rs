@@ -1,0 +1,336 @@
+//! What nodes say to each other, and its form on the wire.
+
+use std::{sync::Arc, time::Duration};
+
+use adsum_pubsub::Topic;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+
+use crate::{Incarnation, Key, Meta, OwnerId, Reason, Ref, Replica, Row, SHARDS, shard_of};
+
+/// Grows when nodes of two versions could misunderstand each other. They refuse each other's messages then.
+pub const PROTOCOL: u8 = 1;
+
+/// The last published version of each shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions(Box<[u64]>);
+
+impl Versions {
+    pub(crate) fn collect(versions: impl Iterator<Item = u64>) -> Self {
+        Self(versions.collect())
+    }
+
+    pub(crate) fn of(&self, shard: usize) -> u64 {
+        self.0[shard]
+    }
+}
+
+/// What one node says to others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// To all, by a node that starts. It claims nothing, and is answered with [`Welcome`](Self::Welcome).
+    Hello {
+        /// Who starts.
+        from: Replica,
+    },
+    /// To a node that starts.
+    Welcome {
+        /// Who answers.
+        from: Replica,
+        /// Who has said hello.
+        to: Replica,
+        /// Where the answerer's shards stand.
+        versions: Versions,
+        /// The sets of departed replicas that the answerer can serve.
+        departed: Vec<DepartedSet>,
+    },
+    /// To all, every so often: a node is there, and this is where its shards stand.
+    Heartbeat {
+        /// Who is there.
+        from: Replica,
+        /// Where its shards stand.
+        versions: Versions,
+    },
+    /// To all: changes.
+    Batches {
+        /// Whose.
+        from: Replica,
+        /// At most one in sequence of each shard, as a rule.
+        batches: Vec<Arc<Batch>>,
+    },
+    /// To one: asks for what is missing of a shard.
+    Pull {
+        /// Who asks.
+        from: Replica,
+        /// Whose shard.
+        of: Replica,
+        /// Which.
+        shard: u8,
+        /// The version held.
+        have: u64,
+        /// Of a snapshot that has begun: its version, and which chunk comes next.
+        chunk: Option<(u64, u32)>,
+    },
+    /// An answer to a pull: batches from the version held on. There may be more after them.
+    Run {
+        /// Whose.
+        of: Replica,
+        /// In sequence.
+        batches: Vec<Arc<Batch>>,
+    },
+    /// An answer to a pull: a part of a snapshot.
+    Chunk {
+        /// Whose.
+        of: Replica,
+        /// Which shard.
+        shard: u8,
+        /// The version that the whole snapshot stands at.
+        version: u64,
+        /// Which part.
+        index: u32,
+        /// How many there are.
+        count: u32,
+        /// The presences of this part.
+        topics: Vec<(Topic, Vec<PresenceRow>)>,
+    },
+    /// To all, by a node that stops: its set is final, and departs.
+    Leaving {
+        /// Who stops.
+        from: Replica,
+        /// Where its shards stand, for good.
+        versions: Versions,
+        /// How long its presences stay, for others to take their places.
+        grace: Duration,
+    },
+    /// To one that leaves: its final set is held.
+    Held {
+        /// Who holds it.
+        from: Replica,
+        /// Whose set.
+        of: Replica,
+    },
+    /// To one whose name has been seen with a higher incarnation.
+    Stale {
+        /// Who is too old.
+        of: Replica,
+        /// The highest incarnation of that name.
+        highest: Incarnation,
+    },
+    /// To all: forget this replica at once, it was started beside another of its name.
+    Goodbye {
+        /// Who.
+        from: Replica,
+    },
+}
+
+/// The changes of one replica's shard from one version to the next. No ref is named twice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Which shard.
+    pub shard: u8,
+    /// The version that the batch leads to; it follows the one before it.
+    pub version: u64,
+    /// The changes, by topic.
+    pub topics: Vec<(Topic, Vec<Change>)>,
+}
+
+/// What happened to one ref.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Change {
+    /// It came.
+    Join(PresenceRow),
+    /// It went.
+    Leave {
+        /// Which.
+        reference: Ref,
+        /// Why; none where an update put another version in its place.
+        reason: Option<Reason>,
+        /// The departing version that it had taken the place of.
+        replaces: Option<Ref>,
+    },
+    /// It is about to leave.
+    Depart {
+        /// Which.
+        reference: Ref,
+        /// Why it will leave.
+        reason: Reason,
+        /// When.
+        grace: Duration,
+    },
+}
+
+/// A presence on the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PresenceRow {
+    /// Its key.
+    pub key: Key,
+    /// Its name.
+    pub reference: Ref,
+    /// After an update, the name of the version before.
+    pub previous: Option<Ref>,
+    /// The departing version that it took the place of.
+    pub replaces: Option<Ref>,
+    /// If it is about to leave: why, and in what time.
+    pub departing: Option<(Reason, Duration)>,
+    /// What was tracked: JSON text of an object.
+    meta: Arc<str>,
+}
+
+/// The set of a departed replica that a node can serve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DepartedSet {
+    /// Whose.
+    pub replica: Replica,
+    /// Where it stands, for good.
+    pub versions: Versions,
+    /// How long its presences stay yet.
+    pub grace: Duration,
+}
+
+impl PresenceRow {
+    pub(crate) fn new(key: &Key, row: &Row, departing: Option<(Reason, Duration)>) -> Self {
+        let Row { reference, previous, replaces, ref meta, .. } = *row;
+        Self { key: key.clone(), reference, previous, replaces, departing, meta: meta.as_str().into() }
+    }
+
+    pub(crate) fn row(&self) -> Arc<Row> {
+        let Self { reference, previous, replaces, ref meta, .. } = *self;
+        let meta = Meta::from_encoded(&**meta);
+        Arc::new(Row { reference, previous, replaces, owner: OwnerId::REMOTE, meta })
+    }
+
+    /// About so many bytes on the wire.
+    pub(crate) fn bytes(&self) -> usize {
+        self.key.len() + self.meta.len() + 48
+    }
+}
+
+impl Change {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Join(row) => row.bytes(),
+            Self::Leave { .. } | Self::Depart { .. } => 32,
+        }
+    }
+}
+
+impl Batch {
+    /// About so many bytes on the wire.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_topic = |(topic, changes): &(Topic, Vec<Change>)| {
+            topic.len() + 8 + changes.iter().map(Change::bytes).sum::<usize>()
+        };
+        16 + self.topics.iter().map(of_topic).sum::<usize>()
+    }
+}
+
+impl Message {
+    /// The message as bytes.
+    ///
+    /// # Panics
+    /// Never: a message of ours is always encodable.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![PROTOCOL]).expect("a vector takes all, and lengths are known")
+    }
+
+    /// Reads a message that came from another node.
+    ///
+    /// # Errors
+    /// It is of another version of the protocol, isn't a message, or breaks a rule that every node keeps.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let (&protocol, rest) = bytes.split_first().ok_or(MessageError::Broken("it is empty"))?;
+        if protocol != PROTOCOL {
+            return Err(MessageError::Protocol { theirs: protocol });
+        }
+        let (message, rest): (Self, _) =
+            postcard::take_from_bytes(rest).map_err(|_| MessageError::Broken("it can't be read"))?;
+        if !rest.is_empty() {
+            return Err(MessageError::Broken("something stands after its end"));
+        }
+        message.check().map_err(MessageError::Broken)?;
+        Ok(message)
+    }
+
+    /// Rules that the types don't hold.
+    fn check(&self) -> Result<(), &'static str> {
+        match self {
+            Self::Heartbeat { versions, .. } | Self::Leaving { versions, .. } => versions.check(),
+            Self::Welcome { versions, departed, .. } => {
+                versions.check()?;
+                departed.iter().try_for_each(|set| set.versions.check())
+            }
+            Self::Batches { batches, .. } | Self::Run { batches, .. } => {
+                batches.iter().try_for_each(|batch| batch.check())
+            }
+            Self::Chunk { shard, index, count, topics, .. } => {
+                if index >= count {
+                    return Err("a snapshot has a chunk beyond its last");
+                }
+                for (topic, rows) in topics {
+                    check_topic(*shard, topic)?;
+                    rows.iter().try_for_each(PresenceRow::check)?;
+                }
+                Ok(())
+            }
+            Self::Pull { shard, .. } => check_shard(*shard),
+            Self::Hello { .. } | Self::Held { .. } | Self::Stale { .. } | Self::Goodbye { .. } => Ok(()),
+        }
+    }
+}
+
+impl Versions {
+    fn check(&self) -> Result<(), &'static str> {
+        if self.0.len() == SHARDS { Ok(()) } else { Err("the number of shards is another") }
+    }
+}
+
+impl Batch {
+    fn check(&self) -> Result<(), &'static str> {
+        check_shard(self.shard)?;
+        for (topic, changes) in &self.topics {
+            check_topic(self.shard, topic)?;
+            for change in changes {
+                if let Change::Join(row) = change {
+                    row.check()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PresenceRow {
+    fn check(&self) -> Result<(), &'static str> {
+        let is_object = self.meta.starts_with('{') && self.meta.ends_with('}');
+        if is_object && serde_json::from_str::<IgnoredAny>(&self.meta).is_ok() {
+            Ok(())
+        } else {
+            Err("a meta is no JSON object")
+        }
+    }
+}
+
+fn check_shard(shard: u8) -> Result<(), &'static str> {
+    if usize::from(shard) < SHARDS { Ok(()) } else { Err("there is no such shard") }
+}
+
+fn check_topic(shard: u8, topic: &str) -> Result<(), &'static str> {
+    check_shard(shard)?;
+    if shard_of(topic) == usize::from(shard) { Ok(()) } else { Err("a topic belongs to another shard") }
+}
+
+/// Why a message of another node was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// The sender speaks another version of the protocol between nodes.
+    #[error(
+        "it is of version {theirs} of the protocol between nodes, and this node speaks {PROTOCOL}; run one version of adsum in a cluster"
+    )]
+    Protocol {
+        /// The sender's version.
+        theirs: u8,
+    },
+    /// It isn't a message, or breaks a rule.
+    #[error("{0}")]
+    Broken(&'static str),
+}

@@ -1,0 +1,66 @@
+//! The times of a cluster.
+
+use std::time::Duration;
+
+/// The times of a cluster. All nodes should have the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterOptions {
+    /// How often a node says that it is there. Default 1 s; 100 ms to 60 s.
+    pub heartbeat: Duration,
+    /// After how long a silence a node counts as down, and its presences are hidden. Default 3 s; at least 2
+    /// heartbeats.
+    pub down_after: Duration,
+    /// After how long nothing is kept of a node that is down. Default 20 min; more than `down_after`, at most a
+    /// day.
+    pub forget_after: Duration,
+    /// The least time between two batches of one shard: changes in between travel together. Default 5 ms; at
+    /// most 1 s.
+    pub batch_interval: Duration,
+    /// For how long nobody counts as down while the network between the nodes is away. Default 30 s; at most
+    /// an hour.
+    pub engine_grace: Duration,
+    /// How long a node that starts waits until it is in sync, or until another of its name has left. Default
+    /// 5 s; at least 2 heartbeats, at most 5 min.
+    pub sync_timeout: Duration,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(1),
+            down_after: Duration::from_secs(3),
+            forget_after: Duration::from_mins(20),
+            batch_interval: Duration::from_millis(5),
+            engine_grace: Duration::from_secs(30),
+            sync_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl ClusterOptions {
+    /// Checks every time against its bounds.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        let Self { heartbeat, down_after, forget_after, batch_interval, engine_grace, sync_timeout } = *self;
+        let heartbeats = 2 * heartbeat;
+        within("heartbeat", heartbeat, Duration::from_millis(100), Duration::from_mins(1))?;
+        within("down_after", down_after, heartbeats, Duration::from_hours(1))?;
+        within("forget_after", forget_after, down_after + heartbeat, Duration::from_hours(24))?;
+        within("batch_interval", batch_interval, Duration::ZERO, Duration::from_secs(1))?;
+        within("engine_grace", engine_grace, Duration::ZERO, Duration::from_hours(1))?;
+        within("sync_timeout", sync_timeout, heartbeats, Duration::from_mins(5))
+    }
+}
+
+fn within(option: &'static str, is: Duration, least: Duration, most: Duration) -> Result<(), OptionsError> {
+    if is < least || is > most { Err(OptionsError { option, is, least, most }) } else { Ok(()) }
+}
+
+/// A time of a cluster is out of its bounds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the cluster option `{option}` is {is:?}, and must be between {least:?} and {most:?}")]
+pub struct OptionsError {
+    option: &'static str,
+    is: Duration,
+    least: Duration,
+    most: Duration,
+}

@@ -1,0 +1,191 @@
+//! What is known of one other replica.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use adsum_pubsub::Topic;
+
+use super::{Batch, PresenceRow, Time, Versions};
+use crate::{Key, Reason, Ref, Replica, Row, SHARDS};
+
+/// One other replica: whether it is up, and its shards.
+pub(super) struct Peer {
+    pub(super) replica: Replica,
+    pub(super) state: State,
+    /// When silence makes it count as down.
+    pub(super) deadline: Time,
+    pub(super) shards: Box<[PeerShard]>,
+    /// The ends of departing rows.
+    pub(super) ends: BTreeSet<(Time, usize, Ref)>,
+    /// The shards that are to be pulled.
+    pub(super) pulls: BTreeMap<usize, Pull>,
+    /// Whom to ask, where the replica itself doesn't answer: nodes that may hold the set of one that departed.
+    pub(super) holders: Vec<Replica>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Heard from lately; its rows are shown.
+    Up,
+    /// Silent since then; its rows are hidden and kept.
+    Down(Time),
+    /// It has said goodbye: its set is final, and stays until its graces end.
+    Departed { since: Time, until: Time },
+}
+
+/// One shard of another replica.
+#[derive(Default)]
+pub(super) struct PeerShard {
+    /// The version that the rows stand at.
+    pub(super) version: u64,
+    /// The highest version heard of.
+    pub(super) known: u64,
+    /// Hidden rows are shown once they stand at this version.
+    pub(super) show_at: u64,
+    pub(super) shown: bool,
+    /// The origin's set, as far as it is known. Rows never to be shown again are in it too.
+    pub(super) rows: HashMap<Ref, Placed>,
+    pub(super) departing: HashMap<Ref, (Time, Reason)>,
+    /// Batches that came before those they follow.
+    pub(super) early: BTreeMap<u64, Arc<Batch>>,
+    pub(super) early_bytes: usize,
+}
+
+/// A row, and where it belongs.
+pub(super) struct Placed {
+    pub(super) topic: Topic,
+    pub(super) key: Key,
+    pub(super) row: Arc<Row>,
+}
+
+/// What is being asked for.
+pub(super) struct Pull {
+    /// When to ask, or to ask again.
+    pub(super) at: Time,
+    pub(super) attempts: u32,
+    /// The snapshot that is coming in.
+    pub(super) incoming: Option<Incoming>,
+}
+
+/// A snapshot that is coming in, of which some chunks are applied.
+pub(super) struct Incoming {
+    pub(super) version: u64,
+    pub(super) next: u32,
+    pub(super) count: u32,
+    pub(super) seen: HashSet<Ref>,
+    /// Versions that updates have replaced: they don't leave for a reason.
+    pub(super) replaced: HashSet<Ref>,
+}
+
+/// A part of a snapshot, as it came.
+pub(super) struct Chunk {
+    pub(super) version: u64,
+    pub(super) index: u32,
+    pub(super) count: u32,
+    pub(super) topics: Vec<(Topic, Vec<PresenceRow>)>,
+}
+
+impl Peer {
+    pub(super) fn new(replica: Replica, state: State, deadline: Time) -> Self {
+        Self {
+            replica,
+            state,
+            deadline,
+            shards: (0..SHARDS).map(|_| PeerShard::default()).collect(),
+            ends: BTreeSet::new(),
+            pulls: BTreeMap::new(),
+            holders: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    pub(super) fn has_departed(&self) -> bool {
+        matches!(self.state, State::Departed { .. })
+    }
+
+    pub(super) fn is_silent(&self, now: Time) -> bool {
+        self.is_up() && self.deadline <= now
+    }
+
+    pub(super) fn is_forgotten(&self, now: Time, forget_after: Duration) -> bool {
+        self.forgotten_at(forget_after).is_some_and(|at| at <= now)
+    }
+
+    fn forgotten_at(&self, forget_after: Duration) -> Option<Time> {
+        match self.state {
+            State::Up => None,
+            State::Down(since) => Some(since + forget_after),
+            State::Departed { since, until } => Some(until.max(since + forget_after)),
+        }
+    }
+
+    /// Nobody counts as down before this.
+    pub(super) fn extend_to(&mut self, deadline: Time) {
+        self.deadline = self.deadline.max(deadline);
+    }
+
+    pub(super) fn extend_by(&mut self, late: Duration) {
+        self.deadline += late;
+    }
+
+    /// Whether all that is known of it is shown.
+    pub(super) fn is_synced(&self) -> bool {
+        self.shards.iter().all(|shard| shard.shown)
+    }
+
+    /// Whether its set is held as far as it is known.
+    pub(super) fn is_complete(&self) -> bool {
+        self.shards.iter().all(|shard| shard.version >= shard.known)
+    }
+
+    /// How long the presences of a departed one stay yet; none where there is nothing to keep.
+    pub(super) fn grace(&self, now: Time) -> Option<Duration> {
+        match self.state {
+            State::Departed { until, .. } => until.checked_sub(now).filter(|grace| !grace.is_zero()),
+            State::Up | State::Down(_) => None,
+        }
+    }
+
+    pub(super) fn versions(&self) -> Versions {
+        Versions::collect(self.shards.iter().map(|shard| shard.known))
+    }
+
+    pub(super) fn wake_at(&self, forget_after: Duration) -> Option<Time> {
+        let silence = self.is_up().then_some(self.deadline);
+        let forgotten = self.forgotten_at(forget_after);
+        let end = self.ends.first().map(|(at, ..)| *at);
+        [silence, forgotten, end, self.next_pull()].into_iter().flatten().min()
+    }
+
+    pub(super) fn knows(&self, shard: usize, reference: Ref) -> bool {
+        self.shards[shard].rows.contains_key(&reference)
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.shards.iter().map(|shard| shard.rows.len()).sum()
+    }
+
+    pub(super) fn early(&self) -> usize {
+        self.shards.iter().map(|shard| shard.early.len()).sum()
+    }
+
+    pub(super) fn departing(&self) -> usize {
+        self.shards.iter().map(|shard| shard.departing.len()).sum()
+    }
+
+    pub(super) fn summary(&self) -> String {
+        format!("{} {:?}, {} rows", self.replica, self.state, self.rows())
+    }
+}
+
+impl Incoming {
+    pub(super) fn new(version: u64, count: u32) -> Self {
+        Self { version, next: 0, count, seen: HashSet::new(), replaced: HashSet::new() }
+    }
+}

@@ -1,0 +1,158 @@
+//! Answering those who ask for what they miss.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use adsum_pubsub::Topic;
+
+use super::{Cluster, Message, PresenceRow, Time, membership::Phase};
+use crate::{Key, Layer, Reason, Replica, Row};
+
+/// A snapshot is kept for so long after it was last asked for.
+const KEPT: Duration = Duration::from_secs(10);
+/// A chunk of a snapshot has about so many bytes.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// A snapshot that is being asked for, chunk by chunk.
+pub(super) struct Served {
+    version: u64,
+    rows: Vec<ServedRow>,
+    chunks: Vec<Range<usize>>,
+    pub(super) until: Time,
+}
+
+struct ServedRow {
+    topic: Topic,
+    key: Key,
+    row: Arc<Row>,
+    departing: Option<(Time, Reason)>,
+}
+
+impl<X: Layer> Cluster<X> {
+    pub(super) fn on_pull(
+        &mut self,
+        now: Time,
+        from: &Replica,
+        of: Replica,
+        shard: u8,
+        have: u64,
+        chunk: Option<(u64, u32)>,
+    ) {
+        let is_mine = of == self.me && matches!(self.phase, Phase::Live | Phase::Leaving(_) | Phase::Left);
+        let is_held = self.peers.get(&of).is_some_and(|peer| peer.has_departed() && peer.is_complete());
+        if !is_mine && !is_held {
+            return;
+        }
+        let key = (of, shard);
+        if let Some((version, index)) = chunk
+            && self.served.get(&key).is_some_and(|served| served.version == version)
+        {
+            self.serve(now, from, key, index);
+            return;
+        }
+        if is_mine && chunk.is_none() && self.send_run(from, &key.0, usize::from(shard), have) {
+            return;
+        }
+        if !self.is_servable(&key, have) {
+            let served = if is_mine { self.snapshot(now, usize::from(shard)) } else { self.departed(&key) };
+            self.served.insert(key.clone(), served);
+        }
+        self.serve(now, from, key, 0);
+    }
+
+    /// Answers with the next batches, if they are kept.
+    fn send_run(&mut self, to: &Replica, of: &Replica, shard: usize, have: u64) -> bool {
+        let set = self.tracker.shard(shard);
+        let Some(kept) = set.log.since(have) else { return false };
+        let mut bytes = 0;
+        let fits = |batch: &&Arc<super::Batch>| {
+            let fits = bytes == 0 || bytes + batch.bytes() <= super::MESSAGE_BYTES;
+            bytes += batch.bytes();
+            fits
+        };
+        let batches: Vec<_> = kept.take_while(fits).cloned().collect();
+        drop(set);
+        if !batches.is_empty() {
+            self.out.send(to, Message::Run { of: of.clone(), batches });
+        }
+        true
+    }
+
+    /// Whether a snapshot taken earlier will do: it is newer than what is held, and what came after it is kept.
+    fn is_servable(&self, key: &(Replica, u8), have: u64) -> bool {
+        let Some(served) = self.served.get(key) else { return false };
+        let follows = key.0 != self.me || {
+            self.tracker.shard(usize::from(key.1)).log.since(served.version).is_some()
+        };
+        served.version > have && follows
+    }
+
+    /// This node's own presences of a shard. Closes the open window, so that they stand at a version.
+    fn snapshot(&mut self, now: Time, shard: usize) -> Served {
+        let mut set = self.tracker.shard(shard);
+        // A departure that isn't noted yet would be missing in what is served.
+        self.own.note(now, set.log.take_departed());
+        let batches = if self.phase.is_published() { set.log.publish(shard) } else { Vec::new() };
+        let rows = set.own_rows().map(|(topic, key, row)| ServedRow {
+            topic: topic.clone(),
+            key: key.clone(),
+            row: row.clone(),
+            departing: self.own.of(row.reference),
+        });
+        let served = Served::new(set.log.version(), rows.collect());
+        drop(set);
+        self.out.batches(&self.me, batches);
+        served
+    }
+
+    /// The presences of a departed replica's shard, without those that others have taken the places of.
+    fn departed(&self, key: &(Replica, u8)) -> Served {
+        let index = usize::from(key.1);
+        let shard = &self.peers[&key.0].shards[index];
+        let set = self.tracker.shard(index);
+        let rows = shard.rows.iter().filter(|(reference, _)| !set.is_hidden(**reference));
+        let rows = rows.map(|(reference, placed)| ServedRow {
+            topic: placed.topic.clone(),
+            key: placed.key.clone(),
+            row: placed.row.clone(),
+            departing: shard.departing.get(reference).copied(),
+        });
+        Served::new(shard.version, rows.collect())
+    }
+
+    fn serve(&mut self, now: Time, to: &Replica, key: (Replica, u8), index: u32) {
+        let Some(served) = self.served.get_mut(&key) else { return };
+        let Some(range) = served.chunks.get(index as usize).cloned() else { return };
+        served.until = now + KEPT;
+        let mut topics: Vec<(Topic, Vec<PresenceRow>)> = Vec::new();
+        for row in &served.rows[range] {
+            let departing = row.departing.map(|(end, reason)| (reason, end.saturating_sub(now)));
+            let row_of = PresenceRow::new(&row.key, &row.row, departing);
+            match topics.last_mut() {
+                Some((topic, rows)) if *topic == row.topic => rows.push(row_of),
+                _ => topics.push((row.topic.clone(), vec![row_of])),
+            }
+        }
+        let (version, count) = (served.version, served.chunks.len() as u32);
+        let (of, shard) = key;
+        self.out.send(to, Message::Chunk { of, shard, version, index, count, topics });
+    }
+}
+
+impl Served {
+    fn new(version: u64, mut rows: Vec<ServedRow>) -> Self {
+        rows.sort_unstable_by(|a, b| (&a.topic, a.row.reference).cmp(&(&b.topic, b.row.reference)));
+        let mut chunks = Vec::new();
+        let (mut start, mut bytes) = (0, 0);
+        for (index, row) in rows.iter().enumerate() {
+            bytes += row.topic.len() + row.key.len() + row.row.meta.as_str().len() + 64;
+            if bytes > CHUNK_BYTES {
+                chunks.push(start..index + 1);
+                (start, bytes) = (index + 1, 0);
+            }
+        }
+        if start < rows.len() || chunks.is_empty() {
+            chunks.push(start..rows.len());
+        }
+        Self { version, rows, chunks, until: Time::ZERO }
+    }
+}
