@@ -104,19 +104,8 @@ impl<X: Layer> Owner<X> {
         removed == 1
     }
 
-    /// Removes all presences of this owner, those of a topic as one change, and returns the topics that it was
-    /// in.
-    pub fn untrack_all(&mut self, reason: Reason) -> Vec<Topic> {
-        self.end_all(Parting::Leave(reason))
-    }
-
-    /// Ends all presences of this owner as the tracker says that they end with their owners
-    /// ([`Tracker::parting`]), those of a topic as one change, and returns the topics that it was in.
-    pub fn end(&mut self) -> Vec<Topic> {
-        self.end_all(self.tracker.parting())
-    }
-
-    fn end_all(&mut self, parting: Parting) -> Vec<Topic> {
+    /// Ends all presences of this owner, those of a topic as one change, and returns the topics that it was in.
+    pub fn end(&mut self, parting: Parting) -> Vec<Topic> {
         let mut held = std::mem::take(&mut self.held);
         held.sort();
         let mut topics = Vec::new();
@@ -146,7 +135,7 @@ impl<X: Layer> Owner<X> {
 
 impl<X: Layer> Drop for Owner<X> {
     fn drop(&mut self) {
-        for topic in self.end() {
+        for topic in self.end(self.tracker.parting()) {
             self.tracker.owner_dropped(&topic);
         }
     }

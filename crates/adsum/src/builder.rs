@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use adsum_pubsub::{Pattern, PubSub};
-use adsum_tracker::{Limits, Replica, Tracker, Windows};
+use adsum_tracker::{ClusterOptions, Limits, Replica, Tracker, Windows};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     core::{Core, Timing},
     flusher::Backlog,
     handler::{NoFetch, PresenceHandler},
+    replication::{Link, Mail},
 };
 
 /// How long changes of a topic are gathered into one diff, unless told otherwise.
@@ -22,12 +23,16 @@ pub const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long clients that rejoin are told of refreshed keys, unless told otherwise.
 pub const DEFAULT_REFRESH_MEMORY: Duration = Duration::from_mins(5);
 
+/// How long presences of a node that is drained stay for others to take their places, unless told otherwise.
+pub const DEFAULT_HANDOFF: Duration = Duration::from_secs(10);
+
 /// Makes a [`Presence`]; from [`Presence::builder`].
 pub struct Builder<H> {
     pubsub: PubSub,
     name: Arc<str>,
     handler: H,
     timing: Timing,
+    cluster: ClusterOptions,
     limits: Limits,
     without_diffs: Vec<Pattern>,
 }
@@ -39,12 +44,15 @@ impl Builder<NoFetch> {
             fetch_ttl: DEFAULT_FETCH_TTL,
             fetch_timeout: DEFAULT_FETCH_TIMEOUT,
             refresh_memory: DEFAULT_REFRESH_MEMORY,
+            linger: Duration::ZERO,
+            handoff: DEFAULT_HANDOFF,
         };
         Self {
             pubsub,
             name: "presence".into(),
             handler: NoFetch::default(),
             timing,
+            cluster: ClusterOptions::default(),
             limits: Limits::default(),
             without_diffs: Vec::new(),
         }
@@ -54,8 +62,8 @@ impl Builder<NoFetch> {
 impl<H: PresenceHandler> Builder<H> {
     /// The types of the presences, and what `fetch` adds to them. Default: maps, and nothing is added.
     pub fn handler<H2: PresenceHandler>(self, handler: H2) -> Builder<H2> {
-        let Self { pubsub, name, timing, limits, without_diffs, .. } = self;
-        Builder { pubsub, name, handler, timing, limits, without_diffs }
+        let Self { pubsub, name, timing, cluster, limits, without_diffs, .. } = self;
+        Builder { pubsub, name, handler, timing, cluster, limits, without_diffs }
     }
 
     /// The type of the metas, where nothing is to be added to them.
@@ -63,7 +71,8 @@ impl<H: PresenceHandler> Builder<H> {
         self.handler(NoFetch::default())
     }
 
-    /// The name of this presence in logs. Default `presence`.
+    /// The name of this presence, the same on all nodes: presences of different names don't see each other.
+    /// Default `presence`.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
@@ -97,6 +106,29 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
+    /// How long presences of a channel stay after its connection is lost or closed, so that a client that comes
+    /// back meanwhile, by a reload say, was never gone for anybody. Default zero: they leave at once.
+    ///
+    /// Who leaves the topic or is untracked leaves at once in any case.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.timing.linger = linger;
+        self
+    }
+
+    /// How long the presences of this node stay once it is [drained](Presence::drain), so that clients that come
+    /// back on other nodes were never gone for anybody. Default [`DEFAULT_HANDOFF`] (10 s); zero: they leave at
+    /// once.
+    pub fn handoff(mut self, grace: Duration) -> Self {
+        self.timing.handoff = grace;
+        self
+    }
+
+    /// The times of the cluster, the same on all nodes. Default [`ClusterOptions::default`].
+    pub fn cluster(mut self, options: ClusterOptions) -> Self {
+        self.cluster = options;
+        self
+    }
+
     /// How large a presence may be. Default [`Limits::default`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -117,9 +149,11 @@ impl<H: PresenceHandler> Builder<H> {
     /// Starts the presence: from now on presences can be tracked.
     ///
     /// # Panics
-    /// Called outside of a tokio runtime, which runs the one task of a presence.
+    /// Called outside of a tokio runtime, which runs the tasks of a presence, or with a time of the cluster out of
+    /// its bounds ([`ClusterOptions::check`]).
     pub fn start(self) -> Presence<H> {
-        let Self { pubsub, name, handler, timing, limits, without_diffs } = self;
+        let Self { pubsub, name, handler, timing, cluster, limits, without_diffs } = self;
+        cluster.check().unwrap_or_else(|error| panic!("{error}"));
         let windows = if timing.diff_interval.is_zero() { Windows::Each } else { Windows::Net };
         let without_diffs: Arc<[Pattern]> = without_diffs.into();
         let quiet = without_diffs.clone();
@@ -130,10 +164,25 @@ impl<H: PresenceHandler> Builder<H> {
         let dropped = backlog.clone();
         let replica = Replica::start(pubsub.node());
         tracing::debug!(presence = &*name, %replica, "started");
-        let tracker = Tracker::new(replica, limits, windows_of, move |topic| {
-            dropped.look_at(topic);
-        });
-        Presence::start(Core::new(handler, pubsub, tracker, timing, backlog, without_diffs))
+        let mail = Arc::new(Mail::new());
+        let changed = mail.clone();
+        let tracker = Tracker::with_cluster(
+            replica,
+            limits,
+            pubsub.is_networked(),
+            windows_of,
+            move |topic| {
+                dropped.look_at(topic);
+            },
+            move || changed.wake(),
+        );
+        let link = Link::new(pubsub.clone(), &name);
+        Presence::start(
+            Core::new(handler, pubsub, tracker, timing, backlog, without_diffs),
+            mail,
+            link,
+            cluster,
+        )
     }
 }
 
@@ -142,6 +191,7 @@ impl<H> fmt::Debug for Builder<H> {
         f.debug_struct("Builder")
             .field("name", &self.name)
             .field("timing", &self.timing)
+            .field("cluster", &self.cluster)
             .field("limits", &self.limits)
             .field("without_diffs", &self.without_diffs)
             .finish_non_exhaustive()

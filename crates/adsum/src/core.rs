@@ -39,6 +39,8 @@ pub(crate) struct Timing {
     pub(crate) fetch_ttl: Duration,
     pub(crate) fetch_timeout: Duration,
     pub(crate) refresh_memory: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) handoff: Duration,
 }
 
 /// What a flush has taken. However it ends, what it took goes out: a flush that is dropped while `fetch` runs

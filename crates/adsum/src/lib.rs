@@ -31,6 +31,7 @@ mod flusher;
 mod handler;
 mod owner;
 mod presence;
+mod replication;
 mod socket;
 mod watch;
 
@@ -47,17 +48,18 @@ pub use adsum_pubsub::{
     PubSub, Topic,
 };
 #[doc(inline)]
-pub use adsum_tracker::{Key, Limits, OverLimit, Reason as LeaveReason, Ref};
+pub use adsum_tracker::{ClusterOptions, Key, Limits, OptionsError, OverLimit, Reason as LeaveReason, Ref};
 
 #[doc(inline)]
 pub use self::{
     builder::{
-        Builder, DEFAULT_DIFF_INTERVAL, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL, DEFAULT_REFRESH_MEMORY,
+        Builder, DEFAULT_DIFF_INTERVAL, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL, DEFAULT_HANDOFF,
+        DEFAULT_REFRESH_MEMORY,
     },
     encode::MetaError,
     entry::{Entry, Presences, Tracked},
     handler::{Entries, FetchError, NoFetch, PresenceHandler},
     owner::{Owner, TrackError, UpdateError},
-    presence::Presence,
+    presence::{NotReady, Presence},
     watch::{Change, TopicDiff, WATCH_CAPACITY, Watch},
 };

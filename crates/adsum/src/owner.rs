@@ -3,7 +3,7 @@
 use std::fmt;
 
 use adsum_pubsub::Topic;
-use adsum_tracker::{Key, Reason, Ref};
+use adsum_tracker::{Key, Parting, Reason, Ref};
 
 use crate::{MetaError, Presence, encode::encode_meta, flow::Cards, handler::PresenceHandler};
 
@@ -94,7 +94,7 @@ impl<H: PresenceHandler> Owner<H> {
 
     /// Removes all presences of this owner.
     pub fn untrack_all(&mut self) {
-        for topic in self.owner.untrack_all(Reason::Left) {
+        for topic in self.owner.end(Parting::Leave(Reason::Left)) {
             self.presence.core.flush(&topic);
         }
     }

@@ -2,9 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
+use adsum_channels::{Drain, Sockets};
 use adsum_pubsub::{PubSub, Topic};
-use adsum_tracker::Key;
-use tokio::task::JoinHandle;
+use adsum_tracker::{ClusterOptions, Key, Parting, Reason};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     Builder, Entry, Owner, Presences, Watch,
@@ -12,6 +13,7 @@ use crate::{
     entry::Snapshot,
     flusher::{self, Ending},
     handler::{NoFetch, PresenceHandler},
+    replication::{Link, Mail, Replication, Standing},
 };
 
 /// Knows who is in a topic, and tells everyone in it as it changes. Clones share everything.
@@ -20,7 +22,10 @@ use crate::{
 /// leave with it.
 pub struct Presence<H: PresenceHandler = NoFetch> {
     pub(crate) core: Arc<Core<H>>,
-    flusher: Arc<Flusher<H>>,
+    link: Link,
+    mail: Arc<Mail>,
+    standing: watch::Receiver<Standing>,
+    tasks: Arc<Tasks<H>>,
 }
 
 impl Presence {
@@ -50,10 +55,51 @@ impl Presence {
 }
 
 impl<H: PresenceHandler> Presence<H> {
-    pub(crate) fn start(core: Core<H>) -> Self {
+    pub(crate) fn start(core: Core<H>, mail: Arc<Mail>, link: Link, options: ClusterOptions) -> Self {
         let core = Arc::new(core);
-        let task = tokio::spawn(flusher::run(Ending(core.clone())));
-        Self { flusher: Arc::new(Flusher { task, _ending: Ending(core.clone()) }), core }
+        let (stands, standing) = watch::channel(Standing::Starting);
+        let flusher = tokio::spawn(flusher::run(Ending(core.clone())));
+        let replication = Replication::new(core.clone(), mail.clone(), link.clone(), options, stands);
+        let replication = tokio::spawn(replication.run());
+        let tasks = Arc::new(Tasks { flusher, replication, _ending: Ending(core.clone()) });
+        Self { core, link, mail, standing, tasks }
+    }
+
+    /// Waits until this node knows what is on the others. Take sockets after it: clients that come to a node that
+    /// knows half of the presences would see the others leave.
+    ///
+    /// Ready at once without a network; alone on one, after two heartbeats; in any case within the cluster's
+    /// `sync_timeout`.
+    ///
+    /// # Errors
+    /// There is no full view yet, or another node of this name is alive. Clients of this node can be served
+    /// nonetheless.
+    pub async fn ready(&self) -> Result<(), NotReady> {
+        let mut standing = self.standing.clone();
+        let stands = standing.wait_for(|standing| *standing != Standing::Starting).await;
+        match stands.as_deref() {
+            Ok(Standing::Ready) => Ok(()),
+            Ok(Standing::Duplicate(node)) => Err(NotReady::DuplicateNode(node.clone())),
+            Ok(Standing::NotSynced | Standing::Starting) | Err(_) => Err(NotReady::NotSynced),
+        }
+    }
+
+    /// Leaves the cluster well, before the program ends: closes all sockets, batch by batch, and has the presences
+    /// of this node stay for the [`handoff`](Builder::handoff), so that clients that come back on other nodes
+    /// were never gone. Waits until the other nodes hold what is to be handed over, at most a second.
+    ///
+    /// Returns how many sockets are left open when the time of the drain is over.
+    pub async fn drain(&self, sockets: &Sockets, drain: Drain) -> usize {
+        let handoff = self.core.timing.handoff;
+        self.core.tracker.set_parting(if handoff.is_zero() {
+            Parting::Leave(Reason::Draining)
+        } else {
+            Parting::Depart(Reason::Draining, handoff)
+        });
+        let left_open = sockets.drain(drain).await;
+        // An error: the task has ended with its runtime, and there is nobody to wait for.
+        let _ = self.mail.leave().await;
+        left_open
     }
 
     /// An owner for the calling task: what it tracks leaves when it is dropped.
@@ -104,9 +150,11 @@ impl<H: PresenceHandler> Presence<H> {
     /// What `fetch` says of a key has changed: asks it anew, and sends a diff in which the key's metas join
     /// once more, under the same refs, with the new info beside them.
     ///
-    /// Nothing happens where the key isn't in the topic.
+    /// So does every other node. Nothing happens where the key isn't in the topic.
     pub fn refresh(&self, topic: impl Into<Topic>, key: impl Into<Key>) {
-        self.core.refresh(&topic.into(), &key.into());
+        let (topic, key) = (topic.into(), key.into());
+        self.link.refresh(&topic, &key);
+        self.core.refresh(&topic, &key);
     }
 
     /// Follows a topic from Rust: a state, then diffs without a gap.
@@ -122,7 +170,13 @@ impl<H: PresenceHandler> Presence<H> {
 
 impl<H: PresenceHandler> Clone for Presence<H> {
     fn clone(&self) -> Self {
-        Self { core: self.core.clone(), flusher: self.flusher.clone() }
+        Self {
+            core: self.core.clone(),
+            link: self.link.clone(),
+            mail: self.mail.clone(),
+            standing: self.standing.clone(),
+            tasks: self.tasks.clone(),
+        }
     }
 }
 
@@ -132,14 +186,28 @@ impl<H: PresenceHandler> fmt::Debug for Presence<H> {
     }
 }
 
-/// Ends the flusher with the last handle.
-struct Flusher<H: PresenceHandler> {
-    task: JoinHandle<()>,
+/// Why a node isn't [ready](Presence::ready).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// The presences of some node are missing yet, or the network was away. They come by themselves.
+    #[error("not in sync with all nodes within the sync_timeout; their presences come as soon as they can")]
+    NotSynced,
+    /// Another node has the same name. Until it is gone, this one serves its own clients only.
+    #[error("another node of the name {0:?} is alive; give every node a name of its own")]
+    DuplicateNode(String),
+}
+
+/// Ends the tasks with the last handle.
+struct Tasks<H: PresenceHandler> {
+    flusher: JoinHandle<()>,
+    replication: JoinHandle<()>,
     _ending: Ending<H>,
 }
 
-impl<H: PresenceHandler> Drop for Flusher<H> {
+impl<H: PresenceHandler> Drop for Tasks<H> {
     fn drop(&mut self) {
-        self.task.abort();
+        self.flusher.abort();
+        self.replication.abort();
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use adsum_channels::{PushError, Reason as EndReason, Socket, SocketExtension};
 use adsum_pubsub::Topic;
-use adsum_tracker::{Key, Reason, Ref};
+use adsum_tracker::{Key, Parting, Reason, Ref};
 
 use crate::{Presence, TrackError, UpdateError, flow::Cards, handler::PresenceHandler, owner::TypedOwner};
 
@@ -89,7 +89,7 @@ impl<H: PresenceHandler> Presence<H> {
     /// Removes all that a channel has tracked, under any topic.
     pub fn untrack_all(&self, socket: &mut Socket) {
         let tracked = self.of(socket);
-        for topic in tracked.owner.untrack_all(Reason::Left) {
+        for topic in tracked.owner.end(Parting::Leave(Reason::Left)) {
             tracked.note(topic);
         }
     }
@@ -164,8 +164,16 @@ impl<H: PresenceHandler> SocketExtension for TrackedChannel<H> {
     }
 
     fn channel_ended(&mut self, reason: &EndReason) {
-        let reason = if matches!(reason, EndReason::Left) { Reason::Left } else { Reason::Gone };
-        for topic in self.owner.untrack_all(reason) {
+        let linger = self.presence.core.timing.linger;
+        let parting = match (reason, self.presence.core.tracker.parting()) {
+            (EndReason::Left, _) => Parting::Leave(Reason::Left),
+            // The node is being drained.
+            (_, parting @ (Parting::Depart(..) | Parting::Leave(Reason::Draining))) => parting,
+            (EndReason::Stopped | EndReason::Shutdown, _) => Parting::Leave(Reason::Gone),
+            _ if linger.is_zero() => Parting::Leave(Reason::Gone),
+            _ => Parting::Depart(Reason::Gone, linger),
+        };
+        for topic in self.owner.end(parting) {
             self.note(topic);
         }
         self.handler_returned();

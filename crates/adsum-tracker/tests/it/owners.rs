@@ -4,7 +4,7 @@ use std::{future::pending, panic, sync::Arc};
 
 use adsum_pubsub::Topic;
 use adsum_tracker::{
-    Bare, Limits, Owner, Reason, Replica, TopicSet, TrackError, Tracker, UpdateError, Windows,
+    Bare, Limits, Owner, Parting, Reason, Replica, TopicSet, TrackError, Tracker, UpdateError, Windows,
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -146,7 +146,7 @@ fn one_without_presences_tells_nothing() {
     let (tracker, told) = watched();
     drop(tracker.owner());
     let mut owner = owner_in_two_topics(&tracker);
-    assert_eq!(owner.untrack_all(Reason::Left), ["room:1".into(), "room:2".into()]);
+    assert_eq!(owner.end(Parting::Leave(Reason::Left)), ["room:1".into(), "room:2".into()]);
     assert_eq!(owner.presences(), []);
     drop(owner);
     assert!(told.lock().is_empty());

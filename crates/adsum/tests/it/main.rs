@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic; clippy spares test functions, not their helpers")]
 
 mod channels;
+mod cluster;
 mod fetching;
 mod following;
 mod owners;

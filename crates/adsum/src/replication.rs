@@ -1,0 +1,320 @@
+//! The task that keeps this node in step with the others.
+//!
+//! It is the shell around [`Cluster`], the state machine: it hands it messages and the time, and does what comes
+//! out. Whatever is lost on the way, here or in the network, the nodes find out and mend by themselves.
+
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+
+use adsum_pubsub::{
+    Attachment, BroadcastError, Json, Message as Broadcast, Payload, PubSub, Subscriber, SubscriberId, Topic,
+};
+use adsum_tracker::{Cluster, ClusterOptions, Effect, Key, Message, MessageError, Report};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use crate::{core::Core, flow::Cards, handler::PresenceHandler};
+
+/// Messages of other nodes that wait are dropped beyond so many bytes.
+const INBOX_BYTES: usize = 64 * 1024 * 1024;
+/// So many messages are taken in before the effects are seen to.
+const MESSAGES_AT_ONCE: usize = 64;
+
+/// The events on a presence's own topic.
+const SET: &str = "set";
+const REFRESH: &str = "refresh";
+
+/// How far this node is with the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Starting,
+    Ready,
+    NotSynced,
+    Duplicate(String),
+}
+
+/// What waits for the task.
+pub(crate) struct Mail {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<Bytes>,
+    bytes: usize,
+    refreshes: VecDeque<(Topic, Key)>,
+    leave: Option<oneshot::Sender<Left>>,
+}
+
+/// How many nodes hold this one's final set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) held: usize,
+    pub(crate) of: usize,
+}
+
+impl Mail {
+    pub(crate) fn new() -> Self {
+        Self { waiting: Mutex::default(), wake: Notify::new() }
+    }
+
+    /// Something has changed in the set.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn leave(&self) -> oneshot::Receiver<Left> {
+        let (told, left) = oneshot::channel();
+        self.waiting.lock().leave = Some(told);
+        self.wake();
+        left
+    }
+
+    fn push(&self, message: &Bytes) {
+        let mut waiting = self.waiting.lock();
+        if waiting.bytes + message.len() > INBOX_BYTES {
+            drop(waiting);
+            metrics::counter!("adsum_cluster_messages_dropped_total").increment(1);
+            return;
+        }
+        waiting.bytes += message.len();
+        waiting.messages.push_back(message.clone());
+        drop(waiting);
+        self.wake();
+    }
+}
+
+impl Subscriber for Mail {
+    fn deliver(&self, message: &Arc<Broadcast>) {
+        match message.payload() {
+            Payload::Binary(bytes) if message.event() == SET => self.push(bytes),
+            Payload::Json(json) if message.event() == REFRESH => {
+                let Ok(refresh) = json.decode::<(Topic, Key)>() else { return };
+                let mut waiting = self.waiting.lock();
+                if waiting.refreshes.len() < MESSAGES_AT_ONCE * 64 {
+                    waiting.refreshes.push_back(refresh);
+                }
+                drop(waiting);
+                self.wake();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The way to the same presence on other nodes.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pubsub: PubSub,
+    topic: Topic,
+    id: SubscriberId,
+}
+
+impl Link {
+    /// Presences of different names don't see each other. No client can join this topic: none begins with a
+    /// control character.
+    pub(crate) fn new(pubsub: PubSub, name: &str) -> Self {
+        Self { pubsub, topic: format!("\u{1}presence:{name}").into(), id: SubscriberId::unique() }
+    }
+
+    pub(crate) fn attach(&self, mail: &Arc<Mail>) -> Option<Attachment> {
+        self.pubsub.is_networked().then(|| self.pubsub.attach(self.topic.clone(), self.id, mail.clone()))
+    }
+
+    /// Has all other nodes refresh a key.
+    pub(crate) fn refresh(&self, topic: &Topic, key: &Key) {
+        if self.pubsub.is_networked()
+            && let Ok(payload) = Json::encode(&(topic, key))
+        {
+            note_loss(self.pubsub.broadcast_from(self.id, &self.topic, REFRESH, payload));
+        }
+    }
+
+    fn broadcast(&self, message: &Message) {
+        let payload = Payload::Binary(message.encode().into());
+        note_loss(self.pubsub.broadcast_from(self.id, &self.topic, SET, payload));
+    }
+
+    fn send(&self, node: &str, message: &Message) {
+        let payload = Payload::Binary(message.encode().into());
+        note_loss(self.pubsub.direct_broadcast(node, &self.topic, SET, payload));
+    }
+}
+
+/// What isn't sent now is found missing by the next heartbeat, and asked for.
+fn note_loss(sent: Result<(), BroadcastError>) {
+    if let Err(error) = sent {
+        metrics::counter!("adsum_cluster_messages_unsent_total").increment(1);
+        tracing::debug!(%error, "a message to other nodes was not sent");
+    }
+}
+
+/// Keeps the node in the cluster, until it is dropped.
+pub(crate) struct Replication<H: PresenceHandler> {
+    core: Arc<Core<H>>,
+    cluster: Cluster<Cards<H>>,
+    mail: Arc<Mail>,
+    link: Link,
+    _attachment: Option<Attachment>,
+    standing: watch::Sender<Standing>,
+    began: Instant,
+    left: Option<oneshot::Sender<Left>>,
+    /// The kinds of broken messages that were logged already.
+    logged: Vec<MessageError>,
+}
+
+impl<H: PresenceHandler> Replication<H> {
+    pub(crate) fn new(
+        core: Arc<Core<H>>,
+        mail: Arc<Mail>,
+        link: Link,
+        options: ClusterOptions,
+        standing: watch::Sender<Standing>,
+    ) -> Self {
+        let began = Instant::now();
+        let seed = core.tracker.replica().incarnation.random;
+        let attachment = link.attach(&mail);
+        let cluster = Cluster::start(Duration::ZERO, core.tracker.clone(), options, seed);
+        Self {
+            core,
+            cluster,
+            mail,
+            link,
+            _attachment: attachment,
+            standing,
+            began,
+            left: None,
+            logged: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut connected = self.link.pubsub.connected();
+        let mut can_change = true;
+        self.see_to_connection(&mut connected);
+        loop {
+            self.see_to_effects().await;
+            let wake_at = self.cluster.wake_at();
+            let due = async {
+                // A time so far ahead that the clock can't tell it is never.
+                match self.began.checked_add(wake_at).filter(|_| wake_at < Duration::from_hours(24 * 365)) {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.mail.wake.notified() => {}
+                changed = connected.changed(), if can_change => {
+                    can_change = changed.is_ok();
+                    self.see_to_connection(&mut connected);
+                }
+                () = due => {}
+            }
+            self.see_to_mail().await;
+            self.cluster.tick(self.now());
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn see_to_connection(&mut self, connected: &mut watch::Receiver<bool>) {
+        let is_connected = *connected.borrow_and_update();
+        self.cluster.connected(self.now(), is_connected);
+    }
+
+    async fn see_to_mail(&mut self) {
+        loop {
+            let (messages, refreshes, leave) = {
+                let mut waiting = self.mail.waiting.lock();
+                let count = waiting.messages.len().min(MESSAGES_AT_ONCE);
+                let messages: Vec<_> = waiting.messages.drain(..count).collect();
+                waiting.bytes -= messages.iter().map(Bytes::len).sum::<usize>();
+                (messages, mem::take(&mut waiting.refreshes), waiting.leave.take())
+            };
+            for (topic, key) in refreshes {
+                self.core.refresh(&topic, &key);
+            }
+            if messages.is_empty() && leave.is_none() {
+                return;
+            }
+            for bytes in messages {
+                match Message::decode(&bytes) {
+                    Ok(message) => self.cluster.handle(self.now(), message),
+                    Err(error) => self.refuse(error),
+                }
+            }
+            if let Some(told) = leave {
+                self.left = Some(told);
+                self.cluster.leave(self.now(), self.core.timing.handoff);
+            }
+            self.see_to_effects().await;
+        }
+    }
+
+    async fn see_to_effects(&mut self) {
+        for effect in self.cluster.take_effects() {
+            match effect {
+                Effect::Broadcast(message) => self.link.broadcast(&message),
+                Effect::Send(node, message) => self.link.send(&node, &message),
+                Effect::Changed(topic) => {
+                    self.core.flush(&topic);
+                    // A thousand topics may have changed at once; what else runs here gets its turn.
+                    tokio::task::consume_budget().await;
+                }
+                Effect::Report(report) => self.report(report),
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Ready { synced: true } => {
+                self.standing.send_replace(Standing::Ready);
+            }
+            Report::Ready { synced: false } => {
+                tracing::warn!("not in sync with all nodes yet; lists may lack presences of other nodes");
+                self.standing.send_if_modified(|standing| {
+                    let starts = *standing == Standing::Starting;
+                    if starts {
+                        *standing = Standing::NotSynced;
+                    }
+                    starts
+                });
+            }
+            Report::DuplicateNode(twin) => {
+                tracing::error!(
+                    node = &*twin.name, %twin,
+                    "another node of this name is alive: this one serves its own clients only, and no other \
+                     node sees its presences; give every node a name of its own"
+                );
+                self.standing.send_replace(Standing::Duplicate(twin.name.to_string()));
+            }
+            Report::Up(replica) => tracing::info!(%replica, "a node is up"),
+            Report::Down(replica) => {
+                tracing::warn!(%replica, "a node is silent; its presences are hidden until it is heard again");
+            }
+            Report::Departed(replica) => tracing::info!(%replica, "a node has left"),
+            Report::Left { held, of } => {
+                tracing::info!(held, of, "left; so many other nodes hold the final set");
+                if let Some(told) = self.left.take() {
+                    let _ = told.send(Left { held, of });
+                }
+            }
+        }
+    }
+
+    /// Counts a message that can't be taken, and logs it, each kind once.
+    fn refuse(&mut self, error: MessageError) {
+        metrics::counter!("adsum_cluster_messages_refused_total").increment(1);
+        if !self.logged.contains(&error) {
+            tracing::error!(%error, "a message of another node was refused; further ones like it are only counted");
+            self.logged.push(error);
+        }
+    }
+}
