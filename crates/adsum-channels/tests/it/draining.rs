@@ -5,12 +5,22 @@ use std::time::Duration;
 use adsum_channels::{Drain, Sockets};
 use tokio::time::Instant;
 
-use crate::server::{Server, Transport};
+use crate::{
+    client::Client,
+    server::{Server, Transport},
+};
+
+/// Connects a client whose socket is open for sure. The upgrade is answered a moment before that.
+async fn open(server: &Server) -> Client {
+    let mut client = server.client().await;
+    client.expect_nothing().await;
+    client
+}
 
 async fn sockets_are_closed_with_1012_and_new_ones_refused(transport: Transport) {
     let sockets = Sockets::new();
     let mut server = Server::start_with(transport, |socket| socket.sockets(&sockets)).await;
-    let (mut one, mut two) = (server.client().await, server.client().await);
+    let (mut one, mut two) = (open(&server).await, open(&server).await);
     one.join("room:a", "1").await;
     assert_eq!(sockets.len(), 2);
     let drained = tokio::spawn({
@@ -31,7 +41,7 @@ async fn batches_follow_each_other_at_the_interval(transport: Transport) {
     let server = Server::start_with(transport, |socket| socket.sockets(&sockets)).await;
     let mut clients = Vec::new();
     for _ in 0..4 {
-        clients.push(server.client().await);
+        clients.push(open(&server).await);
     }
     let start = Instant::now();
     let drain = Drain { batch: 2, interval: Duration::from_millis(100), ..Drain::default() };
@@ -49,7 +59,7 @@ async fn batches_follow_each_other_at_the_interval(transport: Transport) {
 async fn a_join_while_draining_closes_its_socket(transport: Transport) {
     let sockets = Sockets::new();
     let server = Server::start_with(transport, |socket| socket.sockets(&sockets)).await;
-    let (mut first, mut second) = (server.client().await, server.client().await);
+    let (mut first, mut second) = (open(&server).await, open(&server).await);
     let drain = Drain { batch: 1, interval: Duration::from_hours(1), timeout: Duration::from_hours(1) };
     let drained = tokio::spawn({
         let sockets = sockets.clone();
