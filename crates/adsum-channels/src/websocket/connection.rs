@@ -143,12 +143,11 @@ impl WebSocket {
         let _ = timeout(grace, async {
             match ending {
                 Ending::Gone => {}
-                Ending::ClosedByClient(_) => drop(sink.drain(outbound).await),
                 Ending::Close(_) => {
                     let heard = hear_close(&mut source, reader);
                     let _ = tokio::join!(sink.drain(outbound), heard);
                 }
-                Ending::Fail(_) => {
+                Ending::ClosedByClient(_) | Ending::Fail(_) => {
                     if sink.drain(outbound).await.is_ok() {
                         let _ = shut_down(source, sink, outbound).await;
                     }

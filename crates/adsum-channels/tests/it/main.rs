@@ -20,6 +20,7 @@ macro_rules! over_both {
     };
 }
 
+mod autobahn;
 mod bad_input;
 mod connecting;
 mod draining;

@@ -108,7 +108,7 @@ impl Server {
     }
 
     /// A new connection to the server.
-    async fn stream(&self) -> Box<dyn Stream> {
+    pub(crate) async fn stream(&self) -> Box<dyn Stream> {
         match &self.listening {
             Listening::Tcp(address, _) => Box::new(TcpStream::connect(address).await.unwrap()),
             Listening::Duplex(router) => {

@@ -1,0 +1,139 @@
+//! A client that writes bytes and reads frames, and knows no more of the protocol.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+use super::cases::Chop;
+use crate::{client::Stream, server::Server};
+
+/// What a frame may take to arrive before a test fails: no measure of speed.
+const PATIENCE: Duration = Duration::from_mins(1);
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// A client's frame with this first byte.
+pub(super) fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    announced(first, payload.as_ref().len(), payload)
+}
+
+/// A frame that is announced with `len` bytes and so far has these.
+pub(super) fn announced(first: u8, len: usize, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut frame = vec![first];
+    match (len, u16::try_from(len)) {
+        (..=125, _) => frame.push(0x80 | len as u8),
+        (_, Ok(short)) => {
+            frame.push(0xfe);
+            frame.extend(short.to_be_bytes());
+        }
+        _ => {
+            frame.push(0xff);
+            frame.extend((len as u64).to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    frame.extend(masked(payload.as_ref(), 0));
+    frame
+}
+
+/// Bytes of a payload from `offset` on.
+pub(super) fn masked(payload: &[u8], offset: usize) -> Vec<u8> {
+    let mut mask = MASK;
+    mask.rotate_left(offset % 4);
+    let mut masked = payload.to_vec();
+    let (words, rest) = masked.as_chunks_mut();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(mask) {
+        *byte ^= mask;
+    }
+    masked
+}
+
+/// A frame that ends its message.
+pub(super) fn last(opcode: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    frame(0x80 | opcode, payload)
+}
+
+/// A frame after which its message goes on.
+pub(super) fn open(opcode: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    frame(opcode, payload)
+}
+
+/// A close with a code.
+pub(super) fn close(code: u16, reason: impl AsRef<[u8]>) -> Vec<u8> {
+    last(0x8, [&code.to_be_bytes(), reason.as_ref()].concat())
+}
+
+pub(super) struct Raw {
+    stream: Box<dyn Stream>,
+    /// What the server answered the upgrade request.
+    pub(super) answer: String,
+}
+
+impl Raw {
+    /// Connects with further header lines.
+    pub(super) async fn connect(server: &Server, headers: &str) -> Self {
+        let mut stream = server.stream().await;
+        let request = format!(
+            "GET /socket/websocket?vsn=7.0.0&user_id=u HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\n\
+             connection: upgrade\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with("\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap().into());
+        }
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        Self { stream, answer }
+    }
+
+    pub(super) async fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    pub(super) async fn write_chopped(&mut self, frames: &[Vec<u8>], chop: Chop) {
+        match chop {
+            Chop::No => self.write(&frames.concat()).await,
+            Chop::Frames => {
+                for frame in frames {
+                    self.write(frame).await;
+                }
+            }
+            Chop::Octets(size) => {
+                for piece in frames.concat().chunks(size) {
+                    self.write(piece).await;
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// The first byte and the payload of the next frame; none at the end of the stream.
+    pub(super) async fn read(&mut self) -> Option<(u8, Vec<u8>)> {
+        timeout(PATIENCE, self.read_frame()).await.expect("a frame or the end arrives")
+    }
+
+    async fn read_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut first = [0];
+        if self.stream.read(&mut first).await.expect("the stream isn't reset") == 0 {
+            return None;
+        }
+        // Of a server's frame the bit of the mask isn't set, so this is all of the length.
+        let len = match self.stream.read_u8().await.unwrap() {
+            126 => self.stream.read_u16().await.unwrap().into(),
+            127 => self.stream.read_u64().await.unwrap(),
+            len => {
+                assert!(len <= 125, "a server's frame is not masked");
+                len.into()
+            }
+        };
+        let mut payload = vec![0; len as usize];
+        self.stream.read_exact(&mut payload).await.unwrap();
+        Some((first[0], payload))
+    }
+}
