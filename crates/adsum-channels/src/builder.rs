@@ -125,6 +125,8 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     /// to it by its option `longPollFallbackMs`.
     ///
     /// Its sessions are named by tokens that are signed with a secret of 20 bytes or more, good for two weeks.
+    /// Nodes that share a secret and reach each other by their [`PubSub`] pass requests on to the node that has
+    /// the session, so a load balancer may send them anywhere.
     ///
     /// # Errors
     /// The secret is too short.
@@ -138,6 +140,14 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     #[must_use]
     pub fn longpoll_window(mut self, window: Duration) -> Self {
         self.options.longpoll_window = window;
+        self
+    }
+
+    /// How long another node has to say that it has a long poll session, before the session counts as gone.
+    /// Default 2 s.
+    #[must_use]
+    pub fn longpoll_node_timeout(mut self, timeout: Duration) -> Self {
+        self.options.longpoll_node_timeout = timeout;
         self
     }
 

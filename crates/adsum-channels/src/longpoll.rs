@@ -3,11 +3,12 @@
 //! The client posts what it sends, and asks for what it gets; a session on the server stands for the socket.
 //! The status of an answer is in its JSON: phoenix.js expects HTTP's to be 200.
 
+mod elsewhere;
 mod session;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -28,8 +29,12 @@ use http::{
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio_util::task::AbortOnDropHandle;
 
-use self::session::{Polled, Published, Session};
+use self::{
+    elsewhere::{Gate, Name},
+    session::{Polled, Published, Session},
+};
 use crate::{Tokens, admission, endpoint::Owner};
 
 const SALT: &str = "adsum long poll session";
@@ -43,6 +48,9 @@ pub(crate) struct LongPoll {
     owner: Arc<Owner>,
     tokens: Tokens,
     sessions: Arc<Sessions>,
+    gate: Arc<Gate>,
+    /// Hears the gate, from the first time on that another node may have something to say.
+    listener: OnceLock<AbortOnDropHandle<()>>,
 }
 
 type Sessions = Mutex<HashMap<String, Session>>;
@@ -78,7 +86,10 @@ impl Answer {
 
 impl LongPoll {
     pub(crate) fn new(owner: Arc<Owner>, tokens: Tokens) -> Self {
-        Self { owner, tokens, sessions: Arc::default() }
+        let pubsub = owner.endpoint.pubsub.clone();
+        let gate =
+            Gate::new(pubsub, random().unwrap_or_default(), owner.endpoint.options.longpoll_node_timeout);
+        Self { owner, tokens, sessions: Arc::default(), gate: Arc::new(gate), listener: OnceLock::new() }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Response {
@@ -101,13 +112,21 @@ impl LongPoll {
             return Answer::status(403);
         }
         let Some((token, session)) = self.session(&parts) else { return self.open(parts).await };
-        match session.poll().await {
-            Some(Polled::Messages(messages)) => {
+        let polled = match &session {
+            Place::Here(session) => session.poll().await,
+            Place::Elsewhere(name) => self.gate.poll(name, self.window()).await,
+        };
+        match (polled, session) {
+            (Polled::Messages(messages), _) => {
                 Answer { status: 200, token: Some(token), messages: Some(messages) }
             }
-            Some(Polled::Nothing) => Answer { status: 204, token: Some(token), messages: Some(Vec::new()) },
+            (Polled::Nothing, _) => Answer { status: 204, token: Some(token), messages: Some(Vec::new()) },
+            // Nobody knows it any more, as one of this node that isn't found above.
+            (Polled::Gone, Place::Elsewhere(_)) if !self.owner.endpoint.sockets.are_draining() => {
+                self.open(parts).await
+            }
             // It has ended while the client waited. The next poll opens another one.
-            None => Answer::status(410),
+            (Polled::Gone, _) => Answer::status(410),
         }
     }
 
@@ -117,13 +136,9 @@ impl LongPoll {
         let Some((codec, assigns)) = admission::admit(endpoint, parts).await else {
             return Answer::status(403);
         };
-        let mut random = [0; 16];
-        if let Err(error) = getrandom::fill(&mut random) {
-            tracing::error!(%error, "no long poll session without randomness");
-            return Answer::status(403);
-        }
-        let id = STANDARD.encode(random);
-        let token = match self.tokens.sign_for(SALT, &id, TOKEN_MAX_AGE) {
+        let Some(id) = random() else { return Answer::status(403) };
+        self.listen();
+        let token = match self.tokens.sign_for(SALT, &self.gate.name(id.clone()), TOKEN_MAX_AGE) {
             Ok(token) => token,
             Err(error) => {
                 tracing::error!(%error, "a long poll session's token can't be signed");
@@ -160,7 +175,11 @@ impl LongPoll {
         if batch.iter().any(|message| message.len() > options.max_message_bytes) {
             return bad_request("a message is longer than max_message_bytes");
         }
-        match session.publish(batch).await {
+        let published = match session {
+            Place::Here(session) => session.publish(batch).await,
+            Place::Elsewhere(name) => self.gate.publish(&name, batch, self.window()).await,
+        };
+        match published {
             Published::Taken => json(&Answer::status(200)),
             Published::Bad(error) => bad_request(&error),
             Published::Gone => json(&Answer::status(410)),
@@ -169,11 +188,47 @@ impl LongPoll {
     }
 
     /// The session that a request names, and its token.
-    fn session(&self, parts: &Parts) -> Option<(String, Session)> {
+    fn session(&self, parts: &Parts) -> Option<(String, Place)> {
         let token = token(&parts.headers, &parts.uri)?;
-        let id: String = self.tokens.verify(SALT, &token, TOKEN_MAX_AGE).ok()?;
-        let session = self.sessions.lock().get(&id).cloned()?;
-        Some((token, session))
+        let name: Name = self.tokens.verify(SALT, &token, TOKEN_MAX_AGE).ok()?;
+        if self.gate.is_elsewhere(&name) {
+            self.listen();
+            return Some((token, Place::Elsewhere(name)));
+        }
+        let session = self.sessions.lock().get(&name.session).cloned()?;
+        Some((token, Place::Here(session)))
+    }
+
+    /// From now on other nodes are heard, if there can be any.
+    fn listen(&self) {
+        if self.owner.endpoint.pubsub.is_networked() {
+            self.listener.get_or_init(|| {
+                let listen = self.gate.clone().listen(self.gate.subscribe(), self.sessions.clone());
+                AbortOnDropHandle::new(tokio::spawn(listen))
+            });
+        }
+    }
+
+    fn window(&self) -> Duration {
+        self.owner.endpoint.options.longpoll_window
+    }
+}
+
+/// Where a session is.
+enum Place {
+    Here(Session),
+    Elsewhere(Name),
+}
+
+/// A name that nobody guesses; none, and logged, where there is no randomness.
+fn random() -> Option<String> {
+    let mut random = [0; 16];
+    match getrandom::fill(&mut random) {
+        Ok(()) => Some(STANDARD.encode(random)),
+        Err(error) => {
+            tracing::error!(%error, "no long poll session without randomness");
+            None
+        }
     }
 }
 

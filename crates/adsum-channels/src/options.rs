@@ -18,6 +18,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 pub const DEFAULT_JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a long poll is held open while nothing is to be said.
 pub const DEFAULT_LONGPOLL_WINDOW: Duration = Duration::from_secs(10);
+/// How long another node has to say that it has a long poll session.
+pub const DEFAULT_LONGPOLL_NODE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a channel has to end.
 pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
@@ -33,6 +35,7 @@ pub(crate) struct Options {
     pub(crate) shutdown_grace: Duration,
     pub(crate) join_timeout: Duration,
     pub(crate) longpoll_window: Duration,
+    pub(crate) longpoll_node_timeout: Duration,
 }
 
 impl Default for Options {
@@ -47,6 +50,7 @@ impl Default for Options {
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             join_timeout: DEFAULT_JOIN_TIMEOUT,
             longpoll_window: DEFAULT_LONGPOLL_WINDOW,
+            longpoll_node_timeout: DEFAULT_LONGPOLL_NODE_TIMEOUT,
         }
     }
 }

@@ -56,6 +56,9 @@ pub(crate) enum Action<C> {
     Drop,
 }
 
+/// What topics begin with that nodes use among themselves. No client can join one, whatever the routes say.
+pub(crate) const RESERVED_PREFIX: &str = "adsum:";
+
 const UNMATCHED: &str = "unmatched topic";
 
 impl<C: Liveness + Clone> Session<C> {
@@ -105,6 +108,9 @@ impl<C: Liveness + Clone> Session<C> {
     ) -> Result<Action<C>, &'static str> {
         if topic.len() > self.max_topic_bytes {
             return Err("topic too long");
+        }
+        if topic.starts_with(RESERVED_PREFIX) {
+            return Err(UNMATCHED);
         }
         let route = route(topic).ok_or(UNMATCHED)?;
         let before = self.joins.get(topic);
@@ -243,6 +249,14 @@ mod tests {
         }
         let left = Action::Ok { with_join_ref: true };
         assert_eq!(client.send(r#"["15","15","room:other","phx_leave",{}]"#), left);
+    }
+
+    #[test]
+    fn topics_of_the_nodes_can_not_be_joined() {
+        let mut session = Session::<Fake>::new(&Options::default());
+        let frame = br#"["1","1","adsum:longpoll:x","phx_join",{}]"#;
+        let message = V2.decode(Wire::Text(frame)).unwrap();
+        assert_eq!(session.handle(&message, |_| Some(0)), NOT_FOUND);
     }
 
     #[test]

@@ -8,7 +8,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Message, Seat};
+use super::{
+    Message, Seat,
+    elsewhere::{Answer, Asker},
+};
 use crate::{
     Assigns,
     connection::Connection,
@@ -28,15 +31,22 @@ pub(super) struct Session {
     window: Duration,
 }
 
-enum Request {
-    Publish(Vec<Message>, oneshot::Sender<Result<(), String>>),
-    Poll(oneshot::Sender<Polled>),
+pub(super) enum Request {
+    Publish(Vec<Message>, Reply<Result<(), String>>),
+    Poll(Reply<Polled>),
+    /// The client of a poll from elsewhere has gone away.
+    GiveUp {
+        number: u64,
+        gate: String,
+    },
 }
 
 /// What a poll is answered with.
 pub(super) enum Polled {
     Messages(Vec<String>),
     Nothing,
+    /// The session has ended, or nobody knows it.
+    Gone,
 }
 
 /// What a post is answered with.
@@ -49,19 +59,26 @@ pub(super) enum Published {
     Late,
 }
 
+/// Who waits for an answer: a request of this node, or of another.
+pub(super) enum Reply<T> {
+    Here(oneshot::Sender<T>),
+    Elsewhere(Asker),
+}
+
 impl Session {
-    /// What there is for the client, once there is something or the window has passed; none where the session
-    /// has ended.
-    pub(super) async fn poll(&self) -> Option<Polled> {
+    /// What there is for the client, once there is something or the window has passed.
+    pub(super) async fn poll(&self) -> Polled {
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request::Poll(answer)).await.ok()?;
-        answered.await.ok()
+        match self.requests.send(Request::Poll(Reply::Here(answer))).await {
+            Ok(()) => answered.await.unwrap_or(Polled::Gone),
+            Err(_) => Polled::Gone,
+        }
     }
 
     pub(super) async fn publish(&self, batch: Vec<Message>) -> Published {
         let (answer, answered) = oneshot::channel();
         let taken = async {
-            self.requests.send(Request::Publish(batch, answer)).await.ok()?;
+            self.requests.send(Request::Publish(batch, Reply::Here(answer))).await.ok()?;
             answered.await.ok()
         };
         match timeout(self.window, taken).await {
@@ -70,6 +87,67 @@ impl Session {
             Ok(None) => Published::Gone,
             Err(_) => Published::Late,
         }
+    }
+
+    /// Hands over a request of another node, which doesn't wait for ever: one too many goes unanswered.
+    pub(super) fn offer(&self, request: Request) {
+        if let Err(mpsc::error::TrySendError::Full(request)) = self.requests.try_send(request) {
+            request.forget();
+        }
+    }
+}
+
+impl Request {
+    /// Doesn't let who asks hear that the session has gone.
+    fn forget(self) {
+        if let Self::Publish(_, Reply::Elsewhere(asker)) | Self::Poll(Reply::Elsewhere(asker)) = self {
+            asker.leave_unanswered();
+        }
+    }
+}
+
+impl Reply<Result<(), String>> {
+    fn send(self, taken: Result<(), String>) {
+        match self {
+            // Who doesn't wait for the answer doesn't need it.
+            Self::Here(answer) => drop(answer.send(taken)),
+            Self::Elsewhere(asker) => {
+                asker.answer(&taken.map_or_else(Answer::Bad, |()| Answer::Taken));
+            }
+        }
+    }
+}
+
+impl Reply<Polled> {
+    /// Answers with nothing.
+    fn send_nothing(self) {
+        match self {
+            Self::Here(answer) => drop(answer.send(Polled::Nothing)),
+            Self::Elsewhere(asker) => drop(asker.answer(&Answer::Nothing)),
+        }
+    }
+
+    /// Answers with messages, and gives those back that didn't go.
+    fn send(self, mut messages: Vec<String>) -> Vec<String> {
+        match self {
+            Self::Here(answer) => match answer.send(Polled::Messages(messages)) {
+                Err(Polled::Messages(unread)) => unread,
+                _ => Vec::new(),
+            },
+            Self::Elsewhere(asker) => {
+                let unread = messages.split_off(Asker::fitting(&messages));
+                let answer = Answer::Messages(messages);
+                match answer {
+                    answer if asker.answer(&answer) => unread,
+                    Answer::Messages(messages) => [messages, unread].concat(),
+                    _ => unread,
+                }
+            }
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        matches!(self, Self::Here(answer) if answer.is_closed())
     }
 }
 
@@ -102,8 +180,8 @@ struct Running {
     outbound: Arc<Outbound>,
     window: Duration,
     /// The poll that is held open, and until when.
-    waiting: Option<(oneshot::Sender<Polled>, Instant)>,
-    /// What was to answer a poll whose client had gone away.
+    waiting: Option<(Reply<Polled>, Instant)>,
+    /// What was to answer a poll, and didn't reach its client. The queue is left alone until this has gone.
     unread: Vec<String>,
 }
 
@@ -118,14 +196,21 @@ impl Running {
                 request = requests.recv() => match request {
                     Some(Request::Publish(batch, answer)) => {
                         heard = Instant::now();
-                        // Who doesn't wait for the answer doesn't need it.
-                        let _ = answer.send(self.receive(&batch));
+                        answer.send(self.receive(&batch));
                     }
                     Some(Request::Poll(answer)) => {
                         heard = Instant::now();
                         // A client polls once at a time: one that polls again has given up the poll before.
                         if let Some((before, _)) = self.waiting.replace((answer, heard + self.window)) {
-                            let _ = before.send(Polled::Nothing);
+                            before.send_nothing();
+                        }
+                    }
+                    Some(Request::GiveUp { number, gate }) => {
+                        let given_up = self.waiting.take_if(|(poll, _)| {
+                            matches!(poll, Reply::Elsewhere(asker) if asker.is(number, &gate))
+                        });
+                        if let Some((Reply::Elsewhere(asker), _)) = given_up {
+                            asker.leave_unanswered();
                         }
                     }
                     None => return,
@@ -135,7 +220,7 @@ impl Running {
                 () = sleep_until(wake) => {
                     heard = Instant::now();
                     let Some((poll, _)) = self.waiting.take() else { return };
-                    let _ = poll.send(Polled::Nothing);
+                    poll.send_nothing();
                 }
                 () = shutdown.cancelled() => return,
             }
@@ -159,21 +244,15 @@ impl Running {
 
     /// Answers the poll that is held open, if there is something to say.
     fn deliver(&mut self) -> State {
-        if self.waiting.as_ref().is_some_and(|(poll, _)| poll.is_closed()) {
-            self.waiting = None;
+        self.waiting.take_if(|(poll, _)| poll.is_given_up());
+        if self.waiting.is_some() && self.unread.is_empty() && !self.outbound.is_quiet() {
+            // Bytes have no form in an answer; phoenix.js reads text only.
+            let texts = self.outbound.take().0.into_iter().filter_map(Frame::into_text);
+            self.unread = texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect();
         }
-        let nothing = self.unread.is_empty() && self.outbound.is_quiet();
-        let Some((poll, until)) = self.waiting.take_if(|_| !nothing) else { return self.outbound.state() };
-        let (frames, state) = self.outbound.take();
-        let mut messages = std::mem::take(&mut self.unread);
-        // Bytes have no form in an answer; phoenix.js reads text only.
-        let texts = frames.into_iter().filter_map(Frame::into_text);
-        messages.extend(texts.map(|text| String::from_utf8_lossy(&text).into_owned()));
-        if messages.is_empty() {
-            self.waiting = Some((poll, until));
-        } else if let Err(Polled::Messages(unread)) = poll.send(Polled::Messages(messages)) {
-            self.unread = unread;
+        if let Some((poll, _)) = self.waiting.take_if(|_| !self.unread.is_empty()) {
+            self.unread = poll.send(std::mem::take(&mut self.unread));
         }
-        state
+        self.outbound.state()
     }
 }

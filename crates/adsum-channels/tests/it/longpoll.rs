@@ -20,9 +20,9 @@ use crate::room::{App, Room, connect};
 
 const SECRET: &str = "a secret that is long enough";
 
-struct Server {
+pub(crate) struct Server {
     router: Router,
-    pubsub: PubSub,
+    pub(crate) pubsub: PubSub,
     log: mpsc::UnboundedReceiver<String>,
 }
 
@@ -32,14 +32,21 @@ impl Server {
     }
 
     fn start_with(configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>) -> Self {
+        Self::start_on(PubSub::local(), configure)
+    }
+
+    pub(crate) fn start_on(
+        pubsub: PubSub,
+        configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+    ) -> Self {
         let (sender, log) = mpsc::unbounded_channel();
         let app = App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) };
         let socket = SocketBuilder::shared(Arc::new(app)).connect(connect).channel::<Room>("room:*");
-        let (socket, pubsub) = (configure(socket.longpoll(SECRET).unwrap()), PubSub::local());
+        let socket = configure(socket.longpoll(SECRET).unwrap());
         Self { router: Router::new().nest("/socket", socket.into_router(pubsub.clone())), pubsub, log }
     }
 
-    async fn request(
+    pub(crate) async fn request(
         &self,
         method: &str,
         query: &str,
@@ -57,14 +64,20 @@ impl Server {
     }
 
     /// The JSON of an answer, whose HTTP status is 200.
-    async fn json(&self, method: &str, query: &str, headers: &[(&str, &str)], body: &'static str) -> Value {
+    pub(crate) async fn json(
+        &self,
+        method: &str,
+        query: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Value {
         let (status, headers, body) = self.request(method, query, headers, body).await;
         assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
         assert_eq!(headers["cache-control"], "no-store");
         serde_json::from_slice(&body).unwrap()
     }
 
-    async fn open(&self, vsn: &str) -> Client<'_> {
+    pub(crate) async fn open(&self, vsn: &str) -> Client<'_> {
         let query = format!("user_id=u&vsn={vsn}");
         let answer = self.json("GET", &query, &[], "").await;
         assert_eq!((&answer["status"], &answer["messages"]), (&json!(410), &json!([])));
@@ -72,36 +85,41 @@ impl Server {
         Client { server: self, query: format!("{query}&token={token}"), token }
     }
 
-    async fn logged(&mut self) -> String {
+    pub(crate) async fn logged(&mut self) -> String {
         self.log.recv().await.unwrap()
     }
 }
 
-struct Client<'s> {
+pub(crate) struct Client<'s> {
     server: &'s Server,
-    query: String,
-    token: String,
+    pub(crate) query: String,
+    pub(crate) token: String,
 }
 
 impl Client<'_> {
-    async fn poll(&self) -> Value {
+    /// The same client, whose requests come to another server.
+    pub(crate) fn at<'s>(&self, server: &'s Server) -> Client<'s> {
+        Client { server, query: self.query.clone(), token: self.token.clone() }
+    }
+
+    pub(crate) async fn poll(&self) -> Value {
         self.server.json("GET", &self.query, &[], "").await
     }
 
     /// The messages of the next poll that has any, parsed.
-    async fn messages(&self) -> Vec<Value> {
+    pub(crate) async fn messages(&self) -> Vec<Value> {
         let answer = self.poll().await;
         assert_eq!((&answer["status"], &answer["token"]), (&json!(200), &json!(self.token)));
         let texts = answer["messages"].as_array().unwrap().iter();
         texts.map(|text| serde_json::from_str(text.as_str().unwrap()).unwrap()).collect()
     }
 
-    async fn post(&self, body: &'static str) -> Value {
+    pub(crate) async fn post(&self, body: impl Into<Body>) -> Value {
         let headers = [("content-type", "application/x-ndjson")];
         self.server.json("POST", &self.query, &headers, body).await
     }
 
-    async fn join(&self) {
+    pub(crate) async fn join(&self) {
         assert_eq!(self.post(r#"["1","1","room:a","phx_join",{}]"#).await, json!({"status": 200}));
         let ok = json!({"response": {}, "status": "ok"});
         assert_eq!(self.messages().await, [json!(["1", "1", "room:a", "phx_reply", ok])]);

@@ -29,4 +29,5 @@ mod events;
 mod joining;
 mod limits;
 mod longpoll;
+mod nodes;
 mod program;

@@ -52,9 +52,17 @@ impl Server {
         transport: Transport,
         configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
     ) -> Self {
+        Self::start_on(PubSub::local(), transport, configure).await
+    }
+
+    pub(crate) async fn start_on(
+        pubsub: PubSub,
+        transport: Transport,
+        configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+    ) -> Self {
         let (sender, log) = mpsc::unbounded_channel();
         let app = App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) };
-        let (app, pubsub) = (Arc::new(app), PubSub::local());
+        let app = Arc::new(app);
         let socket = SocketBuilder::shared(app.clone())
             .connect(connect)
             .channel::<Typed>("typed:*")

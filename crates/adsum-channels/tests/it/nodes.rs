@@ -1,0 +1,155 @@
+//! Sockets of several nodes.
+
+use std::{fmt::Write, time::Duration};
+
+use adsum_channels::{DEFAULT_LONGPOLL_NODE_TIMEOUT, DEFAULT_LONGPOLL_WINDOW};
+use adsum_pubsub::LocalNetwork;
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    longpoll::Server,
+    server::{self, Transport},
+};
+
+fn two() -> (LocalNetwork, Server, Server) {
+    let network = LocalNetwork::new();
+    let (a, b) = (network.node("a"), network.node("b"));
+    let [a, b] = [a, b].map(|node| Server::start_on(node, |socket| socket));
+    (network, a, b)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_session_is_reached_from_every_node() {
+    let (_network, a, b) = two();
+    let at_a = a.open("2.0.0").await;
+    let at_b = at_a.at(&b);
+    at_b.join().await;
+    assert_eq!(at_a.post(r#"["1","2","room:a","echo",1]"#).await, json!({"status": 200}));
+    let reply =
+        |n: &str, response| json!(["1", n, "room:a", "phx_reply", {"response": response, "status": "ok"}]);
+    assert_eq!(at_b.messages().await, [reply("2", json!(1))]);
+    // As bytes: 0, the lengths of "1", "2", "room:a" and "echo", these, and two bytes; in base64.
+    assert_eq!(at_b.post("AAEBBgQxMnJvb206YWVjaG8AAQ==").await, json!({"status": 200}));
+
+    let start = Instant::now();
+    let answer = at_b.poll().await;
+    assert_eq!(answer, json!({"status": 204, "token": at_a.token, "messages": []}));
+    assert_eq!(start.elapsed(), DEFAULT_LONGPOLL_WINDOW);
+    let said = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        b.pubsub.broadcast("room:a", "said", json!({"n": 1})).unwrap();
+    };
+    let (messages, ()) = tokio::join!(at_b.messages(), said);
+    assert_eq!(messages, [json!([null, null, "room:a", "said", {"n": 1}])]);
+
+    // A poll here takes the place of one there, and the other way round.
+    let (first, second) = tokio::join!(at_b.poll(), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        at_a.poll().await
+    });
+    assert_eq!((&first["status"], &second["status"]), (&json!(204), &json!(204)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_makes_no_sense_to_a_session_elsewhere_is_a_bad_request_too() {
+    let (_network, a, b) = two();
+    let at_b = a.open("2.0.0").await.at(&b);
+    for body in ["[1]".into(), vec![b'[', 0xff, b']']] {
+        let (status, _, said) = b.request("POST", &at_b.query, &[], body).await;
+        assert_eq!(status, 400);
+        assert!(!said.is_empty(), "it says why");
+    }
+    at_b.join().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_read_elsewhere_waits_for_the_next_poll() {
+    let (_network, a, b) = two();
+    let at_b = a.open("2.0.0").await.at(&b);
+    at_b.join().await;
+    assert!(timeout(Duration::from_secs(1), at_b.poll()).await.is_err());
+    // The session's task hears of it.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    a.pubsub.broadcast("room:a", "said", json!(1)).unwrap();
+    assert_eq!(at_b.messages().await, [json!([null, null, "room:a", "said", 1])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn much_is_passed_on_in_parts_and_in_order() {
+    let (_network, a, b) = two();
+    let at_b = a.open("2.0.0").await.at(&b);
+    at_b.join().await;
+    let text = "x".repeat(100_000);
+    let mut lines = String::new();
+    for n in 0..10 {
+        writeln!(lines, r#"["1","{n}","room:a","echo","{text}"]"#).unwrap();
+    }
+    assert_eq!(at_b.post(lines).await, json!({"status": 200}));
+    let mut next = 0;
+    let mut answers = 0;
+    while next < 10 {
+        for message in at_b.messages().await {
+            assert_eq!(message[1], next.to_string());
+            next += 1;
+        }
+        answers += 1;
+    }
+    assert_eq!(answers, 5, "two messages fit into one answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_has_ended_elsewhere_is_gone_and_another_is_opened() {
+    let (_network, mut a, b) = two();
+    let at_a = a.open("2.0.0").await;
+    at_a.join().await;
+    let (query, token) = (at_a.query.clone(), at_a.token.clone());
+    while !a.logged().await.contains("terminate") {}
+    let start = Instant::now();
+    assert_eq!(b.json("POST", &query, &[], "[]").await, json!({"status": 410}));
+    let answer = b.json("GET", &query, &[], "").await;
+    assert_eq!((&answer["status"], &answer["messages"]), (&json!(410), &json!([])));
+    assert_ne!(answer["token"], json!(token), "a new session");
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sessions_of_a_node_that_is_gone_are_gone() {
+    let (network, a, b) = two();
+    let at_b = a.open("2.0.0").await.at(&b);
+    at_b.join().await;
+    // Another node of that name knows nothing of them.
+    let _restarted = network.node("a");
+    let start = Instant::now();
+    assert_eq!(at_b.post("[]").await, json!({"status": 410}));
+    assert_eq!(start.elapsed(), DEFAULT_LONGPOLL_NODE_TIMEOUT);
+    let answer = at_b.poll().await;
+    assert_eq!(answer["status"], 410);
+    assert_ne!(answer["token"], json!(at_b.token), "a new session");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ends_while_a_node_waits_for_it_is_gone() {
+    let (_network, a, b) = two();
+    let at_b = a.open("2.0.0").await.at(&b);
+    let (answer, ()) = tokio::join!(at_b.poll(), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        b.pubsub.broadcast("user:u", "disconnect", ()).unwrap();
+    });
+    assert_eq!(answer["status"], 410);
+}
+
+async fn sockets_of_an_id_are_told_to_disconnect_on_all_nodes(transport: Transport) {
+    let network = LocalNetwork::new();
+    let (a, b) = (network.node("a"), network.node("b"));
+    let a = server::Server::start_on(a, transport, |socket| socket).await;
+    let b = server::Server::start_on(b, transport, |socket| socket).await;
+    let (mut at_a, mut at_b) = (a.client().await, b.client().await);
+    let mut other = b.connect("vsn=2.0.0&user_id=other", &[]).await.expect("the client is accepted");
+    a.pubsub.broadcast("user:u", "disconnect", ()).unwrap();
+    at_a.expect_close(1001).await;
+    at_b.expect_close(1001).await;
+    other.expect_nothing().await;
+}
+
+over_both!(sockets_of_an_id_are_told_to_disconnect_on_all_nodes);
