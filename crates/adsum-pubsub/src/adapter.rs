@@ -52,6 +52,10 @@ pub trait Adapter: Send + Sync + 'static {
     fn unsubscribed(&self, topic: &Topic);
 }
 
+/// The largest payload that goes from node to node, in bytes. Engines have limits of their own (1 MiB, if nobody has
+/// set another, for NATS); a larger thing is best sent in parts, or as a link.
+pub const MAX_MESSAGE_BYTES: usize = 512 * 1024;
+
 /// Where an adapter hands what arrives from other nodes. It doesn't keep the `PubSub` alive.
 #[derive(Clone)]
 pub struct Inbound(pub(crate) Weak<Registry>);
@@ -87,6 +91,10 @@ pub enum BroadcastError {
     /// the message nonetheless.
     #[error("not connected to the other nodes: {0}")]
     Disconnected(String),
+    /// The message is too large to go to other nodes: see [`MAX_MESSAGE_BYTES`]. Of a broadcast, subscribers of this
+    /// node have got the message nonetheless.
+    #[error("the message is too large for other nodes: its payload has {0} bytes")]
+    TooLarge(usize),
     /// More is waiting to be sent than the adapter may hold. Of a broadcast, subscribers of this node have got
     /// the message nonetheless.
     #[error("the adapter's queue is full: {0}")]

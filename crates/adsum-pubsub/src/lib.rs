@@ -23,23 +23,46 @@
 //! write one shared, already encoded frame to many sockets (see [`Message::encoded`]).
 //!
 //! # Features
-//! `suite`, off by default: the module `suite`, with the tests that every [`Adapter`] must pass. It is for authors
-//! of adapters, as a development dependency.
+//! All are off by default.
+//! - `nats` and `redis`: `PubSub::nats` and `PubSub::redis`, for nodes that reach each other through one of these
+//!   engines.
+//! - `suite`: the module `suite`, with the tests that every [`Adapter`] must pass. It is for authors of adapters, as a
+//!   development dependency.
 
 mod adapter;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod driver;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod envelope;
 mod inbox;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod interest;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod link;
 mod local;
 mod message;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod node;
 mod payload;
 mod pubsub;
+#[cfg(feature = "redis")]
+mod redis;
 mod registry;
 #[cfg(feature = "suite")]
 pub mod suite;
 mod topic;
 
+#[cfg(any(feature = "nats", feature = "redis"))]
+#[doc(inline)]
+pub use self::node::{
+    DEFAULT_CONNECT_TIMEOUT, DEFAULT_LINGER, DEFAULT_NAMESPACE, DEFAULT_PING_INTERVAL, DEFAULT_QUEUE_BYTES,
+    DEFAULT_QUEUE_MESSAGES, DEFAULT_RETRY_INTERVAL, NodeBuilder, StartError,
+};
 #[doc(inline)]
 pub use self::{
-    adapter::{Adapter, BroadcastError, Inbound},
+    adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES},
     inbox::{DEFAULT_INBOX_CAPACITY, Inbox, Lagged},
     local::LocalNetwork,
     message::{EncodingId, Message},

@@ -17,7 +17,7 @@
 //! ```
 
 use std::{
-    fmt,
+    fmt, iter,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -144,11 +144,12 @@ async fn dropped(check: Check, [a, b]: [PubSub; 2]) {
     drop(goes);
     drop(attachment);
     check.same("subscribers that stay", &b.subscribers("news"), &1);
-    while calls.try_recv().is_ok() {}
     check.sent(a.broadcast("news", "one", ()));
     check.sent(a.broadcast("news", "end", ()));
     check.receives(&mut stays, &["one"], "end").await;
-    check.same("calls after the attachment was dropped", &calls.len(), &0);
+    // What was just being delivered when the attachment was dropped may have come since.
+    let late = iter::from_fn(|| calls.try_recv().ok()).filter(|message| message.event() == "one").count();
+    check.same("calls after the attachment was dropped", &late, &0);
 }
 
 async fn everywhere(check: Check, [a, b, c]: [PubSub; 3]) {

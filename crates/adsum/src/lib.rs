@@ -9,11 +9,18 @@
 //! a whole list. [`Channel`] and [`SocketBuilder`] serve the clients: the `phoenix` npm package and whatever
 //! else speaks Phoenix Channels. [`PubSub`] carries messages between them.
 //!
+//! # Features
+//!
+//! `nats` and `redis`, both off by default: `PubSub::nats` and `PubSub::redis`, for nodes that reach each other
+//! through one of these engines.
+//!
 //! # Metrics
 //!
 //! Counters of the `metrics` crate: `adsum_fetch_failures_total`, and those of the channels:
 //! `adsum_sockets_opened_total`, `adsum_sockets_closed_total`, `adsum_sockets_overflowed_total`,
-//! `adsum_channels_joined_total` and `adsum_channels_crashed_total`.
+//! `adsum_channels_joined_total` and `adsum_channels_crashed_total`. Nodes of a cluster also count
+//! `adsum_refused_messages_total`, `adsum_unsent_messages_total` (both with a `reason`) and
+//! `adsum_lagged_messages_total`.
 
 // The README's program is compiled, and run where it says so, with the docs' other examples.
 #[cfg(doctest)]
@@ -44,9 +51,12 @@ pub use adsum_channels::{
 };
 #[doc(inline)]
 pub use adsum_pubsub::{
-    Adapter, BroadcastError, Inbox, IntoPayload, Json, Lagged, LocalNetwork, Message, Pattern, Payload,
-    PubSub, Topic,
+    Adapter, BroadcastError, Inbox, IntoPayload, Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES, Message,
+    Pattern, Payload, PubSub, Topic,
 };
+#[cfg(any(feature = "nats", feature = "redis"))]
+#[doc(inline)]
+pub use adsum_pubsub::{NodeBuilder, StartError};
 #[doc(inline)]
 pub use adsum_tracker::{ClusterOptions, Key, Limits, OptionsError, OverLimit, Reason as LeaveReason, Ref};
 

@@ -4,9 +4,12 @@
 
 mod adapter;
 mod concurrent;
+mod counters;
+mod engines;
 mod inbox;
 mod network;
 mod registry;
+mod server;
 mod suite;
 
 use std::sync::Arc;

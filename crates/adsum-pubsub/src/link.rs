@@ -1,0 +1,186 @@
+//! What the `PubSub` and the task that talks to the engine share.
+
+use std::{
+    collections::HashSet,
+    fmt::Write,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    BroadcastError, Inbound, Message,
+    envelope::{Envelopes, Refusal, Refused},
+    interest::Interest,
+};
+
+/// How many refusals are written to the log, each for a reason and a peer of its own. All are counted.
+const MAX_LOGGED_REFUSALS: usize = 64;
+
+/// One node's end of the way to the others.
+pub(crate) struct Link {
+    /// The engine's name, for logs and errors.
+    pub(crate) engine: &'static str,
+    pub(crate) namespace: Box<str>,
+    pub(crate) interest: Interest,
+    pub(crate) connected: watch::Sender<bool>,
+    pub(crate) inbound: OnceLock<Inbound>,
+    envelopes: Envelopes,
+    queue: mpsc::Sender<Outgoing>,
+    queued_bytes: Arc<AtomicUsize>,
+    max_queued_bytes: usize,
+    logged: Mutex<HashSet<(Refusal, Box<str>)>>,
+}
+
+/// A message on its way to the engine.
+pub(crate) struct Outgoing {
+    pub(crate) subject: String,
+    pub(crate) envelope: Bytes,
+    /// Held until the message is handed over, or given up.
+    pub(crate) room: Room,
+}
+
+/// Room for a message's bytes among those that may wait.
+pub(crate) struct Room {
+    queued: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes room, or says how many bytes wait where that is too much.
+    fn take(queued: &Arc<AtomicUsize>, bytes: usize, max: usize) -> Result<Self, usize> {
+        let before = queued.fetch_add(bytes, Ordering::Relaxed);
+        let room = Self { queued: queued.clone(), bytes };
+        if before + bytes <= max { Ok(room) } else { Err(before) }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.queued.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// How much may wait to be sent.
+#[derive(Clone, Copy)]
+pub(crate) struct QueueLimits {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Link {
+    pub(crate) fn new(
+        engine: &'static str,
+        namespace: &str,
+        envelopes: Envelopes,
+        linger: Duration,
+        limits: QueueLimits,
+    ) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
+        let (queue, outgoing) = mpsc::channel(limits.messages);
+        let link = Self {
+            engine,
+            namespace: namespace.into(),
+            interest: Interest::new(linger),
+            connected: watch::Sender::new(false),
+            inbound: OnceLock::new(),
+            envelopes,
+            queue,
+            queued_bytes: Arc::default(),
+            max_queued_bytes: limits.bytes,
+            logged: Mutex::default(),
+        };
+        (Arc::new(link), outgoing)
+    }
+
+    pub(crate) fn node(&self) -> &str {
+        self.envelopes.node()
+    }
+
+    /// Where the messages of a topic go.
+    pub(crate) fn topic_subject(&self, topic: &str) -> String {
+        self.subject('t', topic)
+    }
+
+    /// Where the messages to one node go.
+    pub(crate) fn node_subject(&self, node: &str) -> String {
+        self.subject('n', node)
+    }
+
+    /// A name is hashed, since engines give a meaning to some characters, and bound the length.
+    fn subject(&self, kind: char, name: &str) -> String {
+        let mut subject = format!("{}.{kind}.", self.namespace);
+        for byte in &Sha256::digest(name)[..16] {
+            write!(subject, "{byte:02x}").expect("a string takes all that is written to it");
+        }
+        subject
+    }
+
+    /// Queues a message, to one node or to all.
+    pub(crate) fn send(&self, to: Option<&str>, message: &Message) -> Result<(), BroadcastError> {
+        if !*self.connected.borrow() {
+            return Err(self.unsent("disconnected", BroadcastError::Disconnected(self.engine.to_owned())));
+        }
+        let Some(envelope) = self.envelopes.write(to, message) else {
+            return Err(self.unsent("too_large", BroadcastError::TooLarge(message.payload().len())));
+        };
+        let subject = to.map_or_else(|| self.topic_subject(message.topic()), |node| self.node_subject(node));
+        let full = match Room::take(&self.queued_bytes, envelope.len(), self.max_queued_bytes) {
+            Ok(room) => match self.queue.try_send(Outgoing { subject, envelope, room }) {
+                Ok(()) => return Ok(()),
+                Err(_) => format!("{} messages wait for {}", self.queue.max_capacity(), self.engine),
+            },
+            Err(bytes) => format!("{bytes} bytes wait for {}", self.engine),
+        };
+        Err(self.unsent("full", BroadcastError::Full(full)))
+    }
+
+    fn unsent(&self, reason: &'static str, error: BroadcastError) -> BroadcastError {
+        self.dropped(reason);
+        error
+    }
+
+    /// Counts a message that the engine didn't get.
+    pub(crate) fn dropped(&self, reason: &'static str) {
+        metrics::counter!("adsum_unsent_messages_total", "engine" => self.engine, "reason" => reason)
+            .increment(1);
+    }
+
+    /// Delivers what has arrived from the engine, or refuses it.
+    pub(crate) fn receive(&self, bytes: &[u8]) {
+        match self.envelopes.open(bytes) {
+            Ok(Some(opened)) if opened.to.is_none_or(|node| node == self.node()) => {
+                if let Some(inbound) = self.inbound.get() {
+                    inbound.deliver(&Arc::new(opened.message));
+                }
+            }
+            Ok(_) => {}
+            Err(refused) => self.refuse(&refused),
+        }
+    }
+
+    fn refuse(&self, refused: &Refused<'_>) {
+        let Refused { why, peer } = *refused;
+        metrics::counter!("adsum_refused_messages_total", "engine" => self.engine, "reason" => why.label())
+            .increment(1);
+        {
+            let mut logged = self.logged.lock();
+            if logged.len() >= MAX_LOGGED_REFUSALS || !logged.insert((why, peer.into())) {
+                return;
+            }
+        }
+        tracing::warn!(
+            engine = self.engine,
+            ?peer,
+            reason = why.label(),
+            "a message of another node is refused: {}; more of them are counted only",
+            why.explanation()
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! NATS as the engine: core subjects, one for each topic and one for each node.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr, client::PublishErrorKind,
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use percent_encoding::percent_decode_str;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    StartError,
+    driver::{self, DialError, Engine, Lost},
+    envelope::MAX_ENVELOPE_BYTES,
+    link::{Link, Outgoing},
+    node::Settings,
+};
+
+/// How many messages of one topic may wait to be delivered; those that come while they do are lost.
+const SUBSCRIPTION_CAPACITY: usize = 4096;
+
+/// How many commands may wait to be written to the socket. The queue that has a bound in bytes is before this one.
+const CLIENT_CAPACITY: usize = 64;
+
+/// How to connect to NATS.
+pub(crate) struct Nats {
+    pub(crate) servers: Vec<ServerAddr>,
+    pub(crate) settings: Settings,
+    /// What the file of credentials has in it.
+    pub(crate) credentials: Option<String>,
+}
+
+impl Nats {
+    pub(crate) fn new(settings: Settings) -> Result<Self, StartError> {
+        let servers = settings.servers.iter().map(|server| {
+            server.parse::<ServerAddr>().map_err(|error| StartError::Config(error.to_string()))
+        });
+        let servers = servers.collect::<Result<Vec<_>, _>>()?;
+        for server in &servers {
+            if !matches!(server.scheme(), "nats" | "tls") {
+                let scheme = server.scheme();
+                return Err(StartError::Config(format!(
+                    "{scheme}:// is no NATS server; try nats:// or tls://"
+                )));
+            }
+            if server.host().is_empty() {
+                return Err(StartError::Config("the URL of a NATS server names no host".to_owned()));
+            }
+        }
+        let credentials = settings.credentials_file.as_ref().map(|file| {
+            std::fs::read_to_string(file)
+                .map_err(|error| StartError::Config(format!("{} can't be read: {error}", file.display())))
+        });
+        Ok(Self { servers, credentials: credentials.transpose()?, settings })
+    }
+
+    fn options(&self, server: &ServerAddr, link: &Link) -> Result<ConnectOptions, DialError> {
+        let mut options = ConnectOptions::new()
+            .name(link.node())
+            .connection_timeout(self.settings.connect_timeout)
+            .request_timeout(Some(self.settings.connect_timeout))
+            .ping_interval(self.settings.ping_interval)
+            .subscription_capacity(SUBSCRIPTION_CAPACITY)
+            .client_capacity(CLIENT_CAPACITY)
+            .custom_inbox_prefix(format!("{}.i", link.namespace))
+            .no_echo()
+            // A session has one connection: the driver knows best when to make the next, and what to tell it.
+            .max_reconnects(1)
+            .reconnect_delay_callback(|_| Duration::ZERO)
+            .ignore_discovered_servers();
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        options = match (&self.settings.user, server.username(), server.password()) {
+            (Some((user, password)), ..) => options.user_and_password(user.clone(), password.clone()),
+            (None, Some(user), Some(password)) => options.user_and_password(decoded(user), decoded(password)),
+            (None, Some(token), None) => options.token(decoded(token)),
+            (None, None, _) => options,
+        };
+        if let Some(credentials) = &self.credentials {
+            options = options
+                .credentials(credentials)
+                .map_err(|error| DialError::Refused(format!("the credentials can't be read: {error}")))?;
+        }
+        if let Some(ca_file) = &self.settings.ca_file {
+            options = options.add_root_certificates(ca_file.clone()).require_tls(true);
+        }
+        if let Some((certificate, key)) = &self.settings.client_certificate {
+            options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+        }
+        Ok(options)
+    }
+
+    async fn dial_one(&self, server: &ServerAddr, link: &Arc<Link>) -> Result<Session, DialError> {
+        let lost = Lost::default();
+        let told = lost.clone();
+        let options = self.options(server, link)?.event_callback(move |event| {
+            match event {
+                Event::Disconnected | Event::Closed => told.tell("the connection has ended"),
+                Event::LameDuckMode => told.tell("the server is about to shut down"),
+                Event::SlowConsumer(_) => {
+                    metrics::counter!("adsum_lagged_messages_total", "engine" => "NATS").increment(1);
+                }
+                Event::ServerError(error) => {
+                    tracing::warn!(engine = "NATS", %error, "the server reports an error");
+                }
+                Event::Connected | Event::Draining | Event::ClientError(_) => {}
+            }
+            async {}
+        });
+        let named = |text: String| format!("{}:{}: {text}", server.host(), server.port());
+        let client = options.connect(server).await.map_err(|error| match error.kind() {
+            ConnectErrorKind::Authentication
+            | ConnectErrorKind::AuthorizationViolation
+            | ConnectErrorKind::ServerParse
+            | ConnectErrorKind::Tls => DialError::Refused(named(error.to_string())),
+            _ => DialError::Away(named(error.to_string())),
+        })?;
+        let max_payload = client.server_info().max_payload;
+        if max_payload < MAX_ENVELOPE_BYTES {
+            return Err(DialError::Refused(named(format!(
+                "its max_payload is {max_payload} bytes, and messages need {MAX_ENVELOPE_BYTES}"
+            ))));
+        }
+        Ok(Session { client, link: link.clone(), readers: HashMap::new(), lost })
+    }
+}
+
+impl Engine for Nats {
+    type Session = Session;
+
+    async fn dial(&self, link: &Arc<Link>) -> Result<Session, DialError> {
+        let mut failed = Vec::new();
+        let mut refused = false;
+        // From a server at random, so that nodes share them.
+        let first = getrandom::u32().map_or(0, |random| random as usize % self.servers.len());
+        for server in self.servers.iter().cycle().skip(first).take(self.servers.len()) {
+            match self.dial_one(server, link).await {
+                Ok(session) => return Ok(session),
+                Err(DialError::Away(reason)) => failed.push(reason),
+                Err(DialError::Refused(reason)) => {
+                    refused = true;
+                    failed.push(reason);
+                }
+            }
+        }
+        let reasons = failed.join("; ");
+        Err(if refused { DialError::Refused(reasons) } else { DialError::Away(reasons) })
+    }
+}
+
+pub(crate) struct Session {
+    client: Client,
+    link: Arc<Link>,
+    /// A task for each subscription. One that is dropped ends it.
+    readers: HashMap<String, AbortOnDropHandle<()>>,
+    lost: Lost,
+}
+
+impl driver::Session for Session {
+    fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), String> {
+        for subject in subjects {
+            let mut messages =
+                self.client.subscribe(subject.clone()).await.map_err(|error| error.to_string())?;
+            let link = self.link.clone();
+            let reader = tokio::spawn(async move {
+                while let Some(message) = messages.next().await {
+                    link.receive(&message.payload);
+                }
+            });
+            self.readers.insert(subject, AbortOnDropHandle::new(reader));
+        }
+        Ok(())
+    }
+
+    async fn unsubscribe(&mut self, subjects: Vec<String>) -> Result<(), String> {
+        for subject in subjects {
+            self.readers.remove(&subject);
+        }
+        Ok(())
+    }
+
+    /// A server takes what a client sends in its order. So when it answers that nobody listens to this subject,
+    /// it has taken all that was sent before.
+    async fn settle(&mut self) -> Result<(), String> {
+        let nobody = format!("{}.p", self.link.namespace);
+        match self.client.request(nobody, Bytes::new()).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn publish(&mut self, outgoing: Vec<Outgoing>) -> Result<(), String> {
+        for Outgoing { subject, envelope, room: _room } in outgoing {
+            match self.client.publish(subject, envelope).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                    self.link.dropped("too_large");
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+}

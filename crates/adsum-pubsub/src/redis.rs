@@ -1,0 +1,219 @@
+//! Redis as the engine: publish and subscribe over one connection, a channel for each topic and one for each node.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ErrorKind, IntoConnectionInfo, Pipeline, ProtocolVersion,
+    PushInfo, PushKind, RedisError, TlsCertificates, Value, aio::MultiplexedConnection,
+};
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    StartError,
+    driver::{self, DialError, Engine, Lost},
+    link::{Link, Outgoing, Room},
+    node::Settings,
+};
+
+/// How many batches may be on their way to Redis without an answer.
+const MAX_UNANSWERED: usize = 8;
+
+/// How to connect to Redis.
+pub(crate) struct Redis {
+    client: Client,
+    connect_timeout: Duration,
+    ping_interval: Duration,
+}
+
+impl Redis {
+    pub(crate) fn new(settings: Settings) -> Result<Self, StartError> {
+        let wrong = |error: RedisError| StartError::Config(error.to_string());
+        let [server] = &settings.servers[..] else {
+            return Err(StartError::Config("Redis has one server, and these are several".to_owned()));
+        };
+        if settings.credentials_file.is_some() {
+            return Err(StartError::Config("a file of credentials is for NATS only".to_owned()));
+        }
+        let info = server.as_str().into_connection_info().map_err(wrong)?;
+        let mut login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        if let Some((user, password)) = &settings.user {
+            login = login.set_username(user).set_password(password);
+        }
+        let info = info.set_redis_settings(login);
+        let is_tls = matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. });
+        let certificates = certificates(&settings)?;
+        let client = match certificates {
+            Some(_) if !is_tls => {
+                return Err(StartError::Config("certificates are of use with rediss:// only".to_owned()));
+            }
+            Some(certificates) => Client::build_with_tls(info, certificates),
+            None => Client::open(info),
+        };
+        Ok(Self {
+            client: client.map_err(wrong)?,
+            connect_timeout: settings.connect_timeout,
+            ping_interval: settings.ping_interval,
+        })
+    }
+}
+
+fn certificates(settings: &Settings) -> Result<Option<TlsCertificates>, StartError> {
+    if settings.ca_file.is_none() && settings.client_certificate.is_none() {
+        return Ok(None);
+    }
+    let read = |file: &std::path::PathBuf| {
+        std::fs::read(file)
+            .map_err(|error| StartError::Config(format!("{} can't be read: {error}", file.display())))
+    };
+    let client_tls = settings.client_certificate.as_ref().map(|(certificate, key)| {
+        Ok(ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? })
+    });
+    let root_cert = settings.ca_file.as_ref().map(read);
+    Ok(Some(TlsCertificates { client_tls: client_tls.transpose()?, root_cert: root_cert.transpose()? }))
+}
+
+impl Engine for Redis {
+    type Session = Session;
+
+    async fn dial(&self, link: &Arc<Link>) -> Result<Session, DialError> {
+        let lost = Lost::default();
+        let (inbound, disconnected) = (link.clone(), lost.clone());
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(Some(self.connect_timeout))
+            // Called by the connection's own task, which reads no further meanwhile: nothing piles up here.
+            .set_push_sender(move |push: PushInfo| {
+                match push {
+                    PushInfo { kind: PushKind::Message, data } => {
+                        if let [_, Value::BulkString(envelope)] = &data[..] {
+                            inbound.receive(envelope);
+                        }
+                    }
+                    PushInfo { kind: PushKind::Disconnection, .. } => {
+                        disconnected.tell("the connection has ended");
+                    }
+                    _ => {}
+                }
+                Ok::<(), std::convert::Infallible>(())
+            });
+        let connection =
+            self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| {
+                match error.kind() {
+                    ErrorKind::AuthenticationFailed
+                    | ErrorKind::RESP3NotSupported
+                    | ErrorKind::InvalidClientConfig
+                    | ErrorKind::Extension
+                    | ErrorKind::Server(_) => DialError::Refused(error.to_string()),
+                    _ => DialError::Away(error.to_string()),
+                }
+            })?;
+        let pinger = tokio::spawn(ping(connection.clone(), self.ping_interval, lost.clone()));
+        Ok(Session {
+            connection,
+            link: link.clone(),
+            unanswered: FuturesUnordered::new(),
+            lost,
+            _pinger: AbortOnDropHandle::new(pinger),
+        })
+    }
+}
+
+/// Asks Redis whether it is there, until it isn't.
+async fn ping(mut connection: MultiplexedConnection, interval: Duration, lost: Lost) {
+    connection.set_response_timeout(interval * 2);
+    loop {
+        sleep(interval).await;
+        if let Err(error) = redis::cmd("PING").query_async::<()>(&mut connection).await {
+            lost.tell(error);
+            return;
+        }
+    }
+}
+
+type Answer = Result<(), String>;
+
+pub(crate) struct Session {
+    connection: MultiplexedConnection,
+    link: Arc<Link>,
+    /// What was sent, or waits for its turn to be. They are polled in the order in which they came, and with the
+    /// first poll each takes its place in the connection's queue.
+    unanswered: FuturesUnordered<BoxFuture<'static, Answer>>,
+    lost: Lost,
+    _pinger: AbortOnDropHandle<()>,
+}
+
+impl Session {
+    async fn ask(&mut self, question: BoxFuture<'static, Answer>) -> Answer {
+        while self.unanswered.len() >= MAX_UNANSWERED
+            && let Some(answer) = self.unanswered.next().await
+        {
+            answer?;
+        }
+        self.unanswered.push(question);
+        Ok(())
+    }
+}
+
+impl driver::Session for Session {
+    fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), String> {
+        let mut connection = self.connection.clone();
+        self.ask(Box::pin(
+            async move { connection.subscribe(subjects).await.map_err(|error| error.to_string()) },
+        ))
+        .await
+    }
+
+    async fn unsubscribe(&mut self, subjects: Vec<String>) -> Result<(), String> {
+        let mut connection = self.connection.clone();
+        self.ask(Box::pin(async move {
+            connection.unsubscribe(subjects).await.map_err(|error| error.to_string())
+        }))
+        .await
+    }
+
+    async fn settle(&mut self) -> Result<(), String> {
+        while let Some(answer) = self.unanswered.next().await {
+            answer?;
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, outgoing: Vec<Outgoing>) -> Result<(), String> {
+        let mut pipeline = Pipeline::with_capacity(outgoing.len());
+        let mut rooms: Vec<Room> = Vec::with_capacity(outgoing.len());
+        for Outgoing { subject, envelope, room } in outgoing {
+            pipeline.cmd("PUBLISH").arg(subject).arg(&envelope[..]).ignore();
+            rooms.push(room);
+        }
+        let (mut connection, link) = (self.connection.clone(), self.link.clone());
+        self.ask(Box::pin(async move {
+            let answer = pipeline.exec_async(&mut connection).await;
+            drop(rooms);
+            match answer {
+                Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
+                    link.dropped("refused");
+                    tracing::warn!(engine = "Redis", %error, "messages are refused");
+                    Ok(())
+                }
+                answer => answer.map_err(|error| error.to_string()),
+            }
+        }))
+        .await
+    }
+
+    async fn proceed(&mut self) -> String {
+        loop {
+            match self.unanswered.next().await {
+                Some(Ok(())) => {}
+                Some(Err(reason)) => return reason,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Nodes that reach each other through real engines: what both have in common.
+
+use std::time::Duration;
+
+use adsum_pubsub::{BroadcastError, Inbox, MAX_MESSAGE_BYTES, Payload, PubSub, StartError, suite};
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    counters,
+    server::{Kind, SECRET, Server, connect},
+};
+
+/// What should happen has this long to do so.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Makes a test for each engine of each of these.
+macro_rules! for_each_engine {
+    ($($name:ident),* $(,)?) => {
+        mod nats {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Kind::Nats).await;
+            })*
+        }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Kind::Redis).await;
+            })*
+        }
+    };
+}
+
+for_each_engine! {
+    it_passes_the_suite,
+    a_killed_engine_that_comes_back_is_used_again,
+    an_engine_that_is_silent_is_noticed_and_nothing_piles_up,
+    an_engine_may_come_later_than_the_node,
+    a_user_and_a_password_are_asked_for,
+    nodes_of_another_secret_or_namespace_are_not_heard,
+    namesakes_hear_each_other,
+    only_what_has_subscribers_is_listened_to,
+    strangers_harm_nobody,
+    what_is_too_large_stays_on_its_node,
+    a_dropped_node_leaves_the_engine,
+    a_configuration_that_is_wrong_is_refused,
+}
+
+async fn it_passes_the_suite(kind: Kind) {
+    let server = Server::start(kind);
+    suite::run(suite::DEADLINE, async |names| server.cluster(names).await).await;
+}
+
+async fn a_killed_engine_that_comes_back_is_used_again(kind: Kind) {
+    let mut server = Server::start(kind);
+    let (a, b) = (server.node("a").await, server.node("b").await);
+    let mut before = b.subscribe("before");
+    hear(&a, &mut before).await;
+    let (mut a_connected, mut b_connected) = (a.connected(), b.connected());
+    assert!(*a_connected.borrow() && *b_connected.borrow());
+
+    server.kill();
+    becomes(&mut a_connected, false).await;
+    becomes(&mut b_connected, false).await;
+    let mut during = b.subscribe("during");
+    let here = a.subscribe("before");
+    let error = a.broadcast("before", "stale", ()).unwrap_err();
+    assert!(matches!(error, BroadcastError::Disconnected(_)), "{error}");
+    assert_eq!(here.len(), 1, "this node is served nonetheless");
+
+    server.run();
+    becomes(&mut a_connected, true).await;
+    becomes(&mut b_connected, true).await;
+    // Nobody waits for a subscription to be known here: connected means that it is.
+    a.broadcast("before", "one", ()).unwrap();
+    a.broadcast("during", "two", ()).unwrap();
+    a.direct_broadcast("b", "during", "three", ()).unwrap();
+    assert_eq!(next(&mut before).await, "one");
+    let mut events = [next(&mut during).await, next(&mut during).await];
+    events.sort();
+    assert_eq!(events, ["three", "two"]);
+}
+
+async fn an_engine_that_is_silent_is_noticed_and_nothing_piles_up(kind: Kind) {
+    const BYTES: usize = 1024 * 1024;
+    let server = Server::start(kind);
+    let node = |name| server.builder(name).queue(64, BYTES).ping_interval(Duration::from_millis(200)).start();
+    let (a, b) = (node("a").await.unwrap(), node("b").await.unwrap());
+    let mut inbox = b.subscribe("t");
+    hear(&a, &mut inbox).await;
+    let (mut a_connected, mut b_connected) = (a.connected(), b.connected());
+
+    server.signal("-STOP");
+    let large = Payload::Binary(vec![0; 64 * 1024].into());
+    // Buffers of the system take some megabytes; then the queue is full, or the silence has been noticed.
+    let mut accepted = 0;
+    let error = loop {
+        match a.broadcast("t", "stale", large.clone()) {
+            Ok(()) => accepted += large.len(),
+            Err(error) => break error,
+        }
+        assert!(accepted < 256 * BYTES, "{accepted} bytes were accepted");
+    };
+    assert!(matches!(error, BroadcastError::Full(_) | BroadcastError::Disconnected(_)), "{error}");
+    becomes(&mut a_connected, false).await;
+    becomes(&mut b_connected, false).await;
+    for _ in 0..10_000 {
+        let error = a.broadcast("t", "stale", large.clone()).unwrap_err();
+        assert!(matches!(error, BroadcastError::Disconnected(_)), "{error}");
+    }
+
+    server.signal("-CONT");
+    becomes(&mut a_connected, true).await;
+    becomes(&mut b_connected, true).await;
+    hear(&a, &mut inbox).await;
+}
+
+async fn an_engine_may_come_later_than_the_node(kind: Kind) {
+    let mut server = Server::absent(kind);
+    let (a, b) = (server.node("a").await, server.node("b").await);
+    let mut inbox = b.subscribe("t");
+    assert!(a.is_networked() && !*a.connected().borrow());
+    b.broadcast("t", "here", ()).unwrap_err();
+    assert_eq!(next(&mut inbox).await, "here");
+
+    server.run();
+    becomes(&mut a.connected(), true).await;
+    becomes(&mut b.connected(), true).await;
+    a.broadcast("t", "there", ()).unwrap();
+    assert_eq!(next(&mut inbox).await, "there");
+}
+
+async fn a_user_and_a_password_are_asked_for(kind: Kind) {
+    let server = Server::with_login(kind, "ann", "p4ss:w@rd");
+    let in_url = connect(kind, &server.url_of("ann:p4ss%3Aw%40rd@")).node("a").secret(SECRET);
+    let in_builder = server.builder("b").user("ann", "p4ss:w@rd");
+    let (a, b) = (in_url.start().await.unwrap(), in_builder.start().await.unwrap());
+    let mut inbox = b.subscribe("t");
+    hear(&a, &mut inbox).await;
+
+    for refused in [server.builder("c"), server.builder("c").user("ann", "wr0ng")] {
+        let error = refused.start().await.unwrap_err();
+        assert!(matches!(error, StartError::Refused { .. }), "{error}");
+        assert!(!error.to_string().contains("wr0ng"), "{error}");
+    }
+}
+
+async fn nodes_of_another_secret_or_namespace_are_not_heard(kind: Kind) {
+    let server = Server::start(kind);
+    let (a, b) = (server.node("a").await, server.node("b").await);
+    let mut on_b = b.subscribe("t");
+    hear(&a, &mut on_b).await;
+
+    let builders = |name: &str| {
+        [
+            server.builder(name).secret("another secret of the cluster"),
+            connect(kind, &server.url()).node(name),
+            server.builder(name).namespace("elsewhere"),
+        ]
+    };
+    for (x, y) in builders("x").into_iter().zip(builders("y")) {
+        let (x, y) = (x.start().await.unwrap(), y.start().await.unwrap());
+        let mut on_y = y.subscribe("t");
+        hear(&x, &mut on_y).await;
+        x.direct_broadcast("b", "t", "stray", ()).unwrap();
+        x.broadcast("t", "stray", ()).unwrap();
+        assert_eq!(next(&mut on_y).await, "stray");
+        // The engine has seen all of the above before this, and carries it on in that order.
+        a.broadcast("t", "end", ()).unwrap();
+        assert_eq!(next(&mut on_b).await, "end");
+        // What others of this kind hear, they hear from each other only.
+        a.broadcast("t", "end", ()).unwrap();
+        assert_eq!(next(&mut on_b).await, "end");
+        x.broadcast("t", "last", ()).unwrap();
+        assert_eq!(next(&mut on_y).await, "last");
+    }
+    for reason in ["secret", "sealed", "unsealed"] {
+        counters::reaches("adsum_refused_messages_total", kind, reason, 1).await;
+    }
+}
+
+async fn namesakes_hear_each_other(kind: Kind) {
+    let server = Server::start(kind);
+    let (a, twin) = (server.node("a").await, server.node("a").await);
+    let (mut on_a, mut on_twin) = (a.subscribe("t"), twin.subscribe("t"));
+    hear(&a, &mut on_twin).await;
+    hear(&twin, &mut on_a).await;
+}
+
+async fn only_what_has_subscribers_is_listened_to(kind: Kind) {
+    let server = Server::start(kind);
+    let a = server.builder("a").namespace("ns").start().await.unwrap();
+    let b = server.builder("b").namespace("ns").linger(Duration::ZERO).start().await.unwrap();
+    let topics = || server.subjects("ns").iter().filter(|subject| subject.starts_with("ns.t.")).count();
+    assert_eq!(server.subjects("ns").len(), 2, "one for each node");
+
+    let mut inbox = b.subscribe("t");
+    hear(&a, &mut inbox).await;
+    a.broadcast("unheard", "e", ()).unwrap();
+    assert_eq!(topics(), 1);
+    drop(inbox);
+    eventually("the topic is left", || topics() == 0).await;
+
+    // The other one keeps its interest for a while: who comes back misses nothing.
+    let mut inbox = a.subscribe("t");
+    hear(&b, &mut inbox).await;
+    for _ in 0..100 {
+        drop(inbox);
+        inbox = a.subscribe("t");
+        b.broadcast("t", "back", ()).unwrap();
+        assert_eq!(next(&mut inbox).await, "back");
+    }
+    drop(inbox);
+    assert_eq!(topics(), 1);
+}
+
+async fn strangers_harm_nobody(kind: Kind) {
+    let server = Server::start(kind);
+    let a = server.builder("a").namespace("ns").start().await.unwrap();
+    let b = server.builder("b").namespace("ns").start().await.unwrap();
+    let mut inbox = b.subscribe("t");
+    hear(&a, &mut inbox).await;
+    for subject in server.subjects("ns") {
+        for text in ["hello", "adsm", "adsm\u{1}", "adsm\u{1}\u{4}0123456789abcdef\u{7f}\u{7f}"] {
+            server.publish(&subject, text);
+        }
+    }
+    counters::reaches("adsum_refused_messages_total", kind, "foreign", 3).await;
+    counters::reaches("adsum_refused_messages_total", kind, "malformed", 9).await;
+    assert!(inbox.is_empty());
+    hear(&a, &mut inbox).await;
+    a.direct_broadcast("b", "t", "direct", ()).unwrap();
+    assert_eq!(next(&mut inbox).await, "direct");
+}
+
+async fn what_is_too_large_stays_on_its_node(kind: Kind) {
+    let server = Server::start(kind);
+    let (a, b) = (server.node("a").await, server.node("b").await);
+    let (here, mut there) = (a.subscribe("t"), b.subscribe("t"));
+    hear(&a, &mut there).await;
+    let sent = here.len();
+
+    let bytes = |len| Payload::Binary((0..len).map(|n| n as u8).collect());
+    let error = a.broadcast("t", "larger", bytes(MAX_MESSAGE_BYTES + 1)).unwrap_err();
+    assert!(matches!(error, BroadcastError::TooLarge(n) if n == MAX_MESSAGE_BYTES + 1), "{error}");
+    assert_eq!(here.len(), sent + 1);
+    a.broadcast("t", "largest", bytes(MAX_MESSAGE_BYTES)).unwrap();
+    let message = timeout(DEADLINE, there.recv()).await.unwrap().unwrap();
+    assert_eq!(message.event(), "largest");
+    assert!(*message.payload() == bytes(MAX_MESSAGE_BYTES));
+}
+
+async fn a_dropped_node_leaves_the_engine(kind: Kind) {
+    let server = Server::start(kind);
+    let node = server.builder("a").namespace("ns").start().await.unwrap();
+    let inbox = node.subscribe("t");
+    eventually("both are listened to", || server.subjects("ns").len() == 2).await;
+    drop(node);
+    assert_eq!(server.subjects("ns").len(), 2, "an inbox keeps its node");
+    drop(inbox);
+    eventually("nothing is listened to", || server.subjects("ns").is_empty()).await;
+}
+
+async fn a_configuration_that_is_wrong_is_refused(kind: Kind) {
+    let server = Server::absent(kind);
+    for (builder, text) in [
+        (connect(kind, &server.url()), "needs a name"),
+        (server.builder(&"x".repeat(256)), "needs a name"),
+        (server.builder("a").secret("short"), "20 bytes"),
+        (server.builder("a").namespace("a.b"), "namespace"),
+        (server.builder("a").namespace(""), "namespace"),
+        (server.builder("a").queue(0, 1 << 20), "queue"),
+        (server.builder("a").queue(1, 1000), "queue"),
+        (server.builder("a").ping_interval(Duration::ZERO), "interval"),
+        (connect(kind, "").node("a"), ""),
+        (connect(kind, "http://127.0.0.1").node("a"), ""),
+        (connect(kind, "nats://[").node("a"), ""),
+        (connect(kind, "redis://[").node("a"), ""),
+    ] {
+        let error = builder.start().await.unwrap_err();
+        assert!(matches!(error, StartError::Config(_)), "{error}");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+/// Waits until what a node sends to the inbox's topic `t` (or to its only topic) arrives in it, and no more of that
+/// is under way.
+async fn hear(sender: &PubSub, inbox: &mut Inbox) {
+    let topic = format!("{inbox:?}");
+    let topic = topic.split('"').nth(1).unwrap().to_owned();
+    timeout(DEADLINE, async {
+        while timeout(Duration::from_millis(20), inbox.recv()).await.is_err() {
+            sender.broadcast(topic.as_str(), "probe", ()).unwrap();
+        }
+        sender.broadcast(topic.as_str(), "settled", ()).unwrap();
+        while inbox.recv().await.is_ok_and(|message| message.event() != "settled") {}
+    })
+    .await
+    .expect("what one node sends reaches the other");
+}
+
+async fn next(inbox: &mut Inbox) -> String {
+    let message = timeout(DEADLINE, inbox.recv()).await.expect("a message arrives").unwrap();
+    message.event().to_owned()
+}
+
+async fn becomes(connected: &mut watch::Receiver<bool>, expected: bool) {
+    let changed = connected.wait_for(|connected| *connected == expected);
+    timeout(DEADLINE, changed).await.unwrap_or_else(|_| panic!("connected becomes {expected}")).unwrap();
+}
+
+/// For what nobody tells about: it is looked at until it is so.
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    timeout(DEADLINE, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{what}"));
+}

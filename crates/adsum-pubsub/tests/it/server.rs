@@ -1,0 +1,201 @@
+//! Real engines, each a process of a test's own.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use adsum_pubsub::{NodeBuilder, PubSub};
+
+pub(crate) const SECRET: &str = "a secret of the cluster";
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Nats,
+    Redis,
+}
+
+/// An engine that runs until it is dropped.
+pub(crate) struct Server {
+    kind: Kind,
+    port: u16,
+    /// Where NATS says what goes on in it.
+    monitor: u16,
+    arguments: Vec<String>,
+    process: Option<Child>,
+}
+
+impl Server {
+    pub(crate) fn start(kind: Kind) -> Self {
+        crate::counters::install();
+        Self::with(kind, &[])
+    }
+
+    /// One that lets nobody in but this user. Its own URL has no user in it.
+    pub(crate) fn with_login(kind: Kind, user: &str, password: &str) -> Self {
+        match kind {
+            Kind::Nats => Self::with(kind, &["--user", user, "--pass", password]),
+            Kind::Redis => {
+                let password = format!(">{password}");
+                let rule = ["--user", user, "on", &password, "&adsum.*", "+@pubsub", "+@connection"];
+                Self::with(kind, &[&rule[..], &["--user", "default", "off"]].concat())
+            }
+        }
+    }
+
+    pub(crate) fn with(kind: Kind, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let mut server = Self { kind, port: free_port(), monitor: free_port(), arguments, process: None };
+        server.run();
+        server
+    }
+
+    /// Where a server could be, and none is yet.
+    pub(crate) fn absent(kind: Kind) -> Self {
+        Self { kind, port: free_port(), monitor: free_port(), arguments: Vec::new(), process: None }
+    }
+
+    /// Starts it, again after a [`kill`](Self::kill), on the same port.
+    pub(crate) fn run(&mut self) {
+        let name = match self.kind {
+            Kind::Nats => "nats-server",
+            Kind::Redis => "redis-server",
+        };
+        let mut command = Command::new(binary(name));
+        command.args(["--port", &self.port.to_string()]);
+        match self.kind {
+            Kind::Nats => command.args(["--addr", "127.0.0.1", "--http_port", &self.monitor.to_string()]),
+            Kind::Redis => command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]),
+        };
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("{name} can't be started ({error}): `make deps` installs what the tests need")
+        });
+        let child = self.process.insert(child);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("{name} has ended: {status}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Stops the process as it is, or lets it go on: to others it looks like a cable that was cut.
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url_of("")
+    }
+
+    /// Its URL, with a login such as `user:password@`.
+    pub(crate) fn url_of(&self, login: &str) -> String {
+        let scheme = match self.kind {
+            Kind::Nats => "nats",
+            Kind::Redis => "redis",
+        };
+        format!("{scheme}://{login}127.0.0.1:{}", self.port)
+    }
+
+    /// A node of this name, with the secret that all tests share.
+    pub(crate) fn builder(&self, name: &str) -> NodeBuilder {
+        connect(self.kind, &self.url()).node(name).secret(SECRET)
+    }
+
+    pub(crate) async fn node(&self, name: &str) -> PubSub {
+        self.builder(name).start().await.unwrap()
+    }
+
+    /// The subjects of a namespace that somebody listens to.
+    pub(crate) fn subjects(&self, namespace: &str) -> Vec<String> {
+        let answer = match self.kind {
+            Kind::Nats => ask(self.monitor, "GET /connz?subs=1 HTTP/1.0\r\n\r\n", None),
+            Kind::Redis => {
+                ask(self.port, &format!("PUBSUB CHANNELS {namespace}.*\r\nPING\r\n"), Some("+PONG"))
+            }
+        };
+        let is_end = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        let subjects = answer.split(is_end).filter(|word| {
+            word.strip_prefix(namespace)
+                .is_some_and(|rest| rest.starts_with(".t.") || rest.starts_with(".n."))
+        });
+        subjects.map(str::to_owned).collect()
+    }
+
+    /// Publishes a line of text, as anybody can who reaches the engine.
+    pub(crate) fn publish(&self, subject: &str, text: &str) {
+        match self.kind {
+            Kind::Nats => {
+                let publish = format!("CONNECT {{}}\r\nPUB {subject} {}\r\n{text}\r\nPING\r\n", text.len());
+                ask(self.port, &publish, Some("PONG"));
+            }
+            Kind::Redis => {
+                ask(self.port, &format!("PUBLISH {subject} {text}\r\n"), Some("\r\n"));
+            }
+        }
+    }
+
+    /// Nodes that hear of each other and of nobody else.
+    pub(crate) async fn cluster(&self, names: &[&str]) -> Vec<PubSub> {
+        static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+        let namespace = format!("cluster-{}", CLUSTERS.fetch_add(1, Ordering::Relaxed));
+        let mut nodes = Vec::new();
+        for name in names {
+            nodes.push(self.builder(name).namespace(&namespace).start().await.unwrap());
+        }
+        nodes
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub(crate) fn connect(kind: Kind, url: &str) -> NodeBuilder {
+    match kind {
+        Kind::Nats => PubSub::nats(url),
+        Kind::Redis => PubSub::redis(url),
+    }
+}
+
+/// Debian keeps servers where the `PATH` of a user doesn't look.
+fn binary(name: &str) -> String {
+    let path = format!("/usr/sbin/{name}");
+    if Path::new(&path).exists() { path } else { name.to_owned() }
+}
+
+/// Sends a text, and reads until the end or until something is read that ends with the answer.
+fn ask(port: u16, question: &str, end: Option<&str>) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(question.as_bytes()).unwrap();
+    let (mut answer, mut buffer) = (String::new(), [0; 4096]);
+    while end.is_none_or(|end| !answer.contains(end)) {
+        let read = stream.read(&mut buffer).unwrap();
+        if read == 0 {
+            assert!(end.is_none(), "the connection has ended: {answer}");
+            break;
+        }
+        answer.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    answer
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
