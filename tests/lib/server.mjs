@@ -12,9 +12,14 @@ export async function startServer(name, { options = [], env = {}, ready }) {
   const program =
     process.env[`${name.toUpperCase()}_BIN`] ?? fileURLToPath(new URL(`../../target/debug/${name}`, import.meta.url));
   if (!existsSync(program)) throw new Error(`no server at ${program}: build it with \`cargo build -p ${name}\``);
+  return startProgram(program, { name, options, env, ready });
+}
+
+/** Starts any program; without a `ready` it is so at once. */
+export async function startProgram(program, { name = program, options = [], env = {}, ready }) {
   const child = spawn(program, options, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
   const server = new Server(name, child);
-  await server.ready(ready);
+  if (ready !== undefined) await server.ready(ready);
   return server;
 }
 
@@ -39,6 +44,7 @@ class Server {
     // Kept for the errors of a failing test; a server that panics on purpose would fill the report.
     child.stderr.setEncoding("utf8").on("data", (text) => {
       this.#errors = (this.#errors + text).slice(-4_000);
+      this.#changes.changed();
     });
     child.on("error", (error) => this.#ended(error.message));
     child.on("exit", (code, signal) => this.#ended(signal ?? `exit code ${code}`));
@@ -65,6 +71,20 @@ class Server {
   /** Throws if the server has ended, with the last of what it wrote to stderr. */
   assertAlive() {
     if (this.#exit !== undefined) throw new Error(`${this.#name} ended: ${this.#exit}\n${this.#errors}`);
+  }
+
+  /** Resolves once the server has written something like `pattern` to stderr. */
+  untilError(pattern) {
+    return this.#changes.until(`an error like ${pattern}`, () => pattern.exec(this.#errors), { state: () => this.#errors });
+  }
+
+  /** Stops the server where it is, as a machine that sleeps does, and lets it go on. */
+  pause() {
+    this.#child.kill("SIGSTOP");
+  }
+
+  resume() {
+    this.#child.kill("SIGCONT");
   }
 
   /** Ends the server at once, as a power cut would, and resolves when it is gone. */

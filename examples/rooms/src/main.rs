@@ -167,7 +167,17 @@ struct Options {
     /// How long a long poll is held open while nothing is to be said, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     longpoll_window: u64,
-    /// Signs the tokens of long poll sessions; 20 bytes or more, and known to the server alone
+    /// What connects the nodes of a cluster: `local` for none, `nats://host:4222` or `redis://host:6379`
+    #[arg(long, env = "PUBSUB", default_value = "local")]
+    pubsub: String,
+    /// The name of this node, which no other node of the cluster may have
+    #[arg(long, env = "NODE", default_value = "rooms")]
+    node: String,
+    /// How long presences stay after their connection is lost, for their clients to come back, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    linger: u64,
+    /// Signs what nodes say to each other, and the tokens of long poll sessions: 20 bytes or more, the same on all
+    /// nodes, and known to them alone
     #[arg(long, env = "SECRET", default_value = "a secret for trying out, known to everybody")]
     secret: String,
 }
@@ -177,13 +187,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let options = Options::parse();
 
-    let pubsub = PubSub::local();
+    let pubsub = pubsub(&options).await?;
     let presence = Presence::builder(pubsub.clone())
         .name("rooms")
         .diff_interval(Duration::from_millis(options.diff_interval))
+        .linger(Duration::from_millis(options.linger))
         .start();
+    if let Err(error) = presence.ready().await {
+        eprintln!("rooms: {error}; clients are served nonetheless");
+    }
     let sockets = Sockets::new();
-    let socket = SocketBuilder::new(App { presence })
+    let socket = SocketBuilder::new(App { presence: presence.clone() })
         .sockets(&sockets)
         .connect(connect)
         .longpoll(&options.secret)?
@@ -200,11 +214,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         served = async { axum::serve(listener, site).await } => served?,
         asked = asked_to_end() => {
             asked?;
-            // The clients come back to whoever listens next, batch by batch.
-            sockets.drain(Drain::default()).await;
+            // The clients come back to whoever listens next, batch by batch, and nobody sees them leave.
+            presence.drain(&sockets, Drain::default()).await;
         }
     }
     Ok(())
+}
+
+/// Joins the cluster that the options name.
+async fn pubsub(options: &Options) -> Result<PubSub, Box<dyn std::error::Error>> {
+    let node = match options.pubsub.split_once("://") {
+        None if options.pubsub == "local" => return Ok(PubSub::local()),
+        Some(("nats" | "tls", _)) => PubSub::nats(&options.pubsub),
+        Some(("redis" | "rediss", _)) => PubSub::redis(&options.pubsub),
+        _ => return Err("--pubsub is `local`, or a URL that begins with nats:// or redis://".into()),
+    };
+    Ok(node.node(&options.node).secret(&*options.secret).namespace("rooms").start().await?)
 }
 
 async fn asked_to_end() -> std::io::Result<()> {

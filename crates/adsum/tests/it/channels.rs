@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use adsum::{
-    Channel, JoinError, Joined, NoFetch, NoParams, Payload, Presence, PresenceHandler, PubSub, Reply, Socket,
-    SocketBuilder, Stop, Topic,
+    Change, Channel, JoinError, Joined, LeaveReason, NoFetch, NoParams, Payload, Presence, PresenceHandler,
+    PubSub, Reply, Socket, SocketBuilder, Stop, Topic,
 };
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -104,6 +104,47 @@ async fn started() -> (Presence<NoFetch>, PubSub, Client) {
     let presence = Presence::builder(pubsub.clone()).diff_interval(Duration::ZERO).start();
     let client = connect(serve(&presence, &pubsub).await).await;
     (presence, pubsub, client)
+}
+
+#[tokio::test]
+async fn who_comes_back_while_presences_linger_was_never_gone() {
+    let pubsub = PubSub::local();
+    let linger = Duration::from_secs(3);
+    let presence = Presence::builder(pubsub.clone()).diff_interval(Duration::ZERO).linger(linger).start();
+    let address = serve(&presence, &pubsub).await;
+    let mut watch = presence.watch("room:a");
+    let _ = watch.next().await;
+    let mut client = connect(address).await;
+    client.send(JOIN).await;
+    let _: [_; 3] = client.events().await;
+    let Change::Diff(came) = watch.next().await else { panic!("a diff") };
+    let first = came.joins["me"].metas[0].reference;
+
+    // A reload: the browser closes cleanly, and comes back.
+    client.0.close(None).await.unwrap();
+    let mut client = connect(address).await;
+    client.send(JOIN).await;
+    let _: [_; 3] = client.events().await;
+    let Change::Diff(replaced) = watch.next().await else { panic!("a diff") };
+    assert_eq!(replaced.joins["me"].metas.len(), 1);
+    assert_eq!(replaced.leaves["me"].metas[0].reference, first);
+    assert_eq!(replaced.leaves["me"].metas[0].reason, None, "another is in its place");
+
+    // A leave doesn't linger.
+    client.send(r#"["1","2","room:a","phx_leave",{}]"#).await;
+    let Change::Diff(left) = watch.next().await else { panic!("a diff") };
+    assert_eq!(left.leaves["me"].metas[0].reason, Some(LeaveReason::Left));
+
+    // Who stays away is gone once the time is over.
+    let mut client = connect(address).await;
+    client.send(JOIN).await;
+    let _: [_; 3] = client.events().await;
+    let Change::Diff(_) = watch.next().await else { panic!("a diff") };
+    let began = tokio::time::Instant::now();
+    drop(client);
+    let Change::Diff(gone) = watch.next().await else { panic!("a diff") };
+    assert_eq!(gone.leaves["me"].metas[0].reason, Some(LeaveReason::Gone));
+    assert!(began.elapsed() >= linger);
 }
 
 const JOIN: &str = r#"["1","1","room:a","phx_join",{}]"#;

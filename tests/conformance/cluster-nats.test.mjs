@@ -1,0 +1,5 @@
+// A cluster over a real NATS.
+
+import { describeCluster } from "./lib/cluster.mjs";
+
+describeCluster("nats");

@@ -1,0 +1,5 @@
+// A cluster over a real Redis.
+
+import { describeCluster } from "./lib/cluster.mjs";
+
+describeCluster("redis");
