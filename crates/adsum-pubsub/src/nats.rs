@@ -3,16 +3,18 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr, client::PublishErrorKind,
+    Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError,
+    client::PublishErrorKind, connection::State,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
+use tokio::time::{Interval, interval};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     StartError,
-    driver::{self, DialError, Engine, Lost},
+    driver::{self, Engine, Failure, Lost},
     envelope::MAX_ENVELOPE_BYTES,
     link::{Link, Outgoing},
     node::Settings,
@@ -49,14 +51,18 @@ impl Nats {
                 return Err(StartError::Config("the URL of a NATS server names no host".to_owned()));
             }
         }
-        let credentials = settings.credentials_file.as_ref().map(|file| {
-            std::fs::read_to_string(file)
-                .map_err(|error| StartError::Config(format!("{} can't be read: {error}", file.display())))
-        });
-        Ok(Self { servers, credentials: credentials.transpose()?, settings })
+        // The client reads these when it connects, and a file that isn't there would look like a bad server.
+        let certificate =
+            settings.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
+        for file in settings.ca_file.iter().chain(certificate) {
+            Settings::read(file)?;
+        }
+        let credentials = settings.credentials_file.as_deref().map(Settings::read).transpose()?;
+        let credentials = credentials.map(|text| String::from_utf8_lossy(&text).into_owned());
+        Ok(Self { servers, settings, credentials })
     }
 
-    fn options(&self, server: &ServerAddr, link: &Link) -> Result<ConnectOptions, DialError> {
+    fn options(&self, server: &ServerAddr, link: &Link) -> Result<ConnectOptions, Failure> {
         let mut options = ConnectOptions::new()
             .name(link.node())
             .connection_timeout(self.settings.connect_timeout)
@@ -80,7 +86,7 @@ impl Nats {
         if let Some(credentials) = &self.credentials {
             options = options
                 .credentials(credentials)
-                .map_err(|error| DialError::Refused(format!("the credentials can't be read: {error}")))?;
+                .map_err(|error| Failure::Refused(format!("the credentials can't be read: {error}")))?;
         }
         if let Some(ca_file) = &self.settings.ca_file {
             options = options.add_root_certificates(ca_file.clone()).require_tls(true);
@@ -91,15 +97,21 @@ impl Nats {
         Ok(options)
     }
 
-    async fn dial_one(&self, server: &ServerAddr, link: &Arc<Link>) -> Result<Session, DialError> {
+    async fn dial_one(&self, server: &ServerAddr, link: &Arc<Link>) -> Result<Session, Failure> {
         let lost = Lost::default();
         let told = lost.clone();
         let options = self.options(server, link)?.event_callback(move |event| {
             match event {
-                Event::Disconnected | Event::Closed => told.tell("the connection has ended"),
-                Event::LameDuckMode => told.tell("the server is about to shut down"),
+                Event::Disconnected | Event::Closed => told.tell(Failure::away("the connection has ended")),
+                Event::LameDuckMode => told.tell(Failure::away("the server is about to shut down")),
                 Event::SlowConsumer(_) => {
                     metrics::counter!("adsum_lagged_messages_total", "engine" => "NATS").increment(1);
+                }
+                // A node that may not listen where it must is of no use to others.
+                Event::ServerError(ServerError::Other(error))
+                    if error.to_lowercase().contains("subscription") =>
+                {
+                    told.tell(Failure::Refused(error));
                 }
                 Event::ServerError(error) => {
                     tracing::warn!(engine = "NATS", %error, "the server reports an error");
@@ -113,23 +125,24 @@ impl Nats {
             ConnectErrorKind::Authentication
             | ConnectErrorKind::AuthorizationViolation
             | ConnectErrorKind::ServerParse
-            | ConnectErrorKind::Tls => DialError::Refused(named(error.to_string())),
-            _ => DialError::Away(named(error.to_string())),
+            | ConnectErrorKind::Tls => Failure::Refused(named(error.to_string())),
+            _ => Failure::Away(named(error.to_string())),
         })?;
         let max_payload = client.server_info().max_payload;
         if max_payload < MAX_ENVELOPE_BYTES {
-            return Err(DialError::Refused(named(format!(
+            return Err(Failure::Refused(named(format!(
                 "its max_payload is {max_payload} bytes, and messages need {MAX_ENVELOPE_BYTES}"
             ))));
         }
-        Ok(Session { client, link: link.clone(), readers: HashMap::new(), lost })
+        let looks = interval(self.settings.ping_interval);
+        Ok(Session { client, link: link.clone(), readers: HashMap::new(), lost, looks })
     }
 }
 
 impl Engine for Nats {
     type Session = Session;
 
-    async fn dial(&self, link: &Arc<Link>) -> Result<Session, DialError> {
+    async fn dial(&self, link: &Arc<Link>) -> Result<Session, Failure> {
         let mut failed = Vec::new();
         let mut refused = false;
         // From a server at random, so that nodes share them.
@@ -137,15 +150,15 @@ impl Engine for Nats {
         for server in self.servers.iter().cycle().skip(first).take(self.servers.len()) {
             match self.dial_one(server, link).await {
                 Ok(session) => return Ok(session),
-                Err(DialError::Away(reason)) => failed.push(reason),
-                Err(DialError::Refused(reason)) => {
+                Err(Failure::Away(reason)) => failed.push(reason),
+                Err(Failure::Refused(reason)) => {
                     refused = true;
                     failed.push(reason);
                 }
             }
         }
         let reasons = failed.join("; ");
-        Err(if refused { DialError::Refused(reasons) } else { DialError::Away(reasons) })
+        Err(if refused { Failure::Refused(reasons) } else { Failure::Away(reasons) })
     }
 }
 
@@ -155,6 +168,8 @@ pub(crate) struct Session {
     /// A task for each subscription. One that is dropped ends it.
     readers: HashMap<String, AbortOnDropHandle<()>>,
     lost: Lost,
+    /// When to look at the connection's state. Its end is told as an event, but a flood of events can hide one.
+    looks: Interval,
 }
 
 impl driver::Session for Session {
@@ -162,10 +177,9 @@ impl driver::Session for Session {
         &self.lost
     }
 
-    async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), String> {
+    async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
         for subject in subjects {
-            let mut messages =
-                self.client.subscribe(subject.clone()).await.map_err(|error| error.to_string())?;
+            let mut messages = self.client.subscribe(subject.clone()).await.map_err(Failure::away)?;
             let link = self.link.clone();
             let reader = tokio::spawn(async move {
                 while let Some(message) = messages.next().await {
@@ -177,7 +191,7 @@ impl driver::Session for Session {
         Ok(())
     }
 
-    async fn unsubscribe(&mut self, subjects: Vec<String>) -> Result<(), String> {
+    async fn unsubscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
         for subject in subjects {
             self.readers.remove(&subject);
         }
@@ -186,25 +200,34 @@ impl driver::Session for Session {
 
     /// A server takes what a client sends in its order. So when it answers that nobody listens to this subject,
     /// it has taken all that was sent before.
-    async fn settle(&mut self) -> Result<(), String> {
+    async fn settle(&mut self) -> Result<(), Failure> {
         let nobody = format!("{}.p", self.link.namespace);
         match self.client.request(nobody, Bytes::new()).await {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(Failure::away(error)),
         }
     }
 
-    async fn publish(&mut self, outgoing: Vec<Outgoing>) -> Result<(), String> {
+    async fn publish(&mut self, outgoing: Vec<Outgoing>) -> Result<(), Failure> {
         for Outgoing { subject, envelope, room: _room } in outgoing {
             match self.client.publish(subject, envelope).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
                     self.link.dropped("too_large");
                 }
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(Failure::away(error)),
             }
         }
         Ok(())
+    }
+
+    async fn proceed(&mut self) -> Failure {
+        loop {
+            self.looks.tick().await;
+            if self.client.connection_state() != State::Connected {
+                return Failure::away("the connection has ended");
+            }
+        }
     }
 }

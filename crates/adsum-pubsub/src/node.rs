@@ -1,13 +1,18 @@
 //! Starting a node that reaches others through an engine.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Adapter, BroadcastError, Inbound, Message, PubSub, Topic,
-    driver::{DialError, Driver, Engine},
+    driver::{Driver, Engine, Failure},
     envelope::{Envelopes, MAX_ENVELOPE_BYTES, MAX_NODE_BYTES, Origin},
     link::{Link, QueueLimits},
 };
@@ -94,6 +99,14 @@ pub(crate) struct Settings {
     pub(crate) client_certificate: Option<(PathBuf, PathBuf)>,
     pub(crate) connect_timeout: Duration,
     pub(crate) ping_interval: Duration,
+}
+
+impl Settings {
+    /// Reads one of the files that are named here.
+    pub(crate) fn read(file: &Path) -> Result<Vec<u8>, StartError> {
+        std::fs::read(file)
+            .map_err(|error| StartError::Config(format!("{} can't be read: {error}", file.display())))
+    }
 }
 
 impl PubSub {
@@ -271,7 +284,6 @@ impl NodeBuilder {
         let mut origin = Origin::default();
         getrandom::fill(&mut origin)
             .map_err(|error| StartError::Config(format!("no randomness: {error}")))?;
-        let connect_timeout = self.settings.connect_timeout;
         let engine = engine(self.settings)?;
         let envelopes = Envelopes::new(&self.namespace, &self.node, origin, self.secret.as_deref());
         let (link, outgoing) = Link::new(name, &self.namespace, envelopes, self.linger, self.limits);
@@ -284,10 +296,11 @@ impl NodeBuilder {
             );
         }
         use_some_cryptography();
-        let session = match engine.dial(&link).await {
+        let driver = Driver { engine, link: link.clone(), outgoing, retry_interval: self.retry_interval };
+        let session = match driver.open().await {
             Ok(session) => Some(session),
-            Err(DialError::Refused(reason)) => return Err(StartError::Refused { engine: name, reason }),
-            Err(DialError::Away(reason)) => {
+            Err(Failure::Refused(reason)) => return Err(StartError::Refused { engine: name, reason }),
+            Err(Failure::Away(reason)) => {
                 tracing::warn!(
                     engine = name,
                     node = self.node,
@@ -297,16 +310,9 @@ impl NodeBuilder {
                 None
             }
         };
-        let is_reached = session.is_some();
-        let driver = Driver { engine, link: link.clone(), outgoing, retry_interval: self.retry_interval };
+        link.connected.send_replace(session.is_some());
         let task = AbortOnDropHandle::new(tokio::spawn(driver.run(session)));
-        let pubsub = PubSub::new(Node { link, _task: task });
-        if is_reached {
-            // Whether it is connected by then or not, the node works.
-            let mut connected = pubsub.connected();
-            let _ = timeout(connect_timeout, connected.wait_for(|connected| *connected)).await;
-        }
-        Ok(pubsub)
+        Ok(PubSub::new(Node { link, _task: task }))
     }
 }
 

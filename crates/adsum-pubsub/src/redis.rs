@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ErrorKind, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    PushInfo, PushKind, RedisError, TlsCertificates, Value, aio::MultiplexedConnection,
+    PushInfo, PushKind, RedisError, ServerErrorKind, TlsCertificates, Value, aio::MultiplexedConnection,
 };
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     StartError,
-    driver::{self, DialError, Engine, Lost},
+    driver::{self, Engine, Failure, Lost},
     link::{Link, Outgoing, Room},
     node::Settings,
 };
@@ -63,21 +63,17 @@ fn certificates(settings: &Settings) -> Result<Option<TlsCertificates>, StartErr
     if settings.ca_file.is_none() && settings.client_certificate.is_none() {
         return Ok(None);
     }
-    let read = |file: &std::path::PathBuf| {
-        std::fs::read(file)
-            .map_err(|error| StartError::Config(format!("{} can't be read: {error}", file.display())))
-    };
     let client_tls = settings.client_certificate.as_ref().map(|(certificate, key)| {
-        Ok(ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? })
+        Ok(ClientTlsConfig { client_cert: Settings::read(certificate)?, client_key: Settings::read(key)? })
     });
-    let root_cert = settings.ca_file.as_ref().map(read);
+    let root_cert = settings.ca_file.as_deref().map(Settings::read);
     Ok(Some(TlsCertificates { client_tls: client_tls.transpose()?, root_cert: root_cert.transpose()? }))
 }
 
 impl Engine for Redis {
     type Session = Session;
 
-    async fn dial(&self, link: &Arc<Link>) -> Result<Session, DialError> {
+    async fn dial(&self, link: &Arc<Link>) -> Result<Session, Failure> {
         let lost = Lost::default();
         let (inbound, disconnected) = (link.clone(), lost.clone());
         let config = AsyncConnectionConfig::new()
@@ -92,23 +88,14 @@ impl Engine for Redis {
                         }
                     }
                     PushInfo { kind: PushKind::Disconnection, .. } => {
-                        disconnected.tell("the connection has ended");
+                        disconnected.tell(Failure::away("the connection has ended"));
                     }
                     _ => {}
                 }
                 Ok::<(), std::convert::Infallible>(())
             });
         let connection =
-            self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| {
-                match error.kind() {
-                    ErrorKind::AuthenticationFailed
-                    | ErrorKind::RESP3NotSupported
-                    | ErrorKind::InvalidClientConfig
-                    | ErrorKind::Extension
-                    | ErrorKind::Server(_) => DialError::Refused(error.to_string()),
-                    _ => DialError::Away(error.to_string()),
-                }
-            })?;
+            self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(failure)?;
         let pinger = tokio::spawn(ping(connection.clone(), self.ping_interval, lost.clone()));
         Ok(Session {
             connection,
@@ -120,19 +107,30 @@ impl Engine for Redis {
     }
 }
 
+fn failure(error: RedisError) -> Failure {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed
+        | ErrorKind::RESP3NotSupported
+        | ErrorKind::InvalidClientConfig
+        | ErrorKind::Extension
+        | ErrorKind::Server(ServerErrorKind::NoPerm) => Failure::Refused(error.to_string()),
+        _ => Failure::Away(error.to_string()),
+    }
+}
+
 /// Asks Redis whether it is there, until it isn't.
 async fn ping(mut connection: MultiplexedConnection, interval: Duration, lost: Lost) {
     connection.set_response_timeout(interval * 2);
     loop {
         sleep(interval).await;
         if let Err(error) = redis::cmd("PING").query_async::<()>(&mut connection).await {
-            lost.tell(error);
+            lost.tell(Failure::away(error));
             return;
         }
     }
 }
 
-type Answer = Result<(), String>;
+type Answer = Result<(), Failure>;
 
 pub(crate) struct Session {
     connection: MultiplexedConnection,
@@ -161,30 +159,24 @@ impl driver::Session for Session {
         &self.lost
     }
 
-    async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), String> {
+    async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
         let mut connection = self.connection.clone();
-        self.ask(Box::pin(
-            async move { connection.subscribe(subjects).await.map_err(|error| error.to_string()) },
-        ))
-        .await
+        self.ask(Box::pin(async move { connection.subscribe(subjects).await.map_err(failure) })).await
     }
 
-    async fn unsubscribe(&mut self, subjects: Vec<String>) -> Result<(), String> {
+    async fn unsubscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
         let mut connection = self.connection.clone();
-        self.ask(Box::pin(async move {
-            connection.unsubscribe(subjects).await.map_err(|error| error.to_string())
-        }))
-        .await
+        self.ask(Box::pin(async move { connection.unsubscribe(subjects).await.map_err(failure) })).await
     }
 
-    async fn settle(&mut self) -> Result<(), String> {
+    async fn settle(&mut self) -> Result<(), Failure> {
         while let Some(answer) = self.unanswered.next().await {
             answer?;
         }
         Ok(())
     }
 
-    async fn publish(&mut self, outgoing: Vec<Outgoing>) -> Result<(), String> {
+    async fn publish(&mut self, outgoing: Vec<Outgoing>) -> Result<(), Failure> {
         let mut pipeline = Pipeline::with_capacity(outgoing.len());
         let mut rooms: Vec<Room> = Vec::with_capacity(outgoing.len());
         for Outgoing { subject, envelope, room } in outgoing {
@@ -193,25 +185,26 @@ impl driver::Session for Session {
         }
         let (mut connection, link) = (self.connection.clone(), self.link.clone());
         self.ask(Box::pin(async move {
-            let answer = pipeline.exec_async(&mut connection).await;
-            drop(rooms);
-            match answer {
-                Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
-                    link.dropped("refused");
-                    tracing::warn!(engine = "Redis", %error, "messages are refused");
+            match pipeline.exec_async(&mut connection).await {
+                // Redis is there, and doesn't let this user publish, say.
+                Err(error) if !error.is_unrecoverable_error() && !error.is_timeout() => {
+                    for _ in &rooms {
+                        link.dropped("refused");
+                    }
+                    tracing::debug!(engine = "Redis", %error, "messages are refused");
                     Ok(())
                 }
-                answer => answer.map_err(|error| error.to_string()),
+                answer => answer.map_err(failure),
             }
         }))
         .await
     }
 
-    async fn proceed(&mut self) -> String {
+    async fn proceed(&mut self) -> Failure {
         loop {
             match self.unanswered.next().await {
                 Some(Ok(())) => {}
-                Some(Err(reason)) => return reason,
+                Some(Err(failure)) => return failure,
                 None => std::future::pending().await,
             }
         }

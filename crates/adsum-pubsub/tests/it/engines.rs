@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     counters,
-    server::{Kind, SECRET, Server, connect},
+    server::{File, Kind, SECRET, Server, connect},
 };
 
 /// What should happen has this long to do so.
@@ -37,6 +37,7 @@ for_each_engine! {
     an_engine_that_is_silent_is_noticed_and_nothing_piles_up,
     an_engine_may_come_later_than_the_node,
     a_user_and_a_password_are_asked_for,
+    tls_is_spoken_and_certificates_are_checked,
     nodes_of_another_secret_or_namespace_are_not_heard,
     namesakes_hear_each_other,
     only_what_has_subscribers_is_listened_to,
@@ -52,10 +53,15 @@ async fn it_passes_the_suite(kind: Kind) {
 }
 
 async fn a_killed_engine_that_comes_back_is_used_again(kind: Kind) {
+    const TOPICS: usize = 2_000;
     let mut server = Server::start(kind);
     let (a, b) = (server.node("a").await, server.node("b").await);
     let mut before = b.subscribe("before");
     hear(&a, &mut before).await;
+    let mut many = b.inbox(2 * TOPICS);
+    for n in 0..TOPICS {
+        many.subscribe(format!("many:{n}"));
+    }
     let (mut a_connected, mut b_connected) = (a.connected(), b.connected());
     assert!(*a_connected.borrow() && *b_connected.borrow());
 
@@ -79,6 +85,12 @@ async fn a_killed_engine_that_comes_back_is_used_again(kind: Kind) {
     let mut events = [next(&mut during).await, next(&mut during).await];
     events.sort();
     assert_eq!(events, ["three", "two"]);
+    for n in 0..TOPICS {
+        a.broadcast(format!("many:{n}"), "four", ()).unwrap();
+    }
+    for _ in 0..TOPICS {
+        assert_eq!(next(&mut many).await, "four");
+    }
 }
 
 async fn an_engine_that_is_silent_is_noticed_and_nothing_piles_up(kind: Kind) {
@@ -143,6 +155,24 @@ async fn a_user_and_a_password_are_asked_for(kind: Kind) {
         assert!(matches!(error, StartError::Refused { .. }), "{error}");
         assert!(!error.to_string().contains("wr0ng"), "{error}");
     }
+}
+
+async fn tls_is_spoken_and_certificates_are_checked(kind: Kind) {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (File::new(&cert.pem()), File::new(&signing_key.serialize_pem()));
+    let server = Server::with_tls(kind, &certificate, &key);
+    let node = |name| connect(kind, &server.tls_url()).node(name).secret(SECRET);
+    let (a, b) = (node("a").ca_file(certificate.path()), node("b").ca_file(certificate.path()));
+    let (a, b) = (a.start().await.unwrap(), b.start().await.unwrap());
+    let mut inbox = b.subscribe("t");
+    hear(&a, &mut inbox).await;
+
+    // The system trusts no such certificate. It could do so later, so the node goes on by itself.
+    let distrustful = node("c").start().await.unwrap();
+    assert!(!*distrustful.connected().borrow());
+    let missing = node("c").ca_file("/nowhere/ca.pem").start().await.unwrap_err();
+    assert!(matches!(missing, StartError::Config(_)), "{missing}");
 }
 
 async fn nodes_of_another_secret_or_namespace_are_not_heard(kind: Kind) {
@@ -285,7 +315,7 @@ async fn a_configuration_that_is_wrong_is_refused(kind: Kind) {
 
 /// Waits until what a node sends to the inbox's topic `t` (or to its only topic) arrives in it, and no more of that
 /// is under way.
-async fn hear(sender: &PubSub, inbox: &mut Inbox) {
+pub(crate) async fn hear(sender: &PubSub, inbox: &mut Inbox) {
     let topic = format!("{inbox:?}");
     let topic = topic.split('"').nth(1).unwrap().to_owned();
     timeout(DEADLINE, async {
@@ -304,7 +334,7 @@ async fn next(inbox: &mut Inbox) -> String {
     message.event().to_owned()
 }
 
-async fn becomes(connected: &mut watch::Receiver<bool>, expected: bool) {
+pub(crate) async fn becomes(connected: &mut watch::Receiver<bool>, expected: bool) {
     let changed = connected.wait_for(|connected| *connected == expected);
     timeout(DEADLINE, changed).await.unwrap_or_else(|_| panic!("connected becomes {expected}")).unwrap();
 }

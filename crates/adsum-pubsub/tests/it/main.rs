@@ -7,6 +7,7 @@ mod concurrent;
 mod counters;
 mod engines;
 mod inbox;
+mod nats;
 mod network;
 mod registry;
 mod server;

@@ -47,6 +47,24 @@ impl Server {
         }
     }
 
+    /// One that speaks TLS only, with a certificate for `localhost`.
+    pub(crate) fn with_tls(kind: Kind, certificate: &File, key: &File) -> Self {
+        let (certificate, key) = (certificate.path(), key.path());
+        match kind {
+            Kind::Nats => Self::with(kind, &["--tls", "--tlscert", certificate, "--tlskey", key]),
+            Kind::Redis => {
+                let files = ["--tls-cert-file", certificate, "--tls-key-file", key];
+                let trust = ["--tls-ca-cert-file", certificate, "--tls-auth-clients", "no"];
+                let mut server = Self::absent(kind);
+                let port = server.port.to_string();
+                let arguments = [&files[..], &trust, &["--port", "0", "--tls-port", &port]].concat();
+                server.arguments = arguments.into_iter().map(str::to_owned).collect();
+                server.run();
+                server
+            }
+        }
+    }
+
     pub(crate) fn with(kind: Kind, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let mut server = Self { kind, port: free_port(), monitor: free_port(), arguments, process: None };
@@ -110,6 +128,14 @@ impl Server {
         format!("{scheme}://{login}127.0.0.1:{}", self.port)
     }
 
+    pub(crate) fn tls_url(&self) -> String {
+        let scheme = match self.kind {
+            Kind::Nats => "tls",
+            Kind::Redis => "rediss",
+        };
+        format!("{scheme}://localhost:{}", self.port)
+    }
+
     /// A node of this name, with the secret that all tests share.
     pub(crate) fn builder(&self, name: &str) -> NodeBuilder {
         connect(self.kind, &self.url()).node(name).secret(SECRET)
@@ -170,6 +196,29 @@ pub(crate) fn connect(kind: Kind, url: &str) -> NodeBuilder {
     match kind {
         Kind::Nats => PubSub::nats(url),
         Kind::Redis => PubSub::redis(url),
+    }
+}
+
+/// A file that is there until it is dropped.
+pub(crate) struct File(String);
+
+impl File {
+    pub(crate) fn new(text: &str) -> Self {
+        static FILES: AtomicU32 = AtomicU32::new(0);
+        let name = format!("adsum-{}-{}", std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        Self(path.into_os_string().into_string().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
