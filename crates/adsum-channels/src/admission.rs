@@ -1,31 +1,91 @@
-//! Who may connect: the protocol's version, the page's origin, and what the program says.
+//! Who may connect: the protocol's version, the page's origin, the subprotocol, and what the program says.
 
 use std::sync::Arc;
 
+use axum::response::{IntoResponse, Response};
 use http::{
-    HeaderMap, Uri,
+    HeaderMap, HeaderValue, StatusCode, Uri,
     header::{HOST, ORIGIN},
     request::Parts,
 };
+use tokio::time::Instant;
 
-use crate::{Assigns, Connect, endpoint::Endpoint, serializer::Codec};
+use crate::{
+    Assigns, Connect, ObservedConnect, Refusal,
+    connect::offered_subprotocols,
+    endpoint::Endpoint,
+    log::{Shown, is_enabled},
+    serializer::Codec,
+};
 
-/// Decides about a client; none where it's refused, which is answered with 403 and logged here.
-pub(crate) async fn admit(endpoint: &Endpoint, parts: Parts) -> Option<(Arc<Codec>, Assigns)> {
-    let Some(codec) = endpoint.codec(&version(&parts.uri)) else {
-        tracing::debug!(uri = %parts.uri.path(), "connect refused: the protocol's version is not spoken");
-        return None;
-    };
-    if !is_origin_accepted(endpoint, &parts.headers, &parts.uri) {
-        return None;
-    }
-    match (endpoint.connect)(Connect::new(parts)).await {
-        Ok(assigns) => Some((codec, assigns)),
-        Err(refused) => {
-            tracing::debug!(reason = %refused, "connect refused");
-            None
+/// A client that may connect.
+pub(crate) struct Admitted {
+    pub(crate) codec: Arc<Codec>,
+    pub(crate) assigns: Assigns,
+    /// What a WebSocket's answer names.
+    pub(crate) subprotocol: Option<HeaderValue>,
+}
+
+/// A client that may not. Its request is kept where somebody wants to look at it.
+pub(crate) struct Denied {
+    pub(crate) refusal: Refusal,
+    request: Option<Connect>,
+}
+
+impl Denied {
+    /// The answer: that of the program's own handler, or an empty 403.
+    pub(crate) fn response(&self, endpoint: &Endpoint) -> Response {
+        match (&endpoint.on_refused, &self.request) {
+            (Some(on_refused), Some(request)) => on_refused(&self.refusal, request),
+            _ => StatusCode::FORBIDDEN.into_response(),
         }
     }
+}
+
+/// Decides about a client. What comes of it is counted, logged and told to the observer here.
+pub(crate) async fn admit(
+    endpoint: &Endpoint,
+    parts: Parts,
+    transport: &'static str,
+) -> Result<Admitted, Box<Denied>> {
+    let start = Instant::now();
+    let vsn = version(&parts.uri);
+    let subprotocol = choose(&endpoint.subprotocols, &parts.headers);
+    let chosen = subprotocol.as_ref().ok().cloned().flatten();
+    let request = Connect::new(parts, chosen);
+    let keeps = endpoint.watch.observer.is_some()
+        || endpoint.on_refused.is_some()
+        || endpoint.watch.log_connect.is_some_and(is_enabled);
+    let kept = keeps.then(|| request.clone());
+
+    let decided = decide(endpoint, request, &vsn, subprotocol).await;
+    let duration = start.elapsed();
+    metrics::histogram!("adsum_socket_connect_seconds").record(duration);
+    if let Err(refusal) = &decided {
+        metrics::counter!("adsum_sockets_refused_total").increment(1);
+        tracing::debug!(transport, reason = %Shown::of(refusal), "connect refused");
+    }
+    if let Some(request) = &kept {
+        let result = decided.as_ref().map(|admitted| &admitted.assigns);
+        let observed = ObservedConnect { request, transport, version: &vsn, duration, result };
+        endpoint.watch.connected(&observed);
+    }
+    decided.map_err(|refusal| Box::new(Denied { refusal, request: kept }))
+}
+
+async fn decide(
+    endpoint: &Endpoint,
+    request: Connect,
+    vsn: &str,
+    subprotocol: Result<Option<HeaderValue>, Refusal>,
+) -> Result<Admitted, Refusal> {
+    let codec = endpoint.codec(vsn).ok_or_else(|| Refusal::Version(vsn.to_owned()))?;
+    if !is_origin_accepted(endpoint, request.headers(), request.uri()) {
+        return Err(Refusal::Origin);
+    }
+    let subprotocol = subprotocol?;
+    let assigns = (endpoint.connect)(request).await.map_err(Refusal::Program)?;
+    Ok(Admitted { codec, assigns, subprotocol })
 }
 
 /// Whether the page that a request comes from may use the socket.
@@ -41,6 +101,16 @@ pub(crate) fn is_origin_accepted(endpoint: &Endpoint, headers: &HeaderMap, uri: 
     accepted
 }
 
+/// The first of ours that the client offers. Who offers none needs none.
+fn choose(ours: &[HeaderValue], headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
+    let is_offered = |protocol: &&HeaderValue| offered_subprotocols(headers).any(|offer| **protocol == offer);
+    // phoenix.js offers it along with a token, and gives up where it isn't chosen.
+    let phoenix = HeaderValue::from_static("phoenix");
+    let chosen = std::iter::once(&phoenix).chain(ours).find(is_offered).cloned();
+    let must_match = !ours.is_empty() && offered_subprotocols(headers).next().is_some();
+    if chosen.is_none() && must_match { Err(Refusal::Subprotocol) } else { Ok(chosen) }
+}
+
 /// The protocol's version that a client asks for. One that doesn't ask means the first.
 fn version(uri: &Uri) -> String {
     #[derive(serde::Deserialize)]
@@ -53,11 +123,32 @@ fn version(uri: &Uri) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::header::SEC_WEBSOCKET_PROTOCOL;
+
     use super::*;
 
     #[test]
     fn who_asks_for_no_version_means_the_first() {
         assert_eq!(version(&Uri::from_static("/?a=%2&vsn=2.0.0")), "2.0.0");
         assert_eq!(version(&Uri::from_static("/?a=1")), "1.0.0");
+    }
+
+    #[test]
+    fn the_first_of_ours_that_is_offered_is_chosen() {
+        let choice = |ours: &[&'static str], offered: &[&'static str]| {
+            let ours: Vec<_> = ours.iter().map(|name| HeaderValue::from_static(name)).collect();
+            let lines = offered.iter().map(|line| (SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(line)));
+            let chosen = choose(&ours, &lines.collect());
+            chosen.map(|chosen| chosen.map(|value| value.to_str().unwrap().to_owned())).map_err(|_| ())
+        };
+        let chosen = |name: &str| Ok(Some(name.to_owned()));
+        assert_eq!(choice(&["a", "b"], &["b, a"]), chosen("a"));
+        assert_eq!(choice(&["a", "b"], &["c", "x,b"]), chosen("b"));
+        assert_eq!(choice(&["a"], &["phoenix, base64url.bearer.phx.c2VjcmV0"]), chosen("phoenix"));
+        assert_eq!(choice(&[], &["phoenix"]), chosen("phoenix"));
+        assert_eq!(choice(&["a"], &[]), Ok(None));
+        assert_eq!(choice(&[], &["c"]), Ok(None));
+        assert_eq!(choice(&["a"], &["A"]), Err(()));
+        assert_eq!(choice(&["a"], &["base64url.bearer.phx.c2VjcmV0"]), Err(()));
     }
 }

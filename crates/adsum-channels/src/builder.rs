@@ -1,17 +1,25 @@
 //! From channels to a router.
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use adsum_pubsub::{Pattern, PubSub};
-use axum::{Router, extract::Request, routing::any};
+use axum::{Router, extract::Request, response::IntoResponse, routing::any};
 use futures_util::FutureExt;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use crate::{
-    Assigns, Channel, Connect, Refused, SecretTooShort, Serializer, Sockets, Tokens,
-    endpoint::{ConnectFn, Endpoint, Owner},
+    Assigns, Channel, Connect, Observer, ParamFilter, Refusal, Refused, SecretTooShort, Serializer, Sockets,
+    Tokens,
+    endpoint::{ConnectFn, Endpoint, OnRefused, Owner},
     longpoll::LongPoll,
+    observe::Watch,
     options::Options,
     origin::{self, Origins},
     runtime::Route,
@@ -25,12 +33,15 @@ use crate::{
 pub struct SocketBuilder<App> {
     app: Arc<App>,
     connect: ConnectFn,
+    on_refused: Option<OnRefused>,
+    subprotocols: Vec<HeaderValue>,
     routes: Vec<Route>,
     codecs: Vec<Arc<Codec>>,
     longpoll: Option<Tokens>,
     origins: Origins,
     sockets: Sockets,
     options: Options,
+    watch: Watch,
 }
 
 impl<App: Send + Sync + 'static> SocketBuilder<App> {
@@ -46,12 +57,15 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         Self {
             app,
             connect,
+            on_refused: None,
+            subprotocols: Vec::new(),
             routes: Vec::new(),
             codecs,
             longpoll: None,
             origins: Origins::default(),
             sockets: Sockets::new(),
             options: Options::default(),
+            watch: Watch::default(),
         }
     }
 
@@ -67,14 +81,77 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
+    /// Has a function answer a client whose WebSocket is refused, instead of an empty 403. It gets what the client
+    /// was refused for, and its request.
+    ///
+    /// Browsers show a page nothing of this answer. Clients of long poll are not told either: they expect 403 in a
+    /// form of its own.
+    ///
+    /// ```
+    /// # use adsum_channels::{Refusal, SocketBuilder};
+    /// use axum::http::StatusCode;
+    ///
+    /// #[derive(Debug, thiserror::Error)]
+    /// #[error("too many connects of one user")]
+    /// struct TooMany;
+    ///
+    /// let socket = SocketBuilder::new(()).on_refused(|refusal, _request| match refusal {
+    ///     Refusal::Program(refused) if refused.reason().is::<TooMany>() => StatusCode::TOO_MANY_REQUESTS,
+    ///     _ => StatusCode::FORBIDDEN,
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_refused<R: IntoResponse>(
+        mut self,
+        answer: impl Fn(&Refusal, &Connect) -> R + Send + Sync + 'static,
+    ) -> Self {
+        self.on_refused = Some(Box::new(move |refusal, request| answer(refusal, request).into_response()));
+        self
+    }
+
+    /// Speaks these WebSocket subprotocols. The first of them that a client offers is chosen, and named by
+    /// [`Connect::subprotocol`]; a client that offers others only is refused, and one that offers none is not.
+    ///
+    /// `phoenix` comes before all of them: phoenix.js offers it along with its `authToken`.
+    ///
+    /// # Panics
+    /// One is no token of HTTP: letters, digits and a few signs.
+    #[must_use]
+    pub fn subprotocols<'p>(mut self, protocols: impl IntoIterator<Item = &'p str>) -> Self {
+        let is_token = |name: &str| {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+        };
+        let value = |name: &str| match HeaderValue::from_str(name) {
+            Ok(value) if is_token(name) => value,
+            _ => panic!("{name:?} can't be a subprotocol; write one such as \"chat.v2\""),
+        };
+        self.subprotocols = protocols.into_iter().map(value).collect();
+        self
+    }
+
     /// Serves the topics that match a pattern by a channel. Of several patterns the first that matches counts.
     ///
     /// # Panics
     /// The pattern has a `*` before its end.
     #[must_use]
-    pub fn channel<C: Channel<App = App>>(mut self, pattern: &str) -> Self {
+    pub fn channel<C: Channel<App = App>>(self, pattern: &str) -> Self {
+        self.route::<C>(pattern, None)
+    }
+
+    /// As [`channel`](Self::channel), for channels that find these in [`Socket::assigns`](crate::Socket::assigns)
+    /// too, in place of what `connect` has assigned of the same types.
+    ///
+    /// # Panics
+    /// The pattern has a `*` before its end.
+    #[must_use]
+    pub fn channel_with<C: Channel<App = App>>(self, pattern: &str, assigns: Assigns) -> Self {
+        self.route::<C>(pattern, Some(assigns))
+    }
+
+    fn route<C: Channel<App = App>>(mut self, pattern: &str, assigns: Option<Assigns>) -> Self {
         let pattern = Pattern::new(pattern).unwrap_or_else(|error| panic!("{error}"));
-        self.routes.push(Route::new::<C>(pattern, self.app.clone()));
+        self.routes.push(Route::new::<C>(pattern, self.app.clone(), assigns));
         self
     }
 
@@ -148,6 +225,30 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     #[must_use]
     pub fn longpoll_node_timeout(mut self, timeout: Duration) -> Self {
         self.options.longpoll_node_timeout = timeout;
+        self
+    }
+
+    /// Tells an observer of connects, joins and events, how long they took and what came of them.
+    #[must_use]
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.watch.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// At which level a client's connect is logged, or that it isn't. Default [`Level::DEBUG`]. How joins and
+    /// events are logged each channel says by [`LOG_JOIN`](Channel::LOG_JOIN) and
+    /// [`LOG_HANDLE_IN`](Channel::LOG_HANDLE_IN).
+    #[must_use]
+    pub fn log_connect(mut self, level: impl Into<Option<Level>>) -> Self {
+        self.watch.log_connect = level.into();
+        self
+    }
+
+    /// Which parameters of clients the log doesn't show. By default the values of keys that contain `password`,
+    /// `token` or `secret`.
+    #[must_use]
+    pub fn filter_params(mut self, filter: ParamFilter) -> Self {
+        self.watch.filter = filter;
         self
     }
 
@@ -231,11 +332,15 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         let owner = Arc::new(Owner {
             endpoint: Arc::new(Endpoint {
                 connect: self.connect,
+                on_refused: self.on_refused,
+                subprotocols: self.subprotocols,
                 routes: self.routes,
                 codecs: self.codecs,
                 origins: self.origins,
                 sockets: self.sockets,
                 options: self.options,
+                watch: self.watch,
+                handle_in_seconds: OnceLock::new(),
                 pubsub,
             }),
             shutdown: shutdown.clone(),

@@ -4,6 +4,7 @@ use std::{error::Error, fmt, future::Future, sync::Arc};
 
 use adsum_pubsub::{IntoPayload, Message, Payload, Topic};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
+use tracing::Level;
 
 use crate::{Reply, Socket, Stop};
 
@@ -53,6 +54,13 @@ pub trait Channel: Send + Sized + 'static {
     /// The broadcasts of the channel's topic that go to [`handle_out`](Self::handle_out) instead of the client,
     /// by their events. Each costs a wake of every channel in the topic; the others cost none.
     const INTERCEPT: &'static [&'static str] = &[];
+
+    /// At which level a join is logged, with its parameters as far as
+    /// [`filter_params`](crate::SocketBuilder::filter_params) lets them through; none: it isn't.
+    const LOG_JOIN: Option<Level> = Some(Level::DEBUG);
+
+    /// Likewise, at which level an event of the client is logged when it was handled.
+    const LOG_HANDLE_IN: Option<Level> = Some(Level::DEBUG);
 
     /// A client joins. What the socket broadcasts before this returns, the client itself doesn't get.
     ///

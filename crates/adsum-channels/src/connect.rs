@@ -1,25 +1,58 @@
 //! A client that asks to connect, and what the program makes of it.
 
-use std::{error::Error, fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr};
 
-use adsum_pubsub::Topic;
-use axum::extract::{ConnectInfo, OriginalUri, Query, rejection::QueryRejection};
+use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, Query, rejection::QueryRejection};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
-use http::{Extensions, HeaderMap, Uri, header::SEC_WEBSOCKET_PROTOCOL, request::Parts};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Uri,
+    header::{SEC_WEBSOCKET_PROTOCOL, USER_AGENT},
+    request::Parts,
+};
 use serde::de::DeserializeOwned;
 
 /// What stands before a token that is sent as a subprotocol.
 const TOKEN_PROTOCOL: &str = "base64url.bearer.phx.";
 
-/// The request with which a client asks for a socket.
-#[derive(Debug)]
+/// The request with which a client asks for a socket: a WebSocket upgrade, or the first request of a long poll.
+///
+/// It has been through the layers and middleware around the router. What they have put into its extensions is
+/// there, and axum's extractors read it:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use adsum_channels::{Assigns, Connect, Refused};
+/// use axum::{Extension, extract::{FromRef, State}};
+///
+/// #[derive(Clone)]
+/// struct Session { user_id: u64 } // put there by a middleware
+///
+/// #[derive(Clone)]
+/// struct Database;
+///
+/// #[derive(Clone)]
+/// struct App { database: Database }
+///
+/// impl FromRef<App> for Database {
+///     fn from_ref(app: &App) -> Self { app.database.clone() }
+/// }
+///
+/// async fn connect(app: Arc<App>, mut request: Connect) -> Result<Assigns, Refused> {
+///     let Extension(session) = request.extract::<Extension<Session>>().await?;
+///     let State(database) = request.extract_with::<State<Database>, App>(&app).await?;
+///     Ok(Assigns::new().with(session).with(database))
+/// }
+/// ```
+#[derive(Clone)]
 pub struct Connect {
     parts: Parts,
+    subprotocol: Option<HeaderValue>,
 }
 
 impl Connect {
-    pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts }
+    pub(crate) fn new(parts: Parts, subprotocol: Option<HeaderValue>) -> Self {
+        Self { parts, subprotocol }
     }
 
     /// The parameters the client was given, read as a type.
@@ -40,13 +73,40 @@ impl Connect {
         &self.parts.headers
     }
 
+    /// The headers that begin with `x-`, such as those that a proxy adds.
+    pub fn x_headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.headers_that(|name| name.starts_with("x-"))
+    }
+
+    /// The headers that begin with `sec-websocket-`. A long poll has none.
+    pub fn sec_websocket_headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.headers_that(|name| name.starts_with("sec-websocket-"))
+    }
+
+    /// `traceparent` and `tracestate`: which trace of another service the request belongs to.
+    pub fn trace_context_headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.headers_that(|name| matches!(name, "traceparent" | "tracestate"))
+    }
+
+    fn headers_that(&self, wanted: fn(&str) -> bool) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.parts.headers.iter().filter(move |(name, _)| wanted(name.as_str()))
+    }
+
+    /// What the client says it is.
+    pub fn user_agent(&self) -> Option<&str> {
+        self.parts.headers.get(USER_AGENT)?.to_str().ok()
+    }
+
+    /// The subprotocol that was chosen, of those that the client offers: see
+    /// [`subprotocols`](crate::SocketBuilder::subprotocols).
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_ref()?.to_str().ok()
+    }
+
     /// The token that a client of phoenix.js 1.8 was given by its option `authToken`: sent as a WebSocket
     /// subprotocol, or by long poll in the header `x-phoenix-authtoken`.
     pub fn auth_token(&self) -> Option<String> {
-        let protocols = self.parts.headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-        let mut protocols =
-            protocols.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        match protocols.find_map(|protocol| protocol.trim().strip_prefix(TOKEN_PROTOCOL)) {
+        match offered_subprotocols(&self.parts.headers).find_map(|offer| offer.strip_prefix(TOKEN_PROTOCOL)) {
             // Whatever its name says, phoenix.js writes it in the standard alphabet.
             Some(encoded) => {
                 String::from_utf8(STANDARD_NO_PAD.decode(encoded.trim_end_matches('=')).ok()?).ok()
@@ -57,99 +117,61 @@ impl Connect {
 
     /// The URI as the client has sent it, wherever the socket is nested.
     pub fn uri(&self) -> &Uri {
-        self.extensions().get().map_or(&self.parts.uri, |OriginalUri(uri)| uri)
+        self.extension().map_or(&self.parts.uri, |OriginalUri(uri)| uri)
     }
 
     /// The client's address, where the server was started with
     /// [`into_make_service_with_connect_info::<SocketAddr>`](axum::Router::into_make_service_with_connect_info).
+    /// Behind a proxy it is the proxy's; see [`x_headers`](Self::x_headers).
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.extensions().get().map(|ConnectInfo(peer)| *peer)
+        self.extension().map(|ConnectInfo(peer)| *peer)
     }
 
-    /// What the server's layers have left with the request.
+    /// What a layer or a middleware has left with the request: a session, say.
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.parts.extensions.get()
+    }
+
+    /// All that the server's layers have left with the request.
     pub fn extensions(&self) -> &Extensions {
         &self.parts.extensions
     }
-}
 
-/// Turns a client away: it is answered with 403 and an empty body.
-///
-/// Any error becomes one by `?`. The reason is for the log only.
-pub struct Refused {
-    reason: Box<dyn Error + Send + Sync>,
-}
+    /// Runs an extractor of axum's, or of the program's own, that needs no state.
+    ///
+    /// # Errors
+    /// The extractor rejects the request.
+    pub async fn extract<E: FromRequestParts<()>>(&mut self) -> Result<E, E::Rejection> {
+        self.extract_with::<E, ()>(&()).await
+    }
 
-impl Refused {
-    /// Refuses for a reason that the log will show.
-    pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { reason: reason.into() }
+    /// Runs an extractor that needs state, such as the program's own.
+    ///
+    /// # Errors
+    /// The extractor rejects the request.
+    pub async fn extract_with<E: FromRequestParts<S>, S: Send + Sync>(
+        &mut self,
+        state: &S,
+    ) -> Result<E, E::Rejection> {
+        E::from_request_parts(&mut self.parts, state).await
     }
 }
 
-impl<E: Error + Send + Sync + 'static> From<E> for Refused {
-    fn from(error: E) -> Self {
-        Self::new(error)
-    }
-}
-
-impl fmt::Display for Refused {
+/// Of the headers only the names, and of the URI only the path: the rest has the client's secrets.
+impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.fmt(f)
+        f.debug_struct("Connect")
+            .field("path", &self.uri().path())
+            .field("headers", &self.parts.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>())
+            .field("peer", &self.peer())
+            .finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Refused").field(&self.reason).finish()
-    }
-}
-
-/// What the program knows of a socket: one value of each type, given when it connected.
-///
-/// ```
-/// # use adsum_channels::Assigns;
-/// #[derive(Clone)]
-/// struct UserId(u64);
-///
-/// let assigns = Assigns::new().with(UserId(7));
-/// assert_eq!(assigns.get::<UserId>().map(|id| id.0), Some(7));
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct Assigns {
-    values: Extensions,
-    id: Option<Topic>,
-}
-
-impl Assigns {
-    /// Nothing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a value, in place of one of the same type.
-    #[must_use]
-    pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
-        self.values.insert(value);
-        self
-    }
-
-    /// Names the socket, such as `user_socket:7`, so that it can be closed from anywhere:
-    /// `pubsub.broadcast("user_socket:7", "disconnect", json!({}))` closes all sockets of that name, on all nodes,
-    /// with 1001. Their clients connect again, and `connect` may refuse them.
-    #[must_use]
-    pub fn id(mut self, id: impl Into<Topic>) -> Self {
-        self.id = Some(id.into());
-        self
-    }
-
-    pub(crate) fn socket_id(&self) -> Option<&Topic> {
-        self.id.as_ref()
-    }
-
-    /// The value of a type.
-    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.values.get()
-    }
+/// The subprotocols that a client offers, one header or several, a token for authentication among them.
+pub(crate) fn offered_subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim)
 }
 
 #[cfg(test)]
@@ -162,7 +184,7 @@ mod tests {
     fn a_token_comes_as_a_subprotocol_or_in_a_header() {
         let token = |headers: &[(&str, &str)]| {
             let request = headers.iter().fold(Request::builder(), |request, (n, v)| request.header(*n, *v));
-            Connect::new(request.body(()).unwrap().into_parts().0).auth_token()
+            Connect::new(request.body(()).unwrap().into_parts().0, None).auth_token()
         };
         let protocol = |value: &str| token(&[("sec-websocket-protocol", value)]);
         assert_eq!(protocol("phoenix, base64url.bearer.phx.c2VjcmV0Pz8+").as_deref(), Some("secret??>"));
@@ -170,5 +192,24 @@ mod tests {
         assert_eq!(protocol("base64url.bearer.phx.!!!"), None);
         assert_eq!(token(&[("x-phoenix-authtoken", "secret")]).as_deref(), Some("secret"));
         assert_eq!(token(&[]), None);
+    }
+
+    fn of<'a>(headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Vec<&'a str> {
+        headers.map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn headers_are_had_by_kind_and_secrets_are_not_shown() {
+        let names =
+            ["x-forwarded-for", "sec-websocket-version", "traceparent", "tracestate", "user-agent", "cookie"];
+        let request =
+            names.iter().fold(Request::get("/?password=hunter2"), |r, name| r.header(*name, "hunter2"));
+        let connect = Connect::new(request.body(()).unwrap().into_parts().0, None);
+        assert_eq!(of(connect.x_headers()), ["x-forwarded-for"]);
+        assert_eq!(of(connect.sec_websocket_headers()), ["sec-websocket-version"]);
+        assert_eq!(of(connect.trace_context_headers()), ["traceparent", "tracestate"]);
+        assert_eq!(connect.user_agent(), Some("hunter2"));
+        let shown = format!("{connect:?}");
+        assert!(shown.contains("cookie") && !shown.contains("hunter2"), "{shown}");
     }
 }

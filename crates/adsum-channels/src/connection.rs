@@ -160,28 +160,26 @@ impl Connection {
     ) {
         let place =
             Place { join_ref: join_ref.clone(), topic: crate::serializer::write_string(&topic).into() };
-        let options = &self.endpoint.options;
+        let route = &self.endpoint.routes[route];
         let link = Link::new(
             topic.clone(),
             place,
             self.outbound.clone(),
             self.codec.clone(),
-            options,
-            self.endpoint.routes[route].intercepts,
+            &self.endpoint.options,
+            route.intercepts,
         );
         let link = Arc::new(link);
         let start = Start {
             link: link.clone(),
-            assigns: self.assigns.clone(),
-            pubsub: self.endpoint.pubsub.clone(),
+            assigns: route.assigns(&self.assigns),
+            endpoint: self.endpoint.clone(),
             params: message.payload,
             join_ref: message.join_ref.into(),
             reference: message.reference.into(),
             after,
-            grace: options.shutdown_grace,
-            join_timeout: options.join_timeout,
         };
-        self.endpoint.routes[route].spawn(start, &mut self.tasks);
+        route.spawn(start, &mut self.tasks);
         self.session.insert(topic, join_ref, link);
     }
 

@@ -1,17 +1,23 @@
 //! What all sockets of a router share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use adsum_pubsub::PubSub;
+use axum::response::Response;
 use futures_util::future::BoxFuture;
+use http::HeaderValue;
+use metrics::Histogram;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Assigns, Connect, Refused, Sockets, options::Options, origin::Origins, runtime::Route, serializer::Codec,
+    Assigns, Connect, Refusal, Refused, Sockets, observe::Watch, options::Options, origin::Origins,
+    runtime::Route, serializer::Codec,
 };
 
 pub(crate) type ConnectFn =
     Box<dyn Fn(Connect) -> BoxFuture<'static, Result<Assigns, Refused>> + Send + Sync>;
+
+pub(crate) type OnRefused = Box<dyn Fn(&Refusal, &Connect) -> Response + Send + Sync>;
 
 /// Held by the router alone: its end is the end of the sockets.
 pub(crate) struct Owner {
@@ -23,11 +29,16 @@ pub(crate) struct Owner {
 /// What all sockets share.
 pub(crate) struct Endpoint {
     pub(crate) connect: ConnectFn,
+    pub(crate) on_refused: Option<OnRefused>,
+    pub(crate) subprotocols: Vec<HeaderValue>,
     pub(crate) routes: Vec<Route>,
     pub(crate) codecs: Vec<Arc<Codec>>,
     pub(crate) origins: Origins,
     pub(crate) sockets: Sockets,
     pub(crate) options: Options,
+    pub(crate) watch: Watch,
+    /// Looked up at the first event: it is recorded at each.
+    pub(crate) handle_in_seconds: OnceLock<Histogram>,
     pub(crate) pubsub: PubSub,
 }
 

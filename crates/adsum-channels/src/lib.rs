@@ -47,10 +47,14 @@
 //! # Metrics
 //!
 //! Counters of the `metrics` crate: `adsum_sockets_opened_total`, `adsum_sockets_closed_total`,
-//! `adsum_sockets_overflowed_total` (a client read too slowly), `adsum_channels_joined_total` and
-//! `adsum_channels_crashed_total`.
+//! `adsum_sockets_refused_total`, `adsum_sockets_drained_total`, `adsum_sockets_overflowed_total` (a client read too
+//! slowly), `adsum_channels_joined_total` and `adsum_channels_crashed_total`.
+//!
+//! Histograms, in seconds: `adsum_socket_connect_seconds` (to decide about a client), `adsum_channel_join_seconds`
+//! (from a join to its reply) and `adsum_channel_handle_in_seconds` (a channel's handler of an event).
 
 mod admission;
+mod assigns;
 mod builder;
 mod channel;
 mod connect;
@@ -58,10 +62,13 @@ mod connection;
 mod endpoint;
 mod extension;
 mod frame;
+mod log;
 mod longpoll;
+mod observe;
 mod options;
 mod origin;
 mod outbound;
+mod refusal;
 mod reply;
 mod runtime;
 mod sender;
@@ -75,18 +82,25 @@ mod websocket;
 #[doc(no_inline)]
 pub use adsum_pubsub::{BroadcastError, IntoPayload, Json, Message, Payload, PubSub, Topic};
 
+#[doc(no_inline)]
+pub use tracing::Level;
+
 #[doc(inline)]
 pub use self::{
+    assigns::Assigns,
     builder::SocketBuilder,
     channel::{Channel, JoinError, Joined, NoParams, Reason},
-    connect::{Assigns, Connect, Refused},
+    connect::Connect,
     extension::SocketExtension,
     frame::Frame,
+    log::ParamFilter,
+    observe::{EventResult, JoinResult, ObservedConnect, ObservedEvent, ObservedJoin, Observer},
     options::{
         DEFAULT_JOIN_TIMEOUT, DEFAULT_LONGPOLL_NODE_TIMEOUT, DEFAULT_LONGPOLL_WINDOW, DEFAULT_MAX_CHANNELS,
         DEFAULT_MAX_MAILBOX, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_QUEUE_BYTES, DEFAULT_MAX_TOPIC_BYTES,
         DEFAULT_SHUTDOWN_GRACE, DEFAULT_TIMEOUT,
     },
+    refusal::{Refusal, Refused},
     reply::{Reply, ReplyRef, Stop},
     sender::{SendError, Sender},
     serializer::{

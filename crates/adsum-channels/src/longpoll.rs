@@ -35,7 +35,11 @@ use self::{
     elsewhere::{Gate, Name},
     session::{Polled, Published, Session},
 };
-use crate::{Tokens, admission, endpoint::Owner};
+use crate::{
+    Tokens,
+    admission::{self, Admitted},
+    endpoint::Owner,
+};
 
 const SALT: &str = "adsum long poll session";
 /// How long a session's token is good, as in Phoenix.
@@ -108,10 +112,10 @@ impl LongPoll {
     }
 
     async fn poll(&self, parts: Parts) -> Answer {
+        let Some((token, session)) = self.session(&parts) else { return self.open(parts).await };
         if !admission::is_origin_accepted(&self.owner.endpoint, &parts.headers, &parts.uri) {
             return Answer::status(403);
         }
-        let Some((token, session)) = self.session(&parts) else { return self.open(parts).await };
         let polled = match &session {
             Place::Here(session) => session.poll().await,
             Place::Elsewhere(name) => self.gate.poll(name, self.window()).await,
@@ -133,7 +137,7 @@ impl LongPoll {
     /// Opens a session. The client takes its first 410 for an open socket, a later one for a lost one.
     async fn open(&self, parts: Parts) -> Answer {
         let endpoint = &self.owner.endpoint;
-        let Some((codec, assigns)) = admission::admit(endpoint, parts).await else {
+        let Ok(Admitted { codec, assigns, .. }) = admission::admit(endpoint, parts, "longpoll").await else {
             return Answer::status(403);
         };
         let Some(id) = random() else { return Answer::status(403) };

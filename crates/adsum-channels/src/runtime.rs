@@ -1,5 +1,6 @@
 //! How channels run: a task per join, its mailbox, and the link between the task and its socket.
 
+mod handling;
 mod link;
 mod mailbox;
 mod task;

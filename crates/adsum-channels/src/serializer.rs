@@ -89,7 +89,7 @@ pub struct ClientMessage<'m> {
 #[non_exhaustive]
 pub enum BadMessage {
     /// It isn't JSON, or its parts are missing or of the wrong type.
-    #[error("not a message of this version of the protocol: {0}")]
+    #[error("not a message of this version of the protocol")]
     Json(#[from] serde_json::Error),
     /// Text that isn't UTF-8.
     #[error("not UTF-8: {0}")]

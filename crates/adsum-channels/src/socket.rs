@@ -32,7 +32,7 @@ impl Socket {
         self.link.topic()
     }
 
-    /// What was assigned when the socket connected.
+    /// What was assigned when the socket connected, and what the channel's route adds.
     pub fn assigns(&self) -> &Assigns {
         &self.assigns
     }
@@ -172,6 +172,10 @@ impl Socket {
             further: Vec::new(),
             extensions: Vec::new(),
         }
+    }
+
+    pub(crate) fn shared_assigns(&self) -> &Arc<Assigns> {
+        &self.assigns
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {

@@ -111,7 +111,13 @@ impl Sockets {
                 if index > 0 {
                     sleep(drain.interval).await;
                 }
-                batch.iter().filter_map(Weak::upgrade).for_each(|outbound| outbound.close(RESTART_CODE));
+                tracing::info!(sockets = batch.len(), of = open.len(), "draining");
+                let mut drained = 0;
+                for outbound in batch.iter().filter_map(Weak::upgrade) {
+                    outbound.close(RESTART_CODE);
+                    drained += 1;
+                }
+                metrics::counter!("adsum_sockets_drained_total").increment(drained);
             }
             while !self.is_empty() {
                 self.0.closed.notified().await;

@@ -17,8 +17,10 @@
 //! # Metrics
 //!
 //! Counters of the `metrics` crate: `adsum_fetch_failures_total`, and those of the channels:
-//! `adsum_sockets_opened_total`, `adsum_sockets_closed_total`, `adsum_sockets_overflowed_total`,
-//! `adsum_channels_joined_total` and `adsum_channels_crashed_total`. Nodes of a cluster also count
+//! `adsum_sockets_opened_total`, `adsum_sockets_closed_total`, `adsum_sockets_refused_total`,
+//! `adsum_sockets_drained_total`, `adsum_sockets_overflowed_total`, `adsum_channels_joined_total` and
+//! `adsum_channels_crashed_total`. Histograms of theirs, in seconds: `adsum_socket_connect_seconds`,
+//! `adsum_channel_join_seconds` and `adsum_channel_handle_in_seconds`. Nodes of a cluster also count
 //! `adsum_refused_messages_total`, `adsum_unsent_messages_total` (both with a `reason`) and
 //! `adsum_lagged_messages_total`.
 
@@ -44,10 +46,11 @@ mod watch;
 
 #[doc(inline)]
 pub use adsum_channels::{
-    Address, Assigns, BadMessage, Channel, ClientMessage, Connect, Drain, Frame, JoinError, Joined, MaxAge,
-    NoParams, PushError, Reason as EndReason, Refused, Reply, ReplyRef, SecretTooShort, SendError, Sender,
-    Serializer, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop, TokenError, Tokens,
-    Unsendable, Wire, read_string, write_string,
+    Address, Assigns, BadMessage, Channel, ClientMessage, Connect, Drain, EventResult, Frame, JoinError,
+    JoinResult, Joined, Level, MaxAge, NoParams, ObservedConnect, ObservedEvent, ObservedJoin, Observer,
+    ParamFilter, PushError, Reason as EndReason, Refusal, Refused, Reply, ReplyRef, SecretTooShort,
+    SendError, Sender, Serializer, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop,
+    TokenError, Tokens, Unsendable, Wire, read_string, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{

@@ -1,34 +1,37 @@
 //! The task of one join: joins, handles letters one by one, and ends in good order.
 
 use std::{
+    any::type_name,
     collections::VecDeque,
     future::Future,
     panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::Arc,
-    time::Duration,
 };
 
-use adsum_pubsub::{Json, Pattern, Payload, PubSub, Topic};
+use adsum_pubsub::{Json, Pattern, Payload, Topic};
 use futures_util::FutureExt;
 use tokio::{
     task::JoinSet,
-    time::{error::Elapsed, timeout},
+    time::{Instant, error::Elapsed, timeout},
 };
 
 use super::{
+    handling::Handling,
     link::{Link, reason_json},
     mailbox::{EndCause, Letter},
 };
 use crate::{
-    Assigns, Channel, JoinError, Joined, PushError, Reason, Reply, Socket, Stop, channel::JoinErrorKind,
-    frame::Frame, reply::StopKind, serializer::Unsendable,
+    Assigns, Channel, JoinError, JoinResult, Joined, ObservedJoin, PushError, Reason, Reply, Socket, Stop,
+    channel::JoinErrorKind, endpoint::Endpoint, frame::Frame, log::Shown, reply::StopKind,
+    serializer::Unsendable,
 };
 
 /// Topics, and the channel that serves them.
 pub(crate) struct Route {
     pattern: Pattern,
     pub(crate) intercepts: &'static [&'static str],
+    assigns: Option<Assigns>,
     spawn: Spawn,
 }
 
@@ -36,15 +39,23 @@ pub(crate) struct Route {
 type Spawn = Box<dyn Fn(Start, &mut JoinSet<Topic>) + Send + Sync>;
 
 impl Route {
-    pub(crate) fn new<C: Channel>(pattern: Pattern, app: Arc<C::App>) -> Self {
+    pub(crate) fn new<C: Channel>(pattern: Pattern, app: Arc<C::App>, assigns: Option<Assigns>) -> Self {
         let spawn = Box::new(move |start, tasks: &mut JoinSet<Topic>| {
             tasks.spawn(run::<C>(app.clone(), start));
         });
-        Self { pattern, intercepts: C::INTERCEPT, spawn }
+        Self { pattern, intercepts: C::INTERCEPT, assigns, spawn }
     }
 
     pub(crate) fn matches(&self, topic: &str) -> bool {
         self.pattern.matches(topic)
+    }
+
+    /// What the route's channels know of a socket.
+    pub(crate) fn assigns(&self, of_socket: &Arc<Assigns>) -> Arc<Assigns> {
+        match &self.assigns {
+            Some(of_route) => Arc::new(of_socket.extended(of_route)),
+            None => of_socket.clone(),
+        }
     }
 
     /// Starts a join's task, which returns its topic.
@@ -57,19 +68,19 @@ impl Route {
 pub(crate) struct Start {
     pub(crate) link: Arc<Link>,
     pub(crate) assigns: Arc<Assigns>,
-    pub(crate) pubsub: PubSub,
+    pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) params: Payload,
     /// The `join_ref` as it came, for the reply.
     pub(crate) join_ref: Box<str>,
     pub(crate) reference: Box<str>,
     /// The task of the same topic that has to end first.
     pub(crate) after: Option<Arc<Link>>,
-    pub(crate) grace: Duration,
-    pub(crate) join_timeout: Duration,
 }
 
 async fn run<C: Channel>(app: Arc<C::App>, start: Start) -> Topic {
-    let Start { link, assigns, pubsub, params, join_ref, reference, after, grace, join_timeout } = start;
+    let Start { link, assigns, endpoint, params, join_ref, reference, after } = start;
+    let begun = Instant::now();
+    let grace = endpoint.options.shutdown_grace;
     // The first value here, so the last to go: whoever waits for the end finds nothing left of the channel.
     let _ended = Ended(link.clone());
     let topic = link.topic().clone();
@@ -77,9 +88,11 @@ async fn run<C: Channel>(app: Arc<C::App>, start: Start) -> Topic {
         link.mailbox().ending().await;
         tokio::time::sleep(grace).await;
     });
-    let mut socket = Socket::new::<C>(link.clone(), assigns, pubsub);
+    let mut socket = Socket::new::<C>(link.clone(), assigns, endpoint.pubsub.clone());
 
-    let joining = Box::pin(timeout(join_timeout, join::<C>(&app, params, after.as_deref(), &mut socket)));
+    let watched = endpoint.watch.is_watched(C::LOG_JOIN).then(|| params.clone());
+    let joining = join::<C>(&app, params, after.as_deref(), &mut socket);
+    let joining = Box::pin(timeout(endpoint.options.join_timeout, joining));
     let outcome = guarded(joining, overdue.as_mut()).await;
     let verdict = judge(outcome, &topic, |status, response| {
         link.join_reply_frame(&join_ref, &reference, status, response)
@@ -96,11 +109,19 @@ async fn run<C: Channel>(app: Arc<C::App>, start: Start) -> Topic {
         verdict.reply.into_iter().chain(close).chain(unread).for_each(|frame| queue.push(frame));
     });
     drop(after);
+    let duration = begun.elapsed();
+    metrics::histogram!("adsum_channel_join_seconds").record(duration);
+    if let Some(params) = watched {
+        let (assigns, channel, result) = (socket.assigns(), type_name::<C>(), verdict.result);
+        let joined = ObservedJoin { topic: &topic, channel, params: &params, assigns, duration, result };
+        endpoint.watch.joined(C::LOG_JOIN, &joined);
+    }
     let Some((mut channel, info)) = verdict.joined else { return topic };
     metrics::counter!("adsum_channels_joined_total").increment(1);
 
     let mut end = None;
-    match guarded(serve(&mut channel, info, &mut socket, &mut end), overdue).await {
+    let serving = serve(&endpoint, &mut channel, info, &mut socket, &mut end);
+    match guarded(serving, overdue).await {
         Outcome::Done(()) => {}
         Outcome::Panicked => {
             tracing::error!(%topic, "channel panicked");
@@ -159,6 +180,7 @@ async fn join<C: Channel>(
 /// What becomes of a join.
 struct Verdict<C: Channel> {
     joined: Option<(C, Option<C::Info>)>,
+    result: JoinResult,
     reply: Option<Frame>,
 }
 
@@ -168,32 +190,36 @@ fn judge<C: Channel>(
     reply: impl Fn(&str, &Payload) -> Result<Frame, Unsendable>,
 ) -> Verdict<C> {
     // The ref of a join can be anything, so that even these words may have no form.
-    let refused = |response: &Payload| Verdict { joined: None, reply: reply("error", response).ok() };
+    let failed =
+        |result, response: &Payload| Verdict { joined: None, result, reply: reply("error", response).ok() };
     let crashed = |error: &dyn std::fmt::Display| {
         tracing::error!(%topic, %error, "join crashed");
-        refused(&reason("join crashed"))
+        failed(JoinResult::Crashed, &reason("join crashed"))
     };
     let (joined, status, response) = match outcome {
         Outcome::Done(Err(_elapsed)) => {
             tracing::error!(%topic, "join took longer than the join_timeout");
-            return refused(&reason("join timeout"));
+            return failed(JoinResult::Crashed, &reason("join timeout"));
         }
         Outcome::Done(Ok(Ok(Joined { channel, info, response }))) => {
             (Some((channel, info)), "ok", response.unwrap_or_else(|| Ok(empty())))
         }
         Outcome::Done(Ok(Err(JoinFailure::Params(error)))) => {
-            tracing::debug!(%topic, %error, "join with invalid params");
-            return refused(&reason("invalid params"));
+            tracing::debug!(%topic, error = %Shown::Error(&error), "join with invalid params");
+            return failed(JoinResult::Refused, &reason("invalid params"));
         }
         Outcome::Done(Ok(Err(JoinFailure::Join(error)))) => match error.kind {
             JoinErrorKind::Refused(response) => (None, "error", response),
-            JoinErrorKind::Crashed(error) => return crashed(&error),
+            JoinErrorKind::Crashed(error) => return crashed(&Shown::Error(&*error)),
         },
         Outcome::Panicked => return crashed(&"panicked"),
         Outcome::Overdue => return crashed(&"did not end in time and was cut off"),
     };
     match response.map_err(PushError::from).and_then(|response| Ok(reply(status, &response)?)) {
-        Ok(reply) => Verdict { joined, reply: Some(reply) },
+        Ok(reply) => {
+            let result = if joined.is_some() { JoinResult::Joined } else { JoinResult::Refused };
+            Verdict { joined, result, reply: Some(reply) }
+        }
         Err(error) => crashed(&error),
     }
 }
@@ -247,20 +273,26 @@ impl End {
 
 /// Handles letters until the channel ends, and lets it terminate.
 async fn serve<C: Channel>(
+    endpoint: &Endpoint,
     channel: &mut C,
     info: Option<C::Info>,
     socket: &mut Socket,
     end: &mut Option<End>,
 ) {
     socket.handler_returned();
-    let found = handle_letters(channel, info, socket).await;
+    let found = handle_letters(endpoint, channel, info, socket).await;
     // A channel that ends by itself has no more time for it than one that is told to.
     socket.link().mailbox().begin_ending();
     let reason = end.insert(found).reason.clone();
     Box::pin(channel.terminate(&reason, socket)).await;
 }
 
-async fn handle_letters<C: Channel>(channel: &mut C, info: Option<C::Info>, socket: &mut Socket) -> End {
+async fn handle_letters<C: Channel>(
+    endpoint: &Endpoint,
+    channel: &mut C,
+    info: Option<C::Info>,
+    socket: &mut Socket,
+) -> End {
     let link = socket.link().clone();
     if let Some(info) = info {
         if let Err(stop) = Box::pin(channel.handle_info(info, socket)).await {
@@ -272,8 +304,10 @@ async fn handle_letters<C: Channel>(channel: &mut C, info: Option<C::Info>, sock
     while let Some(letter) = link.mailbox().next().await {
         match letter {
             Letter::Event { reference, event, payload } => {
+                let handling = Handling::begin::<C>(endpoint, socket, &event, &payload);
                 socket.answering = Some(reference);
                 let handled = Box::pin(channel.handle_in(&event, payload, socket)).await;
+                handling.end(&handled);
                 let reference = socket.answering.take().unwrap_or_default();
                 match handled {
                     Ok(reply) => {
@@ -327,7 +361,7 @@ fn stopped(link: &Link, stop: Stop, reference: Option<&str>) -> End {
         StopKind::Normal => Reason::Stopped,
         StopKind::Shutdown => Reason::Shutdown,
         StopKind::Crash(error) => {
-            tracing::error!(topic = %link.topic(), %error, "channel crashed");
+            tracing::error!(topic = %link.topic(), error = %Shown::Error(&*error), "channel crashed");
             Reason::Crashed
         }
     })

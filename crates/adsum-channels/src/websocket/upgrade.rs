@@ -13,7 +13,10 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 
 use super::{connection, handshake, stream::Stream};
-use crate::{admission, endpoint::Owner};
+use crate::{
+    admission::{self, Admitted},
+    endpoint::Owner,
+};
 
 /// Answers an upgrade request, and starts the socket's task.
 pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
@@ -28,13 +31,11 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
     if owner.endpoint.sockets.are_draining() {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    // Who offers it, as phoenix.js does along with a token, gives up where it isn't chosen.
-    let offered =
-        parts.headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    let is_phoenix = offered.flat_map(|value| value.split(',')).any(|protocol| protocol.trim() == "phoenix");
-    let Some((codec, assigns)) = admission::admit(&owner.endpoint, parts).await else {
-        return StatusCode::FORBIDDEN.into_response();
-    };
+    let Admitted { codec, assigns, subprotocol } =
+        match admission::admit(&owner.endpoint, parts, "websocket").await {
+            Ok(admitted) => admitted,
+            Err(denied) => return denied.response(&owner.endpoint),
+        };
 
     let endpoint = owner.endpoint.clone();
     // A token of its own: waiting on it takes no lock that other sockets take.
@@ -58,8 +59,8 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    if is_phoenix {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("phoenix"));
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
     response
 }

@@ -1,16 +1,151 @@
 //! Who may connect.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use adsum_channels::{Assigns, Connect, SocketBuilder};
+use adsum_channels::{Assigns, Connect, PubSub, Refusal, Refused, SocketBuilder};
+use axum::{
+    Extension,
+    extract::{FromRef, Request, State},
+    middleware::{self, Next},
+};
+use http::StatusCode;
 
-use crate::server::{Server, Transport};
+use crate::{
+    room::{App, Greeting, Room},
+    server::{Server, Transport},
+};
 
 async fn a_refused_client_gets_an_empty_403(transport: Transport) {
     let server = Server::start(transport).await;
     let refused = Err((403, Vec::new()));
     assert_eq!(server.connect("vsn=2.0.0", &[]).await.map(drop), refused);
     assert_eq!(server.connect("vsn=2.0.0&user_id=u", &[("x-unwanted", "1")]).await.map(drop), refused);
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("too many")]
+struct TooMany;
+
+async fn a_program_answers_those_who_are_refused(transport: Transport) {
+    let server = Server::start_with(transport, |socket| {
+        let connect = async |_, request: Connect| match request.query() {
+            query if query.ends_with("many") => Err(Refused::from(TooMany)),
+            _ => Err(Refused::new("for no reason")),
+        };
+        socket.connect(connect).subprotocols(["chat"]).on_refused(|refusal, request| {
+            let agent = request.user_agent().unwrap_or_default();
+            match refusal {
+                Refusal::Program(refused) if refused.reason().is::<TooMany>() => {
+                    (StatusCode::TOO_MANY_REQUESTS, format!("{refusal}, {agent}"))
+                }
+                Refusal::Version(vsn) => (StatusCode::NOT_IMPLEMENTED, vsn.clone()),
+                Refusal::Origin => (StatusCode::FORBIDDEN, "origin".to_owned()),
+                Refusal::Subprotocol => (StatusCode::FORBIDDEN, "subprotocol".to_owned()),
+                _ => (StatusCode::UNAUTHORIZED, refusal.to_string()),
+            }
+        })
+    })
+    .await;
+    for (query, header, status, body) in [
+        ("vsn=2.0.0&many", ("user-agent", "Lynx"), 429, "too many, Lynx"),
+        ("vsn=2.0.0", ("user-agent", "Lynx"), 401, "for no reason"),
+        ("vsn=9.0.0", ("user-agent", "Lynx"), 501, "9.0.0"),
+        ("vsn=2.0.0", ("origin", "https://evil.example"), 403, "origin"),
+        ("vsn=2.0.0", ("sec-websocket-protocol", "graphql"), 403, "subprotocol"),
+    ] {
+        let refused = server.connect(query, &[header]).await.map(drop);
+        assert_eq!(refused, Err((status, body.into())), "{query} {header:?}");
+    }
+}
+
+async fn a_subprotocol_is_chosen_of_those_that_are_offered(transport: Transport) {
+    let server = Server::start_with(transport, |socket| {
+        socket.subprotocols(["chat.v2", "chat.v1"]).connect(async |_, request: Connect| {
+            assert!(request.query().ends_with(request.subprotocol().expect("one is chosen")));
+            Ok(Assigns::new())
+        })
+    })
+    .await;
+    let offer = |value| [("sec-websocket-protocol", value)];
+    for (offered, chosen) in
+        [("chat.v1", "chat.v1"), ("x, chat.v1,chat.v2", "chat.v2"), ("phoenix", "phoenix")]
+    {
+        let query = format!("vsn=2.0.0&chosen={chosen}");
+        // The client gives up unless one that it offers is chosen.
+        let mut client = server.connect(&query, &offer(offered)).await.ok().unwrap();
+        client.expect_nothing().await;
+    }
+    assert_eq!(server.connect("vsn=2.0.0&x=", &offer("chat.v3")).await.map(drop), Err((403, Vec::new())));
+}
+
+#[derive(Clone, PartialEq, Debug)]
+struct Session(u32);
+
+#[derive(Clone)]
+struct Site {
+    name: &'static str,
+}
+
+async fn with_session(
+    State(site): State<Site>,
+    mut request: Request,
+    next: Next,
+) -> axum::response::Response {
+    assert_eq!(site.name, "site");
+    request.extensions_mut().insert(Session(7));
+    next.run(request).await
+}
+
+struct Database(Arc<str>);
+
+impl FromRef<Site> for Database {
+    fn from_ref(site: &Site) -> Self {
+        Self(site.name.into())
+    }
+}
+
+async fn middleware_and_extractors_work_on_the_request(transport: Transport) {
+    let configure = |socket: SocketBuilder<App>| {
+        socket.connect(async |_, mut request: Connect| {
+            assert_eq!(request.extension(), Some(&Session(7)));
+            let Extension(session) = request.extract::<Extension<Session>>().await?;
+            let Extension(layered) = request.extract::<Extension<u8>>().await?;
+            let site = Site { name: "extracted" };
+            let State(Database(name)) = request.extract_with::<State<Database>, _>(&site).await?;
+            assert_eq!((session, layered, &*name), (Session(7), 1, "extracted"));
+            // What isn't there refuses the client.
+            let Extension(_) = request.extract::<Extension<u64>>().await?;
+            Ok(Assigns::new())
+        })
+    };
+    let layers = |router: axum::Router| {
+        router
+            .layer(Extension(1u8))
+            .layer(middleware::from_fn_with_state(Site { name: "site" }, with_session))
+    };
+    let server = Server::start_within(PubSub::local(), transport, configure, layers).await;
+    assert_eq!(server.connect("vsn=2.0.0", &[]).await.map(drop), Err((403, Vec::new())));
+    let layers = |router| layers(router).layer(Extension(1u64));
+    let server = Server::start_within(PubSub::local(), transport, configure, layers).await;
+    server.connect("vsn=2.0.0", &[]).await.ok().unwrap().expect_nothing().await;
+}
+
+async fn a_route_assigns_to_its_channels(transport: Transport) {
+    let server = Server::start_with(transport, |socket| {
+        socket.channel_with::<Room>("greeting:*", Assigns::new().with(Greeting("hello")))
+    })
+    .await;
+    let mut client = server.client().await;
+    for (topic, greeting) in [("greeting:a", r#""hello""#), ("room:a", "null")] {
+        client.join(topic, "1").await;
+        client.send(&format!(r#"["1","2","{topic}","greeting",{{}}]"#)).await;
+        client
+            .expect(&format!(r#"["1","2","{topic}","phx_reply",{{"response":{greeting},"status":"ok"}}]"#))
+            .await;
+        // What was assigned at connect is there too.
+        client.send(&format!(r#"["1","3","{topic}","whoami",{{}}]"#)).await;
+        client.expect(&format!(r#"["1","3","{topic}","phx_reply",{{"response":"u","status":"ok"}}]"#)).await;
+    }
 }
 
 async fn other_versions_are_refused(transport: Transport) {
@@ -106,6 +241,10 @@ async fn everybody_may_connect_where_nothing_is_said(transport: Transport) {
 }
 
 over_both!(
+    a_program_answers_those_who_are_refused,
+    a_subprotocol_is_chosen_of_those_that_are_offered,
+    middleware_and_extractors_work_on_the_request,
+    a_route_assigns_to_its_channels,
     a_refused_client_gets_an_empty_403,
     other_versions_are_refused,
     a_client_that_names_no_version_speaks_the_first,

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use crate::room::{App, Room, connect};
+use crate::room::{App, Room, Typed, connect};
 
 const SECRET: &str = "a secret that is long enough";
 
@@ -31,7 +31,7 @@ impl Server {
         Self::start_with(|socket| socket)
     }
 
-    fn start_with(configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>) -> Self {
+    pub(crate) fn start_with(configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>) -> Self {
         Self::start_on(PubSub::local(), configure)
     }
 
@@ -41,7 +41,10 @@ impl Server {
     ) -> Self {
         let (sender, log) = mpsc::unbounded_channel();
         let app = App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) };
-        let socket = SocketBuilder::shared(Arc::new(app)).connect(connect).channel::<Room>("room:*");
+        let socket = SocketBuilder::shared(Arc::new(app))
+            .connect(connect)
+            .channel::<Room>("room:*")
+            .channel::<Typed>("typed:*");
         let socket = configure(socket.longpoll(SECRET).unwrap());
         Self { router: Router::new().nest("/socket", socket.into_router(pubsub.clone())), pubsub, log }
     }

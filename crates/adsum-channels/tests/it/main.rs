@@ -30,4 +30,5 @@ mod joining;
 mod limits;
 mod longpoll;
 mod nodes;
+mod observing;
 mod program;

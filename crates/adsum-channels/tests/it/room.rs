@@ -3,8 +3,8 @@
 use std::{collections::HashMap, future, sync::Arc};
 
 use adsum_channels::{
-    Assigns, Channel, Connect, JoinError, Joined, Json, Message, NoParams, Payload, Reason, Refused, Reply,
-    Sender, Socket, SocketExtension, Stop, Topic,
+    Assigns, Channel, Connect, JoinError, Joined, Json, Level, Message, NoParams, Payload, Reason, Refused,
+    Reply, Sender, Socket, SocketExtension, Stop, Topic,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -42,6 +42,10 @@ pub(crate) async fn connect(_: Arc<App>, request: Connect) -> Result<Assigns, Re
 
 #[derive(Clone)]
 struct Token(Option<String>);
+
+/// What a route assigns.
+#[derive(Clone)]
+pub(crate) struct Greeting(pub(crate) &'static str);
 
 #[derive(Debug)]
 pub(crate) enum Info {
@@ -105,6 +109,8 @@ impl Channel for Room {
             "fail" => Reply::error(payload),
             "so_so" => Reply::with_status("so so", payload),
             "whoami" => Reply::ok(&socket.assigns().get::<User>().expect("assigned at connect").user_id),
+            "typed" => Reply::ok(payload.decode::<Count>()?.count),
+            "greeting" => Reply::ok(socket.assigns().get::<Greeting>().map(|greeting| greeting.0)),
             "shout" => {
                 socket.broadcast("shout", payload)?;
                 Reply::none()
@@ -224,12 +230,16 @@ pub(crate) struct Typed;
 #[derive(Deserialize)]
 pub(crate) struct Count {
     count: u32,
+    #[serde(default)]
+    #[expect(dead_code, reason = "read, and looked at by nobody")]
+    password: u32,
 }
 
 impl Channel for Typed {
     type App = App;
     type Params = Count;
     type Info = ();
+    const LOG_JOIN: Option<Level> = Some(Level::INFO);
 
     async fn join(_: &Arc<App>, _: &Topic, params: Count, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
         Ok(Joined::new(Self).reply(json!({"next": params.count + 1})))

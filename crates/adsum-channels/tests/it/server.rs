@@ -60,6 +60,16 @@ impl Server {
         transport: Transport,
         configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
     ) -> Self {
+        Self::start_within(pubsub, transport, configure, |router| router).await
+    }
+
+    /// With layers around the router.
+    pub(crate) async fn start_within(
+        pubsub: PubSub,
+        transport: Transport,
+        configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+        layers: impl FnOnce(Router) -> Router,
+    ) -> Self {
         let (sender, log) = mpsc::unbounded_channel();
         let app = App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) };
         let app = Arc::new(app);
@@ -68,7 +78,7 @@ impl Server {
             .channel::<Typed>("typed:*")
             .channel::<Room>("room:*")
             .channel::<Room>("lobby");
-        let router = Router::new().nest("/socket", configure(socket).into_router(pubsub.clone()));
+        let router = layers(Router::new().nest("/socket", configure(socket).into_router(pubsub.clone())));
         let listening = match transport {
             Transport::Tcp => {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,0 +1,59 @@
+//! What the program knows of a socket.
+
+use adsum_pubsub::Topic;
+use http::Extensions;
+
+/// What the program knows of a socket: one value of each type, given when it connected.
+///
+/// ```
+/// # use adsum_channels::Assigns;
+/// #[derive(Clone)]
+/// struct UserId(u64);
+///
+/// let assigns = Assigns::new().with(UserId(7));
+/// assert_eq!(assigns.get::<UserId>().map(|id| id.0), Some(7));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Assigns {
+    values: Extensions,
+    id: Option<Topic>,
+}
+
+impl Assigns {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a value, in place of one of the same type.
+    #[must_use]
+    pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.values.insert(value);
+        self
+    }
+
+    /// Names the socket, such as `user_socket:7`, so that it can be closed from anywhere:
+    /// `pubsub.broadcast("user_socket:7", "disconnect", json!({}))` closes all sockets of that name, on all nodes,
+    /// with 1001. Their clients connect again, and `connect` may refuse them.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<Topic>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// These, and those of a route, which take the place of values of the same type.
+    pub(crate) fn extended(&self, route: &Self) -> Self {
+        let mut values = self.values.clone();
+        values.extend(route.values.clone());
+        Self { values, id: self.id.clone() }
+    }
+
+    pub(crate) fn socket_id(&self) -> Option<&Topic> {
+        self.id.as_ref()
+    }
+
+    /// The value of a type.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.values.get()
+    }
+}

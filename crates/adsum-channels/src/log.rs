@@ -1,0 +1,243 @@
+//! What the log shows: at which level, and without the secrets of clients.
+
+use std::{error::Error, fmt};
+
+use adsum_pubsub::Payload;
+use axum::extract::rejection::QueryRejection;
+use serde_json::Value;
+use tracing::Level;
+
+use crate::Refusal;
+
+/// What stands for a value that isn't shown.
+const FILTERED: &str = "[FILTERED]";
+/// How much of a client's parameters one line of the log shows.
+const MAX_SHOWN_BYTES: usize = 1024;
+/// What the names of secrets contain, unless told otherwise.
+const DEFAULT_FILTERED: [&str; 3] = ["password", "token", "secret"];
+
+/// Which parameters of clients the log doesn't show.
+///
+/// By default these are, at any depth, the values of keys that contain `password`, `token` or `secret`, in upper
+/// or lower case. `[FILTERED]` stands in their place. A text that isn't under such a key is shown as it is, and a
+/// binary payload by its length only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParamFilter(Rule);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rule {
+    Discard(Vec<String>),
+    Keep(Vec<String>),
+}
+
+impl ParamFilter {
+    /// Hides the values of keys that contain one of these, in upper or lower case.
+    pub fn discard<'k>(keys: impl IntoIterator<Item = &'k str>) -> Self {
+        Self(Rule::Discard(keys.into_iter().map(str::to_lowercase).collect()))
+    }
+
+    /// Hides all values but those of keys that are one of these, which are shown with all that is in them.
+    pub fn keep<'k>(keys: impl IntoIterator<Item = &'k str>) -> Self {
+        Self(Rule::Keep(keys.into_iter().map(str::to_owned).collect()))
+    }
+
+    /// Hides nothing.
+    pub fn off() -> Self {
+        Self::discard([])
+    }
+
+    /// What of a payload may be shown: at most about a kilobyte.
+    pub fn show(&self, payload: &Payload) -> String {
+        let Payload::Json(json) = payload else { return format!("<{} bytes>", payload.len()) };
+        match json.decode() {
+            Ok(value) => self.text(value),
+            // Nested beyond what is read, or a broken one of a serializer of the program's own.
+            Err(_) => format!("<{} bytes of JSON>", payload.len()),
+        }
+    }
+
+    /// What of a URI's query may be shown.
+    pub(crate) fn show_query(&self, uri: &http::Uri) -> String {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
+        let Ok(pairs) = pairs else { return "<an unreadable query>".to_owned() };
+        self.text(Value::Object(pairs.0.into_iter().map(|(key, value)| (key, value.into())).collect()))
+    }
+
+    fn text(&self, mut value: Value) -> String {
+        self.filter(&mut value);
+        let mut text = value.to_string();
+        if text.len() > MAX_SHOWN_BYTES {
+            text.truncate(text.floor_char_boundary(MAX_SHOWN_BYTES));
+            text.push('…');
+        }
+        text
+    }
+
+    fn filter(&self, value: &mut Value) {
+        match (value, &self.0) {
+            (Value::Array(values), _) => values.iter_mut().for_each(|value| self.filter(value)),
+            (Value::Object(map), Rule::Discard(parts)) => {
+                for (key, value) in map {
+                    let key = key.to_lowercase();
+                    if parts.iter().any(|part| key.contains(part)) {
+                        *value = FILTERED.into();
+                    } else {
+                        self.filter(value);
+                    }
+                }
+            }
+            (Value::Object(map), Rule::Keep(keys)) => {
+                map.iter_mut()
+                    .filter(|(key, _)| !keys.contains(key))
+                    .for_each(|(_, value)| self.filter(value));
+            }
+            (_, Rule::Discard(_)) => {}
+            (value, Rule::Keep(_)) => *value = FILTERED.into(),
+        }
+    }
+}
+
+impl Default for ParamFilter {
+    fn default() -> Self {
+        Self::discard(DEFAULT_FILTERED)
+    }
+}
+
+/// An event at a level that is known only when it happens.
+macro_rules! event_at {
+    ($level:expr, $($event:tt)*) => {
+        match $level {
+            ::tracing::Level::ERROR => ::tracing::error!($($event)*),
+            ::tracing::Level::WARN => ::tracing::warn!($($event)*),
+            ::tracing::Level::INFO => ::tracing::info!($($event)*),
+            ::tracing::Level::DEBUG => ::tracing::debug!($($event)*),
+            ::tracing::Level::TRACE => ::tracing::trace!($($event)*),
+        }
+    };
+}
+pub(crate) use event_at;
+
+/// Whether somebody listens to events of a level: a comparison where nobody does.
+pub(crate) fn is_enabled(level: Level) -> bool {
+    match level {
+        Level::ERROR => tracing::enabled!(Level::ERROR),
+        Level::WARN => tracing::enabled!(Level::WARN),
+        Level::INFO => tracing::enabled!(Level::INFO),
+        Level::DEBUG => tracing::enabled!(Level::DEBUG),
+        Level::TRACE => tracing::enabled!(Level::TRACE),
+    }
+}
+
+/// An error as the log shows it. Those of reading a client's data quote it, so of them only what can't be a
+/// value of the client's is shown.
+pub(crate) enum Shown<'e> {
+    Error(&'e (dyn Error + 'static)),
+    Refusal(&'e Refusal),
+}
+
+impl<'e> Shown<'e> {
+    pub(crate) fn of(refusal: &'e Refusal) -> Self {
+        match refusal {
+            Refusal::Program(refused) => Self::Error(refused.reason()),
+            refusal => Self::Refusal(refusal),
+        }
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = match self {
+            Self::Refusal(refusal) => return refusal.fmt(f),
+            Self::Error(error) => error,
+        };
+        if error.is::<serde_json::Error>() || error.is::<QueryRejection>() {
+            return f.write_str(&without_values(&error.to_string()));
+        }
+        error.fmt(f)
+    }
+}
+
+/// What is missing is named by the program's types; all else may be the client's words.
+fn without_values(error: &str) -> String {
+    let missing = error.find("missing field `").map(|at| &error[at..]);
+    let named = missing.and_then(|text| text.match_indices('`').nth(1).map(|(end, _)| &text[..=end]));
+    named.unwrap_or("it doesn't have the shape that is asked for").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use adsum_pubsub::Json;
+    use serde_json::json;
+
+    use super::*;
+
+    fn show(filter: &ParamFilter, value: Value) -> Value {
+        let shown = filter.show(&Payload::Json(Json::encode(&value).unwrap()));
+        serde_json::from_str(&shown).unwrap()
+    }
+
+    #[test]
+    fn secrets_are_not_shown_at_any_depth() {
+        let filter = ParamFilter::default();
+        let shown = show(
+            &filter,
+            json!({
+                "name": "Ada",
+                "Password": "hunter2",
+                "list": [{"user_password": {"x": "hunter2"}}, "text", 3],
+                "deep": {"csrf_token": ["hunter2"], "clientSecret": null},
+            }),
+        );
+        let expected = json!({
+            "name": "Ada",
+            "Password": FILTERED,
+            "list": [{"user_password": FILTERED}, "text", 3],
+            "deep": {"csrf_token": FILTERED, "clientSecret": FILTERED},
+        });
+        assert_eq!(shown, expected);
+        let uri = "/?user_id=7&token=hunter2&a%20b=%41".parse().unwrap();
+        assert_eq!(filter.show_query(&uri), r#"{"a b":"A","token":"[FILTERED]","user_id":"7"}"#);
+        assert_eq!(show(&ParamFilter::off(), json!({"token": 1})), json!({"token": 1}));
+    }
+
+    #[test]
+    fn only_what_is_to_be_kept_is_shown() {
+        let shown = show(
+            &ParamFilter::keep(["id", "page"]),
+            json!({"id": 7, "id2": 8, "page": {"token": "shown"}, "list": [1, {"id": "x", "y": "z"}]}),
+        );
+        let expected = json!({
+            "id": 7, "id2": FILTERED, "page": {"token": "shown"}, "list": [FILTERED, {"id": "x", "y": FILTERED}]
+        });
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn what_is_long_deep_or_binary_is_not_shown_in_full() {
+        let filter = ParamFilter::default();
+        let long = filter.show(&Payload::Json(Json::encode(&"é".repeat(10_000)).unwrap()));
+        assert!(long.len() < 2 * MAX_SHOWN_BYTES && long.ends_with('…'));
+        let deep = format!("{}{}{}", "[".repeat(1000), r#"{"token":"hunter2"}"#, "]".repeat(1000));
+        let shown = filter.show(&Payload::Json(Json::from_encoded(deep)));
+        assert_eq!(shown, "<2019 bytes of JSON>");
+        assert_eq!(filter.show(&Payload::Binary(vec![1, 2].into())), "<2 bytes>");
+    }
+
+    #[test]
+    fn errors_of_reading_do_not_quote_what_was_read() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Login {
+            #[expect(dead_code)]
+            password: u8,
+        }
+        let wrong = serde_json::from_str::<Login>(r#"{"password":"hunter2"}"#).unwrap_err();
+        assert!(wrong.to_string().contains("hunter2"), "it would quote it");
+        let shown = |error: &(dyn Error + 'static)| Shown::Error(error).to_string();
+        assert_eq!(shown(&wrong), "it doesn't have the shape that is asked for");
+        let bad = crate::BadMessage::Json(wrong);
+        assert!(!shown(&bad).contains("hunter2"));
+        let missing = serde_json::from_str::<Login>("{}").unwrap_err();
+        assert_eq!(shown(&missing), "missing field `password`");
+        assert_eq!(shown(&std::fmt::Error), std::fmt::Error.to_string());
+    }
+}

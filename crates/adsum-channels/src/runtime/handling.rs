@@ -1,0 +1,77 @@
+//! An event while its channel handles it: how long it takes, and who wants to know.
+
+use std::{any::type_name, sync::Arc};
+
+use adsum_pubsub::{Payload, Topic};
+use tokio::time::Instant;
+use tracing::Level;
+
+use crate::{
+    Assigns, Channel, EventResult, ObservedEvent, Reply, Socket, Stop, endpoint::Endpoint, reply::StopKind,
+};
+
+/// Dropped before its [`end`](Self::end), the handler has panicked or was cut off.
+pub(super) struct Handling<'e> {
+    endpoint: &'e Endpoint,
+    begun: Instant,
+    watched: Option<Box<Watched>>,
+}
+
+/// Kept only where somebody watches.
+struct Watched {
+    topic: Topic,
+    channel: &'static str,
+    level: Option<Level>,
+    event: Box<str>,
+    payload: Payload,
+    assigns: Arc<Assigns>,
+}
+
+impl<'e> Handling<'e> {
+    pub(super) fn begin<C: Channel>(
+        endpoint: &'e Endpoint,
+        socket: &Socket,
+        event: &str,
+        payload: &Payload,
+    ) -> Self {
+        let watched = endpoint.watch.is_watched(C::LOG_HANDLE_IN).then(|| {
+            Box::new(Watched {
+                topic: socket.topic().clone(),
+                channel: type_name::<C>(),
+                level: C::LOG_HANDLE_IN,
+                event: event.into(),
+                payload: payload.clone(),
+                assigns: socket.shared_assigns().clone(),
+            })
+        });
+        Self { endpoint, begun: Instant::now(), watched }
+    }
+
+    pub(super) fn end(mut self, handled: &Result<Reply, Stop>) {
+        self.tell(match handled {
+            Ok(Reply(Some(answer))) => EventResult::Replied(&answer.status),
+            Ok(Reply(None)) => EventResult::Handled,
+            Err(Stop { kind: StopKind::Crash(_), .. }) => EventResult::Crashed,
+            Err(_) => EventResult::Stopped,
+        });
+        let seconds = self
+            .endpoint
+            .handle_in_seconds
+            .get_or_init(|| metrics::histogram!("adsum_channel_handle_in_seconds"));
+        seconds.record(self.begun.elapsed());
+    }
+
+    fn tell(&mut self, result: EventResult<'_>) {
+        let Some(watched) = self.watched.take() else { return };
+        let Watched { topic, channel, level, event, payload, assigns } = &*watched;
+        let duration = self.begun.elapsed();
+        let observed = ObservedEvent { topic, channel, event, payload, assigns, duration, result };
+        self.endpoint.watch.handled_in(*level, &observed);
+    }
+}
+
+impl Drop for Handling<'_> {
+    fn drop(&mut self) {
+        self.tell(EventResult::Crashed);
+    }
+}

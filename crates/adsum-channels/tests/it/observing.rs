@@ -1,0 +1,257 @@
+//! What a program learns of its sockets: by an observer, the log, and metrics.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use adsum_channels::{
+    EventResult, Level, ObservedConnect, ObservedEvent, ObservedJoin, Observer, ParamFilter, PubSub,
+};
+use metrics::{
+    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::{
+    longpoll,
+    server::{Server, Transport},
+};
+
+struct Telling(mpsc::UnboundedSender<String>);
+
+impl Observer for Telling {
+    fn connected(&self, connected: &ObservedConnect<'_>) {
+        let ObservedConnect { transport, version, result, .. } = connected;
+        let result = result.map(|_| "ok").map_err(ToString::to_string);
+        let _ = self.0.send(format!("{transport} {version} {result:?}"));
+    }
+
+    fn joined(&self, joined: &ObservedJoin<'_>) {
+        let ObservedJoin { topic, params, result, .. } = joined;
+        assert!(joined.channel.ends_with("Room") || joined.channel.ends_with("Typed"));
+        let _ = self.0.send(format!("{topic} {result:?} {params:?}"));
+    }
+
+    fn handled_in(&self, handled: &ObservedEvent<'_>) {
+        let ObservedEvent { topic, event, payload, result, .. } = handled;
+        let _ = self.0.send(format!("{topic} {event} {result:?} {payload:?}"));
+        assert_ne!(*event, "greeting", "an observer that panics, as the test wants it");
+        if *event == "slow" {
+            assert!(handled.duration >= Duration::from_millis(1));
+            assert!(matches!(result, EventResult::Replied("ok")));
+        }
+    }
+}
+
+async fn an_observer_hears_of_connects_joins_and_events(transport: Transport) {
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let mut server = Server::start_with(transport, |socket| {
+        socket.observe(Telling(sender)).shutdown_grace(Duration::from_millis(50))
+    })
+    .await;
+    let mut tells = async |line: &str| assert_eq!(told.recv().await.as_deref(), Some(line));
+    let _ = server.connect("vsn=3.0.0", &[]).await;
+    tells(r#"websocket 3.0.0 Err("version \"3.0.0\" of the protocol isn't spoken")"#).await;
+    let mut client = server.client().await;
+    tells(r#"websocket 2.0.0 Ok("ok")"#).await;
+    for (topic, params, told) in [
+        ("room:a", "1", "room:a Joined Json(1)"),
+        ("room:denied", "{}", "room:denied Refused Json({})"),
+        ("typed:a", "{}", "typed:a Refused Json({})"),
+        ("room:panic", "{}", "room:panic Crashed Json({})"),
+    ] {
+        client.send(&format!(r#"["1","1","{topic}","phx_join",{params}]"#)).await;
+        client.frame().await;
+        tells(told).await;
+    }
+    for (event, told) in [
+        ("echo", r#"room:a echo Replied("ok") Json({})"#),
+        ("fail", r#"room:a fail Replied("error") Json({})"#),
+        ("greeting", r#"room:a greeting Replied("ok") Json({})"#),
+        ("shout", "room:a shout Handled Json({})"),
+    ] {
+        client.send(&format!(r#"["1","2","room:a","{event}",{{}}]"#)).await;
+        client.frame().await;
+        tells(told).await;
+    }
+    client.send(r#"["1","2","room:a","slow",{}]"#).await;
+    server.logged_at_last("slow").await;
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    server.app.gate.add_permits(1);
+    client.frame().await;
+    tells(r#"room:a slow Replied("ok") Json({})"#).await;
+    for (event, told) in [
+        ("stop", "room:a stop Stopped Json({})"),
+        ("nosuchevent", "room:a nosuchevent Crashed Json({})"),
+        ("crash", "room:a crash Crashed Json({})"),
+    ] {
+        client.send(&format!(r#"["1","2","room:a","{event}",{{}}]"#)).await;
+        client.frame().await;
+        tells(told).await;
+        client.join("room:a", "1").await;
+        tells("room:a Joined Json({})").await;
+    }
+    client.send(r#"["1","2","room:a","hang",{}]"#).await;
+    client.send(r#"["1","3","room:a","phx_leave",{}]"#).await;
+    tells("room:a hang Crashed Json({})").await;
+}
+
+over_both!(an_observer_hears_of_connects_joins_and_events);
+
+/// All that is logged.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Written {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().write(text)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Written {
+    fn at(level: Level) -> (Self, tracing::subscriber::DefaultGuard) {
+        let written = Self::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (written, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The line that contains this.
+    fn line(&self, part: &str) -> Option<String> {
+        let text = String::from_utf8(self.0.lock().clone()).unwrap();
+        text.lines().find(|line| line.contains(part)).map(str::to_owned)
+    }
+}
+
+/// Connects, joins and sends events, each with a secret.
+async fn tell_secrets(server: &longpoll::Server) {
+    let opened = server.json("GET", "vsn=2.0.0&user_id=u&token=hunter2&page=7", &[], "").await;
+    let query = format!("vsn=2.0.0&token={}", opened["token"].as_str().unwrap());
+    for (body, answers) in [
+        (r#"["1","1","room:a","phx_join",{"page":7,"user":{"password":"hunter2"}}]"#, 1),
+        (r#"["1","2","room:a","echo",{"page":7,"list":[{"api_Secret":"hunter2"}]}]"#, 1),
+        // Errors of reading quote what they read.
+        (r#"["2","2","typed:a","phx_join",{"count":1,"password":"hunter2"}]"#, 1),
+        (r#"["1","4","room:a","typed",{"count":1,"password":"hunter2"}]"#, 1),
+    ] {
+        assert_eq!(server.json("POST", &query, &[], body).await, json!({"status": 200}));
+        let messages = server.json("GET", &query, &[], "").await;
+        assert_eq!(messages["messages"].as_array().unwrap().len(), answers, "{body}: {messages}");
+    }
+    let (status, ..) = server.request("POST", &query, &[], r#""hunter2""#).await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_of_clients_are_in_no_log() {
+    let (written, _guard) = Written::at(Level::TRACE);
+    tell_secrets(&longpoll::Server::start_with(|socket| socket)).await;
+    assert_eq!(written.line("hunter2"), None);
+    for (part, params) in [
+        ("connected", r#"params="{\"page\":\"7\",\"token\":\"[FILTERED]\",\"user_id\":\"u\","#),
+        ("joined", r#"params="{\"page\":7,\"user\":{\"password\":\"[FILTERED]\"}}""#),
+        (" handled", r#"params="{\"list\":[{\"api_Secret\":\"[FILTERED]\"}],\"page\":7}""#),
+        ("join with invalid params", ""),
+        ("channel crashed", ""),
+    ] {
+        let line = written.line(part).unwrap_or_else(|| panic!("nothing logged of {part:?}"));
+        assert!(line.contains(params), "{line}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn levels_and_filters_are_the_programs_to_choose() {
+    let (written, _guard) = Written::at(Level::INFO);
+    tell_secrets(&longpoll::Server::start_with(|socket| {
+        socket.log_connect(Level::INFO).filter_params(ParamFilter::keep(["token"]))
+    }))
+    .await;
+    let line = written.line("connected").unwrap();
+    assert!(
+        line.contains(r#"\"token\":\"hunter2\""#) && line.contains(r#"\"page\":\"[FILTERED]\""#),
+        "{line}"
+    );
+    // A channel that says so, and one that doesn't.
+    assert!(written.line("joined").unwrap().contains("typed:a"));
+    assert_eq!(written.line(" handled"), None);
+    let (written, _guard) = Written::at(Level::TRACE);
+    tell_secrets(&longpoll::Server::start_with(|socket| socket.log_connect(None))).await;
+    assert_eq!(written.line("connected"), None);
+}
+
+/// Counts what is recorded by name.
+#[derive(Default)]
+struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
+
+struct Named(Arc<Mutex<BTreeMap<String, u64>>>, String);
+
+impl CounterFn for Named {
+    fn increment(&self, by: u64) {
+        *self.0.lock().entry(self.1.clone()).or_default() += by;
+    }
+
+    fn absolute(&self, _: u64) {}
+}
+
+impl HistogramFn for Named {
+    fn record(&self, seconds: f64) {
+        assert!((0.0..60.0).contains(&seconds));
+        self.increment(1);
+    }
+}
+
+impl Recorder for Counts {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(Arc::new(Named(self.0.clone(), key.name().to_owned())))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(Arc::new(Named(self.0.clone(), key.name().to_owned())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sockets_joins_and_events_are_counted_and_timed() {
+    static COUNTS: OnceLock<Counts> = OnceLock::new();
+    let counts = COUNTS.get_or_init(Counts::default);
+    let _guard = metrics::set_default_local_recorder(counts);
+    let sockets = adsum_channels::Sockets::new();
+    let server = longpoll::Server::start_on(PubSub::local(), |socket| socket.sockets(&sockets));
+    tell_secrets(&server).await;
+    server.json("GET", "vsn=9.0.0", &[], "").await;
+    assert_eq!(sockets.drain(adsum_channels::Drain::default()).await, 0);
+    let counted = |name: &str| counts.0.lock().get(name).copied().unwrap_or_default();
+    for (name, count) in [
+        ("adsum_socket_connect_seconds", 2),
+        ("adsum_sockets_refused_total", 1),
+        ("adsum_sockets_opened_total", 1),
+        ("adsum_sockets_drained_total", 1),
+        ("adsum_channel_join_seconds", 2),
+        ("adsum_channels_joined_total", 1),
+        ("adsum_channel_handle_in_seconds", 2),
+        ("adsum_channels_crashed_total", 1),
+    ] {
+        assert_eq!(counted(name), count, "{name}");
+    }
+}
