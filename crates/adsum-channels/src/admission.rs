@@ -37,6 +37,7 @@ impl Denied {
     pub(crate) fn response(&self, endpoint: &Endpoint) -> Response {
         match (&endpoint.on_refused, &self.request) {
             (Some(on_refused), Some(request)) => on_refused(&self.refusal, request),
+            _ if matches!(self.refusal, Refusal::Draining) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             _ => StatusCode::FORBIDDEN.into_response(),
         }
     }
@@ -79,6 +80,9 @@ async fn decide(
     vsn: &str,
     subprotocol: Result<Option<HeaderValue>, Refusal>,
 ) -> Result<Admitted, Refusal> {
+    if endpoint.sockets.are_draining() {
+        return Err(Refusal::Draining);
+    }
     let codec = endpoint.codec(vsn).ok_or_else(|| Refusal::Version(vsn.to_owned()))?;
     if !is_origin_accepted(endpoint, request.headers(), request.uri()) {
         return Err(Refusal::Origin);

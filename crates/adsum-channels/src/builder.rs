@@ -8,15 +8,15 @@ use std::{
 };
 
 use adsum_pubsub::{Pattern, PubSub};
-use axum::{Router, extract::Request, response::IntoResponse, routing::any};
+use axum::{Router, response::IntoResponse};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
 use crate::{
-    Assigns, Channel, Connect, Observer, ParamFilter, Refusal, Refused, SecretTooShort, Serializer, Sockets,
-    Tokens,
+    Acceptor, Assigns, Channel, Connect, Observer, ParamFilter, Refusal, Refused, SecretTooShort, Serializer,
+    Sockets, Tokens,
     endpoint::{ConnectFn, Endpoint, OnRefused, Owner},
     longpoll::LongPoll,
     observe::Watch,
@@ -24,7 +24,6 @@ use crate::{
     origin::{self, Origins},
     runtime::Route,
     serializer::{Codec, V1, V2},
-    websocket::upgrade,
 };
 
 /// Says which clients may connect and which channels they can join, and becomes a router.
@@ -324,10 +323,16 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// The router, with the socket at `/websocket`, and at `/longpoll` if that is on. Nest it where clients look for the socket.
+    /// The router, with the socket at `/websocket`, and at `/longpoll` if that is on. Nest it where clients look
+    /// for the socket.
     ///
     /// Its sockets live as long as the router: when the server drops it, they are closed with 1012.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self, pubsub: PubSub) -> Router<S> {
+        self.into_acceptor(pubsub).router()
+    }
+
+    /// What takes in clients for a transport of the program's own, and gives the router beside it.
+    pub fn into_acceptor(self, pubsub: PubSub) -> Acceptor {
         let shutdown = CancellationToken::new();
         let owner = Arc::new(Owner {
             endpoint: Arc::new(Endpoint {
@@ -346,23 +351,8 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
             shutdown: shutdown.clone(),
             _guard: shutdown.drop_guard(),
         });
-        let websocket = owner.clone();
-        let router = Router::new().route(
-            "/websocket",
-            any(move |request: Request| {
-                let owner = websocket.clone();
-                async move { upgrade::upgrade(&owner, request).await }
-            }),
-        );
-        let Some(tokens) = self.longpoll else { return router };
-        let longpoll = Arc::new(LongPoll::new(owner, tokens));
-        router.route(
-            "/longpoll",
-            any(move |request: Request| {
-                let longpoll = longpoll.clone();
-                async move { longpoll.answer(request).await }
-            }),
-        )
+        let longpoll = self.longpoll.map(|tokens| Arc::new(LongPoll::new(owner.clone(), tokens)));
+        Acceptor::new(owner, longpoll)
     }
 }
 

@@ -54,7 +54,6 @@ impl Connection {
         codec: Arc<Codec>,
         outbound: Arc<Outbound>,
     ) -> Self {
-        metrics::counter!("adsum_sockets_opened_total").increment(1);
         let seat = endpoint.sockets.seat(&outbound);
         let named = assigns
             .socket_id()
@@ -147,7 +146,6 @@ impl Connection {
         // Each cuts itself off after the grace. One that blocks its thread can't, and is not waited for.
         let grace = 2 * self.endpoint.options.shutdown_grace;
         let _ = timeout(grace, async { while self.tasks.join_next().await.is_some() {} }).await;
-        metrics::counter!("adsum_sockets_closed_total").increment(1);
     }
 
     fn start(

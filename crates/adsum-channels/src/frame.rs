@@ -4,7 +4,10 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use crate::websocket::{Opcode, frame};
+use crate::{
+    Outgoing,
+    websocket::{Opcode, frame},
+};
 
 /// A message to a client, with the header of its WebSocket frame, in the parts that are written one after the
 /// other.
@@ -47,11 +50,17 @@ impl Frame {
         self.head.len() + self.payload.len() + self.tail.len()
     }
 
-    /// The message without its WebSocket header; none where it isn't text.
-    pub(crate) fn into_text(self) -> Option<Bytes> {
+    /// The message without its WebSocket header; none where it is no message, but a close, say.
+    pub(crate) fn into_message(self) -> Option<Outgoing> {
+        const TEXT: u8 = 0x80 | Opcode::Text as u8;
+        const BINARY: u8 = 0x80 | Opcode::Binary as u8;
         let bytes = self.into_bytes();
-        (bytes.first() == Some(&(0x80 | Opcode::Text as u8)))
-            .then(|| bytes.slice(frame::header_len(bytes[1])..))
+        let message = bytes.slice(bytes.len().min(frame::header_len(*bytes.get(1)?))..);
+        match bytes[0] {
+            TEXT => Some(Outgoing::Text(message)),
+            BINARY => Some(Outgoing::Binary(message)),
+            _ => None,
+        }
     }
 
     /// What is left of the frame after its first `skip` bytes, without empty parts.
@@ -134,13 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn text_is_had_without_its_header() {
+    fn a_message_is_had_without_its_header() {
         for len in [0, 5, 125, 126, 65535, 65536] {
-            let text = "a".repeat(len);
-            assert_eq!(Frame::text(text.clone()).into_text().unwrap(), text);
-            assert!(Frame::binary(text).into_text().is_none());
+            let text = Bytes::from("a".repeat(len));
+            assert_eq!(Frame::text(text.clone()).into_message(), Some(Outgoing::Text(text.clone())));
+            assert_eq!(Frame::binary(text.clone()).into_message(), Some(Outgoing::Binary(text)));
         }
-        assert!(Frame::whole(crate::websocket::frame::close(1000, "")).into_text().is_none());
+        assert_eq!(Frame::whole(crate::websocket::frame::close(1000, "")).into_message(), None);
     }
 
     #[test]

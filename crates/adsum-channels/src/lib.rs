@@ -53,6 +53,7 @@
 //! Histograms, in seconds: `adsum_socket_connect_seconds` (to decide about a client), `adsum_channel_join_seconds`
 //! (from a join to its reply) and `adsum_channel_handle_in_seconds` (a channel's handler of an event).
 
+mod acceptor;
 mod admission;
 mod assigns;
 mod builder;
@@ -87,6 +88,7 @@ pub use tracing::Level;
 
 #[doc(inline)]
 pub use self::{
+    acceptor::{Acceptor, Client, Outgoing},
     assigns::Assigns,
     builder::SocketBuilder,
     channel::{Channel, JoinError, Joined, NoParams, Reason},

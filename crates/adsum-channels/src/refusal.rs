@@ -50,6 +50,8 @@ pub enum Refusal {
     Origin,
     /// It offers subprotocols, and none that [`subprotocols`](crate::SocketBuilder::subprotocols) names.
     Subprotocol,
+    /// The server goes: it takes no more clients, who find another one when they try again. A WebSocket gets 503.
+    Draining,
     /// The program's [`connect`](crate::SocketBuilder::connect) has refused it.
     Program(Refused),
 }
@@ -60,6 +62,7 @@ impl fmt::Display for Refusal {
             Self::Version(vsn) => write!(f, "version {vsn:?} of the protocol isn't spoken"),
             Self::Origin => f.write_str("the page's origin isn't accepted; see `SocketBuilder::origins`"),
             Self::Subprotocol => f.write_str("none of the subprotocols that the client offers is known"),
+            Self::Draining => f.write_str("the server is draining its sockets"),
             Self::Program(refused) => refused.fmt(f),
         }
     }

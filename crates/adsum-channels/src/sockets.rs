@@ -133,6 +133,7 @@ impl Sockets {
 
     /// Takes note of a socket, for as long as the seat lives.
     pub(crate) fn seat(&self, outbound: &Arc<Outbound>) -> Seat {
+        metrics::counter!("adsum_sockets_opened_total").increment(1);
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         self.0.open.lock().insert(id, Arc::downgrade(outbound));
         // One that was let in just before a drain began, which may have looked round already.
@@ -159,5 +160,6 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.sockets.0.open.lock().remove(&self.id);
         self.sockets.0.closed.notify_one();
+        metrics::counter!("adsum_sockets_closed_total").increment(1);
     }
 }

@@ -46,11 +46,11 @@ mod watch;
 
 #[doc(inline)]
 pub use adsum_channels::{
-    Address, Assigns, BadMessage, Channel, ClientMessage, Connect, Drain, EventResult, Frame, JoinError,
-    JoinResult, Joined, Level, MaxAge, NoParams, ObservedConnect, ObservedEvent, ObservedJoin, Observer,
-    ParamFilter, PushError, Reason as EndReason, Refusal, Refused, Reply, ReplyRef, SecretTooShort,
-    SendError, Sender, Serializer, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop,
-    TokenError, Tokens, Unsendable, Wire, read_string, write_string,
+    Acceptor, Address, Assigns, BadMessage, Channel, Client, ClientMessage, Connect, Drain, EventResult,
+    Frame, JoinError, JoinResult, Joined, Level, MaxAge, NoParams, ObservedConnect, ObservedEvent,
+    ObservedJoin, Observer, Outgoing, ParamFilter, PushError, Reason as EndReason, Refusal, Refused, Reply,
+    ReplyRef, SecretTooShort, SendError, Sender, Serializer, SignError, Socket, SocketBuilder,
+    SocketExtension, Sockets, Stop, TokenError, Tokens, Unsendable, Wire, read_string, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{

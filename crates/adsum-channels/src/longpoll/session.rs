@@ -13,7 +13,7 @@ use super::{
     elsewhere::{Answer, Asker},
 };
 use crate::{
-    Assigns,
+    Assigns, Outgoing,
     connection::Connection,
     endpoint::Endpoint,
     frame::Frame,
@@ -247,8 +247,12 @@ impl Running {
         self.waiting.take_if(|(poll, _)| poll.is_given_up());
         if self.waiting.is_some() && self.unread.is_empty() && !self.outbound.is_quiet() {
             // Bytes have no form in an answer; phoenix.js reads text only.
-            let texts = self.outbound.take().0.into_iter().filter_map(Frame::into_text);
-            self.unread = texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect();
+            let messages = self.outbound.take().0.into_iter().filter_map(Frame::into_message);
+            let texts = messages.filter_map(|message| match message {
+                Outgoing::Text(text) => Some(String::from_utf8_lossy(&text).into_owned()),
+                Outgoing::Binary(_) | Outgoing::Close(_) => None,
+            });
+            self.unread = texts.collect();
         }
         if let Some((poll, _)) = self.waiting.take_if(|_| !self.unread.is_empty()) {
             self.unread = poll.send(std::mem::take(&mut self.unread));

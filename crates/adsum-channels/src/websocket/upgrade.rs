@@ -28,9 +28,6 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return (StatusCode::BAD_REQUEST, "this connection can't be upgraded").into_response();
     };
-    if owner.endpoint.sockets.are_draining() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
     let Admitted { codec, assigns, subprotocol } =
         match admission::admit(&owner.endpoint, parts, "websocket").await {
             Ok(admitted) => admitted,

@@ -32,3 +32,4 @@ mod longpoll;
 mod nodes;
 mod observing;
 mod program;
+mod transport;

@@ -1,0 +1,205 @@
+//! For transports of a program's own: what the built-in ones are made of as well.
+
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+
+use axum::{Router, extract::Request, routing::any};
+use bytes::Bytes;
+use http::request::Parts;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    BadMessage, Refusal, Wire,
+    admission::{self, Admitted},
+    connection::Connection,
+    endpoint::Owner,
+    longpoll::LongPoll,
+    outbound::{Outbound, State},
+    sockets::RESTART_CODE,
+    websocket::upgrade,
+};
+
+/// What a silent client is sent away with, as by a WebSocket.
+const IDLE_CODE: u16 = 1002;
+
+/// Takes in clients, whatever carries their messages: from
+/// [`SocketBuilder::into_acceptor`](crate::SocketBuilder::into_acceptor). Clones share all.
+///
+/// [`router`](Self::router) has the built-in transports. Another one accepts a client, hands over what that client
+/// sends, and sends what there is for it:
+///
+/// ```
+/// # async fn read() -> Option<Vec<u8>> { None }
+/// # async fn write(_: &[u8]) {}
+/// # async fn close(_: u16) {}
+/// use adsum_channels::{Acceptor, Outgoing, Refusal, Wire};
+///
+/// async fn serve(acceptor: Acceptor, request: http::request::Parts) -> Result<(), Refusal> {
+///     let mut client = acceptor.accept("carrier pigeon", request).await?;
+///     loop {
+///         tokio::select! {
+///             message = read() => match message {
+///                 Some(message) if client.receive(Wire::Text(&message)).is_ok() => {}
+///                 _ => break,
+///             },
+///             outgoing = client.next() => match outgoing {
+///                 Outgoing::Text(text) | Outgoing::Binary(text) => write(&text).await,
+///                 Outgoing::Close(code) => {
+///                     close(code).await;
+///                     break;
+///                 }
+///             },
+///         }
+///     }
+///     client.end().await;
+///     Ok(())
+/// }
+/// ```
+///
+/// What is accepted lives as long as one of the acceptor's clones and routers does: when a server drops the last
+/// of them, its sockets are closed with 1012.
+#[derive(Clone)]
+pub struct Acceptor {
+    owner: Arc<Owner>,
+    longpoll: Option<Arc<LongPoll>>,
+}
+
+impl Acceptor {
+    pub(crate) fn new(owner: Arc<Owner>, longpoll: Option<Arc<LongPoll>>) -> Self {
+        Self { owner, longpoll }
+    }
+
+    /// The router of the built-in transports, as of
+    /// [`SocketBuilder::into_router`](crate::SocketBuilder::into_router).
+    pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        let owner = self.owner.clone();
+        let router = Router::new().route(
+            "/websocket",
+            any(move |request: Request| {
+                let owner = owner.clone();
+                async move { upgrade::upgrade(&owner, request).await }
+            }),
+        );
+        let Some(longpoll) = self.longpoll.clone() else { return router };
+        router.route(
+            "/longpoll",
+            any(move |request: Request| {
+                let longpoll = longpoll.clone();
+                async move { longpoll.answer(request).await }
+            }),
+        )
+    }
+
+    /// Decides whether a client may connect, as for any other transport: by the version that its URI asks for
+    /// (`vsn`), its `origin` header, and the program's [`connect`](crate::SocketBuilder::connect).
+    ///
+    /// `transport` names it for observers and the log. A transport that isn't HTTP makes up a request with what
+    /// it knows: `http::Request::get("/?vsn=2.0.0&user_id=7")`, say.
+    ///
+    /// # Errors
+    /// The client is refused.
+    pub async fn accept(&self, transport: &'static str, request: Parts) -> Result<Client, Refusal> {
+        let endpoint = &self.owner.endpoint;
+        let admitted = admission::admit(endpoint, request, transport).await;
+        let Admitted { codec, assigns, .. } = admitted.map_err(|denied| denied.refusal)?;
+        let outbound = Arc::new(Outbound::new(endpoint.options.max_queue_bytes, None));
+        Ok(Client {
+            heard: Instant::now(),
+            connection: Connection::new(endpoint.clone(), assigns, codec, outbound.clone()),
+            timeout: endpoint.options.timeout,
+            outbound,
+            ready: VecDeque::new(),
+            shutdown: self.owner.shutdown.child_token(),
+        })
+    }
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor").finish_non_exhaustive()
+    }
+}
+
+/// A client that was accepted, in the task that serves it.
+///
+/// Its channels end with [`end`](Self::end). Dropped instead, they are cut off: their presences leave, but they
+/// don't get to terminate.
+pub struct Client {
+    connection: Connection,
+    outbound: Arc<Outbound>,
+    /// What was taken out of the queue, and is to be sent first.
+    ready: VecDeque<Outgoing>,
+    /// When the client has last sent something.
+    heard: Instant,
+    timeout: Duration,
+    shutdown: CancellationToken,
+}
+
+/// What a transport has to do for its client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// Send a message of text.
+    Text(Bytes),
+    /// Send a message of bytes. A transport that can't leaves it out.
+    Binary(Bytes),
+    /// Close, with a code of WebSocket's if the transport has a place for one, and then [`end`](Client::end).
+    /// Nothing comes after it.
+    Close(u16),
+}
+
+impl Client {
+    /// Handles a message of the client.
+    ///
+    /// The transport sees to it that it is no longer than it should be: a WebSocket closes with 1009 beyond
+    /// [`max_message_bytes`](crate::SocketBuilder::max_message_bytes).
+    ///
+    /// # Errors
+    /// Nobody can make sense of it. A WebSocket closes with 1011 then, as Phoenix does.
+    pub fn receive(&mut self, message: Wire<'_>) -> Result<(), BadMessage> {
+        self.heard = Instant::now();
+        self.connection.receive(message)
+    }
+
+    /// What there is to do for the client, once there is something. To be awaited again and again until it says
+    /// to close: it also looks after the client's channels, and after a client that is silent for longer than the
+    /// [`timeout`](crate::SocketBuilder::timeout).
+    ///
+    /// Cancel safe: nothing is lost by a call that is given up.
+    pub async fn next(&mut self) -> Outgoing {
+        loop {
+            if let Some(outgoing) = self.ready.pop_front() {
+                return outgoing;
+            }
+            let (frames, state) = self.outbound.take();
+            // The frame of a close is a WebSocket's affair.
+            self.ready.extend(frames.into_iter().filter_map(crate::Frame::into_message));
+            match state {
+                State::Open => {}
+                State::Closing(code) => self.ready.push_back(Outgoing::Close(code)),
+                State::Gone => self.ready.push_back(Outgoing::Close(RESTART_CODE)),
+            }
+            if !self.ready.is_empty() {
+                continue;
+            }
+            self.ready = VecDeque::new();
+            tokio::select! {
+                () = self.outbound.woken() => {}
+                () = self.connection.channel_ended() => {}
+                () = sleep_until(self.heard + self.timeout) => self.outbound.close(IDLE_CODE),
+                () = self.shutdown.cancelled() => self.outbound.close(RESTART_CODE),
+            }
+        }
+    }
+
+    /// Ends the client's channels, and waits until they have ended.
+    pub async fn end(self) {
+        self.connection.end_channels();
+        self.connection.finish().await;
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
