@@ -117,6 +117,9 @@ pub enum Unsendable {
         /// Its length.
         len: usize,
     },
+    /// Anything else.
+    #[error("{0}")]
+    Other(Cow<'static, str>),
 }
 
 /// The string that a JSON text is; none where it's something else.

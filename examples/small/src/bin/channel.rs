@@ -1,0 +1,92 @@
+//! A channel: who has a document open, and where in it they are.
+//!
+//! `cargo run -p examples --bin channel`, then in a page with the `phoenix` package:
+//!
+//! ```js
+//! const socket = new Socket("ws://127.0.0.1:4100/socket")
+//! socket.connect()
+//! const channel = socket.channel("document:7", { name: "Ada" })
+//! const presence = new Presence(channel)
+//! presence.onSync(() => console.log(presence.list((name, { metas }) => [name, metas[0].line])))
+//! channel.join()
+//! channel.push("move", { line: 12 })
+//! ```
+
+use std::sync::Arc;
+
+use adsum::{
+    Channel, JoinError, Joined, NoFetch, Payload, Presence, PubSub, Reply, Socket, SocketBuilder, Stop, Topic,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// What everybody sees of a reader.
+#[derive(Serialize, Deserialize)]
+struct Place {
+    line: u32,
+}
+
+type Readers = Presence<NoFetch<Place>>;
+
+/// What a client sends along with its join.
+#[derive(Deserialize)]
+struct Reader {
+    name: String,
+}
+
+/// One client that has one document open.
+struct Document {
+    readers: Arc<Readers>,
+    name: String,
+}
+
+/// Comes once the client knows that it is in.
+struct AfterJoin;
+
+impl Channel for Document {
+    type App = Readers;
+    type Params = Reader;
+    type Info = AfterJoin;
+
+    async fn join(
+        readers: &Arc<Readers>,
+        _: &Topic,
+        reader: Reader,
+        _: &mut Socket,
+    ) -> Result<Joined<Self>, JoinError> {
+        if reader.name.is_empty() {
+            return Err(JoinError::reason("a name, please"));
+        }
+        Ok(Joined::new(Self { readers: readers.clone(), name: reader.name }).then(AfterJoin))
+    }
+
+    async fn handle_info(&mut self, _: AfterJoin, socket: &mut Socket) -> Result<(), Stop> {
+        // Gone again by itself, however this channel ends.
+        self.readers.track(socket, self.name.as_str(), Place { line: 1 })?;
+        self.readers.push_state(socket).await?;
+        Ok(())
+    }
+
+    async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+        match event {
+            "move" => match payload.decode::<Place>() {
+                Ok(place) => self.readers.update(socket, self.name.as_str(), place)?,
+                Err(_) => return Ok(Reply::error(json!({"reason": "no such place"}))),
+            },
+            other => return Err(Stop::unhandled(other)),
+        };
+        Ok(Reply::ok(json!({})))
+    }
+}
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:4100".to_owned());
+    let pubsub = PubSub::local();
+    let readers: Readers = Presence::builder(pubsub.clone()).meta::<Place>().start();
+    let socket = SocketBuilder::new(readers).channel::<Document>("document:*").any_origin();
+    let site = axum::Router::new().nest("/socket", socket.into_router(pubsub));
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    println!("listening on {}", listener.local_addr()?);
+    axum::serve(listener, site).await
+}
