@@ -29,6 +29,28 @@ use crate::{
 /// Says which clients may connect and which channels they can join, and becomes a router.
 ///
 /// The limits and timeouts have defaults that suit most programs.
+///
+/// # Mounting
+///
+/// The router is nested beside a program's own routes, whose state it doesn't touch, and is a `tower::Service` by
+/// itself. Layers and middleware around it see each request that may become a socket; what they leave with it is
+/// there for [`connect`](Self::connect), by [`Connect::extension`] and [`Connect::extract`]. TLS and proxies are the
+/// host's: a socket takes any stream that can be upgraded from HTTP/1.1.
+///
+/// ```
+/// use adsum_channels::{PubSub, SocketBuilder};
+/// use axum::{Router, extract::State, routing::get};
+///
+/// #[derive(Clone)]
+/// struct Site;
+///
+/// let socket = SocketBuilder::new(());
+/// let site: Router = Router::new()
+///     .route("/", get(async |State(_): State<Site>| "a page"))
+///     .nest("/socket", socket.into_router(PubSub::local()))
+///     .layer(axum::Extension("what a middleware adds"))
+///     .with_state(Site);
+/// ```
 pub struct SocketBuilder<App> {
     app: Arc<App>,
     connect: ConnectFn,

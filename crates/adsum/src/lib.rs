@@ -29,6 +29,10 @@
 #[doc = include_str!("../../../README.md")]
 mod readme {}
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/mounting.md")]
+mod mounting {}
+
 mod builder;
 mod card;
 mod core;

@@ -9,8 +9,12 @@ use axum::{
     middleware::{self, Next},
 };
 use http::StatusCode;
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio_tungstenite::client_async;
 
 use crate::{
+    client::{Client, Stream},
     room::{App, Greeting, Room},
     server::{Server, Transport},
 };
@@ -128,6 +132,20 @@ async fn middleware_and_extractors_work_on_the_request(transport: Transport) {
     let layers = |router| layers(router).layer(Extension(1u64));
     let server = Server::start_within(PubSub::local(), transport, configure, layers).await;
     server.connect("vsn=2.0.0", &[]).await.ok().unwrap().expect_nothing().await;
+}
+
+/// The router by itself is a service, of requests with hyper's bodies as well.
+#[tokio::test]
+async fn a_router_is_a_plain_service() {
+    let router: axum::Router = SocketBuilder::new(()).into_router(PubSub::local());
+    // A clone stays here: the last one takes its sockets along.
+    let service = TowerToHyperService::new(router.clone());
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(theirs), service).with_upgrades());
+    let ours: Box<dyn Stream> = Box::new(ours);
+    let (stream, _) = client_async("ws://localhost/websocket?vsn=2.0.0", ours).await.unwrap();
+    Client(stream).expect_nothing().await;
+    drop(router);
 }
 
 async fn a_route_assigns_to_its_channels(transport: Transport) {
