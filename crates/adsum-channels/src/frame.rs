@@ -14,9 +14,12 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Frame {
     head: Bytes,
-    payload: Bytes,
-    tail: Bytes,
+    /// The payload and the tail, where they are not in the head as well.
+    rest: Option<Box<[Bytes; 2]>>,
 }
+
+/// The longest payload that is copied: one part is written for less than three.
+const COPIED: usize = 1024;
 
 impl Frame {
     /// A message of text. It has to be UTF-8.
@@ -31,23 +34,36 @@ impl Frame {
 
     /// A message of text: that of the head, the payload, the tail.
     pub(crate) fn spliced(head: Head, payload: Bytes, tail: Bytes) -> Self {
-        let len = head.len() + payload.len() + tail.len();
-        Self { head: head.finish(Opcode::Text, len), payload, tail }
+        Self::assembled(Opcode::Text, head, payload, tail)
     }
 
     /// A message of bytes: those of the head, then the payload.
     pub(crate) fn spliced_binary(head: Head, payload: Bytes) -> Self {
-        let len = head.len() + payload.len();
-        Self { head: head.finish(Opcode::Binary, len), payload, tail: Bytes::new() }
+        Self::assembled(Opcode::Binary, head, payload, Bytes::new())
+    }
+
+    fn assembled(opcode: Opcode, mut head: Head, payload: Bytes, tail: Bytes) -> Self {
+        let len = head.len() + payload.len() + tail.len();
+        if payload.len() + tail.len() <= COPIED {
+            head.0.reserve_exact(payload.len() + tail.len());
+            head.0.extend_from_slice(&payload);
+            head.0.extend_from_slice(&tail);
+            return Self::whole(head.finish(opcode, len));
+        }
+        Self { head: head.finish(opcode, len), rest: Some(Box::new([payload, tail])) }
     }
 
     /// A frame that is complete, such as a broadcast's, which all sockets share.
     pub(crate) fn whole(frame: Bytes) -> Self {
-        Self { head: frame, payload: Bytes::new(), tail: Bytes::new() }
+        Self { head: frame, rest: None }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.head.len() + self.payload.len() + self.tail.len()
+        self.parts().map(Bytes::len).sum()
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.head).chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
     /// The message without its WebSocket header; none where it is no message, but a close, say.
@@ -66,7 +82,7 @@ impl Frame {
     /// What is left of the frame after its first `skip` bytes, without empty parts.
     pub(crate) fn slices(&self, skip: usize) -> impl Iterator<Item = IoSlice<'_>> {
         let mut skip = skip;
-        [&self.head, &self.payload, &self.tail].into_iter().filter_map(move |part| {
+        self.parts().filter_map(move |part| {
             let skipped = skip.min(part.len());
             skip -= skipped;
             let rest = &part[skipped..];
@@ -76,10 +92,10 @@ impl Frame {
 
     /// The frame in one piece.
     pub(crate) fn into_bytes(self) -> Bytes {
-        if self.payload.is_empty() && self.tail.is_empty() {
-            return self.head;
+        match self.rest {
+            None => self.head,
+            Some(rest) => [&self.head[..], &rest[0], &rest[1]].concat().into(),
         }
-        [self.head, self.payload, self.tail].concat().into()
     }
 }
 
@@ -130,16 +146,24 @@ impl Head {
 mod tests {
     use super::*;
 
-    fn frame() -> Frame {
+    fn frame(payload: &str) -> Frame {
         let mut head = Head::with_capacity(4);
         head.raw("[").string("a\"b").raw(",");
-        Frame::spliced(head, Bytes::from_static(b"{}"), Bytes::from_static(b"]"))
+        Frame::spliced(head, Bytes::copy_from_slice(payload.as_bytes()), Bytes::from_static(b"]"))
     }
 
     #[test]
     fn the_parts_are_one_text_frame() {
-        assert_eq!(&frame().into_bytes()[..], b"\x81\x0b[\"a\\\"b\",{}]");
-        assert_eq!(frame().len(), 13);
+        assert_eq!(&frame("{}").into_bytes()[..], b"\x81\x0b[\"a\\\"b\",{}]");
+        assert_eq!(frame("{}").len(), 13);
+    }
+
+    #[test]
+    fn a_long_payload_is_shared() {
+        let payload = Bytes::from("x".repeat(2000));
+        let frame = Frame::text(payload.clone());
+        assert!(frame.slices(0).any(|part| part.as_ptr() == payload.as_ptr()));
+        assert_eq!(frame.into_text().unwrap(), payload);
     }
 
     #[test]
@@ -154,11 +178,14 @@ mod tests {
 
     #[test]
     fn a_partial_write_goes_on_where_it_stopped() {
-        let (frame, whole) = (frame(), frame().into_bytes());
-        for skip in 0..=whole.len() {
-            let rest: Vec<u8> = frame.slices(skip).flat_map(|part| part.to_vec()).collect();
-            assert_eq!(rest, whole[skip..]);
-            assert!(frame.slices(skip).all(|part| !part.is_empty()));
+        for len in [2, 2000] {
+            let frame = frame(&"x".repeat(len));
+            let whole = frame.clone().into_bytes();
+            for skip in 0..=whole.len() {
+                let rest: Vec<u8> = frame.slices(skip).flat_map(|part| part.to_vec()).collect();
+                assert_eq!(rest, whole[skip..]);
+                assert!(frame.slices(skip).all(|part| !part.is_empty()));
+            }
         }
     }
 }

@@ -1,7 +1,12 @@
 //! What waits to be sent to one client. Every byte to a socket goes through its queue.
 //!
-//! Where the stream is a bare TCP stream and nothing waits, whoever pushes a frame also writes it. What the
-//! kernel doesn't take waits for the connection's task, which writes all that has gathered at once.
+//! Where the stream is a bare TCP stream, a [write pass](pass) writes what a burst of pushes has queued, once for
+//! each socket. What the kernel doesn't take waits for the connection's task. Any other stream is written by
+//! the connection's task alone.
+
+mod pass;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,
@@ -12,13 +17,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{net::TcpStream, sync::Notify};
 
 use crate::{frame::Frame, websocket::frame};
 
 /// How many parts one write takes at most: about twenty small frames.
 const MAX_SLICES: usize = 64;
+/// How many bytes gather before whoever pushes writes them: more at once gains nothing.
+const GATHERED: usize = 64 * 1024;
 
 /// The outbound queue of one socket, under one lock.
 pub(crate) struct Outbound {
@@ -35,10 +42,14 @@ pub(crate) struct Queue {
     cost: usize,
     max_cost: usize,
     state: State,
-    /// Where a push may write by itself.
+    /// Where others than the connection's task may write.
     stream: Option<Arc<TcpStream>>,
+    /// The kernel has not taken all: the rest is for the connection's task, once the stream is writable.
+    blocked: bool,
     /// Set by a push that the connection's task has to hear of.
     woken: bool,
+    /// Set by a push that a write pass has to see to.
+    due: bool,
 }
 
 /// How far a socket's end is.
@@ -64,7 +75,9 @@ impl Outbound {
             max_cost,
             state: State::Open,
             stream,
+            blocked: false,
             woken: false,
+            due: false,
         };
         Self { queue: Mutex::new(queue), wake: Notify::new() }
     }
@@ -73,27 +86,44 @@ impl Outbound {
     ///
     /// Lock order: this lock, then any lock of topics and subscribers. The section must not broadcast, nor
     /// take the lock again.
-    pub(crate) fn locked<R>(&self, section: impl FnOnce(&mut Queue) -> R) -> R {
+    pub(crate) fn locked<R>(self: &Arc<Self>, section: impl FnOnce(&mut Queue) -> R) -> R {
         let mut queue = self.queue.lock();
         let result = section(&mut queue);
-        if mem::take(&mut queue.woken) {
-            self.wake.notify_one();
+        let due = mem::take(&mut queue.due);
+        self.unlock(queue);
+        if due && !pass::enrol(self) {
+            self.write();
         }
         result
     }
 
+    fn unlock(&self, mut queue: MutexGuard<'_, Queue>) {
+        let woken = mem::take(&mut queue.woken);
+        drop(queue);
+        if woken {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Writes what waits, as far as the kernel takes it now.
+    fn write(&self) {
+        let mut queue = self.queue.lock();
+        queue.write();
+        self.unlock(queue);
+    }
+
     /// Pushes one frame.
-    pub(crate) fn push(&self, frame: Frame) {
+    pub(crate) fn push(self: &Arc<Self>, frame: Frame) {
         self.locked(|queue| queue.push(frame));
     }
 
     /// Makes a close frame the last. A queue that is closing already stays as it is.
-    pub(crate) fn close(&self, code: u16) {
+    pub(crate) fn close(self: &Arc<Self>, code: u16) {
         self.locked(|queue| queue.close(code));
     }
 
     /// Drops the stream and what waits for it.
-    pub(crate) fn shut(&self) {
+    pub(crate) fn shut(self: &Arc<Self>) {
         self.locked(Queue::shut);
     }
 
@@ -104,20 +134,19 @@ impl Outbound {
 
     /// Takes all frames that wait, for a client that isn't written to but asks.
     pub(crate) fn take(&self) -> (Vec<Frame>, State) {
-        self.locked(|queue| {
-            queue.cost = 0;
-            (mem::take(&mut queue.frames).into(), queue.state)
-        })
+        let mut queue = self.queue.lock();
+        queue.cost = 0;
+        (mem::take(&mut queue.frames).into(), queue.state)
     }
 
     /// Whether nothing waits.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.locked(|queue| queue.frames.is_empty())
+        self.queue.lock().frames.is_empty()
     }
 
     /// How far the socket's end is.
     pub(crate) fn state(&self) -> State {
-        self.locked(|queue| queue.state)
+        self.queue.lock().state
     }
 
     /// Gives the queue's frames to `write` until none is left, it isn't ready or it fails.
@@ -125,14 +154,14 @@ impl Outbound {
         &self,
         mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<State>> {
-        self.locked(|queue| {
-            let drained = queue.drain(&mut write);
-            if let Poll::Ready(Err(_)) = &drained {
-                queue.shut();
-            }
-            ready!(drained)?;
-            Poll::Ready(Ok(queue.state))
-        })
+        let mut queue = self.queue.lock();
+        let drained = queue.drain(&mut write);
+        if let Poll::Ready(Err(_)) = &drained {
+            queue.shut();
+        }
+        let state = queue.state;
+        self.unlock(queue);
+        drained.map_ok(|()| state)
     }
 }
 
@@ -142,25 +171,37 @@ impl Queue {
         if self.state != State::Open {
             return;
         }
-        // A frame that finds nothing waiting is always taken: its size is no sign of a slow client.
-        if !self.frames.is_empty() && self.cost + cost(&frame) > self.max_cost {
-            self.overflow();
-            return;
+        if self.is_full(&frame) {
+            self.write();
         }
-        self.append(frame);
+        if self.is_full(&frame) {
+            self.overflow();
+        } else {
+            self.append(frame);
+        }
+    }
+
+    /// A frame that finds nothing waiting is always taken: its size is no sign of a slow client.
+    fn is_full(&self, next: &Frame) -> bool {
+        !self.frames.is_empty() && self.cost + cost(next) > self.max_cost
     }
 
     fn append(&mut self, frame: Frame) {
         let first = self.frames.is_empty();
         self.cost += cost(&frame);
         self.frames.push_back(frame);
-        if !first {
-            return;
+        if self.stream.is_none() {
+            self.woken |= first;
+        } else if self.cost >= GATHERED && !self.blocked {
+            self.write();
+        } else {
+            self.due |= first;
         }
-        let Some(stream) = self.stream.clone() else {
-            self.woken = true;
-            return;
-        };
+    }
+
+    /// Writes what the kernel takes now, and leaves the rest to the connection's task.
+    fn write(&mut self) {
+        let Some(stream) = self.stream.clone().filter(|_| !self.blocked) else { return };
         match self.drain(&mut |parts| try_write(&stream, parts)) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(_)) => self.shut(),
@@ -210,7 +251,9 @@ impl Queue {
                 *slot = part;
                 filled += 1;
             }
-            match ready!(write(&parts[..filled]))? {
+            let written = write(&parts[..filled]);
+            self.blocked = written.is_pending();
+            match ready!(written)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.advance(written),
             }
@@ -242,7 +285,11 @@ fn cost(frame: &Frame) -> usize {
 
 /// Writes what the kernel takes now.
 pub(crate) fn try_write(stream: &TcpStream, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-    match stream.try_write_vectored(parts) {
+    let written = match parts {
+        [part] => stream.try_write(part),
+        parts => stream.try_write_vectored(parts),
+    };
+    match written {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
         result => Poll::Ready(result),
     }
@@ -251,102 +298,4 @@ pub(crate) fn try_write(stream: &TcpStream, parts: &[IoSlice<'_>]) -> Poll<io::R
 /// A frame that is a pong's.
 pub(crate) fn pong(payload: &Bytes) -> Frame {
     Frame::whole(frame::pong(payload))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(text: &'static str) -> Frame {
-        Frame::whole(Bytes::from_static(text.as_bytes()))
-    }
-
-    /// Takes at most `room` bytes in pieces of `piece`.
-    fn drain(outbound: &Outbound, mut room: usize, piece: usize) -> (Vec<u8>, Poll<io::Result<State>>) {
-        let mut written = Vec::new();
-        let state = outbound.drain(|parts| {
-            let all: Vec<u8> = parts.iter().flat_map(|part| part.to_vec()).collect();
-            let taken = all.len().min(room).min(piece);
-            if taken == 0 {
-                return Poll::Pending;
-            }
-            room -= taken;
-            written.extend_from_slice(&all[..taken]);
-            Poll::Ready(Ok(taken))
-        });
-        (written, state)
-    }
-
-    #[test]
-    fn frames_leave_in_order_however_little_a_write_takes() {
-        for piece in 1..12 {
-            let outbound = Outbound::new(10_000, None);
-            for text in ["abc", "de", "fghij", "k"] {
-                outbound.push(frame(text));
-            }
-            let (first, state) = drain(&outbound, 4, piece);
-            assert!(state.is_pending());
-            let (rest, state) = drain(&outbound, 100, piece);
-            assert!(matches!(state, Poll::Ready(Ok(State::Open))));
-            assert_eq!([first, rest].concat(), b"abcdefghijk");
-        }
-    }
-
-    #[test]
-    fn an_overflow_leaves_the_half_written_frame_and_a_close() {
-        let outbound = Outbound::new(400, None);
-        outbound.push(frame("abcdef"));
-        assert_eq!(drain(&outbound, 2, 2).0, b"ab");
-        for _ in 0..10 {
-            outbound.push(frame("later"));
-        }
-        let (rest, state) = drain(&outbound, 100, 100);
-        assert_eq!(rest, b"cdef\x88\x02\x03\xf5");
-        assert!(matches!(state, Poll::Ready(Ok(State::Closing(OVERFLOW_CODE)))));
-        outbound.push(frame("dropped"));
-        assert_eq!(drain(&outbound, 100, 100).0, b"");
-    }
-
-    #[test]
-    fn a_frame_larger_than_the_bound_is_sent_if_nothing_waits() {
-        let outbound = Outbound::new(1, None);
-        outbound.push(frame("large"));
-        assert_eq!(drain(&outbound, 100, 100).0, b"large");
-    }
-
-    #[test]
-    fn a_close_is_the_last_frame() {
-        let outbound = Outbound::new(1000, None);
-        outbound.push(frame("a"));
-        outbound.close(1001);
-        outbound.close(1002);
-        outbound.push(frame("b"));
-        assert_eq!(drain(&outbound, 100, 100).0, b"a\x88\x02\x03\xe9");
-    }
-
-    #[test]
-    fn a_failed_write_ends_the_queue() {
-        let outbound = Outbound::new(1000, None);
-        outbound.push(frame("a"));
-        let failed = outbound.drain(|_| Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())));
-        assert!(matches!(failed, Poll::Ready(Err(_))));
-        outbound.push(frame("b"));
-        let (written, state) = drain(&outbound, 100, 100);
-        assert_eq!(written, b"");
-        assert!(matches!(state, Poll::Ready(Ok(State::Gone))));
-    }
-
-    #[tokio::test]
-    async fn who_pushes_first_writes_to_a_bare_stream() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (server, _) = listener.accept().await.unwrap();
-        server.writable().await.unwrap();
-        let outbound = Outbound::new(1000, Some(Arc::new(server)));
-        outbound.push(frame("direct"));
-        client.readable().await.unwrap();
-        let mut read = [0; 16];
-        assert_eq!(client.try_read(&mut read).unwrap(), 6);
-        assert_eq!(drain(&outbound, 100, 100).0, b"");
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    io,
+    io::{self, Read},
     mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
@@ -12,8 +12,9 @@ use std::{
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::{rt::TokioIo, server::conn::auto};
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, ReadHalf, WriteHalf},
     net::TcpStream,
 };
 
@@ -113,9 +114,17 @@ impl Source {
 
 fn try_read(stream: &TcpStream, take: &mut impl FnMut(&[u8])) -> io::Result<bool> {
     let mut room = [0; READ_BYTES];
-    let read = stream.try_read(&mut room)?;
-    take(&room[..read]);
-    Ok(read > 0)
+    let mut read = None;
+    let asked = stream.try_io(Interest::READABLE, || {
+        let bytes = (&*SockRef::from(stream)).read(&mut room)?;
+        read = Some(bytes);
+        // Where room is left, nothing more was there. Said here, it spares the call that would find out.
+        let is_empty = (1..READ_BYTES).contains(&bytes);
+        if is_empty { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    let Some(bytes) = read else { return asked.map(|()| true) };
+    take(&room[..bytes]);
+    Ok(bytes > 0)
 }
 
 /// The writing side.
@@ -172,7 +181,7 @@ impl Sink {
 /// Tells the client that nothing more comes, and reads what it still sends until it ends the stream too.
 ///
 /// Closed with something unread, TCP would take back what was written but not read by the client.
-pub(crate) async fn shut_down(source: Source, sink: Sink, outbound: &Outbound) -> io::Result<()> {
+pub(crate) async fn shut_down(source: Source, sink: Sink, outbound: &Arc<Outbound>) -> io::Result<()> {
     outbound.shut();
     match (source.side, sink.side) {
         (ReadSide::Tcp(stream), WriteSide::Tcp(other)) => {

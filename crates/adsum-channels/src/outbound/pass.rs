@@ -1,0 +1,76 @@
+//! The write pass: sockets that were pushed to are written once, when what runs on their thread has run.
+//!
+//! Writing is a call into the kernel for each socket, and costs more than all else that is done for a frame. So
+//! whoever pushes only takes note of the socket. Sixteen replies to sixteen events that arrived together are one
+//! write, and so are the broadcasts of any number of tasks to the same socket. Where nothing else is to be run,
+//! the pass comes next, and nothing is late.
+
+use std::{cell::RefCell, sync::Arc, vec};
+
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, task};
+
+use super::Outbound;
+
+thread_local! {
+    /// The pass to come for what this thread pushes.
+    static COMING: RefCell<Option<Arc<Pass>>> = const { RefCell::new(None) };
+}
+
+/// Has a socket written by the next pass. False where there can be none: not in a runtime.
+pub(super) fn enrol(outbound: &Arc<Outbound>) -> bool {
+    let enrolled = COMING.try_with(|coming| {
+        let mut coming = coming.borrow_mut();
+        if coming.as_ref().is_some_and(|pass| pass.add(outbound)) {
+            return true;
+        }
+        let Ok(runtime) = Handle::try_current() else { return false };
+        let pass = Arc::new(Pass(Mutex::new(Some(vec![outbound.clone()]))));
+        *coming = Some(pass.clone());
+        // Ends by itself, and where the runtime ends before, all is written as it is dropped.
+        runtime.spawn(Writer { pass, sockets: Vec::new().into_iter() }.run());
+        true
+    });
+    enrolled.unwrap_or(false)
+}
+
+/// The sockets to be written; none once they are being written. Each stands here once while its frames wait.
+struct Pass(Mutex<Option<Vec<Arc<Outbound>>>>);
+
+impl Pass {
+    fn add(&self, outbound: &Arc<Outbound>) -> bool {
+        let mut sockets = self.0.lock();
+        sockets.as_mut().map(|sockets| sockets.push(outbound.clone())).is_some()
+    }
+}
+
+struct Writer {
+    pass: Arc<Pass>,
+    sockets: vec::IntoIter<Arc<Outbound>>,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        // After all that is ready to run, which may push more.
+        task::yield_now().await;
+        self.begin();
+        for outbound in self.sockets.by_ref() {
+            outbound.write();
+            task::consume_budget().await;
+        }
+    }
+
+    /// From here on what is pushed waits for another pass.
+    fn begin(&mut self) {
+        if let Some(sockets) = self.pass.0.lock().take() {
+            self.sockets = sockets.into_iter();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.begin();
+        self.sockets.by_ref().for_each(|outbound| outbound.write());
+    }
+}
