@@ -61,7 +61,7 @@ pub const MAX_MESSAGE_BYTES: usize = 512 * 1024;
 pub struct Inbound(pub(crate) Weak<Registry>);
 
 impl Inbound {
-    /// Delivers a message of another node to this node's subscribers, before it returns.
+    /// Delivers a message of another node to this node's subscribers: before it returns, unless they are many.
     pub fn deliver(&self, message: &Arc<Message>) {
         if let Some(registry) = self.0.upgrade() {
             registry.dispatch(message, None);

@@ -39,6 +39,7 @@ mod inbox;
 mod interest;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod link;
+mod line;
 mod local;
 mod message;
 #[cfg(feature = "nats")]
@@ -65,7 +66,7 @@ pub use self::{
     adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES},
     inbox::{DEFAULT_INBOX_CAPACITY, Inbox, Lagged},
     local::LocalNetwork,
-    message::{EncodingId, Message},
+    message::{EncodingId, Mark, Message},
     payload::{IntoPayload, Json, Payload},
     pubsub::PubSub,
     registry::{Attachment, Subscriber, SubscriberId},

@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 
-use crate::{Payload, Topic};
+use crate::{Payload, SubscriberId, Topic};
 
 /// One event with its payload, broadcast to a topic.
 ///
@@ -17,13 +17,31 @@ pub struct Message {
     topic: Topic,
     event: Box<str>,
     payload: Payload,
+    mark: Option<Mark>,
     encodings: OnceLock<Box<Encoding>>,
+}
+
+/// A message's place in a sequence that its sender keeps, for subscribers who may know better already: one that
+/// was given a state passes over the changes that the state contains. It stays on its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Who keeps the sequence.
+    pub sender: SubscriberId,
+    /// Grows from message to message.
+    pub number: u64,
 }
 
 impl Message {
     /// Makes a message.
     pub fn new(topic: impl Into<Topic>, event: impl Into<Box<str>>, payload: Payload) -> Self {
-        Self { topic: topic.into(), event: event.into(), payload, encodings: OnceLock::new() }
+        Self { topic: topic.into(), event: event.into(), payload, mark: None, encodings: OnceLock::new() }
+    }
+
+    /// The message with a place in its sender's sequence.
+    #[must_use]
+    pub fn marked(mut self, mark: Mark) -> Self {
+        self.mark = Some(mark);
+        self
     }
 
     /// The topic it was broadcast to.
@@ -39,6 +57,11 @@ impl Message {
     /// What it carries.
     pub fn payload(&self) -> &Payload {
         &self.payload
+    }
+
+    /// Its place in its sender's sequence, if there is one.
+    pub fn mark(&self) -> Option<Mark> {
+        self.mark
     }
 
     /// The message in an encoding, made by the first subscriber who asks and shared with all others.

@@ -80,7 +80,9 @@ impl PubSub {
 
     /// Sends an event to all subscribers of a topic, on all nodes.
     ///
-    /// Delivery is at most once; each subscriber gets the messages of one sender in the order sent.
+    /// Delivery is at most once; each subscriber gets the messages of one sender to one topic in the order sent.
+    /// When this returns, the subscribers of this node have been called, unless they are more than 1,024: then a
+    /// task calls them, and others run in between.
     ///
     /// # Errors
     /// The payload can't be encoded, and nobody gets it; or it didn't go out to the other nodes.
@@ -90,7 +92,7 @@ impl PubSub {
         event: impl Into<Box<str>>,
         payload: impl IntoPayload,
     ) -> Result<(), BroadcastError> {
-        self.send(&message(topic, event, payload)?, None)
+        self.send(&Arc::new(message(topic, event, payload)?), None)
     }
 
     /// As [`broadcast`](Self::broadcast), but passes over one subscriber of this node, with all its
@@ -105,7 +107,7 @@ impl PubSub {
         event: impl Into<Box<str>>,
         payload: impl IntoPayload,
     ) -> Result<(), BroadcastError> {
-        self.send(&message(topic, event, payload)?, Some(from))
+        self.send(&Arc::new(message(topic, event, payload)?), Some(from))
     }
 
     /// As [`broadcast`](Self::broadcast), to subscribers of this node only.
@@ -118,8 +120,13 @@ impl PubSub {
         event: impl Into<Box<str>>,
         payload: impl IntoPayload,
     ) -> Result<(), BroadcastError> {
-        self.registry.dispatch(&message(topic, event, payload)?, None);
+        self.deliver(message(topic, event, payload)?);
         Ok(())
+    }
+
+    /// Delivers a message to the subscribers of this node only.
+    pub fn deliver(&self, message: Message) {
+        self.registry.dispatch(&Arc::new(message), None);
     }
 
     /// As [`broadcast`](Self::broadcast), to subscribers of one node only. An unknown node is no error.
@@ -133,7 +140,7 @@ impl PubSub {
         event: impl Into<Box<str>>,
         payload: impl IntoPayload,
     ) -> Result<(), BroadcastError> {
-        let message = message(topic, event, payload)?;
+        let message = Arc::new(message(topic, event, payload)?);
         if node == self.node() {
             self.registry.dispatch(&message, None);
             return Ok(());
@@ -153,8 +160,8 @@ fn message(
     topic: impl Into<Topic>,
     event: impl Into<Box<str>>,
     payload: impl IntoPayload,
-) -> Result<Arc<Message>, BroadcastError> {
-    Ok(Arc::new(Message::new(topic, event, payload.into_payload()?)))
+) -> Result<Message, BroadcastError> {
+    Ok(Message::new(topic, event, payload.into_payload()?))
 }
 
 impl fmt::Debug for PubSub {

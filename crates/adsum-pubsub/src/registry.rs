@@ -1,7 +1,7 @@
 //! Who is subscribed to what on this node.
 //!
 //! A topic's subscribers stand in blocks of at most [`BLOCK`], each shared by reference. A broadcast takes the
-//! blocks as they are and delivers without a lock; joining copies one block at most and leaving two, and only while
+//! blocks as they are and delivers without their lock; joining copies one block at most and leaving two, and only while
 //! a broadcast holds it. So they cost the same with ten subscribers and with a hundred thousand.
 //! Maps and blocks that have become far too large are shrunk, at a cost that many removals share.
 
@@ -17,15 +17,18 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Adapter, Message, Topic};
+use crate::{
+    Adapter, Message, Topic,
+    line::{INLINE, Job, Line},
+};
 
 /// Called with every message of the topics it is attached to.
 pub trait Subscriber: Send + Sync + 'static {
-    /// Takes a message, in the task that broadcasts it: it must not block, nor panic, as that would end the
-    /// broadcast.
+    /// Takes a message, in the task that broadcasts it, or in one of the topic's own where that is large: it must
+    /// not block, nor panic, as that would end the broadcast.
     ///
-    /// No lock is held, so it may attach and detach. It must not broadcast: others would get that message
-    /// before the one that caused it.
+    /// It may attach and detach. It must not broadcast: others would get that message before the one that caused
+    /// it, and in a large topic it would wait for itself.
     fn deliver(&self, message: &Arc<Message>);
 }
 
@@ -95,16 +98,18 @@ impl Registry {
         id: SubscriberId,
         subscriber: Arc<dyn Subscriber>,
     ) -> Attachment {
-        let seat = self.next_seat.fetch_add(1, Ordering::Relaxed);
-        {
+        let seat = {
             let mut topics = self.shard(&topic).lock();
+            // Under the lock, so that who comes after a message has a higher number than all who came before it.
+            let number = self.next_seat.fetch_add(1, Ordering::Relaxed);
             let subscribers = topics.entry(topic.clone()).or_default();
             if subscribers.len == 0 {
                 // Under the lock, so that the adapter hears of a topic's first and last in their true order.
                 self.adapter.subscribed(&topic);
             }
-            subscribers.push(Seat { number: seat, id, subscriber });
-        }
+            subscribers.push(Seat { number, id, subscriber });
+            number
+        };
         Attachment { registry: self.clone(), topic, seat }
     }
 
@@ -125,17 +130,29 @@ impl Registry {
         drop(left);
     }
 
-    /// Delivers to all subscribers of the message's topic but `from`.
-    pub(crate) fn dispatch(&self, message: &Arc<Message>, from: Option<SubscriberId>) {
-        let blocks = match self.shard(message.topic()).lock().get(message.topic()) {
-            Some(subscribers) => subscribers.blocks.clone(),
-            None => return,
-        };
-        for seat in blocks.iter().flat_map(|block| block.iter()) {
-            if from != Some(seat.id) {
-                seat.subscriber.deliver(message);
-            }
+    /// Delivers to all subscribers of the message's topic but `from`: before it returns, or where they are many,
+    /// in the topic's [line](Line).
+    pub(crate) fn dispatch(self: &Arc<Self>, message: &Arc<Message>, from: Option<SubscriberId>) {
+        let topic = message.topic();
+        let mut topics = self.shard(topic).lock();
+        let Some(subscribers) = topics.get_mut(topic) else { return };
+        let before = self.next_seat.load(Ordering::Relaxed);
+        let job = Job { message: message.clone(), from, before };
+        if subscribers.len <= INLINE && !subscribers.line.as_ref().is_some_and(|line| line.is_busy()) {
+            let blocks = subscribers.blocks.clone();
+            drop(topics);
+            job.deliver(&blocks);
+        } else {
+            let line = subscribers.line.get_or_insert_default().clone();
+            let is_first = line.push(job);
+            drop(topics);
+            line.move_on(is_first, self, topic);
         }
+    }
+
+    /// The subscribers of a topic.
+    pub(crate) fn blocks(&self, topic: &str) -> Vec<Block> {
+        self.shard(topic).lock().get(topic).map_or_else(Vec::new, |subscribers| subscribers.blocks.clone())
     }
 
     pub(crate) fn count(&self, topic: &str) -> usize {
@@ -147,17 +164,23 @@ impl Registry {
     }
 }
 
+/// A subscriber's place.
 #[derive(Clone)]
-struct Seat {
-    number: u64,
-    id: SubscriberId,
-    subscriber: Arc<dyn Subscriber>,
+pub(crate) struct Seat {
+    pub(crate) number: u64,
+    pub(crate) id: SubscriberId,
+    pub(crate) subscriber: Arc<dyn Subscriber>,
 }
+
+/// Seats that stand together, shared with broadcasts that are under way.
+pub(crate) type Block = Arc<Vec<Seat>>;
 
 #[derive(Default)]
 struct Subscribers {
     len: usize,
-    blocks: Vec<Arc<Vec<Seat>>>,
+    blocks: Vec<Block>,
+    /// Where messages wait once the topic has been large.
+    line: Option<Arc<Line>>,
     /// Where each seat stands. All blocks but the last are full, so a position names a block and a slot.
     positions: HashMap<u64, usize>,
 }

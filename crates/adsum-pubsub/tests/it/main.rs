@@ -8,6 +8,7 @@ mod counters;
 mod engines;
 mod inbox;
 mod nats;
+mod line;
 mod network;
 mod registry;
 mod server;
@@ -25,6 +26,10 @@ struct Recorder(Mutex<Vec<String>>);
 impl Recorder {
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock())
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().len()
     }
 }
 

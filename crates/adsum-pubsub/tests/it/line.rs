@@ -1,0 +1,148 @@
+//! Topics that are too large to be delivered to where a message is sent.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use adsum_pubsub::{Attachment, Message, PubSub, Subscriber, SubscriberId};
+use tokio::{runtime, task::yield_now};
+
+use crate::Recorder;
+
+const LARGE: usize = 3_000;
+
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Counter {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Subscriber for Counter {
+    fn deliver(&self, _: &Arc<Message>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn crowd(pubsub: &PubSub, counter: &Arc<Counter>) -> Vec<Attachment> {
+    (0..LARGE).map(|_| pubsub.attach("large", SubscriberId::unique(), counter.clone())).collect()
+}
+
+fn recorder(pubsub: &PubSub) -> (Arc<Recorder>, Attachment) {
+    let recorder = Arc::new(Recorder::default());
+    let attachment = pubsub.attach("large", SubscriberId::unique(), recorder.clone());
+    (recorder, attachment)
+}
+
+async fn until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_large_topic_lets_others_run() {
+    let pubsub = PubSub::local();
+    let counter = Arc::new(Counter::default());
+    let _crowd = crowd(&pubsub, &counter);
+    let mut small = pubsub.subscribe("small");
+    pubsub.broadcast("large", "e", ()).unwrap();
+    pubsub.broadcast("small", "e", ()).unwrap();
+    assert!(small.try_recv().is_some(), "a small topic waits for no other");
+    assert_eq!(counter.get(), 0);
+    let mut seen = vec![0];
+    until(|| {
+        seen.push(counter.get());
+        counter.get() == LARGE
+    })
+    .await;
+    seen.dedup();
+    let most = seen.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(most <= 1024, "{most} were delivered to in one go");
+}
+
+#[tokio::test]
+async fn nothing_overtakes_as_a_topic_shrinks() {
+    let pubsub = PubSub::local();
+    let counter = Arc::new(Counter::default());
+    let mut crowd = crowd(&pubsub, &counter);
+    let (last, _last) = recorder(&pubsub);
+    pubsub.broadcast("large", "one", ()).unwrap();
+    crowd.clear();
+    pubsub.broadcast("large", "two", ()).unwrap();
+    until(|| last.len() == 2).await;
+    pubsub.broadcast("large", "three", ()).unwrap();
+    assert_eq!(last.take(), ["one", "two", "three"], "the line is over, so the last one came at once");
+}
+
+#[tokio::test]
+async fn who_comes_later_gets_nothing_that_was_sent_before() {
+    let pubsub = PubSub::local();
+    let counter = Arc::new(Counter::default());
+    let _crowd = crowd(&pubsub, &counter);
+    pubsub.broadcast("large", "before", ()).unwrap();
+    let (late, _late) = recorder(&pubsub);
+    pubsub.broadcast("large", "after", ()).unwrap();
+    until(|| counter.get() == 2 * LARGE && late.len() > 0).await;
+    assert_eq!(late.take(), ["after"]);
+}
+
+#[tokio::test]
+async fn the_sender_is_passed_over() {
+    let pubsub = PubSub::local();
+    let counter = Arc::new(Counter::default());
+    let _crowd = crowd(&pubsub, &counter);
+    let (sender, id) = (Arc::new(Recorder::default()), SubscriberId::unique());
+    let _sender = pubsub.attach("large", id, sender.clone());
+    pubsub.broadcast_from(id, "large", "others", ()).unwrap();
+    pubsub.broadcast("large", "all", ()).unwrap();
+    until(|| counter.get() == 2 * LARGE && sender.len() > 0).await;
+    assert_eq!(sender.take(), ["all"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn senders_that_are_faster_than_the_line_deliver_themselves() {
+    const SENT: usize = 600;
+    let pubsub = PubSub::local();
+    let counter = Arc::new(Counter::default());
+    let (first, _first) = recorder(&pubsub);
+    let _crowd = crowd(&pubsub, &counter);
+    let (last, _last) = recorder(&pubsub);
+    let senders = ["a", "b"].map(|sender| {
+        let pubsub = pubsub.clone();
+        tokio::spawn(async move {
+            for n in 0..SENT {
+                pubsub.broadcast("large", format!("{sender}{n}"), ()).unwrap();
+            }
+        })
+    });
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    assert!(first.len() > SENT, "only {} were delivered, the rest wait", first.len());
+    until(|| counter.get() == 2 * SENT * LARGE && last.len() == 2 * SENT).await;
+    for events in [first.take(), last.take()] {
+        for sender in ["a", "b"] {
+            let of_one: Vec<_> = events.iter().filter(|event| event.starts_with(sender)).collect();
+            assert_eq!(of_one.len(), SENT);
+            assert!(of_one.iter().enumerate().all(|(n, event)| **event == format!("{sender}{n}")));
+        }
+    }
+}
+
+#[test]
+fn a_runtime_that_ends_delivers_what_stands_in_line() {
+    let pubsub = PubSub::local();
+    let counter = Arc::new(Counter::default());
+    let _crowd = crowd(&pubsub, &counter);
+    let brief = runtime::Builder::new_current_thread().build().unwrap();
+    brief.block_on(async { pubsub.broadcast("large", "e", ()).unwrap() });
+    assert_eq!(counter.get(), 0);
+    drop(brief);
+    assert_eq!(counter.get(), LARGE);
+    pubsub.broadcast("large", "e", ()).unwrap();
+    assert_eq!(counter.get(), 2 * LARGE, "without a runtime, who sends delivers");
+}
