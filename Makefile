@@ -15,7 +15,7 @@ INSTALLED := node_modules/.package-lock.json
 NODE_TEST := node --test --test-reporter=spec
 heading = @printf '\n=== %s\n' "$(1)"
 
-.PHONY: help chess test fmt lint bench docs deps test-rust test-node test-browser licences
+.PHONY: help chess test fmt lint bench fuzz docs deps test-rust test-node test-browser licences
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ licences: ## Check that every dependency has a licence that deny.toml allows
 
 bench: ## Measure what the parts cost; bench/README.md says how whole servers were measured
 	cargo bench --package bench
+
+fuzz: ## Fuzz all that reads input from outside, FUZZ_SECONDS=60 for each target
+	scripts/fuzz
 
 docs: ## Build the docs and say where they are
 	cargo doc --workspace --no-deps

@@ -116,7 +116,7 @@ fn choose(ours: &[HeaderValue], headers: &HeaderMap) -> Result<Option<HeaderValu
 }
 
 /// The protocol's version that a client asks for. One that doesn't ask means the first.
-fn version(uri: &Uri) -> String {
+pub(crate) fn version(uri: &Uri) -> String {
     #[derive(serde::Deserialize)]
     struct Params {
         vsn: Option<String>,

@@ -63,6 +63,9 @@ mod connection;
 mod endpoint;
 mod extension;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod longpoll;
 mod observe;

@@ -237,7 +237,7 @@ fn random() -> Option<String> {
 }
 
 /// A message as a client has posted it.
-enum Message {
+pub(crate) enum Message {
     Text(Bytes),
     Binary(Vec<u8>),
 }
@@ -252,7 +252,7 @@ impl Message {
 }
 
 /// One message a line: JSON, or else bytes in base64.
-fn batch(body: &Bytes) -> Result<Vec<Message>, &'static str> {
+pub(crate) fn batch(body: &Bytes) -> Result<Vec<Message>, &'static str> {
     let lines = body.split(|byte| *byte == b'\n').map(|line| body.slice_ref(line.trim_ascii()));
     let messages: Vec<_> = lines
         .filter(|line| !line.is_empty())
@@ -268,7 +268,7 @@ fn batch(body: &Bytes) -> Result<Vec<Message>, &'static str> {
     Ok(messages)
 }
 
-fn token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+pub(crate) fn token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     #[derive(Deserialize)]
     struct Params {
         token: Option<String>,

@@ -83,9 +83,13 @@ impl Pattern {
             None => (false, authority),
         };
         let authority: Authority = authority.parse().ok()?;
-        let is_plain = !authority.host().is_empty() && !authority.as_str().contains(['*', '@']);
-        let host = authority.host().to_owned();
-        is_plain.then_some(Self { scheme, host, below, port: authority.port_u16() })
+        let (host, port) = (authority.host(), authority.port_u16());
+        // What is neither host nor port, or a port that is no number, would be left out of account.
+        let rest = authority.as_str().strip_prefix(host)?;
+        let is_plain = !host.is_empty()
+            && !host.contains('*')
+            && (rest.is_empty() || (rest.starts_with(':') && port.is_some()));
+        is_plain.then_some(Self { scheme, host: host.to_owned(), below, port })
     }
 
     fn matches(&self, origin: &Uri) -> bool {
@@ -141,9 +145,17 @@ mod tests {
         {
             assert!(!listed("//*.example.com", origin), "{origin}");
         }
-        for pattern in
-            ["example.com", "*", "//", "//*", "//a.*.com", "https//example.com", "//me@example.com"]
-        {
+        for pattern in [
+            "example.com",
+            "*",
+            "//",
+            "//*",
+            "//a.*.com",
+            "https//example.com",
+            "//me@example.com",
+            "//example.com:x",
+            "//[::1].com",
+        ] {
             assert!(Pattern::parse(pattern).is_none(), "{pattern}");
         }
     }

@@ -1,6 +1,6 @@
 //! Signed tokens, the same as those of `Phoenix.Token`.
 
-mod term;
+pub(crate) mod term;
 #[cfg(test)]
 mod tests;
 

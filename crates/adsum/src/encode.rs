@@ -31,7 +31,9 @@ pub(crate) fn encode_meta<M: Serialize>(meta: &M) -> Result<Meta, MetaError> {
     if !text.starts_with('{') {
         return Err(MetaError::NotAnObject(text.chars().take(40).collect()));
     }
-    Ok(Meta::from_encoded(without(text, &RESERVED_IN_META)?))
+    let text = without(text, &RESERVED_IN_META)?;
+    // Raw JSON may have spaces in it, which would pass for members.
+    Ok(Meta::from_encoded(if members(&text).is_empty() { "{}".to_owned() } else { text }))
 }
 
 /// Reads a meta back. What was encoded from a `Meta` is readable as one, unless its impls disagree.
@@ -50,13 +52,17 @@ pub(crate) fn encode_info<I: Serialize>(info: &I) -> Result<Box<str>, MetaError>
     if !text.starts_with('{') {
         return Err(MetaError::NotAnObject(text.chars().take(40).collect()));
     }
-    let text = without(text, &["metas"])?;
-    Ok(text[1..text.len() - 1].into())
+    Ok(members(&without(text, &["metas"])?).into())
+}
+
+/// What an object's text has between its braces.
+fn members(object: &str) -> &str {
+    object[1..object.len() - 1].trim()
 }
 
 fn without(text: String, fields: &[&str]) -> Result<String, serde_json::Error> {
-    // Seldom so; a search in the text is cheaper than reading every object.
-    if !fields.iter().any(|field| text.contains(&format!("\"{field}\""))) {
+    // Seldom so; a search in the text is cheaper than reading every object. Raw JSON may hide a name behind escapes.
+    if !text.contains("\\u") && !fields.iter().any(|field| text.contains(&format!("\"{field}\""))) {
         return Ok(text);
     }
     let mut object: Map<String, Value> = serde_json::from_str(&text)?;
@@ -158,7 +164,7 @@ fn write_meta(out: &mut Vec<u8>, row: &Row, reason: Option<Reason>) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{json, value::RawValue};
 
     use super::*;
 
@@ -167,6 +173,15 @@ mod tests {
         let meta = encode_meta(&json!({"a": 1, "phx_ref": "x", "phx_ref_prev": "y"})).unwrap();
         assert_eq!(meta.as_str(), r#"{"a":1}"#);
         assert_eq!(encode_meta(&json!({})).unwrap().as_str(), "{}");
+    }
+
+    #[test]
+    fn raw_json_hides_nothing_and_stays_json() {
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        assert_eq!(encode_meta(&raw(r#"{"phx\u005fref": "x", "a": 1}"#)).unwrap().as_str(), r#"{"a":1}"#);
+        assert_eq!(encode_meta(&raw("{ }")).unwrap().as_str(), "{}");
+        assert_eq!(&*encode_info(&raw(r#"{"m\u0065tas": [], "b": 2}"#)).unwrap(), r#""b":2"#);
+        assert_eq!(&*encode_info(&raw("{ }")).unwrap(), "");
     }
 
     #[test]

@@ -31,7 +31,12 @@ impl Serializer for V1 {
         let Wire::Text(text) = message else {
             return Err(BadMessage::Other("version 1 of the protocol has no binary messages".into()));
         };
-        let object: Object<'m> = serde_json::from_str(std::str::from_utf8(text)?)?;
+        let text = std::str::from_utf8(text)?;
+        // A struct is read from an array of its fields as well, which nobody would call version 1.
+        if !text.trim_start().starts_with('{') {
+            return Err(BadMessage::Other("a message of version 1 of the protocol is an object".into()));
+        }
+        let object: Object<'m> = serde_json::from_str(text)?;
         let join_ref = object.join_ref.map_or("null", RawValue::get);
         check_refs(join_ref, object.reference.get())?;
         let event = object.event.get();
@@ -88,9 +93,15 @@ mod tests {
         let text = r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":2}"#;
         let message = V1.decode(Wire::Text(text.as_bytes())).unwrap();
         assert_eq!((&*message.join_ref, &*message.reference), ("null", "2"));
-        for text in
-            ["", "[]", "{}", r#"{"topic":"t","event":"e","payload":{}}"#, "\"\\ud800\"", "{\"topic\":\"\u{0}"]
-        {
+        for text in [
+            "",
+            "[]",
+            r#"["t","e",{},"1","1"]"#,
+            "{}",
+            r#"{"topic":"t","event":"e","payload":{}}"#,
+            "\"\\ud800\"",
+            "{\"topic\":\"\u{0}",
+        ] {
             assert!(V1.decode(Wire::Text(text.as_bytes())).is_err(), "{text}");
         }
         assert!(V1.decode(Wire::Binary(b"x")).is_err());

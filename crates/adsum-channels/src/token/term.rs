@@ -12,7 +12,7 @@
 use serde_json::{Map, Number, Value};
 
 /// Lists, tuples and maps within each other, the outermost tuple not counted.
-pub(super) const MAX_DEPTH: usize = 32;
+pub(crate) const MAX_DEPTH: usize = 32;
 
 const VERSION: u8 = 131;
 const NEW_FLOAT: u8 = 70;
@@ -32,14 +32,14 @@ const SMALL_ATOM_UTF8: u8 = 119;
 
 /// Data that has no term here: too deep, or a number beyond 64 bits.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unwritable;
+pub(crate) struct Unwritable;
 
 /// Bytes that are no term, or one that JSON can't say.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unreadable;
+pub(crate) struct Unreadable;
 
 /// Writes a tuple.
-pub(super) fn encode_tuple<const N: usize>(elements: [&Value; N]) -> Result<Vec<u8>, Unwritable> {
+pub(crate) fn encode_tuple<const N: usize>(elements: [&Value; N]) -> Result<Vec<u8>, Unwritable> {
     let mut out = vec![VERSION, SMALL_TUPLE];
     out.push(u8::try_from(N).map_err(|_| Unwritable)?);
     for element in elements {
@@ -52,7 +52,7 @@ pub(super) fn encode_tuple<const N: usize>(elements: [&Value; N]) -> Result<Vec<
 ///
 /// What it allocates is a small multiple of `bytes`: no count in them is believed before the elements are read,
 /// and every element takes at least a byte.
-pub(super) fn decode_tuple(bytes: &[u8]) -> Result<Vec<Value>, Unreadable> {
+pub(crate) fn decode_tuple(bytes: &[u8]) -> Result<Vec<Value>, Unreadable> {
     let mut reader = Reader { rest: bytes };
     if reader.u8()? != VERSION || reader.u8()? != SMALL_TUPLE {
         return Err(Unreadable);
@@ -160,8 +160,9 @@ impl<'a> Reader<'a> {
                 "false" => false.into(),
                 other => other.into(),
             }),
-            NIL => Ok(Value::Array(Vec::new())),
+            NIL => deeper(depth).map(|_| Value::Array(Vec::new())),
             BYTE_LIST => {
+                deeper(depth)?;
                 let size = self.u16()?;
                 Ok(self.take(size.into())?.iter().copied().map(Value::from).collect())
             }

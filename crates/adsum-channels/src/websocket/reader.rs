@@ -114,6 +114,12 @@ impl Reader {
         next
     }
 
+    /// The bytes that it has room for.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn held(&self) -> usize {
+        self.input.capacity() + self.message.as_ref().map_or(0, |message| message.data.capacity())
+    }
+
     fn read(&mut self) -> Result<Option<Incoming>, ProtocolError> {
         loop {
             let mut frame = match self.frame.take() {

@@ -315,7 +315,7 @@ fn an_error_ends_the_stream() {
     let mut reader = Reader::new(MAX);
     assert_eq!(feed(&mut reader, [&[0xff][..]]), (vec![], Some(ProtocolError::ReservedBits)));
     assert_eq!(feed(&mut reader, [&last(Opcode::Text, "late")[..]]), (vec![], None));
-    assert_eq!(held(&reader), 0);
+    assert_eq!(reader.held(), 0);
 }
 
 #[test]
@@ -349,11 +349,6 @@ fn errors_close_with_the_code_of_their_kind() {
 
 // Memory
 
-/// The bytes that a reader has room for.
-fn held(reader: &Reader) -> usize {
-    reader.input.capacity() + reader.message.as_ref().map_or(0, |message| message.data.capacity())
-}
-
 #[test]
 fn a_large_message_is_refused_from_its_header() {
     let too_big = ProtocolError::TooBig { max: 200 };
@@ -380,7 +375,7 @@ fn an_idle_reader_holds_no_buffer() {
     let stream = [last(Opcode::Text, "a"), last(Opcode::Ping, ""), last(Opcode::Binary, "b")].concat();
     for pieces in [stream.chunks(1), stream.chunks(stream.len())] {
         let (mut got, _) = feed(&mut reader, pieces);
-        assert_eq!((got.len(), held(&reader)), (3, 0));
+        assert_eq!((got.len(), reader.held()), (3, 0));
         // Nor does it keep alive what the messages were cut from.
         let Some(Incoming::Binary(last)) = got.pop() else { panic!("a binary was fed last") };
         drop(got);
@@ -396,7 +391,7 @@ fn a_length_only_announced_takes_no_room() {
         None
     );
     assert_eq!(feed(&mut reader, [&[6; 100][..]]).1, None);
-    assert!(held(&reader) < 300, "{}", held(&reader));
+    assert!(reader.held() < 300, "{}", reader.held());
 }
 
 #[test]
@@ -487,7 +482,7 @@ fn read_within(max: usize, pieces: &[&[u8]]) -> Result<Outcome, TestCaseError> {
         let message = reader.message.as_ref().map_or(0, |message| message.data.len());
         // A header, or a control frame within a message, stands beside the largest message.
         prop_assert!(reader.input.len() + message <= max + 14 + MAX_CONTROL_PAYLOAD);
-        prop_assert!(held(&reader) <= 2 * max + 14 + MAX_CONTROL_PAYLOAD + piece.len());
+        prop_assert!(reader.held() <= 2 * max + 14 + MAX_CONTROL_PAYLOAD + piece.len());
         if error.is_some() {
             return Ok((got, error));
         }

@@ -1,0 +1,25 @@
+//! The terms that tokens carry. What is read can be written, is read back the same, and is no larger than the
+//! bytes it came from allow.
+
+use adsum_channels::fuzzing::{read_term, write_term};
+use serde_json::Value;
+
+/// Input: a term.
+pub(crate) fn run(data: &[u8]) {
+    let Some(values) = read_term(data) else { return };
+    assert!(values.iter().map(count).sum::<usize>() <= data.len(), "more values than bytes");
+    for value in values {
+        let others = [Value::Null, Value::from(-1)];
+        let written = write_term([&value, &others[0], &others[1]]).expect("what was read can be written");
+        let [null, minus] = others;
+        assert_eq!(read_term(&written), Some(vec![value, null, minus]));
+    }
+}
+
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(elements) => elements.iter().map(count).sum(),
+        Value::Object(members) => members.values().map(count).sum(),
+        _ => 0,
+    }
+}

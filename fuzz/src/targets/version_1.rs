@@ -1,0 +1,38 @@
+//! Version 1 of the protocol. A message is an object, nothing of its parts is changed by reading, and what is
+//! written from it is read back the same.
+
+use std::collections::HashMap;
+
+use adsum_channels::{Address, Serializer, Wire, fuzzing::version_1};
+use serde_json::value::RawValue;
+
+use super::{event_of, message_of, text_of};
+
+/// Input: a message.
+pub(crate) fn run(data: &[u8]) {
+    assert!(version_1().decode(Wire::Binary(data)).is_err());
+    let Ok(message) = version_1().decode(Wire::Text(data)) else { return };
+    let object: HashMap<String, &RawValue> =
+        serde_json::from_slice(data).expect("a message is a JSON object");
+    assert_eq!(message.topic, object["topic"].get());
+    assert_eq!(message.reference, object["ref"].get());
+    assert_eq!(message.join_ref, object.get("join_ref").map_or("null", |join_ref| join_ref.get()));
+    assert_eq!(text_of(&message.payload), object["payload"].get());
+    assert_eq!(message.event, event_of(object["event"]));
+
+    let to = Address { join_ref: &message.join_ref, reference: &message.reference, topic: &message.topic };
+    let (first, text) =
+        message_of(version_1().push(to, &message.event, &message.payload).expect("it is JSON"));
+    assert_eq!(first, 0x81);
+    let again = version_1().decode(Wire::Text(&text)).expect("what is written can be read");
+    assert_eq!((&again.topic, &again.reference), (&message.topic, &message.reference));
+    assert_eq!((&again.event, &again.payload), (&message.event, &message.payload));
+
+    let (_, text) = message_of(version_1().reply(to, "ok", &message.payload).expect("it is JSON"));
+    let reply = version_1().decode(Wire::Text(&text)).expect("what is written can be read");
+    assert_eq!((&*reply.event, &reply.reference), ("phx_reply", &message.reference));
+    assert_eq!(
+        text_of(&reply.payload),
+        format!(r#"{{"status":"ok","response":{}}}"#, text_of(&message.payload))
+    );
+}

@@ -1,0 +1,50 @@
+//! The corpus, and for a moment mutations of it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use fuzz::{TARGETS, driver};
+
+/// How many mutations of a target's corpus are tried: seconds, all in all.
+const TRIES: usize = 10_000;
+
+#[test]
+fn the_corpus_holds() {
+    for (name, target) in TARGETS {
+        let kept = driver::corpus(name).unwrap_or_else(|error| panic!("the corpus of {name}: {error}"));
+        assert!(kept.len() >= 5, "{name} has a corpus");
+        for (path, input) in kept {
+            println!("{}", path.display());
+            target(&input);
+        }
+        target(b"");
+    }
+}
+
+#[test]
+fn every_corpus_has_its_target() {
+    let folders = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus")).expect("there is a corpus");
+    let folders: BTreeSet<_> =
+        folders.map(|folder| folder.expect("it can be read").file_name().into_string()).collect();
+    assert_eq!(folders, TARGETS.iter().map(|(name, _)| Ok((*name).to_owned())).collect());
+}
+
+#[test]
+fn mutations_of_the_corpus_hold() {
+    // FUZZ_SEED tries once more what has failed.
+    let seed = std::env::var("FUZZ_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64)
+    });
+    println!("FUZZ_SEED={seed}");
+    for (name, target) in TARGETS {
+        let seeds = driver::corpus(name).expect("a corpus").into_iter().map(|(_, input)| input).collect();
+        let mut mutator = driver::Mutator::new(seed, seeds);
+        for _ in 0..TRIES {
+            driver::run(name, target, &mutator.input());
+        }
+    }
+}
