@@ -87,7 +87,7 @@ pub fn accept(request: &Parts) -> Option<HeaderValue> {
 
 /// A request as the program sees it.
 pub fn connect(request: Parts) -> Connect {
-    Connect::new(request)
+    Connect::new(request, None)
 }
 
 /// The version of the protocol that an address asks for.

@@ -37,9 +37,9 @@ mod envelope;
 mod inbox;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod interest;
+mod line;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod link;
-mod line;
 mod local;
 mod message;
 #[cfg(feature = "nats")]

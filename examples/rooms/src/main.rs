@@ -212,11 +212,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("listening on {}", listener.local_addr()?);
     tokio::select! {
         served = async { axum::serve(listener, site).await } => served?,
-        asked = asked_to_end() => {
-            asked?;
+        // The server goes on meanwhile, to send away who comes: its sockets end with it.
+        left = async {
+            asked_to_end().await?;
             // The clients come back to whoever listens next, batch by batch, and nobody sees them leave.
             presence.drain(&sockets, Drain::default()).await;
-        }
+            Ok::<_, std::io::Error>(())
+        } => left?,
     }
     Ok(())
 }
