@@ -2,6 +2,7 @@
 //!
 //! * [`Accounts`]: users in a database, and the rules for a [`Name`].
 //! * [`Session`]: the signed cookie that says who a browser is.
+//! * [`Hall`]: who is online, on all nodes of the site.
 //! * [`site`]: the pages and the lobby's channel, as one router.
 
 mod accounts;
@@ -13,6 +14,7 @@ mod site;
 #[doc(inline)]
 pub use crate::{
     accounts::{Accounts, CreateError, OpenError, User},
+    lobby::Hall,
     name::{Name, NameError},
     session::{SECRET_BYTES, Session, WeakSecret},
     site::{MissingFile, Site, site},

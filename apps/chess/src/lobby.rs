@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use adsum::{
-    Assigns, Channel, Connect, Entries, FetchError, JoinError, Joined, Key, Payload, Presence,
-    PresenceHandler, PubSub, Refused, Reply, Socket, SocketBuilder, Stop, Topic,
+    Assigns, Channel, Connect, Drain, Entries, FetchError, JoinError, Joined, Key, NotReady, Payload,
+    Presence, PresenceHandler, PubSub, Refused, Reply, Socket, SocketBuilder, Sockets, Stop, Topic,
 };
 use axum::{
     Router,
@@ -19,13 +19,45 @@ use serde_json::json;
 
 use crate::{Accounts, Session, User};
 
-/// The socket that browsers connect to, with the lobby on it. Who they are comes from their session alone.
-pub(crate) fn socket(accounts: Accounts, session: Session) -> Router {
-    let pubsub = PubSub::local();
-    let roster = Roster { accounts: accounts.clone() };
-    let presence = Presence::builder(pubsub.clone()).name("lobby").handler(roster).start();
-    let app = App { accounts, session, presence };
-    SocketBuilder::new(app).connect(connect).channel::<Lobby>("lobby").into_router(pubsub)
+/// How long the presence of a tab stays once its connection is gone: nobody sees a reload.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Who is in the lobby, here and on the other nodes of the site, and the sockets that they came by.
+#[derive(Debug, Clone)]
+pub struct Hall {
+    presence: Presence<Roster>,
+    sockets: Sockets,
+    pubsub: PubSub,
+}
+
+impl Hall {
+    /// An empty hall. `pubsub` connects the nodes of the site; all have one database.
+    ///
+    /// # Panics
+    ///
+    /// Called outside of a tokio runtime, in which the lobby's presences live.
+    pub fn open(pubsub: PubSub, accounts: Accounts) -> Self {
+        let roster = Roster { accounts };
+        let presence = Presence::builder(pubsub.clone()).name("lobby").linger(LINGER).handler(roster).start();
+        Self { presence, sockets: Sockets::new(), pubsub }
+    }
+
+    /// Waits until this node knows who is on the others.
+    pub async fn ready(&self) -> Result<(), NotReady> {
+        self.presence.ready().await
+    }
+
+    /// Sends everyone to the other nodes, or to whoever listens here next, and nobody is seen to leave.
+    pub async fn close(&self) {
+        self.presence.drain(&self.sockets, Drain::default()).await;
+    }
+
+    /// The socket that browsers connect to, with the lobby on it. Who they are comes from their session alone.
+    pub(crate) fn socket(&self, accounts: Accounts, session: Session) -> Router {
+        let app = App { accounts, session, presence: self.presence.clone() };
+        let socket = SocketBuilder::new(app).sockets(&self.sockets).connect(connect);
+        socket.channel::<Lobby>("lobby").into_router(self.pubsub.clone())
+    }
 }
 
 /// What the socket and its channels share.

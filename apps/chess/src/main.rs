@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
-use chess::{Accounts, Session, Site, site};
+use adsum::PubSub;
+use chess::{Accounts, Hall, Session, Site, site};
 use clap::Parser;
-use tokio::{net::TcpListener, signal};
+use tokio::{net::TcpListener, signal, sync::oneshot};
 use tracing_subscriber::EnvFilter;
 
 /// How long requests that are under way may take once the program is told to stop.
@@ -35,6 +36,15 @@ struct Options {
     /// What session cookies are signed with: 32 random bytes or more. Without it the database keeps one.
     #[arg(long, env = "SECRET", hide_env_values = true)]
     secret: Option<String>,
+
+    /// What connects the nodes of the site: local for one alone, nats://host:4222 or redis://host:6379. All nodes
+    /// have the same database and secret.
+    #[arg(long, env = "PUBSUB", default_value = "local", hide_env_values = true)]
+    pubsub: String,
+
+    /// The name of this node, which no other node of the site may have.
+    #[arg(long, env = "NODE", default_value = "chess")]
+    node: String,
 
     /// The folder of the pages.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/web"))]
@@ -62,16 +72,40 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         None => accounts.secret(&Session::random_secret()).await?,
     };
     let session = Session::new(&secret)?;
-    let site = site(Site { accounts: accounts.clone(), session }, &options.web)?;
+    let hall = Hall::open(pubsub(&options.pubsub, &options.node, &secret).await?, accounts.clone());
+    let site = site(Site { accounts: accounts.clone(), session, hall: hall.clone() }, &options.web)?;
+    if let Err(error) = hall.ready().await {
+        tracing::warn!(%error, "the site opens nonetheless");
+    }
 
     println!("chess is on {}", address_to_open(listener.local_addr()?));
-    let serving = axum::serve(listener, site).with_graceful_shutdown(told_to_stop());
+    // The site goes on while the hall is closed, to send away who comes.
+    let (closed, is_closed) = oneshot::channel();
+    let closing = async {
+        told_to_stop().await;
+        hall.close().await;
+        let _ = closed.send(());
+        tokio::time::sleep(STOP_GRACE).await;
+    };
+    let stop = async { is_closed.await.unwrap_or_default() };
     tokio::select! {
-        served = serving.into_future() => served?,
-        () = out_of_patience() => {}
+        served = axum::serve(listener, site).with_graceful_shutdown(stop).into_future() => served?,
+        // A browser may hold a connection open on which it never asks for anything; it isn't waited for any longer.
+        () = closing => {}
     }
     accounts.close().await;
     Ok(())
+}
+
+/// What connects this node to the others. It is closed to all who don't know the secret.
+async fn pubsub(url: &str, node: &str, secret: &[u8]) -> Result<PubSub, Box<dyn Error>> {
+    let builder = match url.split_once("://") {
+        None if url == "local" => return Ok(PubSub::local()),
+        Some(("nats" | "tls", _)) => PubSub::nats(url),
+        Some(("redis" | "rediss", _)) => PubSub::redis(url),
+        _ => return Err("PUBSUB is local, or a URL that begins with nats:// or redis://".into()),
+    };
+    Ok(builder.node(node).secret(secret).namespace("chess").start().await?)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
@@ -86,12 +120,6 @@ fn address_to_open(address: SocketAddr) -> String {
     } else {
         format!("http://{address}")
     }
-}
-
-/// A browser may hold a connection open on which it never asks for anything; it isn't waited for any longer.
-async fn out_of_patience() {
-    told_to_stop().await;
-    tokio::time::sleep(STOP_GRACE).await;
 }
 
 /// Ctrl-c, or SIGTERM from whoever runs us.

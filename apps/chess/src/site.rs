@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tower_http::services::{ServeDir, ServeFile};
 
-use crate::{Accounts, CreateError, Name, Session, User, lobby};
+use crate::{Accounts, CreateError, Hall, Name, Session, User};
 
 /// The most bytes of a request's body; a name fits many times over.
 const MAX_BODY_BYTES: usize = 4096;
@@ -32,6 +32,8 @@ pub struct Site {
     pub accounts: Accounts,
     /// Who is signed in.
     pub session: Session,
+    /// Who is online.
+    pub hall: Hall,
 }
 
 /// A file that the pages need is not there.
@@ -43,10 +45,6 @@ pub struct MissingFile {
 }
 
 /// The site as a router: the page and its files from the folder `web`, `/me`, `/session` and the `/socket`.
-///
-/// # Panics
-///
-/// Called outside of a tokio runtime, in which the lobby's presences live.
 ///
 /// # Errors
 ///
@@ -61,7 +59,7 @@ pub fn site(site: Site, web: &Path) -> Result<Router, MissingFile> {
             return Err(MissingFile { path: file, advice });
         }
     }
-    let socket = lobby::socket(site.accounts.clone(), site.session.clone());
+    let socket = site.hall.socket(site.accounts.clone(), site.session.clone());
     Ok(Router::new()
         .route("/me", get(me))
         .route("/session", post(sign_in).delete(sign_out))

@@ -1,12 +1,13 @@
 use std::path::Path;
 
+use adsum::PubSub;
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::{Method, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chess::{Accounts, SECRET_BYTES, Session, Site, site};
+use chess::{Accounts, Hall, SECRET_BYTES, Session, Site, site};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -15,7 +16,8 @@ pub(crate) const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
 async fn router() -> Router {
     let accounts = Accounts::open("sqlite::memory:").await.unwrap();
     let session = Session::new(&[7; SECRET_BYTES]).unwrap();
-    site(Site { accounts, session }, Path::new(WEB)).unwrap()
+    site(Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session }, Path::new(WEB))
+        .unwrap()
 }
 
 async fn call(router: &Router, method: Method, path: &str, cookie: &str, body: &str) -> Response {
@@ -132,6 +134,10 @@ async fn files_come_with_a_strict_policy() {
 async fn missing_files_are_named_at_start() {
     let accounts = Accounts::open("sqlite::memory:").await.unwrap();
     let session = Session::new(&[7; SECRET_BYTES]).unwrap();
-    let error = site(Site { accounts, session }, Path::new("/no/such/web")).unwrap_err();
+    let error = site(
+        Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session },
+        Path::new("/no/such/web"),
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("/no/such/web/index.html is missing"), "{error}");
 }

@@ -1,6 +1,7 @@
 use std::path::Path;
 
-use chess::{Accounts, Name, SECRET_BYTES, Session, Site, site};
+use adsum::PubSub;
+use chess::{Accounts, Hall, Name, SECRET_BYTES, Session, Site, site};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -19,7 +20,9 @@ async fn serve() -> Served {
     let session = Session::new(&[7; SECRET_BYTES]).unwrap();
     let anna = accounts.create(&Name::parse("Anna").unwrap()).await.unwrap();
     let cookie = cookie_of(session.sign_in(anna.id));
-    let router = site(Site { accounts, session }, Path::new(WEB)).unwrap();
+    let router =
+        site(Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session }, Path::new(WEB))
+            .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async { axum::serve(listener, router).await });
