@@ -42,7 +42,8 @@ pub(crate) trait Session: Send + 'static {
     /// Waits until the engine has all subscriptions that were asked for.
     fn settle(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    fn publish(&mut self, outgoing: Vec<Outgoing>) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Sends all of these, in their order.
+    fn publish(&mut self, outgoing: &mut Vec<Outgoing>) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Moves on what was asked for before, and never ends but in a failure. Cancel safe.
     fn proceed(&mut self) -> impl Future<Output = Failure> + Send;
@@ -105,9 +106,13 @@ impl<E: Engine> Driver<E> {
     pub(crate) async fn run(mut self, first: Option<E::Session>) {
         let mut first = first;
         loop {
-            let mut session = match first.take() {
-                Some(session) => session,
-                None => self.open_again().await,
+            let mut session = if let Some(session) = first.take() {
+                session
+            } else {
+                let session = self.open_again().await;
+                let (engine, node) = (self.link.engine, self.link.node());
+                tracing::info!(engine, node, "the other nodes can be reached again");
+                session
             };
             // What was queued while the connection went is stale by now.
             self.discard();
@@ -115,8 +120,9 @@ impl<E: Engine> Driver<E> {
 
             let lost = session.lost().told();
             let serve = async {
+                let mut batch = Vec::new();
                 loop {
-                    if let Err(failure) = self.step(&mut session).await {
+                    if let Err(failure) = self.step(&mut session, &mut batch).await {
                         return failure;
                     }
                 }
@@ -139,7 +145,7 @@ impl<E: Engine> Driver<E> {
 
     /// Connects, and has the engine take all subscriptions.
     pub(crate) async fn open(&self) -> Result<E::Session, Failure> {
-        let mut session = self.engine.dial(&self.link).await?;
+        let mut session = self.meanwhile(self.engine.dial(&self.link)).await?;
         let lost = session.lost().told();
         let begin = async {
             session.subscribe(vec![self.link.node_subject(self.link.node())]).await?;
@@ -157,43 +163,46 @@ impl<E: Engine> Driver<E> {
 
     /// Tries until it succeeds: at once, then at least once in every interval.
     async fn open_again(&self) -> E::Session {
-        let open = async {
-            let mut pause = self.retry_interval.mul_f64(jitter() / 10.0);
-            loop {
-                sleep(pause).await;
-                match self.open().await {
-                    Ok(session) => return session,
-                    Err(failure) => {
-                        let reason = failure.reason();
-                        tracing::debug!(engine = self.link.engine, reason, "still not connected");
-                    }
-                }
-                pause = self.retry_interval.mul_f64(0.5 + jitter() / 2.0);
+        let mut refused = None;
+        let mut pause = self.retry_interval.mul_f64(jitter() / 10.0);
+        loop {
+            self.meanwhile(sleep(pause)).await;
+            let failure = match self.open().await {
+                Ok(session) => break session,
+                Err(failure) => failure,
+            };
+            let (engine, node, reason) = (self.link.engine, self.link.node(), failure.reason());
+            if matches!(failure, Failure::Refused(_)) && refused.as_ref() != Some(&failure) {
+                tracing::warn!(engine, node, reason, "the engine refuses this node; it tries on");
+                refused = Some(failure);
+            } else {
+                tracing::debug!(engine, node, reason, "still not connected");
             }
-        };
-        // All that is wanted is asked for when there is a session. Until then it is only kept in bounds.
+            pause = self.retry_interval.mul_f64(0.5 + jitter() / 2.0);
+        }
+    }
+
+    /// Waits for something while there is no session. All that is wanted is asked for when there is one; until then
+    /// it is only kept in bounds.
+    async fn meanwhile<T>(&self, awaited: impl Future<Output = T>) -> T {
         let tidy = async {
             loop {
                 self.link.interest.changed().await;
                 self.link.interest.take(Instant::now());
             }
         };
-        let session = tokio::select! {
-            session = open => session,
+        tokio::select! {
+            output = awaited => output,
             () = tidy => unreachable!("the loop above has no end"),
-        };
-        let node = self.link.node();
-        tracing::info!(engine = self.link.engine, node, "the other nodes can be reached again");
-        session
+        }
     }
 
-    async fn step(&mut self, session: &mut E::Session) -> Result<(), Failure> {
-        let mut batch = Vec::with_capacity(BATCH);
+    async fn step(&mut self, session: &mut E::Session, batch: &mut Vec<Outgoing>) -> Result<(), Failure> {
         tokio::select! {
             failure = session.proceed() => return Err(failure),
             () = self.link.interest.changed() => {}
             // The sender is in the link, so there is always one.
-            _ = self.outgoing.recv_many(&mut batch, BATCH) => {}
+            _ = self.outgoing.recv_many(batch, BATCH) => {}
         }
         // First what this node wants, then what it sends: a message must not be answered before its sender can
         // hear the answer.
@@ -222,4 +231,182 @@ impl<E: Engine> Driver<E> {
 fn jitter() -> f64 {
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
     f64::from(random) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::{
+        Message, Payload,
+        envelope::{Envelopes, Origin},
+        link::QueueLimits,
+    };
+
+    /// What the driver asks of an engine, in its order.
+    #[derive(Clone, Debug, PartialEq)]
+    enum Asked {
+        Dial(Instant),
+        Subscribe(String),
+        Unsubscribe(String),
+        Settle,
+        Publish(String),
+    }
+
+    /// An engine that isn't there for a number of attempts.
+    #[derive(Clone, Default)]
+    struct Fake {
+        asked: Arc<Mutex<Vec<Asked>>>,
+        absent: Arc<Mutex<u32>>,
+        /// Joined while the subscriptions are under way.
+        late: Arc<Mutex<Option<Topic>>>,
+        lost: Arc<Mutex<Lost>>,
+    }
+
+    struct FakeSession {
+        fake: Fake,
+        link: Arc<Link>,
+        lost: Lost,
+    }
+
+    impl Engine for Fake {
+        type Session = FakeSession;
+
+        async fn dial(&self, link: &Arc<Link>) -> Result<FakeSession, Failure> {
+            self.asked.lock().push(Asked::Dial(Instant::now()));
+            let mut absent = self.absent.lock();
+            if *absent > 0 {
+                *absent -= 1;
+                return Err(Failure::away("absent"));
+            }
+            let lost = Lost::default();
+            *self.lost.lock() = lost.clone();
+            Ok(FakeSession { fake: self.clone(), link: link.clone(), lost })
+        }
+    }
+
+    impl FakeSession {
+        fn ask(&self, asked: impl IntoIterator<Item = Asked>) {
+            self.fake.asked.lock().extend(asked);
+        }
+    }
+
+    impl Session for FakeSession {
+        fn lost(&self) -> &Lost {
+            &self.lost
+        }
+
+        async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
+            self.ask(subjects.into_iter().map(Asked::Subscribe));
+            Ok(())
+        }
+
+        async fn unsubscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
+            self.ask(subjects.into_iter().map(Asked::Unsubscribe));
+            Ok(())
+        }
+
+        async fn settle(&mut self) -> Result<(), Failure> {
+            self.ask([Asked::Settle]);
+            if let Some(topic) = self.fake.late.lock().take() {
+                self.link.interest.join(&topic);
+            }
+            tokio::task::yield_now().await;
+            Ok(())
+        }
+
+        async fn publish(&mut self, outgoing: &mut Vec<Outgoing>) -> Result<(), Failure> {
+            self.ask(outgoing.drain(..).map(|outgoing| Asked::Publish(outgoing.subject)));
+            Ok(())
+        }
+
+        async fn proceed(&mut self) -> Failure {
+            std::future::pending().await
+        }
+    }
+
+    const RETRY: Duration = Duration::from_secs(1);
+
+    /// Starts a driver without a session, as after a start without an engine.
+    fn start(fake: &Fake) -> (Arc<Link>, tokio_util::task::AbortOnDropHandle<()>) {
+        let envelopes = Envelopes::new("ns", "a", Origin::default(), None);
+        let limits = QueueLimits { messages: 4, bytes: 1 << 20 };
+        let (link, outgoing) = Link::new("Fake", "ns", envelopes, Duration::from_secs(10), limits);
+        let driver = Driver { engine: fake.clone(), link: link.clone(), outgoing, retry_interval: RETRY };
+        (link, tokio_util::task::AbortOnDropHandle::new(tokio::spawn(driver.run(None))))
+    }
+
+    fn message(topic: &str) -> Message {
+        Message::new(topic, "e", Payload::Binary(bytes::Bytes::new()))
+    }
+
+    async fn connected(link: &Link, expected: bool) {
+        link.connected.subscribe().wait_for(|connected| *connected == expected).await.unwrap();
+    }
+
+    /// Waits until all that can be done now is done.
+    async fn quiet() {
+        sleep(Duration::from_millis(1)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_tries_at_least_once_in_every_interval() {
+        let fake = Fake::default();
+        *fake.absent.lock() = 20;
+        let start_time = Instant::now();
+        let (link, _task) = start(&fake);
+        connected(&link, true).await;
+
+        let asked = fake.asked.lock();
+        let dials =
+            asked.iter().filter_map(|asked| if let Asked::Dial(at) = asked { Some(*at) } else { None });
+        let times: Vec<Instant> = [start_time].into_iter().chain(dials).collect();
+        assert_eq!(times.len(), 22);
+        for pair in times.windows(2) {
+            assert!(pair[1] - pair[0] <= RETRY, "{times:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_interest_is_known_before_it_counts_as_connected() {
+        let fake = Fake::default();
+        *fake.absent.lock() = 1;
+        let (link, _task) = start(&fake);
+        link.interest.join(&"before".into());
+        *fake.late.lock() = Some("late".into());
+        connected(&link, true).await;
+        let subscribed = |topic| Asked::Subscribe(link.topic_subject(topic));
+        let node = Asked::Subscribe(link.node_subject("a"));
+        assert_eq!(fake.asked.lock()[2..5], [node.clone(), subscribed("before"), Asked::Settle]);
+
+        // One that came too late for that is asked for next, and before anything is sent.
+        link.send(None, &message("x")).unwrap();
+        quiet().await;
+        assert_eq!(fake.asked.lock()[5..], [subscribed("late"), Asked::Publish(link.topic_subject("x"))]);
+
+        fake.asked.lock().clear();
+        fake.lost.lock().tell(Failure::away("cut"));
+        connected(&link, false).await;
+        assert!(link.send(None, &message("x")).is_err());
+        connected(&link, true).await;
+        let mut asked = fake.asked.lock().split_off(1);
+        asked[1..3].sort_by_key(|asked| *asked == subscribed("late"));
+        assert_eq!(asked, [node, subscribed("before"), subscribed("late"), Asked::Settle]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn interest_ends_a_while_after_it_was_last_wanted() {
+        let fake = Fake::default();
+        let (link, _task) = start(&fake);
+        connected(&link, true).await;
+        link.interest.join(&"t".into());
+        quiet().await;
+        link.interest.leave(&"t".into());
+        sleep(Duration::from_secs(9)).await;
+        let last = |fake: &Fake| fake.asked.lock().last().cloned();
+        assert_eq!(last(&fake), Some(Asked::Subscribe(link.topic_subject("t"))));
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(last(&fake), Some(Asked::Unsubscribe(link.topic_subject("t"))));
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fmt::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -156,8 +157,11 @@ impl Link {
     pub(crate) fn receive(&self, bytes: &[u8]) {
         match self.envelopes.open(bytes) {
             Ok(Some(opened)) if opened.to.is_none_or(|node| node == self.node()) => {
-                if let Some(inbound) = self.inbound.get() {
-                    inbound.deliver(&Arc::new(opened.message));
+                let Some(inbound) = self.inbound.get() else { return };
+                let message = Arc::new(opened.message);
+                // A subscriber that panics has a defect. Those who get the next messages are not to suffer for it.
+                if catch_unwind(AssertUnwindSafe(|| inbound.deliver(&message))).is_err() {
+                    tracing::error!(engine = self.engine, topic = ?message.topic(), "a subscriber has panicked");
                 }
             }
             Ok(_) => {}

@@ -24,7 +24,7 @@ use crate::{
 const SUBSCRIPTION_CAPACITY: usize = 4096;
 
 /// How many commands may wait to be written to the socket. The queue that has a bound in bytes is before this one.
-const CLIENT_CAPACITY: usize = 64;
+const CLIENT_CAPACITY: usize = 32;
 
 /// How to connect to NATS.
 pub(crate) struct Nats {
@@ -209,8 +209,8 @@ impl driver::Session for Session {
         }
     }
 
-    async fn publish(&mut self, outgoing: Vec<Outgoing>) -> Result<(), Failure> {
-        for Outgoing { subject, envelope, room: _room } in outgoing {
+    async fn publish(&mut self, outgoing: &mut Vec<Outgoing>) -> Result<(), Failure> {
+        for Outgoing { subject, envelope, room: _room } in outgoing.drain(..) {
             match self.client.publish(subject, envelope).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {

@@ -42,6 +42,12 @@ pub const DEFAULT_PING_INTERVAL: Duration = Duration::from_secs(1);
 /// The fewest bytes of a secret.
 const MIN_SECRET_BYTES: usize = 20;
 
+/// The most messages that a queue can be made for.
+const MAX_QUEUE_MESSAGES: usize = 1 << 24;
+
+/// The longest time of any option.
+const MAX_TIME: Duration = Duration::from_hours(24);
+
 /// The longest namespace.
 const MAX_NAMESPACE_BYTES: usize = 64;
 
@@ -266,12 +272,18 @@ impl NodeBuilder {
         if self.secret.as_ref().is_some_and(|secret| secret.len() < MIN_SECRET_BYTES) {
             return wrong(format!("a secret has {MIN_SECRET_BYTES} bytes or more, and this one is shorter"));
         }
-        if self.limits.messages == 0 || self.limits.bytes < MAX_ENVELOPE_BYTES {
-            return wrong(format!("a queue has room for one message, and for {MAX_ENVELOPE_BYTES} bytes"));
+        if !(1..=MAX_QUEUE_MESSAGES).contains(&self.limits.messages) || self.limits.bytes < MAX_ENVELOPE_BYTES
+        {
+            return wrong(format!(
+                "a queue takes 1 to {MAX_QUEUE_MESSAGES} messages, and at least {MAX_ENVELOPE_BYTES} bytes"
+            ));
         }
         let Settings { connect_timeout, ping_interval, .. } = self.settings;
-        if connect_timeout.is_zero() || ping_interval.is_zero() || self.retry_interval.is_zero() {
-            return wrong("a timeout or an interval is longer than no time at all".to_owned());
+        let times = [connect_timeout, ping_interval, self.retry_interval];
+        if times.iter().any(Duration::is_zero)
+            || times.iter().chain([&self.linger]).any(|time| *time > MAX_TIME)
+        {
+            return wrong("an interval or a timeout is more than nothing, and a day at most".to_owned());
         }
         Ok(())
     }
@@ -374,6 +386,10 @@ impl Adapter for Node {
     }
 
     fn direct_broadcast(&self, node: &str, message: &Arc<Message>) -> Result<(), BroadcastError> {
+        // Nobody has such a name.
+        if node.len() > MAX_NODE_BYTES {
+            return Ok(());
+        }
         self.link.send(Some(node), message)
     }
 

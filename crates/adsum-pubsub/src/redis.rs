@@ -1,6 +1,12 @@
 //! Redis as the engine: publish and subscribe over one connection, a channel for each topic and one for each node.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use redis::{
@@ -41,7 +47,9 @@ impl Redis {
         if let Some((user, password)) = &settings.user {
             login = login.set_username(user).set_password(password);
         }
-        let info = info.set_redis_settings(login);
+        // A small message doesn't wait until another one fills its packet.
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let info = info.set_redis_settings(login).set_tcp_settings(tcp);
         let is_tls = matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. });
         let certificates = certificates(&settings)?;
         let client = match certificates {
@@ -75,12 +83,15 @@ impl Engine for Redis {
 
     async fn dial(&self, link: &Arc<Link>) -> Result<Session, Failure> {
         let lost = Lost::default();
-        let (inbound, disconnected) = (link.clone(), lost.clone());
+        let heard = Arc::new(AtomicBool::new(false));
+        let (inbound, disconnected, pushed) = (link.clone(), lost.clone(), heard.clone());
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(Some(self.connect_timeout))
+            // A silent Redis is found out by questions of their own.
+            .set_response_timeout(None)
             // Called by the connection's own task, which reads no further meanwhile: nothing piles up here.
             .set_push_sender(move |push: PushInfo| {
+                pushed.store(true, Ordering::Relaxed);
                 match push {
                     PushInfo { kind: PushKind::Message, data } => {
                         if let [_, Value::BulkString(envelope)] = &data[..] {
@@ -96,11 +107,12 @@ impl Engine for Redis {
             });
         let connection =
             self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(failure)?;
-        let pinger = tokio::spawn(ping(connection.clone(), self.ping_interval, lost.clone()));
+        let pinger = tokio::spawn(ping(connection.clone(), self.ping_interval, heard.clone(), lost.clone()));
         Ok(Session {
             connection,
             link: link.clone(),
             unanswered: FuturesUnordered::new(),
+            heard,
             lost,
             _pinger: AbortOnDropHandle::new(pinger),
         })
@@ -118,12 +130,21 @@ fn failure(error: RedisError) -> Failure {
     }
 }
 
-/// Asks Redis whether it is there, until it isn't.
-async fn ping(mut connection: MultiplexedConnection, interval: Duration, lost: Lost) {
+/// Asks Redis whether it is there whenever it has been silent, until it isn't.
+///
+/// An answer comes after all that Redis has sent before, so under load it may be late. What arrives meanwhile is as
+/// good a sign.
+async fn ping(mut connection: MultiplexedConnection, interval: Duration, heard: Arc<AtomicBool>, lost: Lost) {
     connection.set_response_timeout(interval * 2);
     loop {
+        heard.store(false, Ordering::Relaxed);
         sleep(interval).await;
-        if let Err(error) = redis::cmd("PING").query_async::<()>(&mut connection).await {
+        if heard.load(Ordering::Relaxed) {
+            continue;
+        }
+        if let Err(error) = redis::cmd("PING").query_async::<()>(&mut connection).await
+            && !heard.load(Ordering::Relaxed)
+        {
             lost.tell(Failure::away(error));
             return;
         }
@@ -138,6 +159,8 @@ pub(crate) struct Session {
     /// What was sent, or waits for its turn to be. They are polled in the order in which they came, and with the
     /// first poll each takes its place in the connection's queue.
     unanswered: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// Set with whatever Redis says, for the pinger.
+    heard: Arc<AtomicBool>,
     lost: Lost,
     _pinger: AbortOnDropHandle<()>,
 }
@@ -176,16 +199,18 @@ impl driver::Session for Session {
         Ok(())
     }
 
-    async fn publish(&mut self, outgoing: Vec<Outgoing>) -> Result<(), Failure> {
+    async fn publish(&mut self, outgoing: &mut Vec<Outgoing>) -> Result<(), Failure> {
         let mut pipeline = Pipeline::with_capacity(outgoing.len());
         let mut rooms: Vec<Room> = Vec::with_capacity(outgoing.len());
-        for Outgoing { subject, envelope, room } in outgoing {
+        for Outgoing { subject, envelope, room } in outgoing.drain(..) {
             pipeline.cmd("PUBLISH").arg(subject).arg(&envelope[..]).ignore();
             rooms.push(room);
         }
-        let (mut connection, link) = (self.connection.clone(), self.link.clone());
+        let (mut connection, link, heard) = (self.connection.clone(), self.link.clone(), self.heard.clone());
         self.ask(Box::pin(async move {
-            match pipeline.exec_async(&mut connection).await {
+            let answer = pipeline.exec_async(&mut connection).await;
+            heard.store(true, Ordering::Relaxed);
+            match answer {
                 // Redis is there, and doesn't let this user publish, say.
                 Err(error) if !error.is_unrecoverable_error() && !error.is_timeout() => {
                     for _ in &rooms {
