@@ -15,10 +15,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    BroadcastError, Inbound, Message,
-    envelope::{Envelopes, Refusal, Refused},
+    Adapter, BroadcastError, Inbound, Message, Topic,
+    envelope::{Envelopes, MAX_NODE_BYTES, Refusal, Refused},
     interest::Interest,
 };
 
@@ -186,5 +187,53 @@ impl Link {
             "a message of another node is refused: {}; more of them are counted only",
             why.explanation()
         );
+    }
+}
+
+/// The adapter. It is dropped with the last `PubSub`, and ends its task.
+pub(crate) struct Node {
+    link: Arc<Link>,
+    /// It talks to the engine.
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Node {
+    pub(crate) fn new(link: Arc<Link>, task: AbortOnDropHandle<()>) -> Self {
+        Self { link, _task: task }
+    }
+}
+
+impl Adapter for Node {
+    fn node(&self) -> &str {
+        self.link.node()
+    }
+
+    fn start(&self, inbound: Inbound) {
+        // The task may run already: what arrives before this has no subscriber anyway. It is called only once.
+        let _ = self.link.inbound.set(inbound);
+    }
+
+    fn broadcast(&self, message: &Arc<Message>) -> Result<(), BroadcastError> {
+        self.link.send(None, message)
+    }
+
+    fn direct_broadcast(&self, node: &str, message: &Arc<Message>) -> Result<(), BroadcastError> {
+        // Nobody has such a name.
+        if node.len() > MAX_NODE_BYTES {
+            return Ok(());
+        }
+        self.link.send(Some(node), message)
+    }
+
+    fn connected(&self) -> watch::Receiver<bool> {
+        self.link.connected.subscribe()
+    }
+
+    fn subscribed(&self, topic: &Topic) {
+        self.link.interest.join(topic);
+    }
+
+    fn unsubscribed(&self, topic: &Topic) {
+        self.link.interest.leave(topic);
     }
 }

@@ -3,18 +3,16 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    Adapter, BroadcastError, Inbound, Message, PubSub, Topic,
+    PubSub,
     driver::{Driver, Engine, Failure},
     envelope::{Envelopes, MAX_ENVELOPE_BYTES, MAX_NODE_BYTES, Origin},
-    link::{Link, QueueLimits},
+    link::{Link, Node, QueueLimits},
 };
 
 /// The namespace of a node that is given no other.
@@ -74,7 +72,7 @@ const MAX_NAMESPACE_BYTES: usize = 64;
 /// version of adsum sends that this one can't read.
 ///
 /// While the engine is not reached, [`broadcast`](PubSub::broadcast) serves this node alone and fails with
-/// [`BroadcastError::Disconnected`]; nothing is kept for later. The node tries to connect again at least once a
+/// [`BroadcastError::Disconnected`](crate::BroadcastError::Disconnected); nothing is kept for later. The node tries to connect again at least once a
 /// second, and [`connected`](PubSub::connected) tells when all is as before.
 #[must_use = "a node does nothing until it is started"]
 pub struct NodeBuilder {
@@ -202,7 +200,7 @@ impl NodeBuilder {
         self
     }
 
-    /// How many messages and bytes may wait to be sent. What is more fails with [`BroadcastError::Full`]. The
+    /// How many messages and bytes may wait to be sent. What is more fails with [`BroadcastError::Full`](crate::BroadcastError::Full). The
     /// defaults are [`DEFAULT_QUEUE_MESSAGES`] and [`DEFAULT_QUEUE_BYTES`]; a single message of any size that is
     /// allowed always needs to fit.
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
@@ -324,7 +322,7 @@ impl NodeBuilder {
         };
         link.connected.send_replace(session.is_some());
         let task = AbortOnDropHandle::new(tokio::spawn(driver.run(session)));
-        Ok(PubSub::new(Node { link, _task: task }))
+        Ok(PubSub::new(Node::new(link, task)))
     }
 }
 
@@ -362,46 +360,4 @@ pub enum StartError {
         /// What is wrong.
         reason: String,
     },
-}
-
-/// The adapter. It is dropped with the last `PubSub`, and ends its task.
-struct Node {
-    link: Arc<Link>,
-    /// It talks to the engine.
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Adapter for Node {
-    fn node(&self) -> &str {
-        self.link.node()
-    }
-
-    fn start(&self, inbound: Inbound) {
-        // The task may run already: what arrives before this has no subscriber anyway. It is called only once.
-        let _ = self.link.inbound.set(inbound);
-    }
-
-    fn broadcast(&self, message: &Arc<Message>) -> Result<(), BroadcastError> {
-        self.link.send(None, message)
-    }
-
-    fn direct_broadcast(&self, node: &str, message: &Arc<Message>) -> Result<(), BroadcastError> {
-        // Nobody has such a name.
-        if node.len() > MAX_NODE_BYTES {
-            return Ok(());
-        }
-        self.link.send(Some(node), message)
-    }
-
-    fn connected(&self) -> watch::Receiver<bool> {
-        self.link.connected.subscribe()
-    }
-
-    fn subscribed(&self, topic: &Topic) {
-        self.link.interest.join(topic);
-    }
-
-    fn unsubscribed(&self, topic: &Topic) {
-        self.link.interest.leave(topic);
-    }
 }
