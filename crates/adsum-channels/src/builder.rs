@@ -338,7 +338,8 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// How long a channel has to end before it is cut off, and a client to answer a close. Default 5 s.
+    /// How long a channel has to end before it is cut off, and a client to answer a close. Default 5 s. A channel may
+    /// have a grace of its own: [`Channel::SHUTDOWN_GRACE`].
     #[must_use]
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.options.shutdown_grace = grace;

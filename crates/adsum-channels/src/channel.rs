@@ -1,6 +1,6 @@
 //! A channel: what the program does about one topic of one socket.
 
-use std::{error::Error, fmt, future::Future, sync::Arc};
+use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
 
 use adsum_pubsub::{IntoPayload, Message, Payload, Topic};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
@@ -61,6 +61,10 @@ pub trait Channel: Send + Sized + 'static {
 
     /// Likewise, at which level an event of the client is logged when it was handled.
     const LOG_HANDLE_IN: Option<Level> = Some(Level::DEBUG);
+
+    /// How long the channel has to end before it is cut off; none: as long as
+    /// [`shutdown_grace`](crate::SocketBuilder::shutdown_grace) says for all.
+    const SHUTDOWN_GRACE: Option<Duration> = None;
 
     /// A client joins. What the socket broadcasts before this returns, the client itself doesn't get.
     ///
@@ -128,8 +132,8 @@ pub trait Channel: Send + Sized + 'static {
         async { Ok(pushed?) }
     }
 
-    /// The channel ends. Not called after a panic, nor for a channel that took longer to end than the
-    /// [`shutdown_grace`](crate::SocketBuilder::shutdown_grace).
+    /// The channel ends. Not called after a panic, nor for a channel that took longer to end than its
+    /// [`SHUTDOWN_GRACE`](Self::SHUTDOWN_GRACE).
     fn terminate(&mut self, reason: &Reason, socket: &mut Socket) -> impl Future<Output = ()> + Send {
         let _ = (reason, socket);
         async {}
@@ -212,6 +216,9 @@ pub enum Reason {
     Left,
     /// The socket is closed, or its connection lost.
     Closed,
+    /// The socket is closed as its server goes: see [`Sockets::drain`](crate::Sockets::drain). The client will join
+    /// another one.
+    Draining,
     /// The client has joined the same topic again on the same socket.
     DuplicateJoin,
     /// The channel stopped by [`Stop::normal`].

@@ -8,7 +8,7 @@ use tokio::{task::JoinSet, time::timeout};
 use crate::{
     Assigns,
     endpoint::Endpoint,
-    outbound::Outbound,
+    outbound::{Outbound, State},
     runtime::{EndCause, Letter, Link, Place, Start, reason_json},
     serializer::{Address, BadMessage, ClientMessage, Codec, Wire},
     session::{Action, Liveness, Session},
@@ -132,11 +132,14 @@ impl Connection {
         }
     }
 
-    /// Tells all channels that the client is gone.
+    /// Tells all channels that the client is gone, or sent away.
     pub(crate) fn end_channels(&self) {
+        let drained =
+            self.endpoint.sockets.are_draining() && self.outbound.state() == State::Closing(RESTART_CODE);
+        let cause = if drained { EndCause::Draining } else { EndCause::Closed };
         for channel in self.session.channels() {
             // One that is ending already needs not be told.
-            let _ = channel.end(EndCause::Closed);
+            let _ = channel.end(cause.clone());
         }
     }
 
@@ -144,7 +147,7 @@ impl Connection {
     pub(crate) async fn finish(mut self) {
         self.outbound.shut();
         // Each cuts itself off after the grace. One that blocks its thread can't, and is not waited for.
-        let grace = 2 * self.endpoint.options.shutdown_grace;
+        let grace = 2 * self.endpoint.longest_grace();
         let _ = timeout(grace, async { while self.tasks.join_next().await.is_some() {} }).await;
     }
 

@@ -1,6 +1,9 @@
 //! What all sockets of a router share.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use adsum_pubsub::PubSub;
 use axum::response::Response;
@@ -43,6 +46,12 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// The longest that a channel may take to end.
+    pub(crate) fn longest_grace(&self) -> Duration {
+        let graces = self.routes.iter().filter_map(|route| route.shutdown_grace);
+        graces.fold(self.options.shutdown_grace, Duration::max)
+    }
+
     /// What speaks a version of the protocol.
     pub(crate) fn codec(&self, vsn: &str) -> Option<Arc<Codec>> {
         self.codecs.iter().find(|codec| codec.speaks(vsn)).cloned()

@@ -27,6 +27,8 @@ pub(crate) enum EndCause {
     Leave { reference: Box<str> },
     /// The socket is at its end.
     Closed,
+    /// The socket is at its end, as the server goes.
+    Draining,
     /// The client joins the topic again.
     DuplicateJoin,
 }

@@ -7,6 +7,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::Arc,
+    time::Duration,
 };
 
 use adsum_pubsub::{Json, Pattern, Payload, Topic};
@@ -31,6 +32,7 @@ use crate::{
 pub(crate) struct Route {
     pattern: Pattern,
     pub(crate) intercepts: &'static [&'static str],
+    pub(crate) shutdown_grace: Option<Duration>,
     assigns: Option<Assigns>,
     spawn: Spawn,
 }
@@ -43,7 +45,8 @@ impl Route {
         let spawn = Box::new(move |start, tasks: &mut JoinSet<Topic>| {
             tasks.spawn(run::<C>(app.clone(), start));
         });
-        Self { pattern, intercepts: C::INTERCEPT, assigns, spawn }
+        let (intercepts, shutdown_grace) = (C::INTERCEPT, C::SHUTDOWN_GRACE);
+        Self { pattern, intercepts, shutdown_grace, assigns, spawn }
     }
 
     pub(crate) fn matches(&self, topic: &str) -> bool {
@@ -80,7 +83,7 @@ pub(crate) struct Start {
 async fn run<C: Channel>(app: Arc<C::App>, start: Start) -> Topic {
     let Start { link, assigns, endpoint, params, join_ref, reference, after } = start;
     let begun = Instant::now();
-    let grace = endpoint.options.shutdown_grace;
+    let grace = C::SHUTDOWN_GRACE.unwrap_or(endpoint.options.shutdown_grace);
     // The first value here, so the last to go: whoever waits for the end finds nothing left of the channel.
     let _ended = Ended(link.clone());
     let topic = link.topic().clone();
@@ -266,6 +269,7 @@ impl End {
         match cause {
             EndCause::Leave { .. } => Self { reason: Reason::Left, leave: Some(Letter::End(cause)) },
             EndCause::Closed => Self::new(Reason::Closed),
+            EndCause::Draining => Self::new(Reason::Draining),
             EndCause::DuplicateJoin => Self::new(Reason::DuplicateJoin),
         }
     }
@@ -387,7 +391,7 @@ fn finish(end: Option<End>, socket: &mut Socket) {
             Reason::Left | Reason::Stopped | Reason::Shutdown => link.close_frame(),
             Reason::Crashed => link.error_frame("channel_crash"),
             Reason::Overloaded => link.error_frame("overloaded"),
-            Reason::Closed => None,
+            Reason::Closed | Reason::Draining => None,
             Reason::DuplicateJoin => {
                 link.owe_close();
                 None

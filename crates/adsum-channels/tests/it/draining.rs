@@ -33,7 +33,8 @@ async fn sockets_are_closed_with_1012_and_new_ones_refused(transport: Transport)
     drop((one, two));
     assert_eq!(drained.await.unwrap(), 0);
     assert_eq!(server.connect("vsn=2.0.0&user_id=u", &[]).await.map(drop), Err((503, Vec::new())));
-    server.logged_at_last("terminate room:a Closed").await;
+    server.logged_at_last("terminate room:a Draining").await;
+    server.logged("ended room:a Draining").await;
 }
 
 async fn batches_follow_each_other_at_the_interval(transport: Transport) {

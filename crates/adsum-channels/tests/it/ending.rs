@@ -144,6 +144,18 @@ async fn an_end_that_takes_too_long_is_cut_off(transport: Transport) {
     client.expect(r#"["3","3","room:slow_end","phx_close",{}]"#).await;
 }
 
+async fn a_channel_may_have_a_grace_of_its_own(transport: Transport) {
+    // That of all others would outlast the test.
+    let grace = Duration::from_hours(1);
+    let server = Server::start_with(transport, |socket| socket.shutdown_grace(grace)).await;
+    let mut client = server.client().await;
+    client.send(r#"["1","1","typed:a","phx_join",{"count":1}]"#).await;
+    client.expect(r#"["1","1","typed:a","phx_reply",{"response":{"next":2},"status":"ok"}]"#).await;
+    client.send(r#"["1","2","typed:a","phx_leave",{}]"#).await;
+    client.expect(r#"["1","2","typed:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    client.expect(r#"["1","1","typed:a","phx_close",{}]"#).await;
+}
+
 async fn channels_end_with_a_lost_connection(transport: Transport) {
     let mut server = Server::start(transport).await;
     let client = joined(&server, "room:a").await;
@@ -217,6 +229,7 @@ over_both!(
     after_its_end_a_channel_sends_nothing,
     a_hung_channel_is_cut_off_at_its_leave,
     an_end_that_takes_too_long_is_cut_off,
+    a_channel_may_have_a_grace_of_its_own,
     channels_end_with_a_lost_connection,
     channels_end_when_the_client_closes,
     a_hung_channel_is_cut_off_with_its_socket,

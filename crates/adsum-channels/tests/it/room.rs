@@ -1,6 +1,6 @@
 //! The channels under test, and what they tell the test.
 
-use std::{collections::HashMap, future, sync::Arc};
+use std::{collections::HashMap, future, sync::Arc, time::Duration};
 
 use adsum_channels::{
     Assigns, Channel, Connect, JoinError, Joined, Json, Level, Message, NoParams, Payload, Reason, Refused,
@@ -240,8 +240,13 @@ impl Channel for Typed {
     type Params = Count;
     type Info = ();
     const LOG_JOIN: Option<Level> = Some(Level::INFO);
+    const SHUTDOWN_GRACE: Option<Duration> = Some(Duration::from_millis(50));
 
     async fn join(_: &Arc<App>, _: &Topic, params: Count, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
         Ok(Joined::new(Self).reply(json!({"next": params.count + 1})))
+    }
+
+    async fn terminate(&mut self, _: &Reason, _: &mut Socket) {
+        future::pending::<()>().await;
     }
 }

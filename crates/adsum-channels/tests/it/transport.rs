@@ -78,7 +78,7 @@ async fn a_client_that_is_dropped_leaves_nothing_behind() {
 #[tokio::test(start_paused = true)]
 async fn it_is_told_to_close() {
     let sockets = Sockets::new();
-    let (acceptor, pubsub, _log) = start(|socket| socket.sockets(&sockets));
+    let (acceptor, pubsub, mut log) = start(|socket| socket.sockets(&sockets));
     let mut client = accept(&acceptor).await;
     pubsub.broadcast("user:u", "disconnect", ()).unwrap();
     assert_eq!(client.next().await, Outgoing::Close(1001));
@@ -93,11 +93,13 @@ async fn it_is_told_to_close() {
     silent.end().await;
 
     let mut drained = accept(&acceptor).await;
+    join(&mut drained).await;
     let (left, ()) = tokio::join!(sockets.drain(Drain::default()), async {
         assert_eq!(drained.next().await, Outgoing::Close(1012));
         drained.end().await;
     });
     assert_eq!(left, 0);
+    while log.recv().await.unwrap() != "terminate room:a Draining" {}
     let refused = acceptor.accept("test", request("vsn=2.0.0&user_id=u")).await;
     assert!(matches!(refused, Err(Refusal::Draining)));
 }
