@@ -303,8 +303,10 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// How many bytes may wait to be sent to one client. Default 4 MiB. Where a client reads so slowly that
-    /// more would wait, its socket is closed with 1013, and phoenix.js connects again.
+    /// How many bytes may wait to be sent to one client, or twice as many as a [state](crate::View) that is shown
+    /// to it, if that is more. Default 4 MiB. Where a client reads so slowly that more would wait, it gets the
+    /// state again in place of its changes; where that doesn't help, its socket is closed with 1013, and phoenix.js
+    /// connects again.
     ///
     /// What waits for one of its channels to be handled is bounded by as much.
     #[must_use]

@@ -48,7 +48,7 @@
 //!
 //! Counters of the `metrics` crate: `adsum_sockets_opened_total`, `adsum_sockets_closed_total`,
 //! `adsum_sockets_refused_total`, `adsum_sockets_drained_total`, `adsum_sockets_overflowed_total` (a client read too
-//! slowly), `adsum_channels_joined_total` and `adsum_channels_crashed_total`.
+//! slowly), `adsum_states_conflated_total` (one that was sent a state again instead), `adsum_channels_joined_total` and `adsum_channels_crashed_total`.
 //!
 //! Histograms, in seconds: `adsum_socket_connect_seconds` (to decide about a client), `adsum_channel_join_seconds`
 //! (from a join to its reply) and `adsum_channel_handle_in_seconds` (a channel's handler of an event).
@@ -81,10 +81,13 @@ mod session;
 mod socket;
 mod sockets;
 mod token;
+mod view;
 mod websocket;
 
 #[doc(no_inline)]
-pub use adsum_pubsub::{BroadcastError, IntoPayload, Json, Message, Payload, PubSub, Topic};
+pub use adsum_pubsub::{
+    BroadcastError, IntoPayload, Json, Mark, Message, Payload, PubSub, SubscriberId, Topic,
+};
 
 #[doc(no_inline)]
 pub use tracing::Level;
@@ -117,4 +120,5 @@ pub use self::{
         DEFAULT_TOKEN_MAX_AGE, MAX_TOKEN_BYTES, MIN_SECRET_BYTES, MaxAge, SecretTooShort, SignError,
         TokenError, Tokens,
     },
+    view::{View, ViewState},
 };

@@ -4,6 +4,7 @@
 //! each socket. What the kernel doesn't take waits for the connection's task. Any other stream is written by
 //! the connection's task alone.
 
+mod conflation;
 mod pass;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{net::TcpStream, sync::Notify};
 
+pub(crate) use self::conflation::Renewable;
 use crate::{frame::Frame, websocket::frame};
 
 /// How many parts one write takes at most: about twenty small frames.
@@ -35,12 +37,14 @@ pub(crate) struct Outbound {
 }
 
 pub(crate) struct Queue {
-    frames: VecDeque<Frame>,
+    entries: VecDeque<Entry>,
     /// How much of the first frame is written.
     offset: usize,
-    /// What the frames that wait cost in memory.
+    /// What the entries cost in memory.
     cost: usize,
     max_cost: usize,
+    /// The states whose changes a slow client isn't sent. It gets them when nothing waits any more.
+    owed: Vec<Arc<dyn Renewable>>,
     state: State,
     /// Where others than the connection's task may write.
     stream: Option<Arc<TcpStream>>,
@@ -50,6 +54,20 @@ pub(crate) struct Queue {
     woken: bool,
     /// Set by a push that a write pass has to see to.
     due: bool,
+}
+
+/// A frame that waits.
+struct Entry {
+    frame: Frame,
+    /// The state that it changes, if a newer one of that would do as well.
+    change_of: Option<Arc<dyn Renewable>>,
+}
+
+impl Entry {
+    /// What it costs in memory, its place in the queue included, so that empty frames count too.
+    fn cost(&self) -> usize {
+        self.frame.len() + mem::size_of::<Self>()
+    }
 }
 
 /// How far a socket's end is.
@@ -69,10 +87,11 @@ impl Outbound {
     /// A queue that holds at most `max_cost` bytes, and writes to `stream` directly, if there is one.
     pub(crate) fn new(max_cost: usize, stream: Option<Arc<TcpStream>>) -> Self {
         let queue = Queue {
-            frames: VecDeque::new(),
+            entries: VecDeque::new(),
             offset: 0,
             cost: 0,
             max_cost,
+            owed: Vec::new(),
             state: State::Open,
             stream,
             blocked: false,
@@ -135,13 +154,17 @@ impl Outbound {
     /// Takes all frames that wait, for a client that isn't written to but asks.
     pub(crate) fn take(&self) -> (Vec<Frame>, State) {
         let mut queue = self.queue.lock();
-        queue.cost = 0;
-        (mem::take(&mut queue.frames).into(), queue.state)
+        let mut frames = Vec::new();
+        while !queue.entries.is_empty() || queue.renew() {
+            frames.extend(queue.entries.drain(..).map(|entry| entry.frame));
+            queue.cost = 0;
+        }
+        (frames, queue.state)
     }
 
     /// Whether nothing waits.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.queue.lock().frames.is_empty()
+        self.queue.lock().entries.is_empty()
     }
 
     /// How far the socket's end is.
@@ -166,30 +189,41 @@ impl Outbound {
 }
 
 impl Queue {
-    /// Queues a frame, or writes it at once; dropped where the socket is at its end.
+    /// Queues a frame; dropped where the socket is at its end.
     pub(crate) fn push(&mut self, frame: Frame) {
+        self.put(Entry { frame, change_of: None });
+    }
+
+    fn put(&mut self, entry: Entry) {
         if self.state != State::Open {
             return;
         }
-        if self.is_full(&frame) {
+        if self.is_full(&entry) {
             self.write();
         }
-        if self.is_full(&frame) {
+        if self.is_full(&entry) {
+            self.conflate();
+            if let Some(of) = entry.change_of {
+                self.owe(of);
+                return;
+            }
+        }
+        if self.is_full(&entry) {
             self.overflow();
         } else {
-            self.append(frame);
+            self.append(entry);
         }
     }
 
     /// A frame that finds nothing waiting is always taken: its size is no sign of a slow client.
-    fn is_full(&self, next: &Frame) -> bool {
-        !self.frames.is_empty() && self.cost + cost(next) > self.max_cost
+    fn is_full(&self, next: &Entry) -> bool {
+        !self.entries.is_empty() && self.cost + next.cost() > self.max_cost
     }
 
-    fn append(&mut self, frame: Frame) {
-        let first = self.frames.is_empty();
-        self.cost += cost(&frame);
-        self.frames.push_back(frame);
+    fn append(&mut self, entry: Entry) {
+        let first = self.entries.is_empty();
+        self.cost += entry.cost();
+        self.entries.push_back(entry);
         if self.stream.is_none() {
             self.woken |= first;
         } else if self.cost >= GATHERED && !self.blocked {
@@ -211,7 +245,8 @@ impl Queue {
 
     pub(crate) fn close(&mut self, code: u16) {
         if self.state == State::Open {
-            self.append(Frame::whole(frame::close(code, "")));
+            self.owed = Vec::new();
+            self.append(Entry { frame: Frame::whole(frame::close(code, "")), change_of: None });
             self.woken = true;
             // The write may have found that the peer is gone.
             if self.state == State::Open {
@@ -223,15 +258,16 @@ impl Queue {
     /// Gives up on a client that doesn't read: only the frame that is half written stays.
     fn overflow(&mut self) {
         metrics::counter!("adsum_sockets_overflowed_total").increment(1);
-        let half = (self.offset > 0).then(|| self.frames.pop_front()).flatten();
-        self.frames = half.into_iter().collect();
-        self.cost = self.frames.iter().map(cost).sum();
+        let half = (self.offset > 0).then(|| self.entries.pop_front()).flatten();
+        self.entries = half.into_iter().collect();
+        self.cost = self.entries.iter().map(Entry::cost).sum();
         self.close(OVERFLOW_CODE);
     }
 
     fn shut(&mut self) {
         self.state = State::Gone;
-        self.frames = VecDeque::new();
+        self.entries = VecDeque::new();
+        self.owed = Vec::new();
         (self.offset, self.cost) = (0, 0);
         self.stream = None;
         self.woken = true;
@@ -241,13 +277,12 @@ impl Queue {
         &mut self,
         write: &mut impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<()>> {
-        while !self.frames.is_empty() {
+        while !self.entries.is_empty() || self.renew() {
             let mut parts = [IoSlice::new(&[]); MAX_SLICES];
             let mut filled = 0;
             let skips = std::iter::once(self.offset).chain(std::iter::repeat(0));
-            for (part, slot) in
-                self.frames.iter().zip(skips).flat_map(|(f, skip)| f.slices(skip)).zip(&mut parts)
-            {
+            let waiting = self.entries.iter().zip(skips).flat_map(|(entry, skip)| entry.frame.slices(skip));
+            for (part, slot) in waiting.zip(&mut parts) {
                 *slot = part;
                 filled += 1;
             }
@@ -263,24 +298,17 @@ impl Queue {
 
     fn advance(&mut self, written: usize) {
         self.offset += written;
-        while let Some(first) = self.frames.front() {
-            if self.offset < first.len() {
+        while let Some(first) = self.entries.front() {
+            if self.offset < first.frame.len() {
                 return;
             }
-            self.offset -= first.len();
-            self.cost -= cost(first);
-            self.frames.pop_front();
+            self.offset -= first.frame.len();
+            self.cost -= first.cost();
+            self.entries.pop_front();
         }
         // An idle socket keeps no memory for the burst it has had.
-        if self.frames.capacity() > 16 {
-            self.frames = VecDeque::new();
-        }
+        self.entries = VecDeque::new();
     }
-}
-
-/// What a frame costs while it waits, its place in the queue included, so that empty frames count too.
-fn cost(frame: &Frame) -> usize {
-    frame.len() + mem::size_of::<Frame>()
 }
 
 /// Writes what the kernel takes now.

@@ -5,7 +5,7 @@ use std::{any::Any, any::TypeId, fmt, sync::Arc};
 use adsum_pubsub::{Attachment, BroadcastError, IntoPayload, PubSub, SubscriberId, Topic};
 
 use crate::{
-    Assigns, Channel, Reason, ReplyRef, Sender, SocketExtension,
+    Assigns, Channel, Reason, ReplyRef, Sender, SocketExtension, View,
     runtime::{Further, Link},
     serializer::Unsendable,
 };
@@ -75,6 +75,16 @@ impl Socket {
     ) -> Result<(), PushError> {
         self.check_joined()?;
         self.link.push_with(event, || Ok(payload().into_payload()?))
+    }
+
+    /// Sends the state of a view, in the place of the one shown before, if there is one. Its changes are then
+    /// broadcast to the channel's topic, with the [marks](adsum_pubsub::Mark) of the view's sender.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn show(&mut self, view: impl View) -> Result<(), PushError> {
+        self.check_joined()?;
+        Ok(self.link.show(Box::new(view))?)
     }
 
     /// Sends an event to all who have joined the topic, on all nodes, this client among them.

@@ -95,6 +95,12 @@ impl Payload {
     }
 }
 
+impl From<Json> for Payload {
+    fn from(json: Json) -> Self {
+        Self::Json(json)
+    }
+}
+
 /// Anything that can be sent: a [`Payload`] as it is, whatever else by encoding it as JSON.
 pub trait IntoPayload {
     /// Makes the payload.

@@ -5,9 +5,17 @@
 //! further changes gather. Who finds a flush on its way or a window open leaves the change to them: every
 //! flush ends with another look, and the flusher closes every window.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use adsum_pubsub::{Json, Pattern, PubSub, Topic};
+use adsum_channels::ViewState;
+use adsum_pubsub::{Json, Mark, Message, Pattern, PubSub, SubscriberId, Topic};
 use adsum_tracker::{Diff, Key, TopicSet, Tracker};
 use parking_lot::RwLock;
 use tokio::time::Instant;
@@ -29,6 +37,10 @@ pub(crate) struct Core<H: PresenceHandler> {
     pub(crate) timing: Timing,
     pub(crate) backlog: Arc<Backlog<H>>,
     pub(crate) watchers: RwLock<Vec<Arc<Queue<H::Info>>>>,
+    /// Names this presence as a sender of diffs.
+    sender: SubscriberId,
+    /// The number of the last diff. One count for all topics, as a topic that is dropped keeps none.
+    sent: AtomicU64,
     without_diffs: Arc<[Pattern]>,
 }
 
@@ -54,6 +66,9 @@ pub(crate) struct Flush<H: PresenceHandler> {
     fetched: Fetched<H>,
 }
 
+/// What is known of keys.
+type Infos<H> = HashMap<Key, Arc<Held<<H as PresenceHandler>::Info>>>;
+
 impl<H: PresenceHandler> Core<H> {
     pub(crate) fn new(
         handler: H,
@@ -63,8 +78,17 @@ impl<H: PresenceHandler> Core<H> {
         backlog: Arc<Backlog<H>>,
         without_diffs: Arc<[Pattern]>,
     ) -> Self {
-        let watchers = RwLock::default();
-        Self { handler, pubsub, tracker, timing, backlog, watchers, without_diffs }
+        Self {
+            handler,
+            pubsub,
+            tracker,
+            timing,
+            backlog,
+            watchers: RwLock::default(),
+            sender: SubscriberId::unique(),
+            sent: AtomicU64::new(0),
+            without_diffs,
+        }
     }
 
     /// Whether anybody is told of a topic's changes.
@@ -113,27 +137,24 @@ impl<H: PresenceHandler> Core<H> {
         self.tracker.lock(topic).tidy(topic);
     }
 
-    /// The payload of `presence_state`, and whether keys were refreshed of late.
-    pub(crate) fn state(&self, topic: &str) -> (Json, bool) {
+    /// What a client is shown of a topic: its state, and a diff that joins once more the keys refreshed of late.
+    pub(crate) fn shown(&self, topic: &str) -> ViewState {
         let mut shard = self.tracker.lock(topic);
-        let Some(set) = shard.topic_mut(topic) else { return (Json::empty_object(), false) };
-        let state = flow::state::<H>(set);
-        let refreshed = !self.keys_refreshed(set).is_empty();
-        (state, refreshed)
-    }
-
-    /// The payload of a `presence_diff` that joins once more the keys refreshed of late.
-    pub(crate) fn refreshed(&self, topic: &str) -> Json {
-        let mut shard = self.tracker.lock(topic);
+        // Diffs get their numbers under this lock, so none of this topic comes in between.
+        let seen = Mark { sender: self.sender, number: self.sent.load(Ordering::Relaxed) };
         let Some(set) = shard.topic_mut(topic) else {
-            return encode::diff::<H::Info>(&Diff::default(), |_| None);
+            return ViewState { messages: vec![("presence_state", Json::empty_object().into())], seen };
         };
-        set.mark_shown();
+        let mut messages = vec![("presence_state", flow::state::<H>(set).into())];
         let refreshed = self.keys_refreshed(set);
-        let joins = refreshed.iter().filter_map(|key| Some((key, set.group(key)?.rows())));
-        let joins: Vec<_> = joins.flat_map(|(key, rows)| rows.iter().map(|row| joined(key, row))).collect();
-        let diff = Diff { joins, leaves: Vec::new() };
-        encode::diff(&diff, |key| set.group(key)?.layer().info().cloned())
+        if !refreshed.is_empty() {
+            let joins = refreshed.iter().filter_map(|key| Some((key, set.group(key)?.rows())));
+            let joins = joins.flat_map(|(key, rows)| rows.iter().map(|row| joined(key, row))).collect();
+            let diff = Diff { joins, leaves: Vec::new() };
+            let diff = encode::diff(&diff, |key| set.group(key)?.layer().info().cloned());
+            messages.push(("presence_diff", diff.into()));
+        }
+        ViewState { messages, seen }
     }
 
     /// The keys that are there and were refreshed of late.
@@ -208,33 +229,35 @@ impl<H: PresenceHandler> Flush<H> {
     fn send(&mut self) {
         let core = self.core.clone();
         for diff in std::mem::take(&mut self.diffs) {
-            let infos = self.infos(&diff);
+            let (infos, mark) = self.infos(&diff);
             if core.pubsub.subscribers(&self.topic) > 0 {
                 let payload = encode::diff(&diff, |key| infos.get(key).cloned());
                 // To this node's subscribers only: each node tells its own.
-                if let Err(error) = core.pubsub.local_broadcast(&self.topic, "presence_diff", payload) {
-                    tracing::error!(topic = %self.topic, %error, "a presence_diff was not sent");
-                }
+                core.pubsub.deliver(Message::new(&self.topic, "presence_diff", payload.into()).marked(mark));
             }
             self.tell_watchers(diff, &infos);
         }
     }
 
-    /// What is known of the keys that join.
-    fn infos(&self, diff: &Diff<Card<H::Info>>) -> HashMap<Key, Arc<Held<H::Info>>> {
-        if !H::FETCHES {
-            return HashMap::new();
-        }
+    /// What is known of the keys that join, and the diff's mark: a state that is read from here on, and is
+    /// marked with it, contains the diff and its infos.
+    fn infos(&self, diff: &Diff<Card<H::Info>>) -> (Infos<H>, Mark) {
         let shard = self.core.tracker.lock(&self.topic);
+        let number = self.core.sent.fetch_add(1, Ordering::Relaxed) + 1;
+        let mark = Mark { sender: self.core.sender, number };
+        if !H::FETCHES {
+            return (HashMap::new(), mark);
+        }
         let set = shard.topic(&self.topic);
         let held = |key: &Key| {
             // A key that has gone meanwhile is told with what was fetched for it; its leave follows.
             self.fetched.get(key).cloned().or_else(|| set?.group(key)?.layer().info().cloned())
         };
-        diff.joins.iter().filter_map(|joined| Some((joined.key.clone(), held(&joined.key)?))).collect()
+        let infos = diff.joins.iter().filter_map(|joined| Some((joined.key.clone(), held(&joined.key)?)));
+        (infos.collect(), mark)
     }
 
-    fn tell_watchers(&self, diff: Diff<Card<H::Info>>, infos: &HashMap<Key, Arc<Held<H::Info>>>) {
+    fn tell_watchers(&self, diff: Diff<Card<H::Info>>, infos: &Infos<H>) {
         let mut watchers = self.core.watchers.read().clone();
         if let Some(set) = self.core.tracker.lock(&self.topic).topic(&self.topic) {
             watchers.extend_from_slice(&set.layer.watchers);

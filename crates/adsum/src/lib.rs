@@ -54,12 +54,13 @@ pub use adsum_channels::{
     Frame, JoinError, JoinResult, Joined, Level, MaxAge, NoParams, ObservedConnect, ObservedEvent,
     ObservedJoin, Observer, Outgoing, ParamFilter, PushError, Reason as EndReason, Refusal, Refused, Reply,
     ReplyRef, SecretTooShort, SendError, Sender, Serializer, SignError, Socket, SocketBuilder,
-    SocketExtension, Sockets, Stop, TokenError, Tokens, Unsendable, Wire, read_string, write_string,
+    SocketExtension, Sockets, Stop, TokenError, Tokens, Unsendable, View, ViewState, Wire, read_string,
+    write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{
-    Adapter, BroadcastError, Inbox, IntoPayload, Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES, Message,
-    Pattern, Payload, PubSub, Topic,
+    Adapter, BroadcastError, Inbox, IntoPayload, Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES, Mark,
+    Message, Pattern, Payload, PubSub, SubscriberId, Topic,
 };
 #[cfg(any(feature = "nats", feature = "redis"))]
 #[doc(inline)]

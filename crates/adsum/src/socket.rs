@@ -2,11 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use adsum_channels::{PushError, Reason as EndReason, Socket, SocketExtension};
+use adsum_channels::{PushError, Reason as EndReason, Socket, SocketExtension, View, ViewState};
 use adsum_pubsub::Topic;
 use adsum_tracker::{Key, Parting, Reason, Ref};
 
-use crate::{Presence, TrackError, UpdateError, flow::Cards, handler::PresenceHandler, owner::TypedOwner};
+use crate::{
+    Presence, TrackError, UpdateError, core::Core, flow::Cards, handler::PresenceHandler, owner::TypedOwner,
+};
 
 /// Presences whose owner is a channel: they leave with it, as [`left`](Reason::Left) where its client left the
 /// topic, else as [`gone`](Reason::Gone).
@@ -98,7 +100,8 @@ impl<H: PresenceHandler> Presence<H> {
     ///
     /// What this handler has changed in the topic is sent before it, unless a window holds it back; what
     /// `fetch` has to say of the keys is asked for first, where it isn't held. From then on the client's view
-    /// is kept by the topic's `presence_diff`s.
+    /// is kept by the topic's `presence_diff`s. A client that reads too slowly for them is sent the state again
+    /// instead, once it has read what waits for it.
     ///
     /// # Errors
     /// As [`Socket::push`].
@@ -106,18 +109,8 @@ impl<H: PresenceHandler> Presence<H> {
         let topic = socket.topic().clone();
         self.core.flush_and_wait(&topic).await;
         self.core.fetch_for_list(&topic).await;
-        let mut refreshed = false;
         // Read and queued in one critical section: no diff can come between.
-        socket.push_with("presence_state", || {
-            let state;
-            (state, refreshed) = self.core.state(&topic);
-            state
-        })?;
-        if refreshed {
-            // Likewise: read anew, as some may have left since, whom nobody would take back.
-            socket.push_with("presence_diff", || self.core.refreshed(&topic))?;
-        }
-        Ok(())
+        socket.show(State { core: self.core.clone(), topic })
     }
 
     fn of<'s>(&self, socket: &'s mut Socket) -> &'s mut TrackedChannel<H> {
@@ -127,6 +120,18 @@ impl<H: PresenceHandler> Presence<H> {
             presence: self.clone(),
             changed: Vec::new(),
         })
+    }
+}
+
+/// Who is in a topic, as a client is shown it.
+struct State<H: PresenceHandler> {
+    core: Arc<Core<H>>,
+    topic: Topic,
+}
+
+impl<H: PresenceHandler> View for State<H> {
+    fn state(&self) -> ViewState {
+        self.core.shown(&self.topic)
     }
 }
 

@@ -83,6 +83,73 @@ fn a_failed_write_ends_the_queue() {
     assert!(matches!(state, Poll::Ready(Ok(State::Gone))));
 }
 
+/// A state that is a text of its own.
+struct Text(&'static str);
+
+impl Renewable for Text {
+    fn renew(&self) -> Vec<Frame> {
+        vec![frame(self.0)]
+    }
+}
+
+fn slow() -> (Arc<Outbound>, Arc<dyn Renewable>) {
+    let outbound = Arc::new(Outbound::new(1000, None));
+    let state: Arc<dyn Renewable> = Arc::new(Text("state"));
+    outbound.locked(|queue| {
+        queue.push(frame("first"));
+        queue.push_change(frame("a"), &state);
+        queue.push(frame("other"));
+        for _ in 0..100 {
+            queue.push_change(frame("b"), &state);
+        }
+    });
+    (outbound, state)
+}
+
+#[test]
+fn a_slow_client_gets_one_state_for_its_changes_once_the_rest_is_written() {
+    let (outbound, state) = slow();
+    assert_eq!(drain(&outbound, 7, 7).0, b"firstot");
+    outbound.locked(|queue| queue.push_change(frame("c"), &state));
+    assert_eq!(drain(&outbound, 100, 100).0, b"herstate");
+    outbound.locked(|queue| queue.push_change(frame("d"), &state));
+    assert_eq!(drain(&outbound, 100, 100).0, b"d");
+}
+
+#[test]
+fn who_asks_gets_the_state_as_well() {
+    let (outbound, _) = slow();
+    let (frames, _) = outbound.take();
+    let texts: Vec<_> = frames.into_iter().map(Frame::into_bytes).collect();
+    assert_eq!(texts, ["first", "other", "state"]);
+}
+
+#[test]
+fn a_half_written_change_is_finished_and_not_owed_alone() {
+    let outbound = Arc::new(Outbound::new(1000, None));
+    let state: Arc<dyn Renewable> = Arc::new(Text("state"));
+    outbound.locked(|queue| queue.push_change(frame("half"), &state));
+    assert_eq!(drain(&outbound, 2, 2).0, b"ha");
+    for _ in 0..100 {
+        outbound.push(frame("x"));
+    }
+    let (rest, state) = drain(&outbound, 1000, 1000);
+    assert!(rest.starts_with(b"lf\x88\x02"), "what is no change overflows");
+    assert!(matches!(state, Poll::Ready(Ok(State::Closing(OVERFLOW_CODE)))));
+}
+
+#[test]
+fn a_large_state_has_room_and_as_much_again_beside_it() {
+    let outbound = Arc::new(Outbound::new(1000, None));
+    let large: &str = "x".repeat(5_000).leak();
+    outbound.push(frame("before"));
+    outbound.locked(|queue| queue.push_state(vec![frame(large)]));
+    outbound.push(frame(&large[..4_000]));
+    assert_eq!(outbound.state(), State::Open);
+    outbound.push(frame(&large[..1_000]));
+    assert_eq!(outbound.state(), State::Closing(OVERFLOW_CODE));
+}
+
 /// A queue before a bare stream of this runtime, and the client's end.
 async fn connected() -> (Arc<Outbound>, std::net::TcpStream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -3,20 +3,21 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use adsum_pubsub::{Json, Message, Payload, Subscriber, Topic};
+use adsum_pubsub::{Json, Mark, Message, Payload, Subscriber, Topic};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::mailbox::{Capacity, EndCause, Letter, Mailbox, MailboxError};
 use crate::{
-    PushError,
+    PushError, View,
     frame::Frame,
     options::Options,
-    outbound::{Outbound, Queue},
+    outbound::{Outbound, Queue, Renewable},
     serializer::{Address, Codec, Unsendable},
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Link {
     /// Whether broadcasts go to the client. Changed and read with the outbound lock held, so that a
     /// subscription begins and ends between two frames.
     subscribed: AtomicBool,
+    /// What the client is shown; used with the outbound lock held.
+    shown: Mutex<Option<Arc<Shown>>>,
     /// Whether the task that replaces this one has to send the `phx_close` of this one.
     owes_close: AtomicBool,
     ended: AtomicBool,
@@ -65,6 +68,7 @@ impl Link {
             capacity: Capacity { letters: options.max_mailbox, bytes: options.max_queue_bytes },
             intercepts,
             subscribed: AtomicBool::new(false),
+            shown: Mutex::new(None),
             owes_close: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             end: Notify::new(),
@@ -121,6 +125,17 @@ impl Link {
     ) -> Result<(), E> {
         self.locked(|queue| {
             queue.push(self.push_frame(event, &make()?)?);
+            Ok(())
+        })
+    }
+
+    /// Sends the state of a view, in the place of what was shown before.
+    pub(crate) fn show(self: &Arc<Self>, view: Box<dyn View>) -> Result<(), Unsendable> {
+        let shown = Arc::new(Shown { link: Arc::downgrade(self), view, seen: Mutex::new(None) });
+        self.locked(|queue| {
+            let frames = shown.frames(self)?;
+            *self.shown.lock() = Some(shown);
+            queue.push_state(frames);
             Ok(())
         })
     }
@@ -186,6 +201,8 @@ impl Link {
     /// Begins or ends the subscription. The queue is there to prove that its lock is held.
     pub(super) fn set_subscribed(&self, subscribed: bool, _: &mut Queue) {
         self.subscribed.store(subscribed, Ordering::Relaxed);
+        // A state that is still owed goes with it.
+        *self.shown.lock() = None;
     }
 
     pub(super) fn mailbox(&self) -> &Mailbox {
@@ -226,10 +243,55 @@ impl Subscriber for Link {
         }
         let Some(frame) = self.codec.broadcast(message) else { return };
         self.outbound.locked(|queue| {
-            if self.subscribed.load(Ordering::Relaxed) {
-                queue.push(frame);
+            if !self.subscribed.load(Ordering::Relaxed) {
+                return;
+            }
+            // Taken out of its lock: room in the queue may be made by sending the state anew.
+            let shown = message.mark().and_then(|mark| Some((self.shown.lock().clone()?, mark)));
+            match shown.and_then(|(shown, mark)| Some((shown.news(mark)?, shown))) {
+                Some((true, shown)) => queue.push_change(frame, &(shown as Arc<dyn Renewable>)),
+                Some((false, _)) => {}
+                None => queue.push(frame),
             }
         });
+    }
+}
+
+/// What a client is shown of a view.
+struct Shown {
+    link: Weak<Link>,
+    view: Box<dyn View>,
+    /// The last change that the client was shown as part of the state.
+    seen: Mutex<Option<Mark>>,
+}
+
+impl Shown {
+    /// The state as it is now.
+    fn frames(&self, link: &Link) -> Result<Vec<Frame>, Unsendable> {
+        let state = self.view.state();
+        *self.seen.lock() = Some(state.seen);
+        state.messages.iter().map(|(event, payload)| link.push_frame(event, payload)).collect()
+    }
+
+    /// Whether a broadcast is a change that the client has not been shown yet; none where it is no change of
+    /// this view.
+    fn news(&self, mark: Mark) -> Option<bool> {
+        let seen = (*self.seen.lock())?;
+        (mark.sender == seen.sender).then_some(mark.number > seen.number)
+    }
+}
+
+impl Renewable for Shown {
+    fn renew(&self) -> Vec<Frame> {
+        let Some(link) = self.link.upgrade() else { return Vec::new() };
+        let is_shown = link.shown.lock().as_ref().is_some_and(|shown| std::ptr::eq(Arc::as_ptr(shown), self));
+        if !is_shown {
+            return Vec::new();
+        }
+        self.frames(&link).unwrap_or_else(|error| {
+            tracing::error!(topic = %link.topic, %error, "a state was not sent");
+            Vec::new()
+        })
     }
 }
 

@@ -33,3 +33,4 @@ mod nodes;
 mod observing;
 mod program;
 mod transport;
+mod views;

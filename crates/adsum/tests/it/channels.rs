@@ -16,11 +16,11 @@ use crate::support::{Does, Script, meta};
 /// What a frame may take to arrive before a test fails: no measure of speed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct App<H: PresenceHandler>(Presence<H>);
+pub(crate) struct App<H: PresenceHandler>(pub(crate) Presence<H>);
 
-struct Room<H: PresenceHandler>(Presence<H>);
+pub(crate) struct Room<H: PresenceHandler>(Presence<H>);
 
-struct AfterJoin;
+pub(crate) struct AfterJoin;
 
 impl<H: PresenceHandler<Meta = crate::support::Meta>> Channel for Room<H> {
     type App = App<H>;
@@ -58,10 +58,10 @@ impl<H: PresenceHandler<Meta = crate::support::Meta>> Channel for Room<H> {
     }
 }
 
-struct Client(WebSocketStream<TcpStream>);
+pub(crate) struct Client(WebSocketStream<TcpStream>);
 
 impl Client {
-    async fn send(&mut self, text: &str) {
+    pub(crate) async fn send(&mut self, text: &str) {
         self.0.send(Message::text(text)).await.unwrap();
     }
 
@@ -74,10 +74,15 @@ impl Client {
     async fn events<const N: usize>(&mut self) -> [(String, Value); N] {
         let mut events = Vec::new();
         for _ in 0..N {
-            let frame = self.frame().await;
-            events.push((frame[3].as_str().unwrap().to_owned(), frame[4].clone()));
+            events.push(self.event().await);
         }
         events.try_into().expect("as many as asked for")
+    }
+
+    /// The next frame's event and payload.
+    pub(crate) async fn event(&mut self) -> (String, Value) {
+        let frame = self.frame().await;
+        (frame[3].as_str().unwrap().to_owned(), frame[4].clone())
     }
 }
 
@@ -86,6 +91,13 @@ async fn serve<H: PresenceHandler<Meta = crate::support::Meta>>(
     pubsub: &PubSub,
 ) -> std::net::SocketAddr {
     let socket = SocketBuilder::new(App(presence.clone())).channel::<Room<H>>("room:*");
+    serve_socket(socket, pubsub).await
+}
+
+pub(crate) async fn serve_socket<A: Send + Sync + 'static>(
+    socket: SocketBuilder<A>,
+    pubsub: &PubSub,
+) -> std::net::SocketAddr {
     let site = axum::Router::new().nest("/socket", socket.into_router(pubsub.clone()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -94,12 +106,12 @@ async fn serve<H: PresenceHandler<Meta = crate::support::Meta>>(
     address
 }
 
-async fn connect(address: std::net::SocketAddr) -> Client {
+pub(crate) async fn connect(address: std::net::SocketAddr) -> Client {
     let stream = TcpStream::connect(address).await.unwrap();
     Client(client_async("ws://localhost/socket/websocket?vsn=2.0.0", stream).await.unwrap().0)
 }
 
-async fn started() -> (Presence<NoFetch>, PubSub, Client) {
+pub(crate) async fn started() -> (Presence<NoFetch>, PubSub, Client) {
     let pubsub = PubSub::local();
     let presence = Presence::builder(pubsub.clone()).diff_interval(Duration::ZERO).start();
     let client = connect(serve(&presence, &pubsub).await).await;
@@ -148,6 +160,7 @@ async fn who_comes_back_while_presences_linger_was_never_gone() {
 }
 
 const JOIN: &str = r#"["1","1","room:a","phx_join",{}]"#;
+pub(crate) const JOIN: &str = r#"["1","1","room:a","phx_join",{}]"#;
 
 #[tokio::test]
 async fn the_reply_is_first_then_the_own_diff_then_the_state() {

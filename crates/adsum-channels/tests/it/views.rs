@@ -1,0 +1,231 @@
+//! What a slow client is shown.
+
+use std::sync::Arc;
+
+use adsum_channels::{
+    Channel, JoinError, Joined, Json, Mark, Message, NoParams, Payload, PubSub, Reply, Socket, SocketBuilder,
+    Stop, SubscriberId, Topic, View, ViewState,
+};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use crate::{
+    client::Client,
+    room::App,
+    server::{Server, Transport},
+};
+
+/// A number that grows, under the topic of those who watch it.
+struct Board {
+    topic: String,
+    number: Mutex<u64>,
+    sender: SubscriberId,
+}
+
+/// All boards, as a channel is given nothing but its topic.
+static BOARDS: Mutex<Vec<Arc<Board>>> = Mutex::new(Vec::new());
+
+/// More than the kernel holds for a connection, besides our own queue.
+const MANY: u64 = 400;
+const MAX_QUEUE: usize = 500_000;
+
+impl Board {
+    fn new() -> Arc<Self> {
+        let mut boards = BOARDS.lock();
+        let topic = format!("board:{}", boards.len());
+        let board = Arc::new(Self { topic, number: Mutex::new(0), sender: SubscriberId::unique() });
+        boards.push(board.clone());
+        board
+    }
+
+    fn mark(&self, number: u64) -> Mark {
+        Mark { sender: self.sender, number }
+    }
+
+    /// Changes the number, and tells everybody at great length.
+    fn change(&self, pubsub: &PubSub) {
+        let mut number = self.number.lock();
+        *number += 1;
+        let change = self.told(*number, &"x".repeat(50_000));
+        drop(number);
+        pubsub.deliver(change);
+    }
+
+    fn told(&self, n: u64, why: &str) -> Message {
+        let payload = Json::encode(&json!({"n": n, "why": why})).unwrap();
+        Message::new(&*self.topic, "changed", payload.into()).marked(self.mark(n))
+    }
+}
+
+struct Shown(Arc<Board>);
+
+impl View for Shown {
+    fn state(&self) -> ViewState {
+        let n = *self.0.number.lock();
+        let payload = Json::encode(&json!({"n": n})).unwrap();
+        ViewState { messages: vec![("state", payload.into())], seen: self.0.mark(n) }
+    }
+}
+
+struct Watching(Arc<Board>);
+
+impl Channel for Watching {
+    type App = App;
+    type Params = NoParams;
+    type Info = ();
+
+    async fn join(
+        _: &Arc<App>,
+        topic: &Topic,
+        _: NoParams,
+        _: &mut Socket,
+    ) -> Result<Joined<Self>, JoinError> {
+        let board = BOARDS.lock().iter().find(|board| board.topic == **topic).cloned();
+        Ok(Joined::new(Self(board.expect("the test has made it"))).then(()))
+    }
+
+    async fn handle_info(&mut self, (): (), socket: &mut Socket) -> Result<(), Stop> {
+        Ok(socket.show(Shown(self.0.clone()))?)
+    }
+
+    async fn handle_in(&mut self, event: &str, _: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+        if event == "show" {
+            socket.show(Shown(self.0.clone()))?;
+        }
+        Ok(Reply::ok(json!({})))
+    }
+}
+
+/// A client that checks that it misses nothing but what a state makes up for.
+struct Watcher {
+    client: Client,
+    number: u64,
+    states: usize,
+}
+
+impl Watcher {
+    async fn join(server: &Server, board: &Board) -> Self {
+        let mut client = server.client().await;
+        client.join(&board.topic, "1").await;
+        let mut watcher = Self { client, number: 0, states: 0 };
+        watcher.read().await;
+        assert_eq!(watcher.states, 1);
+        watcher
+    }
+
+    /// Reads one frame, and gives its event.
+    async fn read(&mut self) -> String {
+        let frame = self.client.frame().await;
+        let n = frame[4]["n"].as_u64();
+        match frame[3].as_str().unwrap() {
+            "state" => {
+                assert!(n.unwrap() >= self.number, "a state is as new as all before it");
+                self.number = n.unwrap();
+                self.states += 1;
+            }
+            "changed" => {
+                assert_eq!(n.unwrap(), self.number + 1, "no change is missing, and none comes twice");
+                self.number = n.unwrap();
+            }
+            _ => {}
+        }
+        frame[3].as_str().unwrap().to_owned()
+    }
+}
+
+async fn start(transport: Transport) -> (Server, Arc<Board>) {
+    let configure =
+        |socket: SocketBuilder<App>| socket.max_queue_bytes(MAX_QUEUE).channel::<Watching>("board:*");
+    (Server::start_with(transport, configure).await, Board::new())
+}
+
+async fn a_client_that_reads_again_is_shown_the_state_and_others_see_no_delay(transport: Transport) {
+    let (server, board) = start(transport).await;
+    let (mut slow, mut fast) = (Watcher::join(&server, &board).await, Watcher::join(&server, &board).await);
+    for n in 1..=MANY {
+        board.change(&server.pubsub);
+        fast.read().await;
+        assert_eq!(fast.number, n);
+    }
+    while slow.number < MANY {
+        slow.read().await;
+    }
+    assert!(slow.states > 1, "the changes would have taken more room than there is");
+    // The kernel may have taken more from time to time as it made room for the client.
+    if transport == Transport::Duplex {
+        assert_eq!(slow.states, 2);
+    }
+    board.change(&server.pubsub);
+    for watcher in [&mut slow, &mut fast] {
+        assert_eq!((watcher.read().await, watcher.number), ("changed".to_owned(), MANY + 1));
+        watcher.client.expect_nothing().await;
+    }
+    assert_eq!(fast.states, 1);
+}
+
+async fn what_stands_before_the_changes_is_kept(transport: Transport) {
+    let (server, board) = start(transport).await;
+    let mut slow = Watcher::join(&server, &board).await;
+    for n in 0..MANY {
+        board.change(&server.pubsub);
+        if n % 100 == 0 {
+            server.pubsub.broadcast(&*board.topic, "said", json!(n)).unwrap();
+        }
+    }
+    let mut said = Vec::new();
+    while slow.number < MANY || said.len() < 4 {
+        let frame = slow.client.frame().await;
+        match frame[3].as_str().unwrap() {
+            "said" => said.push(frame[4].clone()),
+            _ => slow.number = frame[4]["n"].as_u64().unwrap(),
+        }
+    }
+    assert_eq!(said, [0, 100, 200, 300]);
+}
+
+async fn a_state_that_is_owed_ends_with_its_subscription(transport: Transport) {
+    let (server, board) = start(transport).await;
+    let mut slow = Watcher::join(&server, &board).await;
+    for _ in 0..MANY {
+        board.change(&server.pubsub);
+    }
+    slow.client.send(&json!(["1", "9", board.topic, "phx_leave", {}]).to_string()).await;
+    while server.pubsub.subscribers(&board.topic) > 0 {
+        tokio::task::yield_now().await;
+    }
+    while slow.read().await != "phx_close" {}
+    assert!(slow.number < MANY, "the state is not sent any more");
+    slow.client.expect_nothing().await;
+}
+
+async fn a_state_shown_again_is_not_owed_any_more(transport: Transport) {
+    let (server, board) = start(transport).await;
+    let mut slow = Watcher::join(&server, &board).await;
+    for _ in 0..MANY {
+        board.change(&server.pubsub);
+    }
+    slow.client.send(&json!(["1", "9", board.topic, "show", {}]).to_string()).await;
+    while slow.read().await != "phx_reply" {}
+    let states = slow.states;
+    assert_eq!(slow.number, MANY);
+    slow.client.expect_nothing().await;
+    assert_eq!(slow.states, states);
+}
+
+async fn a_change_that_the_state_contains_is_not_sent(transport: Transport) {
+    let (server, board) = start(transport).await;
+    *board.number.lock() = 7;
+    let mut watcher = Watcher::join(&server, &board).await;
+    (5..=8).for_each(|n| server.pubsub.deliver(board.told(n, "late")));
+    watcher.read().await;
+    assert_eq!(watcher.number, 8);
+    watcher.client.expect_nothing().await;
+}
+
+over_both!(
+    a_client_that_reads_again_is_shown_the_state_and_others_see_no_delay,
+    what_stands_before_the_changes_is_kept,
+    a_state_that_is_owed_ends_with_its_subscription,
+    a_state_shown_again_is_not_owed_any_more,
+    a_change_that_the_state_contains_is_not_sent,
+);
