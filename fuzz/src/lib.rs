@@ -13,12 +13,15 @@ mod targets;
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 13] = [
+    ("clusters", targets::clusters::run),
     ("connecting", targets::connecting::run),
+    ("envelopes", targets::envelopes::run),
     ("frames", targets::frames::run),
     ("longpoll", targets::longpoll::run),
     ("metas", targets::metas::run),
     ("patterns", targets::patterns::run),
+    ("replication", targets::replication::run),
     ("sessions", targets::sessions::run),
     ("terms", targets::terms::run),
     ("tokens", targets::tokens::run),

@@ -1,10 +1,13 @@
 //! One file for each target.
 
+pub(crate) mod clusters;
 pub(crate) mod connecting;
+pub(crate) mod envelopes;
 pub(crate) mod frames;
 pub(crate) mod longpoll;
 pub(crate) mod metas;
 pub(crate) mod patterns;
+pub(crate) mod replication;
 pub(crate) mod sessions;
 pub(crate) mod terms;
 pub(crate) mod tokens;

@@ -34,6 +34,9 @@ mod adapter;
 mod driver;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod envelope;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inbox;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod interest;

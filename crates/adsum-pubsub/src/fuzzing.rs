@@ -1,0 +1,36 @@
+//! What is private and reads input from other nodes, opened for the fuzz targets. No part of the public face.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::{Message, envelope};
+
+/// Writes the envelopes of a node, and opens those of others.
+pub struct Envelopes(envelope::Envelopes);
+
+impl Envelopes {
+    /// Those of a node.
+    pub fn new(node: &str, secret: Option<&[u8]>) -> Self {
+        let mut origin = [0; 16];
+        origin[..node.len()].copy_from_slice(node.as_bytes());
+        Self(envelope::Envelopes::new("adsum", node, origin, secret))
+    }
+
+    /// Writes a message, to one node or to all; none if it is too long.
+    pub fn write(&self, to: Option<&str>, message: &Message) -> Option<Bytes> {
+        self.0.write(to, message)
+    }
+
+    /// The node that is meant, if not all are, and the message; none where it is refused.
+    pub fn open(&self, bytes: &[u8]) -> Option<(Option<String>, Message)> {
+        let opened = self.0.open(bytes).ok()??;
+        Some((opened.to.map(str::to_owned), opened.message))
+    }
+}
+
+impl fmt::Debug for Envelopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelopes").field("node", &self.0.node()).finish_non_exhaustive()
+    }
+}

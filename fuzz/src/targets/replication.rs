@@ -1,0 +1,12 @@
+//! What nodes say to each other of presences. What is read can be written in no more bytes, and is read again the
+//! same.
+
+use adsum_tracker::Message;
+
+/// Input: a message.
+pub(crate) fn run(data: &[u8]) {
+    let Ok(message) = Message::decode(data) else { return };
+    let written = message.encode();
+    assert!(written.len() <= data.len());
+    assert_eq!(Message::decode(&written), Ok(message));
+}
