@@ -37,7 +37,7 @@ struct Options {
     #[arg(long, env = "SECRET", hide_env_values = true)]
     secret: Option<String>,
 
-    /// What connects the nodes of the site: local for one alone, nats://host:4222 or redis://host:6379. All nodes
+    /// What connects the nodes of the site: `local` for one alone, `nats://host:4222` or `redis://host:6379`. All nodes
     /// have the same database and secret.
     #[arg(long, env = "PUBSUB", default_value = "local", hide_env_values = true)]
     pubsub: String,

@@ -246,9 +246,9 @@ impl NodeBuilder {
         self.check()?;
         match self.kind {
             #[cfg(feature = "nats")]
-            Kind::Nats => self.launch("NATS", crate::nats::Nats::new).await,
+            Kind::Nats => Box::pin(self.launch("NATS", crate::nats::Nats::new)).await,
             #[cfg(feature = "redis")]
-            Kind::Redis => self.launch("Redis", crate::redis::Redis::new).await,
+            Kind::Redis => Box::pin(self.launch("Redis", crate::redis::Redis::new)).await,
         }
     }
 

@@ -159,7 +159,6 @@ async fn who_comes_back_while_presences_linger_was_never_gone() {
     assert!(began.elapsed() >= linger);
 }
 
-const JOIN: &str = r#"["1","1","room:a","phx_join",{}]"#;
 pub(crate) const JOIN: &str = r#"["1","1","room:a","phx_join",{}]"#;
 
 #[tokio::test]
