@@ -1,9 +1,10 @@
 //! The presences of one topic.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     hash::Hash,
+    ops::Bound,
     sync::Arc,
 };
 
@@ -77,7 +78,8 @@ impl<K> Group<K> {
 
 /// Who is in one topic.
 pub struct TopicSet<X: Layer> {
-    groups: HashMap<Key, Group<X::Key>>,
+    /// A tree, as it grows and shrinks without a pause however many there are, and has an order for pages.
+    groups: BTreeMap<Key, Group<X::Key>>,
     rows: usize,
     changes: u64,
     window: Window<X::Key>,
@@ -91,7 +93,7 @@ pub struct TopicSet<X: Layer> {
 impl<X: Layer> TopicSet<X> {
     pub(crate) fn new(windows: Windows) -> Self {
         Self {
-            groups: HashMap::new(),
+            groups: BTreeMap::new(),
             rows: 0,
             changes: 0,
             window: Window::new(windows),
@@ -110,7 +112,7 @@ impl<X: Layer> TopicSet<X> {
         self.groups.len()
     }
 
-    /// All keys, with their rows.
+    /// All keys in their order, with their rows.
     pub fn groups(&self) -> impl Iterator<Item = (&Key, &Group<X::Key>)> {
         self.groups.iter()
     }
@@ -118,6 +120,12 @@ impl<X: Layer> TopicSet<X> {
     /// All keys, with their rows and what is kept beside them.
     pub fn groups_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Group<X::Key>)> {
         self.groups.iter_mut()
+    }
+
+    /// The keys after one, in their order, or from the first on.
+    pub fn groups_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Key, &Group<X::Key>)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.groups.range::<str, _>((start, Bound::Unbounded))
     }
 
     /// One key's rows.
@@ -227,7 +235,6 @@ impl<X: Layer> TopicSet<X> {
             if let Some(group) = self.groups.remove(key) {
                 self.window.keep_layer(key, group.layer);
             }
-            give_back(&mut self.groups);
         } else if group.rows.spilled() && group.rows.capacity() > 4 * group.rows.len().max(4) {
             group.rows.shrink_to_fit();
         }

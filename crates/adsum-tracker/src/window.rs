@@ -1,6 +1,9 @@
 //! What has changed in a topic since its last diff was taken.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use indexmap::{IndexMap, IndexSet};
 
@@ -141,7 +144,7 @@ impl<K: KeyLayer> Window<K> {
         }
     }
 
-    pub(crate) fn take(&mut self, groups: &HashMap<Key, Group<K>>) -> Vec<Diff<K>> {
+    pub(crate) fn take(&mut self, groups: &BTreeMap<Key, Group<K>>) -> Vec<Diff<K>> {
         match self {
             Self::Off => Vec::new(),
             Self::Each(diffs) => {
@@ -196,7 +199,7 @@ impl<K: KeyLayer> Net<K> {
         }
     }
 
-    fn take(&mut self, groups: &HashMap<Key, Group<K>>) -> Diff<K> {
+    fn take(&mut self, groups: &BTreeMap<Key, Group<K>>) -> Diff<K> {
         let vanished = std::mem::take(&mut self.vanished);
         let again = std::mem::take(&mut self.again);
         self.shown = 0;

@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Presence,
-    core::{Core, Timing},
+    core::{Core, Large, Timing},
     flusher::Backlog,
     handler::{NoFetch, PresenceHandler},
     replication::{Link, Mail},
@@ -23,6 +23,8 @@ pub const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long clients that rejoin are told of refreshed keys, unless told otherwise.
 pub const DEFAULT_REFRESH_MEMORY: Duration = Duration::from_mins(5);
 
+/// The least time between two counts of a topic, unless told otherwise.
+pub const DEFAULT_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long presences of a node that is drained stay for others to take their places, unless told otherwise.
 pub const DEFAULT_HANDOFF: Duration = Duration::from_secs(10);
 
@@ -35,6 +37,7 @@ pub struct Builder<H> {
     cluster: ClusterOptions,
     limits: Limits,
     without_diffs: Vec<Pattern>,
+    counted: Vec<Pattern>,
 }
 
 impl Builder<NoFetch> {
@@ -45,6 +48,7 @@ impl Builder<NoFetch> {
             fetch_timeout: DEFAULT_FETCH_TIMEOUT,
             refresh_memory: DEFAULT_REFRESH_MEMORY,
             linger: Duration::ZERO,
+            count_interval: DEFAULT_COUNT_INTERVAL,
             handoff: DEFAULT_HANDOFF,
         };
         Self {
@@ -55,6 +59,7 @@ impl Builder<NoFetch> {
             cluster: ClusterOptions::default(),
             limits: Limits::default(),
             without_diffs: Vec::new(),
+            counted: Vec::new(),
         }
     }
 }
@@ -62,8 +67,8 @@ impl Builder<NoFetch> {
 impl<H: PresenceHandler> Builder<H> {
     /// The types of the presences, and what `fetch` adds to them. Default: maps, and nothing is added.
     pub fn handler<H2: PresenceHandler>(self, handler: H2) -> Builder<H2> {
-        let Self { pubsub, name, timing, cluster, limits, without_diffs, .. } = self;
-        Builder { pubsub, name, handler, timing, cluster, limits, without_diffs }
+        let Self { pubsub, name, timing, cluster, limits, without_diffs, counted, .. } = self;
+        Builder { pubsub, name, handler, timing, cluster, limits, without_diffs, counted }
     }
 
     /// The type of the metas, where nothing is to be added to them.
@@ -146,20 +151,38 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
+    /// Topics with so many in them that nobody wants a list, such as `hall:*`. Their clients are sent neither
+    /// `presence_state` nor `presence_diff`, but `presence_count` with `{"presences": n, "keys": n}`: by
+    /// [`push_state`](Presence::push_state), and then when that has changed, once a
+    /// [`count_interval`](Self::count_interval) at most. A program lists them in [pages](Presence::page). May be
+    /// called several times.
+    ///
+    /// # Panics
+    /// The pattern has a `*` before its end.
+    pub fn counted(mut self, pattern: &str) -> Self {
+        let pattern = Pattern::new(pattern).unwrap_or_else(|error| panic!("counted: {error}"));
+        self.counted.push(pattern);
+        self
+    }
+
+    /// The least time between two counts of a topic. Default [`DEFAULT_COUNT_INTERVAL`] (1 s).
+    pub fn count_interval(mut self, interval: Duration) -> Self {
+        self.timing.count_interval = interval;
+        self
+    }
+
     /// Starts the presence: from now on presences can be tracked.
     ///
     /// # Panics
     /// Called outside of a tokio runtime, which runs the tasks of a presence, or with a time of the cluster out of
     /// its bounds ([`ClusterOptions::check`]).
     pub fn start(self) -> Presence<H> {
-        let Self { pubsub, name, handler, timing, cluster, limits, without_diffs } = self;
+        let Self { pubsub, name, handler, timing, cluster, limits, without_diffs, counted } = self;
         cluster.check().unwrap_or_else(|error| panic!("{error}"));
         let windows = if timing.diff_interval.is_zero() { Windows::Each } else { Windows::Net };
-        let without_diffs: Arc<[Pattern]> = without_diffs.into();
-        let quiet = without_diffs.clone();
-        let windows_of = move |topic: &str| {
-            if quiet.iter().any(|pattern| pattern.matches(topic)) { Windows::Off } else { windows }
-        };
+        let large = Large { without_diffs: without_diffs.into(), counted: counted.into() };
+        let quiet = large.clone();
+        let windows_of = move |topic: &str| if quiet.has_diffs(topic) { windows } else { Windows::Off };
         let backlog = Arc::new(Backlog::new());
         let dropped = backlog.clone();
         let replica = Replica::start(pubsub.node());
@@ -177,12 +200,7 @@ impl<H: PresenceHandler> Builder<H> {
             move || changed.wake(),
         );
         let link = Link::new(pubsub.clone(), &name);
-        Presence::start(
-            Core::new(handler, pubsub, tracker, timing, backlog, without_diffs),
-            mail,
-            link,
-            cluster,
-        )
+        Presence::start(Core::new(handler, pubsub, tracker, timing, backlog, large), mail, link, cluster)
     }
 }
 
@@ -194,6 +212,7 @@ impl<H> fmt::Debug for Builder<H> {
             .field("cluster", &self.cluster)
             .field("limits", &self.limits)
             .field("without_diffs", &self.without_diffs)
+            .field("counted", &self.counted)
             .finish_non_exhaustive()
     }
 }

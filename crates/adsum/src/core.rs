@@ -41,7 +41,15 @@ pub(crate) struct Core<H: PresenceHandler> {
     sender: SubscriberId,
     /// The number of the last diff. One count for all topics, as a topic that is dropped keeps none.
     sent: AtomicU64,
-    without_diffs: Arc<[Pattern]>,
+    large: Large,
+}
+
+/// The topics whose changes nobody is told of one by one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Large {
+    pub(crate) without_diffs: Arc<[Pattern]>,
+    /// Their clients are told how many are there.
+    pub(crate) counted: Arc<[Pattern]>,
 }
 
 /// The times of a Presence. See the builder for what each is.
@@ -52,6 +60,7 @@ pub(crate) struct Timing {
     pub(crate) fetch_timeout: Duration,
     pub(crate) refresh_memory: Duration,
     pub(crate) linger: Duration,
+    pub(crate) count_interval: Duration,
     pub(crate) handoff: Duration,
 }
 
@@ -69,6 +78,12 @@ pub(crate) struct Flush<H: PresenceHandler> {
 /// What is known of keys.
 type Infos<H> = HashMap<Key, Arc<Held<<H as PresenceHandler>::Info>>>;
 
+impl Large {
+    pub(crate) fn has_diffs(&self, topic: &str) -> bool {
+        !self.without_diffs.iter().chain(&*self.counted).any(|pattern| pattern.matches(topic))
+    }
+}
+
 impl<H: PresenceHandler> Core<H> {
     pub(crate) fn new(
         handler: H,
@@ -76,7 +91,7 @@ impl<H: PresenceHandler> Core<H> {
         tracker: Arc<Tracker<Cards<H>>>,
         timing: Timing,
         backlog: Arc<Backlog<H>>,
-        without_diffs: Arc<[Pattern]>,
+        large: Large,
     ) -> Self {
         Self {
             handler,
@@ -87,18 +102,26 @@ impl<H: PresenceHandler> Core<H> {
             watchers: RwLock::default(),
             sender: SubscriberId::unique(),
             sent: AtomicU64::new(0),
-            without_diffs,
+            large,
         }
     }
 
     /// Whether anybody is told of a topic's changes.
     pub(crate) fn has_diffs(&self, topic: &str) -> bool {
-        !self.without_diffs.iter().any(|pattern| pattern.matches(topic))
+        self.large.has_diffs(topic)
+    }
+
+    /// Whether clients are told how many are in a topic, and no more.
+    pub(crate) fn is_counted(&self, topic: &str) -> bool {
+        self.large.counted.iter().any(|pattern| pattern.matches(topic))
     }
 
     /// Sends what has changed in a topic, if no window holds it back. Where `fetch` is to be asked first, the
     /// flusher does it.
     pub(crate) fn flush(self: &Arc<Self>, topic: &Topic) {
+        if self.is_counted(topic) {
+            self.tell_count(topic);
+        }
         while let Some(flush) = self.take(topic) {
             if !flush.missing.is_empty() {
                 self.backlog.fetch(flush);
@@ -114,6 +137,29 @@ impl<H: PresenceHandler> Core<H> {
             flush.fetch().await;
             self.flush(topic);
         }
+    }
+
+    /// Tells clients how many are in a topic, if that is news and no window holds it back.
+    fn tell_count(&self, topic: &Topic) {
+        let (presences, keys) = {
+            let mut shard = self.tracker.lock(topic);
+            let Some(set) = shard.topic_mut(topic) else { return };
+            let now = (set.count(), set.keys());
+            if set.layer.window_open || set.layer.told == Some(now) {
+                return;
+            }
+            if self.pubsub.subscribers(topic) == 0 {
+                set.layer.told = None;
+                shard.tidy(topic);
+                return;
+            }
+            set.layer.told = Some(now);
+            let end = Instant::now() + self.timing.count_interval;
+            set.layer.window_open = self.backlog.close_window_at(end, topic);
+            now
+        };
+        let payload = encode::count(presences, keys);
+        self.pubsub.deliver(Message::new(topic, "presence_count", payload.into()));
     }
 
     /// Has a key's info fetched anew, and its metas join once more.
@@ -142,6 +188,13 @@ impl<H: PresenceHandler> Core<H> {
         let mut shard = self.tracker.lock(topic);
         // Diffs get their numbers under this lock, so none of this topic comes in between.
         let seen = Mark { sender: self.sender, number: self.sent.load(Ordering::Relaxed) };
+        if self.is_counted(topic) {
+            let (presences, keys) = shard.topic(topic).map_or((0, 0), |set| (set.count(), set.keys()));
+            return ViewState {
+                messages: vec![("presence_count", encode::count(presences, keys).into())],
+                seen,
+            };
+        }
         let Some(set) = shard.topic_mut(topic) else {
             return ViewState { messages: vec![("presence_state", Json::empty_object().into())], seen };
         };

@@ -101,6 +101,11 @@ pub(crate) fn diff<I>(diff: &Diff<Card<I>>, info: impl Fn(&Key) -> Option<Arc<He
     Json::from_encoded(out)
 }
 
+/// The payload of `presence_count`.
+pub(crate) fn count(presences: usize, keys: usize) -> Json {
+    Json::from_encoded(format!("{{\"presences\":{presences},\"keys\":{keys}}}"))
+}
+
 /// The braces and commas of an object around what `write` writes for each of its members.
 pub(crate) fn object<T>(
     out: &mut Vec<u8>,

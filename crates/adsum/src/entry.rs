@@ -68,6 +68,25 @@ impl<I> Snapshot<I> {
         Self(groups.collect())
     }
 
+    /// At most so many keys after one.
+    pub(crate) fn page<H: PresenceHandler<Info = I>>(
+        set: &Topics<H>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Self {
+        let groups = set.groups_after(after).take(limit).map(|(key, group)| Group {
+            key: key.clone(),
+            rows: group.rows().to_vec(),
+            info: group.layer().value(),
+        });
+        Self(groups.collect())
+    }
+
+    /// As [`decode`](Self::decode), in the order of the keys.
+    pub(crate) fn decode_in_order<H: PresenceHandler<Info = I>>(self) -> Vec<(Key, Entry<H>)> {
+        self.0.into_iter().map(|group| (group.key.clone(), group.decode())).collect()
+    }
+
     pub(crate) fn decode<H: PresenceHandler<Info = I>>(self) -> Presences<H> {
         self.0.into_iter().map(|group| (group.key.clone(), group.decode())).collect()
     }

@@ -38,6 +38,25 @@ impl<H: PresenceHandler> Core<H> {
         }
     }
 
+    /// As [`fetch_for_list`](Self::fetch_for_list), for some keys.
+    pub(crate) async fn fetch_for_keys(&self, topic: &Topic, keys: &[Key]) {
+        if !H::FETCHES {
+            return;
+        }
+        let missing: Vec<Key> = {
+            let now = Instant::now();
+            let shard = self.tracker.lock(topic);
+            let Some(set) = shard.topic(topic) else { return };
+            let is_stale = |key: &&Key| {
+                set.group(key).is_some_and(|group| !group.layer().is_fresh(now, self.timing.fetch_ttl))
+            };
+            keys.iter().filter(is_stale).cloned().collect()
+        };
+        if !missing.is_empty() {
+            self.fetch(topic, &missing).await;
+        }
+    }
+
     /// As [`fetch_for_list`](Self::fetch_for_list), for one key.
     pub(crate) async fn fetch_for_key(&self, topic: &Topic, key: &str) {
         if !H::FETCHES {

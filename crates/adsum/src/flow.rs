@@ -35,6 +35,8 @@ pub(crate) struct Flow<I> {
     /// old info when a state brings no new ref.
     refreshed: VecDeque<(Instant, Key)>,
     pub(crate) watchers: Vec<Arc<Queue<I>>>,
+    /// The numbers of presences and of keys that clients were last told of, where they are told of no more.
+    pub(crate) told: Option<(usize, usize)>,
 }
 
 impl<I> Default for Flow<I> {
@@ -47,13 +49,15 @@ impl<I> Default for Flow<I> {
             failures: 0,
             refreshed: VecDeque::new(),
             watchers: Vec::new(),
+            told: None,
         }
     }
 }
 
 impl<I: Send + Sync> TopicLayer for Flow<I> {
     fn is_idle(&self) -> bool {
-        !self.window_open && !self.flushing && self.watchers.is_empty()
+        let told_of_some = self.told.is_some_and(|told| told != (0, 0));
+        !self.window_open && !self.flushing && self.watchers.is_empty() && !told_of_some
     }
 }
 

@@ -1,7 +1,7 @@
 //! The task that sends what can't be sent where a change was made.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -31,8 +31,7 @@ struct Waiting<H: PresenceHandler> {
     closed: bool,
     changed: HashSet<Topic>,
     to_fetch: Vec<Flush<H>>,
-    /// In the order of their ends, as all windows last equally long.
-    windows: VecDeque<(Instant, Topic)>,
+    windows: BTreeSet<(Instant, Topic)>,
 }
 
 impl<H: PresenceHandler> Backlog<H> {
@@ -41,7 +40,7 @@ impl<H: PresenceHandler> Backlog<H> {
             closed: false,
             changed: HashSet::new(),
             to_fetch: Vec::new(),
-            windows: VecDeque::new(),
+            windows: BTreeSet::new(),
         };
         Self { waiting: Mutex::new(waiting), wake: Notify::new() }
     }
@@ -85,8 +84,9 @@ impl<H: PresenceHandler> Backlog<H> {
     pub(crate) fn close_window_at(&self, end: Instant, topic: &Topic) -> bool {
         let mut waiting = self.waiting.lock();
         if !waiting.closed {
-            waiting.windows.push_back((end, topic.clone()));
-            if waiting.windows.len() == 1 {
+            let is_next = waiting.windows.first().is_none_or(|(next, _)| end < *next);
+            waiting.windows.insert((end, topic.clone()));
+            if is_next {
                 self.wake.notify_one();
             }
         }
@@ -94,12 +94,13 @@ impl<H: PresenceHandler> Backlog<H> {
     }
 
     fn next_end(&self) -> Option<Instant> {
-        self.waiting.lock().windows.front().map(|(end, _)| *end)
+        self.waiting.lock().windows.first().map(|(end, _)| *end)
     }
 
     fn take_ended(&self, now: Instant) -> Option<Topic> {
         let mut waiting = self.waiting.lock();
-        waiting.windows.pop_front_if(|(end, _)| *end <= now).map(|(_, topic)| topic)
+        let ended = waiting.windows.first().is_some_and(|(end, _)| *end <= now);
+        if ended { waiting.windows.pop_first().map(|(_, topic)| topic) } else { None }
     }
 }
 

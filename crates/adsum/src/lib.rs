@@ -71,8 +71,8 @@ pub use adsum_tracker::{ClusterOptions, Key, Limits, OptionsError, OverLimit, Re
 #[doc(inline)]
 pub use self::{
     builder::{
-        Builder, DEFAULT_DIFF_INTERVAL, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL, DEFAULT_HANDOFF,
-        DEFAULT_REFRESH_MEMORY,
+        Builder, DEFAULT_COUNT_INTERVAL, DEFAULT_DIFF_INTERVAL, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL,
+        DEFAULT_HANDOFF, DEFAULT_REFRESH_MEMORY,
     },
     encode::MetaError,
     entry::{Entry, Presences, Tracked},

@@ -121,6 +121,51 @@ impl<H: PresenceHandler> Presence<H> {
         snapshot.map_or_else(Presences::new, Snapshot::decode)
     }
 
+    /// A part of who is in a topic: at most `limit` keys, in the order of their bytes, after the key `after` or
+    /// from the first on. For topics whose list is too long to have at once.
+    ///
+    /// Pages that are read one after the other show everyone who is there all the time.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # use adsum::{Presence, PubSub};
+    /// # let presence = Presence::builder(PubSub::local()).start();
+    /// # let mut owner = presence.owner();
+    /// # for n in 0..250 {
+    /// #     owner.track("hall", n.to_string(), serde_json::Map::new()).unwrap();
+    /// # }
+    /// let mut after = None;
+    /// let mut seen = 0;
+    /// loop {
+    ///     let page = presence.page("hall", after.as_deref(), 100).await;
+    ///     let Some((last, _)) = page.last() else { break };
+    ///     seen += page.len();
+    ///     after = Some(last.to_string());
+    /// }
+    /// assert_eq!(seen, presence.keys("hall"));
+    /// # }
+    /// ```
+    pub async fn page(
+        &self,
+        topic: impl Into<Topic>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<(Key, Entry<H>)> {
+        let topic = topic.into();
+        let keys: Vec<Key> = {
+            let shard = self.core.tracker.lock(&topic);
+            let Some(set) = shard.topic(&topic) else { return Vec::new() };
+            set.groups_after(after).take(limit).map(|(key, _)| key.clone()).collect()
+        };
+        self.core.fetch_for_keys(&topic, &keys).await;
+        let page = self.core.tracker.lock(&topic).topic_mut(&topic).map(|set| {
+            set.mark_shown();
+            Snapshot::page::<H>(set, after, limit)
+        });
+        page.map_or_else(Vec::new, Snapshot::decode_in_order)
+    }
+
     /// One key's presences in a topic, as [`list`](Self::list) has them; none where it isn't there.
     pub async fn get_by_key(&self, topic: impl Into<Topic>, key: &str) -> Option<Entry<H>> {
         let topic = topic.into();

@@ -103,12 +103,18 @@ impl<H: PresenceHandler> Presence<H> {
     /// is kept by the topic's `presence_diff`s. A client that reads too slowly for them is sent the state again
     /// instead, once it has read what waits for it.
     ///
+    /// In a topic that is [counted](crate::Builder::counted) it is sent their number instead, as `presence_count`.
+    ///
     /// # Errors
     /// As [`Socket::push`].
     pub async fn push_state(&self, socket: &mut Socket) -> Result<(), PushError> {
         let topic = socket.topic().clone();
-        self.core.flush_and_wait(&topic).await;
-        self.core.fetch_for_list(&topic).await;
+        if self.core.is_counted(&topic) {
+            self.core.flush(&topic);
+        } else {
+            self.core.flush_and_wait(&topic).await;
+            self.core.fetch_for_list(&topic).await;
+        }
         // Read and queued in one critical section: no diff can come between.
         socket.show(State { core: self.core.clone(), topic })
     }

@@ -4,6 +4,7 @@
 
 mod channels;
 mod cluster;
+mod counted;
 mod fetching;
 mod following;
 mod large;
