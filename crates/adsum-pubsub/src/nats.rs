@@ -1,6 +1,10 @@
 //! NATS as the engine: core subjects, one for each topic and one for each node.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use async_nats::{
     Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError,
@@ -99,13 +103,20 @@ impl Nats {
 
     async fn dial_one(&self, server: &ServerAddr, link: &Arc<Link>) -> Result<Session, Failure> {
         let lost = Lost::default();
-        let told = lost.clone();
+        let (told, lagged) = (lost.clone(), Once::new());
         let options = self.options(server, link)?.event_callback(move |event| {
             match event {
                 Event::Disconnected | Event::Closed => told.tell(Failure::away("the connection has ended")),
                 Event::LameDuckMode => told.tell(Failure::away("the server is about to shut down")),
                 Event::SlowConsumer(_) => {
                     metrics::counter!("adsum_lagged_messages_total", "engine" => "NATS").increment(1);
+                    lagged.call_once(|| {
+                        tracing::warn!(
+                            engine = "NATS",
+                            "messages of a topic come faster than its subscribers take them, and some are lost; \
+                             more of them are counted only"
+                        );
+                    });
                 }
                 // A node that may not listen where it must is of no use to others.
                 Event::ServerError(ServerError::Other(error))
