@@ -15,7 +15,7 @@ INSTALLED := node_modules/.package-lock.json
 NODE_TEST := node --test --test-reporter=spec
 heading = @printf '\n=== %s\n' "$(1)"
 
-.PHONY: help chess test fmt lint bench fuzz docs deps test-rust test-node test-browser licences
+.PHONY: help chess test fmt lint bench fuzz docs deps test-rust test-node test-browser licences parity
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ test: deps lint test-rust test-node test-browser ## Everything below but bench: 
 fmt: ## Format the Rust code
 	cargo fmt --all
 
-lint: licences ## Check format, clippy's warnings, docs and licences; changes nothing
+lint: licences parity ## Check format, clippy's warnings, docs and licences; changes nothing
 	$(call heading,format)
 	cargo fmt --all --check
 	$(call heading,clippy)
@@ -43,6 +43,10 @@ licences: ## Check that every dependency has a licence that deny.toml allows
 	$(call heading,licences)
 	$(NODE_TEST) scripts/*.test.mjs
 	scripts/licences.mjs
+
+parity: ## Check that the tests named in docs/phoenix-parity.md exist
+	$(call heading,parity with Phoenix)
+	scripts/parity.mjs
 
 bench: ## Measure what the parts cost; bench/README.md says how whole servers were measured
 	cargo bench --package bench

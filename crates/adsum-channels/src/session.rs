@@ -274,6 +274,13 @@ mod tests {
     }
 
     #[test]
+    fn a_leave_may_name_no_join_but_no_stale_one() {
+        let mut client = joined();
+        assert_eq!(client.send(r#"["99","8","room:a","phx_leave",{}]"#), Action::Drop);
+        assert_eq!(client.send(r#"[null,"9","room:a","phx_leave",{}]"#), Action::Leave(client.channel(0)));
+    }
+
+    #[test]
     fn a_join_without_a_join_ref_goes_by_its_ref() {
         let named = |action| match action {
             Action::Join { join_ref, .. } => join_ref,

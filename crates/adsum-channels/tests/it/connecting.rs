@@ -1,11 +1,11 @@
 //! Who may connect.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use adsum_channels::{Assigns, Connect, PubSub, Refusal, Refused, SocketBuilder};
 use axum::{
     Extension,
-    extract::{FromRef, Request, State},
+    extract::{FromRef, Path, Request, State},
     middleware::{self, Next},
 };
 use http::StatusCode;
@@ -148,6 +148,28 @@ async fn a_router_is_a_plain_service() {
     drop(router);
 }
 
+async fn it_may_be_mounted_below_any_path(transport: Transport) {
+    let configure = |socket: SocketBuilder<App>| {
+        socket.connect(async |_, mut request: Connect| {
+            let Path(variables) = request.extract::<Path<HashMap<String, String>>>().await?;
+            assert_eq!((&*variables["tenant"], &*variables["room"]), ("blue", "4 2"));
+            Ok(Assigns::new())
+        })
+    };
+    let layers = |router| axum::Router::new().nest("/app/{tenant}/rooms/{room}", router);
+    let server = Server::start_within(PubSub::local(), transport, configure, layers).await;
+    let upgrade = |path: &str| {
+        format!(
+            "GET {path}/socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+    };
+    let answer = server.request(&upgrade("/app/blue/rooms/4%202")).await;
+    assert_eq!(answer, "HTTP/1.1 101 Switching Protocols");
+    assert_eq!(server.request(&upgrade("/app/blue")).await, "HTTP/1.1 404 Not Found");
+}
+
 async fn a_route_assigns_to_its_channels(transport: Transport) {
     let server = Server::start_with(transport, |socket| {
         socket.channel_with::<Room>("greeting:*", Assigns::new().with(Greeting("hello")))
@@ -262,6 +284,7 @@ over_both!(
     a_program_answers_those_who_are_refused,
     a_subprotocol_is_chosen_of_those_that_are_offered,
     middleware_and_extractors_work_on_the_request,
+    it_may_be_mounted_below_any_path,
     a_route_assigns_to_its_channels,
     a_refused_client_gets_an_empty_403,
     other_versions_are_refused,

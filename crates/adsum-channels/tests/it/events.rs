@@ -156,7 +156,7 @@ async fn an_event_may_be_answered_later(transport: Transport) {
 }
 
 async fn a_channel_may_intercept_what_is_broadcast(transport: Transport) {
-    let server = Server::start(transport).await;
+    let mut server = Server::start(transport).await;
     let mut client = server.client().await;
     client.join("room:a", "1").await;
     for (n, event) in ["as_it_is", "changed", "kept_back", "not_named"].into_iter().enumerate() {
@@ -169,6 +169,9 @@ async fn a_channel_may_intercept_what_is_broadcast(transport: Transport) {
         }
     }
     client.expect_nothing().await;
+    server.pubsub.broadcast("room:a", "ends", ()).unwrap();
+    client.expect(r#"["1","1","room:a","phx_close",{}]"#).await;
+    server.logged_at_last("terminate room:a Shutdown").await;
 }
 
 async fn large_payloads_arrive_whole_and_in_order(transport: Transport) {

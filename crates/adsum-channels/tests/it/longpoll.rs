@@ -144,6 +144,10 @@ async fn what_is_posted_is_answered_by_the_next_poll() {
     let posted = server.json("POST", "vsn=2.0.0", &headers, r#"["1","4","room:a","echo",[]]"#).await;
     assert_eq!(posted, json!({"status": 200}));
     assert_eq!(client.messages().await, [reply("4", json!([]))]);
+    // The one in the header counts, also beside another.
+    let stale = r#"["1","5","room:a","echo",{}]"#;
+    assert_eq!(server.json("POST", "vsn=2.0.0&token=stale", &headers, stale).await, json!({"status": 200}));
+    assert_eq!(client.messages().await, [reply("5", json!({}))]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,9 +232,15 @@ async fn what_makes_no_sense_is_a_bad_request_and_the_session_goes_on() {
     client.join().await;
     let ndjson = [("content-type", "application/x-ndjson")];
     let long = format!(r#"["1","2","room:a","echo","{}"]"#, "x".repeat(1000));
-    for (headers, body) in
-        [(&ndjson[..], "not json"), (&[], "not json"), (&[], "[1,2]"), (&ndjson[..], "[1]"), (&[], &long)]
-    {
+    let too_many = "[\"1\",\"2\",\"room:a\",\"echo\",0]\n".repeat(101);
+    for (headers, body) in [
+        (&ndjson[..], "not json"),
+        (&[], "not json"),
+        (&[], "[1,2]"),
+        (&ndjson[..], "[1]"),
+        (&[], &long),
+        (&ndjson[..], &too_many),
+    ] {
         let (status, _, said) = server.request("POST", &client.query, headers, body.to_owned()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
         assert!(!said.is_empty(), "it says why");

@@ -62,12 +62,13 @@ impl Channel for Room {
     type App = App;
     type Params = NoParams;
     type Info = Info;
-    const INTERCEPT: &'static [&'static str] = &["as_it_is", "changed", "kept_back"];
+    const INTERCEPT: &'static [&'static str] = &["as_it_is", "changed", "kept_back", "ends"];
 
     async fn handle_out(&mut self, message: Arc<Message>, socket: &mut Socket) -> Result<(), Stop> {
         match message.event() {
             "changed" => socket.push("other", json!({"was": message.payload().decode::<u8>()?}))?,
             "kept_back" => {}
+            "ends" => return Err(Stop::shutdown()),
             event => socket.push(event, message.payload().clone())?,
         }
         Ok(())
@@ -174,7 +175,10 @@ impl Channel for Room {
 
     async fn handle_info(&mut self, info: Info, socket: &mut Socket) -> Result<(), Stop> {
         match info {
-            Info::AfterJoin => socket.push("after_join", json!({}))?,
+            Info::AfterJoin => {
+                assert!(socket.reply_ref().is_none(), "no event is being handled");
+                socket.push("after_join", json!({}))?;
+            }
             Info::Say(text) => socket.push("said", json!({"text": text}))?,
             Info::Stop => return Err(Stop::normal()),
         }

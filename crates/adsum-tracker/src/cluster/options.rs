@@ -64,3 +64,26 @@ pub struct OptionsError {
     least: Duration,
     most: Duration,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_contradict_each_other_are_refused_by_name() {
+        let default = ClusterOptions::default;
+        assert_eq!(default().check(), Ok(()));
+        let second = Duration::from_secs(1);
+        for (options, named) in [
+            (ClusterOptions { heartbeat: Duration::ZERO, ..default() }, "heartbeat"),
+            (ClusterOptions { down_after: second, ..default() }, "down_after"),
+            (ClusterOptions { forget_after: 3 * second, ..default() }, "forget_after"),
+            (ClusterOptions { batch_interval: 2 * second, ..default() }, "batch_interval"),
+            (ClusterOptions { engine_grace: Duration::MAX, ..default() }, "engine_grace"),
+            (ClusterOptions { sync_timeout: second, ..default() }, "sync_timeout"),
+        ] {
+            let error = options.check().unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

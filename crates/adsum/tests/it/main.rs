@@ -9,6 +9,7 @@ mod fetching;
 mod following;
 mod large;
 mod owners;
+mod reading;
 mod refreshing;
 mod slow;
 mod support;

@@ -1,0 +1,37 @@
+#!/usr/bin/env node
+// Checks that every test that docs/phoenix-parity.md names exists, and that each of its rows says something.
+
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import { namesIn, rowsWithoutAnswer } from "./parity-doc.mjs";
+import { testsOf } from "./tests-of.mjs";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const DOC = "docs/phoenix-parity.md";
+
+/** What the document calls a folder, and where its files may be. */
+const FOLDERS = {
+  channels: ["crates/adsum-channels/tests/it", "crates/adsum-channels/src"],
+  pubsub: ["crates/adsum-pubsub/tests/it", "crates/adsum-pubsub/src"],
+  tracker: ["crates/adsum-tracker/tests/it", "crates/adsum-tracker/src"],
+  presence: ["crates/adsum/tests/it", "crates/adsum/src"],
+  conformance: ["tests/conformance"],
+  fuzz: ["fuzz"],
+};
+
+function exists({ file, name }) {
+  const [folder, ...rest] = file.split("/");
+  const paths = (FOLDERS[folder] ?? []).map((base) => `${root}${base}/${rest.join("/")}`).filter(existsSync);
+  return paths.some((path) => testsOf(path, readFileSync(path, "utf8")).has(name));
+}
+
+const doc = readFileSync(root + DOC, "utf8");
+const names = namesIn(doc);
+const missing = names.filter((name) => !exists(name));
+const empty = rowsWithoutAnswer(doc);
+
+for (const { file, name } of missing) console.error(`${DOC} names "${name}" of ${file}, which is no test there`);
+for (const row of empty) console.error(`${DOC} has no answer to ${row}`);
+console.log(`${names.length} tests named in ${DOC}, ${missing.length} missing`);
+process.exitCode = names.length > 0 && missing.length === 0 && empty.length === 0 ? 0 : 1;
