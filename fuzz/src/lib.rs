@@ -13,10 +13,11 @@ mod targets;
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("clusters", targets::clusters::run),
     ("connecting", targets::connecting::run),
     ("envelopes", targets::envelopes::run),
+    ("filters", targets::filters::run),
     ("frames", targets::frames::run),
     ("longpoll", targets::longpoll::run),
     ("metas", targets::metas::run),

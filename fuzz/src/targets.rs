@@ -3,6 +3,7 @@
 pub(crate) mod clusters;
 pub(crate) mod connecting;
 pub(crate) mod envelopes;
+pub(crate) mod filters;
 pub(crate) mod frames;
 pub(crate) mod longpoll;
 pub(crate) mod metas;
