@@ -15,7 +15,7 @@ INSTALLED := node_modules/.package-lock.json
 NODE_TEST := node --test --test-reporter=spec
 heading = @printf '\n=== %s\n' "$(1)"
 
-.PHONY: help chess test fmt lint bench fuzz docs deps test-rust test-node test-browser licences parity
+.PHONY: help chess test soak fmt lint bench fuzz docs deps test-rust test-node test-browser licences parity
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ licences: ## Check that every dependency has a licence that deny.toml allows
 parity: ## Check that the tests named in docs/phoenix-parity.md exist
 	$(call heading,parity with Phoenix)
 	scripts/parity.mjs
+
+soak: ## Simulate long runs of clusters that go wrong until stopped, or for SOAK_SECONDS; ADSUM_SIM_SEED runs one of them
+	cargo test --package adsum-tracker --test it --locked soak -- --ignored --nocapture
 
 bench: ## Measure what the parts cost; bench/README.md says how whole servers were measured
 	cargo bench --package bench

@@ -14,7 +14,11 @@ mod peer;
 mod pulling;
 mod serving;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use adsum_pubsub::Topic;
 use indexmap::IndexSet;
@@ -47,7 +51,8 @@ pub struct Cluster<X: Layer> {
     /// Shards with changes that wait for their turn, and when each may publish again.
     to_publish: u64,
     may_publish: Box<[Time]>,
-    peers: HashMap<Replica, Peer>,
+    /// In order, so that the same messages and times have the same effects.
+    peers: BTreeMap<Replica, Peer>,
     own: OwnDepartures,
     served: HashMap<(Replica, u8), Served>,
     next_purge: Time,
@@ -118,7 +123,7 @@ impl<X: Layer> Cluster<X> {
             next_heartbeat: now,
             to_publish: 0,
             may_publish: vec![Time::ZERO; SHARDS].into(),
-            peers: HashMap::new(),
+            peers: BTreeMap::new(),
             own: OwnDepartures::default(),
             served: HashMap::new(),
             next_purge: now,

@@ -12,6 +12,7 @@ mod memory;
 mod owners;
 mod set;
 mod shards;
+mod simulation;
 mod threads;
 
 use std::sync::Arc;

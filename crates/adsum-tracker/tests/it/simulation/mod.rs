@@ -1,0 +1,46 @@
+//! Many nodes in one thread, under a seed: whatever becomes of messages, nodes and clocks, no client is told what
+//! isn't so, and once all is whole again all nodes agree.
+//!
+//! `ADSUM_SIM_SEED=7` runs one schedule and prints what happened, `ADSUM_SIM_RUNS=100000` runs so many,
+//! `make soak` runs long ones until it is stopped.
+
+mod known;
+mod network;
+mod node;
+mod random;
+mod runner;
+mod schedule;
+mod settle;
+mod trace;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use self::runner::run_all;
+
+/// The most steps of a schedule.
+const SHORT: usize = 60;
+const LONG: usize = 600;
+
+#[test]
+fn nodes_agree_whatever_happened_before() {
+    let runs = variable("ADSUM_SIM_RUNS").unwrap_or(10_000);
+    match variable("ADSUM_SIM_SEED") {
+        Some(seed) => run_all(seed..seed + 1, SHORT, None),
+        None => run_all(0..runs, SHORT, None),
+    }
+}
+
+#[test]
+#[ignore = "runs until it is stopped: make soak"]
+fn soak() {
+    let end = variable("SOAK_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let first = variable("ADSUM_SIM_SEED").unwrap_or_else(|| getrandom::u64().unwrap() >> 16);
+    let last = if variable("ADSUM_SIM_SEED").is_some() { first + 1 } else { u64::MAX };
+    run_all(first..last, LONG, end);
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, and is {text:?}")))
+}

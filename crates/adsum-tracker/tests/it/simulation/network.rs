@@ -1,0 +1,90 @@
+//! What nodes say, on its way.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use adsum_tracker::{Message, Time};
+
+use super::{random::Random, schedule::Config};
+
+/// Messages under way, and the links that are cut.
+#[derive(Debug)]
+pub(super) struct Network {
+    under_way: BTreeMap<(Time, u64), Delivery>,
+    sent: u64,
+    cut: HashSet<(usize, usize)>,
+    lost: usize,
+    doubled: usize,
+    delay: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) message: Message,
+}
+
+impl Network {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            under_way: BTreeMap::new(),
+            sent: 0,
+            cut: HashSet::new(),
+            lost: config.lost,
+            doubled: config.doubled,
+            delay: config.delay,
+        }
+    }
+
+    /// Puts a message on its way. Says what becomes of it.
+    pub(super) fn send(
+        &mut self,
+        now: Time,
+        random: &mut Random,
+        from: usize,
+        to: usize,
+        message: &Message,
+    ) -> &'static str {
+        if self.cut.contains(&(from, to)) {
+            return "cut";
+        }
+        if random.percent(self.lost) {
+            return "lost";
+        }
+        let times = 1 + usize::from(random.percent(self.doubled));
+        for _ in 0..times {
+            // Most are quick, also where some are slow.
+            let below = if random.percent(80) { self.delay.min(10) } else { self.delay };
+            let delay = Duration::from_micros(random.below(1000 * below) as u64);
+            self.sent += 1;
+            let delivery = Delivery { from, to, message: message.clone() };
+            self.under_way.insert((now + delay, self.sent), delivery);
+        }
+        if times == 1 { "sent" } else { "sent twice" }
+    }
+
+    pub(super) fn next_at(&self) -> Option<Time> {
+        self.under_way.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    pub(super) fn take(&mut self) -> Option<Delivery> {
+        self.under_way.pop_first().map(|(_, delivery)| delivery)
+    }
+
+    pub(super) fn cut(&mut self, from: usize, to: usize) {
+        self.cut.insert((from, to));
+    }
+
+    pub(super) fn mend(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Nothing is cut, lost, doubled or slow any more.
+    pub(super) fn heal(&mut self) {
+        self.mend();
+        (self.lost, self.doubled, self.delay) = (0, 0, 5);
+    }
+}

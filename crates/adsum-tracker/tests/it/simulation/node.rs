@@ -1,0 +1,323 @@
+//! One node of the simulation: what a program does with its [`Cluster`], and what its clients see.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use adsum_pubsub::Topic;
+use adsum_tracker::{
+    Bare, Cluster, Effect, Key, Limits, Message, Meta, Owner, Parting, Reason, Ref, Replica, Report, Time,
+    TopicSet, Tracker,
+};
+
+use super::{
+    known::Known,
+    schedule::{CLIENTS, Config, OWNERS, TOPICS},
+};
+use crate::client::{Change, Client, View};
+
+pub(super) struct Node {
+    pub(super) tracker: Arc<Tracker<Bare>>,
+    pub(super) cluster: Cluster<Bare>,
+    owners: Vec<Holder>,
+    /// What its clients see, by topic.
+    clients: Vec<Vec<Client>>,
+    /// Topics that have changed since they were flushed, as the program knows.
+    dirty: HashSet<usize>,
+    pub(super) reports: Vec<Report>,
+    /// What it hasn't read yet, as it sleeps.
+    pub(super) inbox: VecDeque<Message>,
+    pub(super) asleep_until: Time,
+    pub(super) has_slept: bool,
+    pub(super) connected: bool,
+    /// What it will be told of the network once it is awake.
+    pub(super) unheard: Option<bool>,
+    pub(super) is_leaving: bool,
+    woken: Arc<AtomicBool>,
+    /// When it is next to be ticked, as it said last.
+    due: Time,
+    /// What has left for good, as its clients were told.
+    left: HashSet<Ref>,
+    /// When it ticked last, and how often at that time.
+    ticked: (Time, usize),
+}
+
+/// A message, and for whom: none is all.
+type Outgoing = (Option<Arc<str>>, Message);
+
+struct Holder {
+    owner: Owner<Bare>,
+    held: BTreeMap<(usize, Key), Ref>,
+}
+
+pub(super) fn topic(index: usize) -> Topic {
+    format!("room:{index}").into()
+}
+
+pub(super) fn key(index: usize) -> Key {
+    format!("user-{index}").into()
+}
+
+fn index_of(topic: &Topic) -> usize {
+    topic.trim_start_matches("room:").parse().unwrap()
+}
+
+impl Node {
+    pub(super) fn start(now: Time, replica: Replica, config: &Config, seed: u64) -> Self {
+        let woken = Arc::new(AtomicBool::new(false));
+        let wake = {
+            let woken = woken.clone();
+            move || woken.store(true, Ordering::Relaxed)
+        };
+        let windows = config.windows;
+        let windows_of = move |name: &str| windows[index_of(&name.into())];
+        let limits = Limits { meta_bytes: 64 * 1024, ..Limits::default() };
+        let tracker = Tracker::with_cluster(replica, limits, true, windows_of, |_| {}, wake);
+        let cluster = Cluster::start(now, tracker.clone(), config.options.clone(), seed);
+        let mut node = Self {
+            owners: (0..OWNERS).map(|_| Holder::new(&tracker)).collect(),
+            clients: (0..TOPICS).map(|_| (0..CLIENTS).map(|_| Client::default()).collect()).collect(),
+            tracker,
+            cluster,
+            dirty: HashSet::new(),
+            reports: Vec::new(),
+            inbox: VecDeque::new(),
+            asleep_until: now,
+            has_slept: false,
+            connected: true,
+            unheard: None,
+            is_leaving: false,
+            woken,
+            due: now,
+            left: HashSet::new(),
+            ticked: (now, 0),
+        };
+        // One client of each topic is there from the start.
+        for topic in 0..TOPICS {
+            node.show_state(topic, 0);
+        }
+        node
+    }
+
+    /// When it is next to be woken.
+    pub(super) fn next_at(&self, now: Time) -> Time {
+        let due = if self.woken.load(Ordering::Relaxed) { now } else { self.due };
+        due.max(self.asleep_until).max(now)
+    }
+
+    pub(super) fn is_awake(&self, now: Time) -> bool {
+        self.asleep_until <= now
+    }
+
+    pub(super) fn tick(&mut self, now: Time) {
+        self.ticked = if self.ticked.0 == now { (now, self.ticked.1 + 1) } else { (now, 1) };
+        assert!(self.ticked.1 < 100, "the node is woken without end at {now:?}: {:?}", self.cluster);
+        self.woken.store(false, Ordering::Relaxed);
+        self.cluster.tick(now);
+    }
+
+    pub(super) fn sleep(&mut self, until: Time) {
+        self.asleep_until = until;
+        self.has_slept = true;
+    }
+
+    /// It reads what has come meanwhile, before it ticks.
+    pub(super) fn read_inbox(&mut self, now: Time) {
+        if let Some(connected) = self.unheard.take() {
+            self.cluster.connected(now, connected);
+        }
+        for message in std::mem::take(&mut self.inbox) {
+            self.cluster.handle(now, message);
+        }
+    }
+
+    /// What the program takes of the effects; what is to be sent to others, and the reports, are left.
+    pub(super) fn take_effects(&mut self) -> (Vec<Outgoing>, Vec<Report>) {
+        let (mut messages, mut reports) = (Vec::new(), Vec::new());
+        for effect in self.cluster.take_effects() {
+            match effect {
+                Effect::Broadcast(message) => messages.push((None, message)),
+                Effect::Send(to, message) => messages.push((Some(to), message)),
+                Effect::Changed(topic) => {
+                    self.dirty.insert(index_of(&topic));
+                }
+                Effect::Report(report) => reports.push(report),
+            }
+        }
+        self.reports.extend(reports.iter().cloned());
+        self.due = self.cluster.wake_at();
+        (messages, reports)
+    }
+
+    pub(super) fn track(&mut self, owner: usize, index: usize, key: &Key, text: String, known: &mut Known) {
+        let Holder { owner, held } = &mut self.owners[owner];
+        let meta = Meta::from_encoded(text);
+        let tracked = owner.track(&topic(index), key, meta.clone());
+        assert_eq!(tracked.is_ok(), !held.contains_key(&(index, key.clone())));
+        if let Ok(reference) = tracked {
+            held.insert((index, key.clone()), reference);
+            known.came(reference, index, key.clone(), meta);
+            self.dirty.insert(index);
+        }
+    }
+
+    pub(super) fn update(&mut self, owner: usize, index: usize, key: &Key, text: String, known: &mut Known) {
+        let Holder { owner, held } = &mut self.owners[owner];
+        let meta = Meta::from_encoded(text);
+        let updated = owner.update(&topic(index), key, |_| Ok::<_, ()>(meta.clone()));
+        let before = held.get_mut(&(index, key.clone()));
+        assert_eq!(updated.is_ok(), before.is_some());
+        if let (Ok(reference), Some(before)) = (updated, before) {
+            let old = std::mem::replace(before, reference);
+            known.came(reference, index, key.clone(), meta);
+            known.replaced(old, reference);
+            self.dirty.insert(index);
+        }
+    }
+
+    pub(super) fn untrack(&mut self, owner: usize, index: usize, key: &Key, known: &mut Known) {
+        let Holder { owner, held } = &mut self.owners[owner];
+        let untracked = owner.untrack(&topic(index), key);
+        let before = held.remove(&(index, key.clone()));
+        assert_eq!(untracked, before.is_some());
+        if let Some(before) = before {
+            known.ended(before, Reason::Left);
+            self.dirty.insert(index);
+        }
+    }
+
+    pub(super) fn end(&mut self, owner: usize, known: &mut Known) {
+        let new = Holder::new(&self.tracker);
+        let Holder { owner, held } = std::mem::replace(&mut self.owners[owner], new);
+        drop(owner);
+        for ((topic, _), reference) in held {
+            match self.tracker.parting() {
+                Parting::Leave(reason) => known.ended(reference, reason),
+                Parting::Depart(reason, _) => known.departs(reference, reason),
+            }
+            self.dirty.insert(topic);
+        }
+    }
+
+    pub(super) fn linger(&mut self, grace: Option<Duration>) {
+        self.tracker.set_parting(match grace {
+            Some(grace) => Parting::Depart(Reason::Gone, grace),
+            None => Parting::Leave(Reason::Gone),
+        });
+    }
+
+    pub(super) fn leave(&mut self, now: Time, grace: Option<Duration>, known: &mut Known) {
+        self.tracker.set_parting(match grace {
+            Some(grace) => Parting::Depart(Reason::Draining, grace),
+            None => Parting::Leave(Reason::Draining),
+        });
+        for owner in 0..OWNERS {
+            self.end(owner, known);
+        }
+        self.is_leaving = true;
+        self.cluster.leave(now, grace.unwrap_or_default());
+    }
+
+    /// What live owners have.
+    pub(super) fn held(&self) -> impl Iterator<Item = (usize, &Key, Ref)> {
+        self.owners
+            .iter()
+            .flat_map(|holder| holder.held.iter().map(|((topic, key), reference)| (*topic, key, *reference)))
+    }
+
+    pub(super) fn view(&self, index: usize) -> View {
+        let list = self.tracker.list(&topic(index)).into_iter();
+        list.map(|(key, rows)| (key, rows.iter().map(|row| row.reference).collect())).collect()
+    }
+
+    /// A client comes, and is given the list, under one lock with the note that it was.
+    pub(super) fn show_state(&mut self, index: usize, client: usize) {
+        let topic = topic(index);
+        let mut shard = self.tracker.lock(&topic);
+        let set = shard.entry(&topic);
+        let refs = |rows: &[Arc<adsum_tracker::Row>]| rows.iter().map(|row| row.reference).collect();
+        let state: View = set.groups().map(|(key, group)| (key.clone(), refs(group.rows()))).collect();
+        set.mark_shown();
+        drop(shard);
+        let mut new = Client::default();
+        new.join();
+        new.on_state(&state);
+        self.clients[index][client] = new;
+    }
+
+    /// Takes the diffs of a topic that is known to have changed, and compares its clients with its list.
+    pub(super) fn flush(&mut self, index: usize, known: &Known) {
+        let name = topic(index);
+        let is_dirty = self.dirty.remove(&index);
+        let mut shard = self.tracker.lock(&name);
+        let diffs = shard.topic_mut(&name).map_or_else(Vec::new, TopicSet::take_diffs);
+        shard.tidy(&name);
+        drop(shard);
+        assert!(is_dirty || diffs.is_empty(), "{name} has changed, and nobody was told");
+        for diff in &diffs {
+            let mut seen = HashSet::new();
+            let joins = diff.joins.iter().map(|joined| joined.row.reference);
+            for reference in joins.chain(diff.leaves.iter().map(|left| left.row.reference)) {
+                assert!(seen.insert(reference), "{reference} is twice in a diff");
+            }
+            for joined in &diff.joins {
+                let reference = joined.row.reference;
+                assert!(!self.left.contains(&reference), "{reference} had left, and joins once more");
+            }
+            for left in &diff.leaves {
+                known.check_left(left.row.reference, left.reason);
+                if left.reason != Some(Reason::Unreachable) {
+                    self.left.insert(left.row.reference);
+                }
+            }
+            let change = Change::from(diff);
+            for client in self.clients[index].iter_mut().filter(|client| client.is_joined()) {
+                client.on_diff(&change);
+            }
+        }
+        let list = self.view(index);
+        for client in self.clients[index].iter().filter(|client| client.is_joined()) {
+            assert_eq!(client.view(), &list, "a client of {name} sees other than the list");
+        }
+    }
+
+    pub(super) fn flush_all(&mut self, known: &Known) {
+        (0..TOPICS).for_each(|topic| self.flush(topic, known));
+    }
+
+    /// What holds at any time.
+    pub(super) fn check(&self, known: &Known) {
+        let mut listed = HashSet::new();
+        for index in 0..TOPICS {
+            let list = self.tracker.list(&topic(index));
+            for (key, rows) in &list {
+                assert!(!rows.is_empty(), "{key} is listed with nothing");
+                for row in rows {
+                    let version = known.get(row.reference);
+                    let is_it = (version.topic, &version.key, &version.meta) == (index, key, &row.meta);
+                    assert!(is_it, "{} is another", row.reference);
+                    assert!(listed.insert(row.reference), "{} is listed twice", row.reference);
+                }
+            }
+            let rows: usize = list.iter().map(|(_, rows)| rows.len()).sum();
+            assert_eq!(self.tracker.count(&topic(index)), rows);
+        }
+        for (topic, key, reference) in self.held() {
+            assert!(
+                listed.contains(&reference),
+                "{reference} of {key} in room:{topic} is held and isn't listed"
+            );
+        }
+    }
+}
+
+impl Holder {
+    fn new(tracker: &Arc<Tracker<Bare>>) -> Self {
+        Self { owner: tracker.owner(), held: BTreeMap::new() }
+    }
+}

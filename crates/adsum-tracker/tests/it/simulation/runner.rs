@@ -1,0 +1,120 @@
+//! Runs schedules, and makes one that fails as short as it gets.
+
+use std::{
+    cell::Cell,
+    ops::Range,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Mutex, Once,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use super::{
+    schedule::{Schedule, Step},
+    trace::Trace,
+    world::World,
+};
+
+const THREADS: usize = 2;
+/// A failing schedule is run so often at most to find a shorter one.
+const ATTEMPTS: usize = 2000;
+/// So many of the last lines of what happened are shown.
+const LINES: usize = 400;
+
+/// Runs the schedules of these seeds, until some time if one is set.
+///
+/// # Panics
+/// A schedule has failed: with the shortest one found, and what happened in it.
+pub(super) fn run_all(seeds: Range<u64>, longest: usize, until: Option<Instant>) {
+    let next = AtomicU64::new(seeds.start);
+    let failed = Mutex::new(None);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let is_over = until.is_some_and(|until| Instant::now() >= until);
+                    if seed >= seeds.end || is_over || failed.lock().unwrap().is_some() {
+                        break;
+                    }
+                    let schedule = Schedule::generate(seed, longest);
+                    if failure(&schedule, &Trace::default()).is_some() {
+                        failed.lock().unwrap().get_or_insert(schedule);
+                    }
+                }
+            });
+        }
+    });
+    if let Some(schedule) = failed.into_inner().unwrap() {
+        tell(schedule);
+    }
+    if until.is_some() {
+        println!("{} schedules", next.load(Ordering::Relaxed) - seeds.start);
+    }
+}
+
+fn tell(schedule: Schedule) {
+    let seed = schedule.config.seed;
+    let shortest = shrink(schedule);
+    let trace = Trace::kept();
+    let failure = failure(&shortest, &trace);
+    let lines = trace.lines();
+    let lines = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    let steps: Vec<_> = shortest.steps.iter().map(|step| format!("  {step:?}")).collect();
+    panic!(
+        "{lines}\n\nADSUM_SIM_SEED={seed} fails: {}\n{:?}\n{}",
+        failure.unwrap_or_else(|| "not when it is run again".into()),
+        shortest.config,
+        steps.join("\n"),
+    );
+}
+
+/// Why a schedule fails, if it does.
+fn failure(schedule: &Schedule, trace: &Trace) -> Option<String> {
+    thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                told(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let trace = trace.clone();
+    let run = panic::catch_unwind(AssertUnwindSafe(|| World::run(schedule, trace)));
+    QUIET.set(false);
+    let payload = run.err()?;
+    let text = payload.downcast_ref::<String>().cloned();
+    Some(text.or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
+}
+
+/// Drops steps, many at a time and then fewer, for as long as it still fails.
+fn shrink(mut schedule: Schedule) -> Schedule {
+    let mut attempts = 0;
+    let mut size = schedule.steps.len() / 2;
+    while size > 0 && attempts < ATTEMPTS {
+        let mut start = 0;
+        let before = schedule.steps.len();
+        while start < schedule.steps.len() && attempts < ATTEMPTS {
+            let end = (start + size).min(schedule.steps.len());
+            let mut steps: Vec<Step> = schedule.steps[..start].to_vec();
+            steps.extend_from_slice(&schedule.steps[end..]);
+            let shorter = Schedule { config: schedule.config.clone(), steps };
+            attempts += 1;
+            if failure(&shorter, &Trace::default()).is_some() {
+                schedule = shorter;
+            } else {
+                start = end;
+            }
+        }
+        if schedule.steps.len() == before || size > 1 {
+            size /= 2;
+        }
+    }
+    schedule
+}

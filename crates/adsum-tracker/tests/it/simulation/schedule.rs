@@ -1,0 +1,249 @@
+//! What is to happen in a run: made from a seed, and short enough to read when it fails.
+
+use std::time::Duration;
+
+use adsum_tracker::{ClusterOptions, Windows};
+
+use super::random::Random;
+
+/// Owners of a node, topics and keys of a topic at most, clients of a topic on a node.
+pub(super) const OWNERS: usize = 3;
+pub(super) const TOPICS: usize = 3;
+pub(super) const KEYS: usize = 3;
+pub(super) const CLIENTS: usize = 3;
+
+/// What holds for a whole run.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) seed: u64,
+    pub(super) nodes: usize,
+    pub(super) topics: usize,
+    pub(super) keys: usize,
+    /// How changes of the topics are put together.
+    pub(super) windows: [Windows; TOPICS],
+    /// Whether messages pass through their form on the wire.
+    pub(super) encoded: bool,
+    /// Of a hundred messages, so many are lost, and so many come twice.
+    pub(super) lost: usize,
+    pub(super) doubled: usize,
+    /// The longest that a message is under way, in milliseconds.
+    pub(super) delay: usize,
+    /// So many messages wait for a node that doesn't read; what comes beyond is dropped.
+    pub(super) inbox: usize,
+    /// Whether nodes of one name are all left running in the end.
+    pub(super) keep_twins: bool,
+    /// Whether the time for forgetting passes in the end.
+    pub(super) forgets: bool,
+    /// The largest meta, in bytes; where they are large, logs are short and snapshots come in chunks.
+    pub(super) meta: usize,
+    pub(super) options: ClusterOptions,
+}
+
+/// One thing that happens. Nodes are places: one beyond the configured number runs a twin.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Pass(Duration),
+    Track {
+        node: usize,
+        owner: usize,
+        topic: usize,
+        key: usize,
+    },
+    Update {
+        node: usize,
+        owner: usize,
+        topic: usize,
+        key: usize,
+    },
+    Untrack {
+        node: usize,
+        owner: usize,
+        topic: usize,
+        key: usize,
+    },
+    /// The owner is dropped, and another takes its number.
+    End {
+        node: usize,
+        owner: usize,
+    },
+    /// From now on, what owners leave behind stays for this grace; none: it doesn't.
+    Linger {
+        node: usize,
+        grace: Option<Duration>,
+    },
+    Flush {
+        node: usize,
+        topic: usize,
+    },
+    /// A client comes, and is given the list.
+    State {
+        node: usize,
+        topic: usize,
+        client: usize,
+    },
+    /// Nothing that one says reaches the other.
+    Cut {
+        from: usize,
+        to: usize,
+    },
+    /// Nodes on the two sides don't hear each other: the side of each is a bit.
+    Split {
+        sides: u16,
+    },
+    /// All links are whole.
+    Mend,
+    Crash {
+        node: usize,
+    },
+    /// A node starts, if none runs there; with a wall clock so far behind.
+    Start {
+        node: usize,
+        behind: Duration,
+    },
+    Sleep {
+        node: usize,
+        time: Duration,
+    },
+    /// The network as a whole, or one node's way to it, comes or goes.
+    Engine {
+        node: Option<usize>,
+        up: bool,
+    },
+    /// Owners leave their presences for a grace, and the node says goodbye; without a grace they leave at once.
+    Leave {
+        node: usize,
+        grace: Option<Duration>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Schedule {
+    pub(super) config: Config,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Schedule {
+    pub(super) fn generate(seed: u64, longest: usize) -> Self {
+        let mut random = Random::new(seed);
+        let config = Config::generate(seed, &mut random);
+        let count = longest / 4 + random.below(longest - longest / 4);
+        // A run has some kinds of trouble, seldom all.
+        let about = Trouble::some(&mut random);
+        let mut steps = Vec::with_capacity(count + 1);
+        if random.percent(80) {
+            steps.push(Step::Pass(Duration::from_secs(3)));
+        }
+        steps.extend((0..count).map(|_| step(&mut random, &config, &about)));
+        Self { config, steps }
+    }
+}
+
+impl Config {
+    fn generate(seed: u64, random: &mut Random) -> Self {
+        let windows = [Windows::Net, Windows::Each];
+        let options = ClusterOptions {
+            forget_after: Duration::from_secs(random.pick(&[12, 40])),
+            engine_grace: Duration::from_secs(random.pick(&[0, 8, 15])),
+            batch_interval: Duration::from_millis(random.pick(&[0, 5, 50])),
+            ..ClusterOptions::default()
+        };
+        let large = random.percent(10);
+        Self {
+            seed,
+            nodes: random.pick(&[3, 3, 3, 4, 5, 7]),
+            topics: if large { 1 } else { random.pick(&[1, 2, TOPICS]) },
+            keys: random.pick(&[1, 2, KEYS]),
+            windows: std::array::from_fn(|_| random.pick(&windows)),
+            encoded: random.percent(25),
+            lost: random.pick(&[0, 0, 5, 30]),
+            doubled: random.pick(&[0, 5, 30]),
+            delay: random.pick(&[2, 2, 10, 10, 60, 1500, 5000]),
+            inbox: random.pick(&[8, 64, 1000]),
+            keep_twins: random.percent(50),
+            forgets: random.percent(25),
+            meta: if large { 60_000 } else { 0 },
+            options,
+        }
+    }
+}
+
+/// A kind of trouble.
+#[derive(Clone, Copy, PartialEq)]
+enum Trouble {
+    Partitions,
+    Crashes,
+    ClocksSetBack,
+    Sleep,
+    Outages,
+    Twins,
+    Leaving,
+    Linger,
+}
+
+impl Trouble {
+    fn some(random: &mut Random) -> Vec<Self> {
+        let all = [
+            (Self::Partitions, 50),
+            (Self::Crashes, 50),
+            (Self::ClocksSetBack, 15),
+            (Self::Sleep, 30),
+            (Self::Outages, 20),
+            (Self::Twins, 20),
+            (Self::Leaving, 40),
+            (Self::Linger, 40),
+        ];
+        all.into_iter().filter(|(_, percent)| random.percent(*percent)).map(|(trouble, _)| trouble).collect()
+    }
+}
+
+fn step(random: &mut Random, config: &Config, about: &[Trouble]) -> Step {
+    let places = if about.contains(&Trouble::Twins) { 2 * config.nodes } else { config.nodes };
+    // Where metas are large, one node has much to say: more than its log keeps.
+    let node = if config.meta > 0 && random.percent(50) { 0 } else { random.below(places) };
+    let (owner, topic, key) = (random.below(OWNERS), random.below(config.topics), random.below(config.keys));
+    match random.below(100) {
+        0..25 => Step::Pass(pause(random)),
+        25..49 => Step::Track { node, owner, topic, key },
+        49..58 => Step::Update { node, owner, topic, key },
+        58..63 => Step::Untrack { node, owner, topic, key },
+        63..70 => Step::End { node, owner },
+        70..77 => Step::Flush { node, topic },
+        77..83 => Step::State { node, topic, client: random.below(CLIENTS) },
+        _ if about.is_empty() => Step::Pass(pause(random)),
+        _ => {
+            let kind = random.pick(about);
+            trouble(random, config, kind, node)
+        }
+    }
+}
+
+fn trouble(random: &mut Random, config: &Config, about: Trouble, node: usize) -> Step {
+    let grace = random.percent(75).then(|| random.millis(100, 6000));
+    match about {
+        Trouble::Partitions => match random.below(4) {
+            0 => Step::Cut { from: node, to: random.below(config.nodes) },
+            1 => Step::Split { sides: random.below(1 << (2 * config.nodes)) as u16 },
+            _ => Step::Mend,
+        },
+        Trouble::Crashes if random.percent(50) => Step::Crash { node },
+        Trouble::ClocksSetBack if random.percent(30) => Step::Crash { node },
+        Trouble::ClocksSetBack => Step::Start { node, behind: Duration::from_mins(10) },
+        Trouble::Sleep => Step::Sleep { node, time: random.millis(50, 10_000) },
+        Trouble::Outages => {
+            let node = random.percent(50).then_some(node);
+            Step::Engine { node, up: random.percent(50) }
+        }
+        Trouble::Leaving if random.percent(60) => Step::Leave { node, grace },
+        Trouble::Crashes | Trouble::Twins | Trouble::Leaving => Step::Start { node, behind: Duration::ZERO },
+        Trouble::Linger => Step::Linger { node, grace },
+    }
+}
+
+fn pause(random: &mut Random) -> Duration {
+    match random.below(20) {
+        0..8 => random.millis(0, 20),
+        8..15 => random.millis(20, 300),
+        15..19 => random.millis(300, 2000),
+        _ => random.millis(2000, 7000),
+    }
+}

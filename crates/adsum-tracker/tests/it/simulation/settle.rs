@@ -1,0 +1,124 @@
+//! What must hold once nothing is broken any more.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use adsum_tracker::{Ref, Usage};
+
+use super::{
+    node::Node,
+    schedule::{OWNERS, Step, TOPICS},
+    world::World,
+};
+
+/// A topic and a ref.
+type Shown = BTreeSet<(usize, Ref)>;
+
+impl World {
+    /// All is whole again: after a bounded time all lists are those of the live owners.
+    pub(super) fn heal(&mut self) {
+        self.step(&Step::Engine { node: None, up: true });
+        self.network.heal();
+        for node in self.nodes.iter_mut().flatten() {
+            node.asleep_until = node.asleep_until.min(self.now);
+        }
+        if !self.config.keep_twins {
+            for place in self.config.nodes..self.nodes.len() {
+                let other = place - self.config.nodes;
+                if self.nodes[place].is_some() && self.nodes[other].is_some() {
+                    let node = self.random.pick(&[place, other]);
+                    self.step(&Step::Crash { node });
+                }
+            }
+        }
+        // What is under way may be of nodes that are gone.
+        self.pass(Duration::from_millis(self.config.delay as u64));
+        let options = &self.config.options;
+        // Of what is held back: the longest grace of a departing presence, a sleep, an outage; then a silence,
+        // a start that waits for a twin, and a few heartbeats.
+        let held_back = Duration::from_secs(6).max(options.engine_grace) + Duration::from_secs(20);
+        let limit = held_back + options.down_after + options.sync_timeout + 5 * options.heartbeat;
+        let end = self.now + limit;
+        while let Err(difference) = self.agreement() {
+            assert!(self.now < end, "no agreement after {limit:?}: {difference}");
+            self.pass(Duration::from_millis(500));
+            self.check();
+        }
+        // It lasts.
+        self.pass(4 * self.config.options.heartbeat);
+        self.agreement().unwrap();
+        for node in self.nodes.iter_mut().flatten() {
+            node.flush_all(&self.known);
+        }
+    }
+
+    /// Nothing is kept of what is gone, after the time for forgetting; and nothing at all when all have gone.
+    pub(super) fn end(&mut self) {
+        if !self.config.forgets {
+            return;
+        }
+        self.pass(self.config.options.forget_after * 5 / 2);
+        self.agreement().unwrap();
+        let is_twin = |world: &Self, place: usize| {
+            let other = (place + world.config.nodes) % (2 * world.config.nodes);
+            world.nodes[place].is_some() && world.nodes[other].is_some()
+        };
+        let twins = (0..self.nodes.len()).any(|place| is_twin(self, place));
+        if !twins {
+            let running = self.nodes.iter().flatten().count();
+            let held: usize = self.nodes.iter().flatten().map(|node| node.held().count()).sum();
+            for node in self.nodes.iter().flatten() {
+                let of_others = held - node.held().count();
+                let live = Usage { peers: running - 1, rows: of_others, ..Usage::default() };
+                assert_eq!(node.cluster.usage(), live, "{:?}", node.cluster);
+            }
+        }
+        for node in self.nodes.iter_mut().flatten() {
+            node.linger(None);
+            (0..OWNERS).for_each(|owner| node.end(owner, &mut self.known));
+        }
+        self.pass(Duration::from_secs(2));
+        for node in self.nodes.iter_mut().flatten() {
+            node.flush_all(&self.known);
+            assert_eq!(crate::topics_held(&node.tracker), 0, "a topic is kept that nobody is in");
+        }
+    }
+
+    /// Whether all lists are what live owners have. Of nodes of one name one is heard, the same by all others.
+    pub(super) fn agreement(&self) -> Result<(), String> {
+        let names = self.config.nodes;
+        let held: Vec<Shown> = self.nodes.iter().map(|node| held_by(node.as_ref())).collect();
+        let twins: Vec<usize> =
+            (0..names).filter(|n| self.nodes[*n].is_some() && self.nodes[*n + names].is_some()).collect();
+        let mut difference = String::new();
+        'choice: for choice in 0_u32..1 << twins.len() {
+            let heard: Vec<usize> = (0..self.nodes.len())
+                .filter(|place| match twins.iter().position(|twin| *twin == place % names) {
+                    Some(twin) => ((choice >> twin) & 1 == 1) == (*place >= names),
+                    None => true,
+                })
+                .collect();
+            for (place, node) in self.nodes.iter().enumerate() {
+                let Some(node) = node else { continue };
+                let mut expected = held[place].clone();
+                for other in heard.iter().filter(|other| *other % names != place % names) {
+                    expected.extend(&held[*other]);
+                }
+                let listed: Shown = (0..TOPICS)
+                    .flat_map(|topic| node.view(topic).into_values().flatten().map(move |r| (topic, r)))
+                    .collect();
+                if listed != expected {
+                    let missing: Vec<_> = expected.difference(&listed).collect();
+                    let ghosts: Vec<_> = listed.difference(&expected).collect();
+                    difference = format!("node {place} misses {missing:?} and has besides {ghosts:?}");
+                    continue 'choice;
+                }
+            }
+            return Ok(());
+        }
+        Err(difference)
+    }
+}
+
+fn held_by(node: Option<&Node>) -> Shown {
+    node.into_iter().flat_map(|node| node.held().map(|(topic, _, reference)| (topic, reference))).collect()
+}

@@ -1,0 +1,77 @@
+//! What has happened, to be read.
+
+use std::sync::{Arc, Mutex};
+
+use adsum_tracker::{Batch, Change, Message, Time, Versions};
+
+/// Keeps lines where somebody wants to read them. The lines outlive a panic.
+#[derive(Clone, Default)]
+pub(super) struct Trace(Option<Arc<Mutex<Vec<String>>>>);
+
+impl Trace {
+    pub(super) fn kept() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    pub(super) fn note(&self, now: Time, line: impl FnOnce() -> String) {
+        if let Some(lines) = &self.0 {
+            lines.lock().unwrap().push(format!("{:>9.3} {}", now.as_secs_f64(), line()));
+        }
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.0.as_ref().map_or_else(Vec::new, |lines| lines.lock().unwrap().clone())
+    }
+}
+
+/// A message in a line.
+pub(super) fn short(message: &Message) -> String {
+    match message {
+        Message::Hello { from } => format!("hello, {from}"),
+        Message::Welcome { from, to, versions, departed } => {
+            let departed: Vec<_> = departed.iter().map(|set| set.replica.to_string()).collect();
+            format!("welcome, {to}, from {from} at {}, departed {departed:?}", moved(versions))
+        }
+        Message::Heartbeat { from, versions } => format!("{from} is at {}", moved(versions)),
+        Message::Batches { from, batches } => format!("{from} has {}", all(batches)),
+        Message::Run { of, batches } => format!("{of} had {}", all(batches)),
+        Message::Pull { from, of, shard, have, chunk } => {
+            format!("{from} has {have} of {shard} of {of}, wants chunk {chunk:?}")
+        }
+        Message::Leaving { from, versions, grace } => {
+            format!("{from} leaves at {} in {grace:?}", moved(versions))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// The versions that aren't zero.
+fn moved(versions: &Versions) -> String {
+    let text = format!("{versions:?}");
+    let numbers = text.trim_start_matches("Versions([").trim_end_matches("])").split(", ");
+    let moved: Vec<_> =
+        numbers.enumerate().filter(|(_, v)| *v != "0").map(|(shard, v)| format!("{shard}:{v}")).collect();
+    format!("[{}]", moved.join(" "))
+}
+
+fn all(batches: &[Arc<Batch>]) -> String {
+    let all: Vec<_> = batches.iter().map(|batch| one(batch)).collect();
+    all.join("; ")
+}
+
+fn one(batch: &Batch) -> String {
+    let mut parts = vec![format!("{}:{}", batch.shard, batch.version)];
+    for (topic, changes) in &batch.topics {
+        parts.push(topic.to_string());
+        parts.extend(changes.iter().map(|change| match change {
+            Change::Join(row) => {
+                let previous = row.previous.map_or_else(String::new, |previous| format!(" after {previous}"));
+                let replaces = row.replaces.map_or_else(String::new, |replaced| format!(" for {replaced}"));
+                format!("+{} {}{previous}{replaces}", row.key, row.reference)
+            }
+            Change::Leave { reference, reason, .. } => format!("-{reference} {reason:?}"),
+            Change::Depart { reference, grace, .. } => format!("{reference} departs in {grace:?}"),
+        }));
+    }
+    parts.join(" ")
+}
