@@ -49,7 +49,7 @@ impl<X: Layer> Owner<X> {
         Self { tracker, id: OwnerId::unique(), held: SmallVec::new() }
     }
 
-    /// This owner's name.
+    /// This owner's name. After an [`end`](Self::end) with presences that stay for a while it has another.
     pub fn id(&self) -> OwnerId {
         self.id
     }
@@ -123,6 +123,10 @@ impl<X: Layer> Owner<X> {
                 }
             }
             topics.push(topic.clone());
+        }
+        if matches!(parting, Parting::Depart(..)) {
+            // What departs isn't this owner's any more: it may track the same again.
+            self.id = OwnerId::unique();
         }
         topics
     }

@@ -35,7 +35,7 @@ impl Peer {
                     Change::Leave { reference, reason, replaces } => {
                         shard.leave(*reference, *reason, &mut set);
                         if let Some(replaced) = *replaces {
-                            PeerShard::supersede_unseen(&topic, replaced, &mut set, out);
+                            shard.supersede_unseen(&topic, replaced, &mut set, out);
                         }
                     }
                     Change::Depart { reference, reason, grace } => {
@@ -297,10 +297,13 @@ impl PeerShard {
     }
 
     /// A row that has come and gone unseen here had taken another's place.
-    fn supersede_unseen<X: Layer>(topic: &Topic, replaced: Ref, set: &mut Shard<X>, out: &mut Out) {
+    fn supersede_unseen<X: Layer>(&self, topic: &Topic, replaced: Ref, set: &mut Shard<X>, out: &mut Out) {
         let key = set.topic(topic).and_then(|set| set.key_of(replaced));
         match key {
             Some(key) => {
+                if !self.shown {
+                    set.begin(topic);
+                }
                 set.supersede(topic, &key, replaced);
                 out.changed(topic);
             }

@@ -19,8 +19,8 @@ pub(super) enum Phase {
     Alone,
     /// It has said hello, and hears who is there.
     Listening { until: Time },
-    /// Another node of its name is alive. It has displaced nobody, and serves its own clients.
-    Twin { twin: Replica, silent_at: Time, report_at: Option<Time> },
+    /// Another node of its name is alive. It serves its own clients; if it had been up itself, it says goodbye.
+    Twin { twin: Replica, silent_at: Time, report_at: Option<Time>, was_live: bool },
     /// It is up.
     Live,
     /// It is saying goodbye.
@@ -65,6 +65,12 @@ impl<X: Layer> Cluster<X> {
         self.out.broadcast(Message::Hello { from: self.me.clone() });
     }
 
+    /// Again and again, since it may be lost: who knows this node as the newer one would not hear its twin.
+    fn say_goodbye(&mut self, now: Time) {
+        self.next_heartbeat = now + self.options.heartbeat;
+        self.out.broadcast(Message::Goodbye { from: self.me.clone() });
+    }
+
     /// The network is back.
     pub(super) fn rejoin(&mut self, now: Time) {
         match self.phase {
@@ -96,14 +102,14 @@ impl<X: Layer> Cluster<X> {
             Phase::Listening { until } if *until <= now => self.go_live(now),
             Phase::Listening { .. } if self.next_heartbeat <= now => self.say_hello(now),
             Phase::Twin { silent_at, .. } if *silent_at <= now => self.go_live(now),
-            Phase::Twin { twin, report_at, .. } => {
+            &mut Phase::Twin { ref twin, ref mut report_at, was_live, .. } => {
                 if report_at.is_some_and(|at| at <= now) {
                     *report_at = None;
                     let twin = twin.clone();
                     self.out.report(Report::DuplicateNode(twin));
                 }
                 if self.next_heartbeat <= now {
-                    self.say_hello(now);
+                    if was_live { self.say_goodbye(now) } else { self.say_hello(now) }
                 }
             }
             Phase::Live if self.next_heartbeat <= now => self.beat(now),
@@ -223,7 +229,7 @@ impl<X: Layer> Cluster<X> {
 
     /// A node of this node's own name is alive.
     fn on_twin(&mut self, now: Time, twin: &Replica) {
-        if *twin == self.me {
+        if *twin == self.me || self.peers.get(twin).is_some_and(Peer::has_departed) {
             return;
         }
         let down_after = self.options.down_after;
@@ -236,8 +242,8 @@ impl<X: Layer> Cluster<X> {
                 self.yield_to(now, twin.clone(), Some(self.started + self.options.sync_timeout));
             }
             Phase::Live if twin.incarnation < self.me.incarnation => {
-                self.out.broadcast(Message::Goodbye { from: self.me.clone() });
                 self.yield_to(now, twin.clone(), Some(now));
+                self.say_goodbye(now);
             }
             // It yields once it hears this node.
             Phase::Live if self.next_heartbeat > now + self.options.heartbeat / 4 => self.beat(now),
@@ -246,7 +252,9 @@ impl<X: Layer> Cluster<X> {
     }
 
     fn yield_to(&mut self, now: Time, twin: Replica, report_at: Option<Time>) {
-        self.phase = Phase::Twin { twin, silent_at: now + self.options.down_after, report_at };
+        let was_live = matches!(self.phase, Phase::Live);
+        let silent_at = now + self.options.down_after;
+        self.phase = Phase::Twin { twin, silent_at, report_at, was_live };
     }
 
     /// The twin, if that is who left, is out of the way.

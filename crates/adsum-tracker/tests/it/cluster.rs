@@ -1,116 +1,15 @@
 //! Nodes among others: what each lists, and what it hears.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use adsum_tracker::{
-    Bare, Cluster, ClusterOptions, Effect, Incarnation, Limits, Message, Owner, Parting, Reason, Replica,
-    Report, Time, Tracker, Windows,
+use adsum_tracker::{Message, Meta, OwnerId, Parting, Reason, Report, Windows};
+
+use crate::{
+    key, meta,
+    world::{MOMENT, START, World, replica},
 };
 
-use crate::{key, meta};
-
-/// A node, and the time by its clock.
-struct Node {
-    tracker: Arc<Tracker<Bare>>,
-    cluster: Cluster<Bare>,
-    reports: Vec<Report>,
-}
-
-/// Nodes with a network that loses nothing, and one clock.
-struct World {
-    now: Time,
-    nodes: Vec<Option<Node>>,
-    /// Messages that are not delivered: from and to, by position.
-    cut: Vec<(usize, usize)>,
-    sent: usize,
-}
-
-fn replica(name: &str, started: u64) -> Replica {
-    // Refs have their upper bits from the random number: these are to differ.
-    Replica { name: name.into(), incarnation: Incarnation { started, random: started.rotate_right(16) } }
-}
-
-impl World {
-    fn new() -> Self {
-        Self { now: Time::ZERO, nodes: Vec::new(), cut: Vec::new(), sent: 0 }
-    }
-
-    fn start(&mut self, name: &str, started: u64) -> usize {
-        let windows = |_: &str| Windows::Net;
-        let tracker =
-            Tracker::with_cluster(replica(name, started), Limits::default(), true, windows, |_| {}, || {});
-        let cluster = Cluster::start(self.now, tracker.clone(), ClusterOptions::default(), started);
-        self.nodes.push(Some(Node { tracker, cluster, reports: Vec::new() }));
-        self.nodes.len() - 1
-    }
-
-    fn owner(&self, node: usize) -> Owner<Bare> {
-        self.node(node).tracker.owner()
-    }
-
-    fn node(&self, node: usize) -> &Node {
-        self.nodes[node].as_ref().unwrap()
-    }
-
-    fn kill(&mut self, node: usize) {
-        self.nodes[node] = None;
-    }
-
-    /// Lets time pass, in steps, with all messages delivered at once.
-    fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        while self.now < end {
-            self.step();
-            self.now = (self.now + Duration::from_millis(5)).min(end);
-        }
-        self.step();
-    }
-
-    fn step(&mut self) {
-        for node in self.nodes.iter_mut().flatten() {
-            node.cluster.tick(self.now);
-        }
-        loop {
-            let mut messages = Vec::new();
-            for (index, node) in self.nodes.iter_mut().enumerate() {
-                let Some(node) = node else { continue };
-                for effect in node.cluster.take_effects() {
-                    match effect {
-                        Effect::Broadcast(message) => messages.push((index, None, message)),
-                        Effect::Send(to, message) => messages.push((index, Some(to), message)),
-                        Effect::Changed(_) => {}
-                        Effect::Report(report) => node.reports.push(report),
-                    }
-                }
-            }
-            if messages.is_empty() {
-                return;
-            }
-            self.sent += messages.len();
-            assert!(self.sent < 1_000_000, "the nodes talk without end");
-            for (from, to, message) in messages {
-                let message = Message::decode(&message.encode()).unwrap();
-                for (index, node) in self.nodes.iter_mut().enumerate() {
-                    let Some(node) = node else { continue };
-                    let is_meant = to.as_ref().is_none_or(|to| *to == node.cluster.replica().name);
-                    if index != from && is_meant && !self.cut.contains(&(from, index)) {
-                        node.cluster.handle(self.now, message.clone());
-                    }
-                }
-            }
-        }
-    }
-
-    fn keys(&self, node: usize, topic: &str) -> Vec<String> {
-        let mut keys: Vec<_> =
-            self.node(node).tracker.list(topic).into_iter().map(|(key, _)| key.to_string()).collect();
-        keys.sort();
-        keys
-    }
-}
-
-const MOMENT: Duration = Duration::from_millis(50);
-const START: Duration = Duration::from_secs(3);
+const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_presence_is_seen_on_all_nodes_and_leaves_all() {
@@ -151,14 +50,14 @@ fn a_silent_node_is_hidden_after_three_heartbeats_and_comes_back_whole() {
     let mut owner = world.owner(a);
     owner.track(&"room".into(), &key("7"), meta()).unwrap();
     world.pass(MOMENT);
-    world.cut = vec![(a, b)];
+    world.cut(a, b);
     world.pass(Duration::from_millis(1900));
     assert_eq!(world.keys(b, "room"), ["7"]);
     world.pass(Duration::from_millis(1200));
     assert!(world.keys(b, "room").is_empty());
     owner.track(&"room".into(), &key("8"), meta()).unwrap();
     world.pass(MOMENT);
-    world.cut.clear();
+    world.mend();
     world.pass(Duration::from_millis(1500));
     assert_eq!(world.keys(b, "room"), ["7", "8"]);
 }
@@ -174,8 +73,7 @@ fn what_departs_is_replaced_by_who_comes_on_another_node_without_a_gap() {
     world.pass(MOMENT);
     world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, Duration::from_secs(10)));
     drop(owner);
-    let now = world.now;
-    world.nodes[a].as_mut().unwrap().cluster.leave(now, Duration::from_secs(10));
+    world.leave(a, Duration::from_secs(10));
     world.pass(MOMENT);
     assert!(world.node(a).reports.contains(&Report::Left { held: 2, of: 2 }));
     world.kill(a);
@@ -203,8 +101,7 @@ fn a_restarted_node_pulls_its_own_departed_set() {
     world.pass(MOMENT);
     world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, Duration::from_secs(30)));
     drop(owner);
-    let now = world.now;
-    world.nodes[a].as_mut().unwrap().cluster.leave(now, Duration::from_secs(30));
+    world.leave(a, Duration::from_secs(30));
     world.pass(MOMENT);
     world.kill(a);
     let a = world.start("a", 10);
@@ -250,4 +147,269 @@ fn a_node_whose_clock_was_set_back_outbids_its_earlier_run() {
     owner.track(&"room".into(), &key("7"), meta()).unwrap();
     world.pass(MOMENT);
     assert_eq!(world.keys(b, "room"), ["7"]);
+}
+
+#[test]
+fn a_node_that_goes_and_comes_for_minutes_costs_a_pull_and_a_diff_for_each_change() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let _owners: Vec<_> = (0..50).map(|n| world.track(a, "room", &n.to_string())).collect();
+    world.pass(MOMENT);
+    world.flush(b, "room");
+    for _ in 0..37 {
+        // Away for four seconds, and back for four.
+        world.delivered.clear();
+        world.isolate(a);
+        let before = world.node(b).changed;
+        world.pass(4 * SECOND);
+        assert_eq!(world.node(b).changed - before, 1);
+        assert_eq!(world.flush(b, "room"), (1, 0, 50));
+        world.mend();
+        world.pass(4 * SECOND);
+        assert_eq!(world.node(b).changed - before, 2);
+        assert_eq!(world.flush(b, "room"), (1, 50, 0));
+        let pulls = world.count(|sent| matches!(sent.message, Message::Pull { .. }));
+        assert!(pulls <= 1, "{pulls} pulls of a shard");
+    }
+}
+
+#[test]
+fn a_rolling_restart_with_clients_that_come_back_shows_no_key_absent() {
+    let (mut world, mut nodes) = World::of(["a", "b", "c"]);
+    let grace = 10 * SECOND;
+    let mut owners: Vec<Vec<_>> = (0..3)
+        .map(|n| (0..20).map(|k| world.track(nodes[n], "room", &(20 * n + k).to_string())).collect())
+        .collect();
+    world.pass(MOMENT);
+    let watch = |world: &World| {
+        for node in world.nodes.iter().flatten() {
+            if node.reports.iter().any(|report| matches!(report, Report::Ready { .. })) {
+                assert_eq!(node.tracker.keys("room"), 60, "a key is absent at {:?}", world.now);
+            }
+        }
+    };
+    for restarted in 0..3 {
+        let node = nodes[restarted];
+        world.node(node).tracker.set_parting(Parting::Depart(Reason::Draining, grace));
+        owners[restarted].clear();
+        world.leave(node, grace);
+        world.pass_and(MOMENT, watch);
+        assert!(world.node(node).reports.contains(&Report::Left { held: 2, of: 2 }));
+        world.kill(node);
+        // Its clients come back to the others within a few seconds, or to itself later.
+        for k in 0..10 {
+            let other = nodes[(restarted + 1 + k % 2) % 3];
+            let owner = world.track(other, "room", &(20 * restarted + k).to_string());
+            owners[(restarted + 1 + k % 2) % 3].push(owner);
+            world.pass_and(Duration::from_millis(100), watch);
+        }
+        nodes[restarted] = world.start(["a", "b", "c"][restarted], 10);
+        world.pass_and(START, watch);
+        for k in 10..20 {
+            let owner = world.track(nodes[restarted], "room", &(20 * restarted + k).to_string());
+            owners[restarted].push(owner);
+            world.pass_and(Duration::from_millis(50), watch);
+        }
+        // Those that found a new node in earlier rounds depart with that one: they come back, too.
+        let moved = owners[restarted].len();
+        assert!(moved >= 10);
+        for name in (0..60).map(|n: usize| n.to_string()) {
+            if !nodes.iter().any(|node| is_live(&world, *node, &name)) {
+                owners[restarted].push(world.track(nodes[restarted], "room", &name));
+            }
+        }
+        world.pass_and(12 * SECOND, watch);
+        for node in nodes {
+            assert_eq!(world.node(node).tracker.count("room"), 60);
+        }
+    }
+}
+
+/// Whether an owner of this node has the key.
+fn is_live(world: &World, node: usize, name: &str) -> bool {
+    let mut rows = world.node(node).tracker.get_by_key("room", name).into_iter();
+    rows.any(|row| row.owner != OwnerId::REMOTE)
+}
+
+#[test]
+fn a_process_that_is_stopped_for_ten_seconds_hides_nobody_when_it_goes_on() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let _owners = [world.track(a, "room", "7"), world.track(b, "room", "8")];
+    world.pass(MOMENT);
+    world.stop(a, true);
+    world.pass_and(10 * SECOND, |world| assert_eq!(world.keys(a, "room"), ["7", "8"]));
+    assert_eq!(world.keys(b, "room"), ["8"]);
+    world.stop(a, false);
+    world.pass_and(4 * SECOND, |world| assert_eq!(world.keys(a, "room"), ["7", "8"]));
+    assert_eq!(world.keys(b, "room"), ["7", "8"]);
+}
+
+#[test]
+fn a_process_that_goes_on_with_an_empty_inbox_hides_nobody_that_is_alive() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let _owners = [world.track(a, "room", "7"), world.track(b, "room", "8")];
+    world.pass(MOMENT);
+    world.stop(a, true);
+    world.cut(b, a);
+    world.pass(10 * SECOND);
+    world.mend();
+    world.stop(a, false);
+    world.pass_and(4 * SECOND, |world| assert_eq!(world.keys(a, "room"), ["7", "8"]));
+}
+
+#[test]
+fn nobody_leaves_while_the_network_of_all_is_away_for_less_than_its_grace() {
+    let (mut world, nodes) = World::of(["a", "b", "c"]);
+    let _owners: Vec<_> = nodes.iter().map(|node| world.track(*node, "room", &node.to_string())).collect();
+    world.pass(MOMENT);
+    nodes.iter().for_each(|node| world.plug(*node, false));
+    let all_are_listed = |world: &World| {
+        for node in nodes {
+            assert_eq!(world.keys(node, "room"), ["0", "1", "2"], "at {:?}", world.now);
+        }
+    };
+    world.pass_and(20 * SECOND, all_are_listed);
+    // They find back one after the other.
+    for node in nodes {
+        world.plug(node, true);
+        world.pass_and(3 * SECOND, all_are_listed);
+    }
+    world.pass_and(20 * SECOND, all_are_listed);
+}
+
+#[test]
+fn one_that_died_while_the_network_was_away_is_hidden_when_the_grace_is_over() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let _owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    world.plug(b, false);
+    world.kill(a);
+    world.pass(5 * SECOND);
+    world.plug(b, true);
+    world.pass(24 * SECOND);
+    assert_eq!(world.keys(b, "room"), ["7"]);
+    world.pass(2 * SECOND);
+    assert!(world.keys(b, "room").is_empty());
+}
+
+#[test]
+fn a_late_heartbeat_of_one_that_has_left_does_not_silence_its_successor() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    world.leave(a, SECOND);
+    world.pass(MOMENT);
+    world.kill(a);
+    let late = world
+        .delivered
+        .iter()
+        .rev()
+        .find(|sent| sent.from == a && matches!(sent.message, Message::Heartbeat { .. }));
+    let late = late.unwrap().message.clone();
+    let a = world.start("a", 10);
+    world.pass(START);
+    let _owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    world.hear(a, late.clone());
+    world.hear(b, late);
+    world.pass_and(2 * SECOND, |world| assert_eq!(world.keys(b, "room"), ["7"]));
+}
+
+#[test]
+fn a_twin_that_yields_is_forgotten_also_where_its_goodbye_is_lost() {
+    let mut world = World::new();
+    let (a, twin) = (world.start("a", 1), world.start("a", 5));
+    let c = world.start("c", 2);
+    world.isolate(twin);
+    world.pass(START);
+    let _owners = [world.track(a, "room", "7"), world.track(twin, "room", "8")];
+    // Both are up, and each outbids the other once: the twin is last.
+    world.mend();
+    world.cut(a, twin);
+    world.cut(twin, a);
+    world.pass(3 * SECOND);
+    let shown = world.keys(c, "room");
+    let (shown, hidden) = if shown == ["7"] { (a, twin) } else { (twin, a) };
+    world.mend();
+    world.cut(shown, c);
+    world.pass(MOMENT + SECOND);
+    world.mend();
+    // Whoever is heard now goes on being heard.
+    world.pass(6 * SECOND);
+    let lists: Vec<_> = world.keys(c, "room");
+    assert_eq!(lists.len(), 1, "{shown} or {hidden} is heard");
+    world.pass_and(30 * SECOND, |world| assert_eq!(world.keys(c, "room"), lists));
+}
+
+#[test]
+fn where_each_change_is_a_diff_a_departing_one_superseded_by_one_unseen_leaves_by_itself() {
+    let mut world = World::new();
+    world.windows = Windows::Each;
+    let (a, b) = (world.start("a", 1), world.start("b", 2));
+    let c = world.start("c", 3);
+    world.pass(START);
+    let owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 10 * SECOND));
+    // At c the other's presences aren't shown: it is just being heard again, and its first batches are lost.
+    world.isolate(b);
+    world.pass(4 * SECOND);
+    let _other = world.track(b, "room", "8");
+    drop(owner);
+    world.mend();
+    world.lose(move |sent| matches!(sent.message, Message::Run { .. }) && sent.to == c);
+    world.pass(1500 * SECOND / 1000);
+    let again = world.track(b, "room", "7");
+    drop(again);
+    world.pass(MOMENT);
+    world.lose(|_| false);
+    world.pass(3 * SECOND);
+    let mut told = std::collections::HashSet::new();
+    let diffs = world.node(c).tracker.lock("room").topic_mut("room").unwrap().take_diffs();
+    for diff in diffs {
+        let joins: Vec<_> = diff.joins.iter().map(|joined| joined.row.reference).collect();
+        assert!(diff.leaves.iter().all(|left| !joins.contains(&left.row.reference)));
+        told.extend(diff.leaves.iter().map(|left| left.row.reference));
+    }
+    assert_eq!(world.keys(c, "room"), ["8"]);
+    assert!(!told.is_empty());
+}
+
+#[test]
+fn an_owner_that_has_ended_may_track_again_and_does_not_touch_what_departs() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 5 * SECOND));
+    let mut owner = world.track(a, "room", "7");
+    owner.end();
+    assert!(owner.update(&"room".into(), &key("7"), |meta| Ok::<_, ()>(meta.clone())).is_err());
+    owner.track(&"room".into(), &key("7"), meta()).unwrap();
+    world.pass(MOMENT);
+    assert_eq!((world.node(a).tracker.count("room"), world.node(b).tracker.count("room")), (1, 1));
+    owner.untrack("room", "7");
+    world.pass(MOMENT);
+    assert_eq!((world.node(a).tracker.count("room"), world.node(b).tracker.count("room")), (0, 0));
+}
+
+#[test]
+fn a_snapshot_goes_on_though_its_first_part_came_long_ago() {
+    let mut world = World::new();
+    world.options.heartbeat = 60 * SECOND;
+    world.options.down_after = 180 * SECOND;
+    world.options.sync_timeout = 120 * SECOND;
+    let (a, b) = (world.start("a", 1), world.start("b", 2));
+    world.isolate(b);
+    world.pass(130 * SECOND);
+    let text = format!(r#"{{"padding":"{}"}}"#, "x".repeat(50_000));
+    let mut owner = world.owner(a);
+    for n in 0..8 {
+        owner.track(&"room".into(), &key(&n.to_string()), Meta::from_encoded(text.clone())).unwrap();
+        world.pass(MOMENT);
+    }
+    world.mend();
+    // The second part is lost for half a minute.
+    let mut until_lost = 0;
+    world.lose(move |sent| {
+        let is_second = matches!(sent.message, Message::Chunk { index: 1, .. });
+        until_lost += usize::from(is_second);
+        is_second && until_lost <= 6
+    });
+    world.pass(150 * SECOND);
+    assert_eq!(world.node(b).tracker.count("room"), 8);
 }

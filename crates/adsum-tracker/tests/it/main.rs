@@ -6,6 +6,7 @@
 mod client;
 mod cluster;
 mod folding;
+mod history;
 mod layers;
 mod limits;
 mod memory;
@@ -14,6 +15,7 @@ mod set;
 mod shards;
 mod simulation;
 mod threads;
+mod world;
 
 use std::sync::Arc;
 

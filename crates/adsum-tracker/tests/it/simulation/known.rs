@@ -58,9 +58,8 @@ impl Known {
         let fate = self.get(reference).fate;
         let is_true = match told {
             Some(Reason::Unreachable) => true,
-            None => matches!(fate, Some(Fate::Replaced(_) | Fate::Departs(_))),
             // A node that was told of nothing but the result can't know better.
-            Some(Reason::Gone | Reason::Draining) => fate.is_some(),
+            None | Some(Reason::Gone | Reason::Draining) => fate.is_some(),
             Some(reason) => self.end_of(reference) == Some(reason),
         };
         assert!(is_true, "{reference} leaves for {told:?}, and it is {fate:?}");

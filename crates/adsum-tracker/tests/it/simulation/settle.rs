@@ -36,7 +36,11 @@ impl World {
         // Of what is held back: the longest grace of a departing presence, a sleep, an outage; then a silence,
         // a start that waits for a twin, and a few heartbeats.
         let held_back = Duration::from_secs(6).max(options.engine_grace) + Duration::from_secs(20);
-        let limit = held_back + options.down_after + options.sync_timeout + 5 * options.heartbeat;
+        let mut limit = held_back + options.down_after + options.sync_timeout + 5 * options.heartbeat;
+        if self.had_twins {
+            // Each run outbids another once. After that, one that is gone has to be forgotten.
+            limit += options.forget_after;
+        }
         let end = self.now + limit;
         while let Err(difference) = self.agreement() {
             assert!(self.now < end, "no agreement after {limit:?}: {difference}");

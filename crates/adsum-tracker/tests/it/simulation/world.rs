@@ -21,7 +21,7 @@ pub(super) struct World {
     pub(super) trace: Trace,
     pub(super) network: Network,
     pub(super) random: Random,
-    started: u64,
+    pub(super) had_twins: bool,
 }
 
 impl World {
@@ -34,7 +34,7 @@ impl World {
             trace,
             network: Network::new(config),
             random: Random::new(config.seed ^ 0x5eed),
-            started: 0,
+            had_twins: false,
         };
         for place in 0..config.nodes {
             world.start(place, Duration::ZERO);
@@ -104,7 +104,7 @@ impl World {
         if self.nodes[place].is_some() {
             return;
         }
-        self.started += 1;
+        self.had_twins |= place >= self.config.nodes;
         let clock = (self.now + Duration::from_hours(1)).saturating_sub(behind);
         let started = clock.as_millis() as u64;
         let incarnation = Incarnation { started, random: self.random.next() };

@@ -1,0 +1,265 @@
+//! Nodes with one clock and a network that does as it is told, for scenarios.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use adsum_tracker::{
+    Bare, Cluster, ClusterOptions, Effect, Incarnation, Limits, Message, Owner, Ref, Replica, Report, Time,
+    TopicSet, Tracker, Windows,
+};
+
+use crate::{key, meta};
+
+/// Long enough for what is said to be heard and answered.
+pub(crate) const MOMENT: Duration = Duration::from_millis(50);
+/// Long enough for nodes to be up and in sync.
+pub(crate) const START: Duration = Duration::from_secs(3);
+const STEP: Duration = Duration::from_millis(5);
+
+/// A node, and what its program was told.
+pub(crate) struct Node {
+    pub(crate) tracker: Arc<Tracker<Bare>>,
+    pub(crate) cluster: Cluster<Bare>,
+    pub(crate) reports: Vec<Report>,
+    /// How often topics were to be flushed.
+    pub(crate) changed: usize,
+    asleep: bool,
+    inbox: Vec<Message>,
+}
+
+/// A message under way: from and to by position.
+pub(crate) struct Sent {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) message: Message,
+}
+
+type Judge = Box<dyn FnMut(&Sent) -> bool>;
+
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) options: ClusterOptions,
+    pub(crate) windows: Windows,
+    pub(crate) nodes: Vec<Option<Node>>,
+    /// All that was delivered.
+    pub(crate) delivered: Vec<Sent>,
+    cut: HashSet<(usize, usize)>,
+    unplugged: HashSet<usize>,
+    lose: Judge,
+}
+
+pub(crate) fn replica(name: &str, started: u64) -> Replica {
+    // Refs have their upper bits from the random number: these are to differ.
+    Replica { name: name.into(), incarnation: Incarnation { started, random: started.rotate_right(16) } }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: Time::ZERO,
+            options: ClusterOptions::default(),
+            windows: Windows::Net,
+            nodes: Vec::new(),
+            delivered: Vec::new(),
+            cut: HashSet::new(),
+            unplugged: HashSet::new(),
+            lose: Box::new(|_| false),
+        }
+    }
+
+    /// Nodes of these names, up and in sync.
+    pub(crate) fn of<const N: usize>(names: [&str; N]) -> (Self, [usize; N]) {
+        let mut world = Self::new();
+        let mut started = 0;
+        let nodes = names.map(|name| {
+            started += 1;
+            world.start(name, started)
+        });
+        world.pass(START);
+        (world, nodes)
+    }
+
+    pub(crate) fn start(&mut self, name: &str, started: u64) -> usize {
+        let tracker = self.tracker(name, started);
+        self.start_with(tracker, started)
+    }
+
+    pub(crate) fn tracker(&self, name: &str, started: u64) -> Arc<Tracker<Bare>> {
+        let windows = self.windows;
+        let limits = Limits { meta_bytes: 64 * 1024, presences_per_owner: 100_000, ..Limits::default() };
+        Tracker::with_cluster(replica(name, started), limits, true, move |_| windows, |_| {}, || {})
+    }
+
+    pub(crate) fn start_with(&mut self, tracker: Arc<Tracker<Bare>>, seed: u64) -> usize {
+        let cluster = Cluster::start(self.now, tracker.clone(), self.options.clone(), seed);
+        let (reports, inbox) = (Vec::new(), Vec::new());
+        self.nodes.push(Some(Node { tracker, cluster, reports, changed: 0, asleep: false, inbox }));
+        self.nodes.len() - 1
+    }
+
+    pub(crate) fn node(&self, node: usize) -> &Node {
+        self.nodes[node].as_ref().unwrap()
+    }
+
+    pub(crate) fn node_mut(&mut self, node: usize) -> &mut Node {
+        self.nodes[node].as_mut().unwrap()
+    }
+
+    pub(crate) fn owner(&self, node: usize) -> Owner<Bare> {
+        self.node(node).tracker.owner()
+    }
+
+    /// An owner that is in a topic.
+    pub(crate) fn track(&self, node: usize, topic: &str, name: &str) -> Owner<Bare> {
+        let mut owner = self.owner(node);
+        owner.track(&topic.into(), &key(name), meta()).unwrap();
+        owner
+    }
+
+    /// A node is gone, as with its machine.
+    pub(crate) fn kill(&mut self, node: usize) {
+        self.nodes[node] = None;
+    }
+
+    pub(crate) fn leave(&mut self, node: usize, grace: Duration) {
+        let now = self.now;
+        self.node_mut(node).cluster.leave(now, grace);
+    }
+
+    /// What one says doesn't reach the other any more.
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
+        self.cut.insert((from, to));
+    }
+
+    pub(crate) fn mend(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Nobody hears this node, and it hears nobody.
+    pub(crate) fn isolate(&mut self, node: usize) {
+        for other in 0..self.nodes.len() {
+            self.cut.extend([(node, other), (other, node)]);
+        }
+    }
+
+    /// Messages that this is true of are lost.
+    pub(crate) fn lose(&mut self, lose: impl FnMut(&Sent) -> bool + 'static) {
+        self.lose = Box::new(lose);
+    }
+
+    /// Its process is stopped, or goes on.
+    pub(crate) fn stop(&mut self, node: usize, stopped: bool) {
+        let now = self.now;
+        let node = self.node_mut(node);
+        node.asleep = stopped;
+        if !stopped {
+            for message in std::mem::take(&mut node.inbox) {
+                node.cluster.handle(now, message);
+            }
+        }
+    }
+
+    /// A node hears that its way to the others is there, or not.
+    pub(crate) fn plug(&mut self, node: usize, connected: bool) {
+        let now = self.now;
+        let _ = if connected { self.unplugged.remove(&node) } else { self.unplugged.insert(node) };
+        self.node_mut(node).cluster.connected(now, connected);
+    }
+
+    /// A message comes, from wherever.
+    pub(crate) fn hear(&mut self, node: usize, message: Message) {
+        let now = self.now;
+        self.node_mut(node).cluster.handle(now, message);
+    }
+
+    /// Lets time pass, in steps, with all messages delivered at once.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.pass_and(time, |_| {});
+    }
+
+    /// As [`pass`](Self::pass), with a look after every step.
+    pub(crate) fn pass_and(&mut self, time: Duration, mut look: impl FnMut(&Self)) {
+        let end = self.now + time;
+        while self.now < end {
+            self.step();
+            look(self);
+            self.now = (self.now + STEP).min(end);
+        }
+        self.step();
+        look(self);
+    }
+
+    fn step(&mut self) {
+        for node in self.nodes.iter_mut().flatten().filter(|node| !node.asleep) {
+            node.cluster.tick(self.now);
+        }
+        for round in 0.. {
+            assert!(round < 10_000, "the nodes talk without end");
+            let messages = self.take_messages();
+            if messages.is_empty() {
+                return;
+            }
+            for (from, to, message) in messages {
+                let message = Message::decode(&message.encode()).unwrap();
+                for index in 0..self.nodes.len() {
+                    let is_meant = |name: &Arc<str>| to.as_ref().is_none_or(|to| to == name);
+                    let sent = Sent { from, to: index, message: message.clone() };
+                    let is_cut = self.cut.contains(&(from, index))
+                        || self.unplugged.contains(&from)
+                        || self.unplugged.contains(&index);
+                    let Some(node) = &mut self.nodes[index] else { continue };
+                    let named = is_meant(&node.cluster.replica().name);
+                    if index == from || !named || is_cut || (self.lose)(&sent) {
+                        continue;
+                    }
+                    if node.asleep {
+                        node.inbox.push(message.clone());
+                    } else {
+                        node.cluster.handle(self.now, message.clone());
+                    }
+                    self.delivered.push(sent);
+                }
+            }
+        }
+    }
+
+    fn take_messages(&mut self) -> Vec<(usize, Option<Arc<str>>, Message)> {
+        let mut messages = Vec::new();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let Some(node) = node else { continue };
+            for effect in node.cluster.take_effects() {
+                match effect {
+                    Effect::Broadcast(message) => messages.push((index, None, message)),
+                    Effect::Send(to, message) => messages.push((index, Some(to), message)),
+                    Effect::Changed(_) => node.changed += 1,
+                    Effect::Report(report) => node.reports.push(report),
+                }
+            }
+        }
+        messages
+    }
+
+    /// How many messages were delivered that this is true of.
+    pub(crate) fn count(&self, is_meant: impl Fn(&Sent) -> bool) -> usize {
+        self.delivered.iter().filter(|sent| is_meant(sent)).count()
+    }
+
+    pub(crate) fn keys(&self, node: usize, topic: &str) -> Vec<String> {
+        let mut keys: Vec<_> =
+            self.node(node).tracker.list(topic).into_iter().map(|(key, _)| key.to_string()).collect();
+        keys.sort();
+        keys
+    }
+
+    /// The refs under a key, as this node has them.
+    pub(crate) fn refs(&self, node: usize, topic: &str, key: &str) -> Vec<Ref> {
+        self.node(node).tracker.get_by_key(topic, key).iter().map(|row| row.reference).collect()
+    }
+
+    /// Takes what is to be told of a topic. How many diffs there were, and how many rows joined and left.
+    pub(crate) fn flush(&self, node: usize, topic: &str) -> (usize, usize, usize) {
+        let mut shard = self.node(node).tracker.lock(topic);
+        let diffs = shard.topic_mut(topic).map_or_else(Vec::new, TopicSet::take_diffs);
+        let joins = diffs.iter().map(|diff| diff.joins.len()).sum();
+        (diffs.len(), joins, diffs.iter().map(|diff| diff.leaves.len()).sum())
+    }
+}
