@@ -261,7 +261,9 @@ fn nobody_leaves_while_the_network_of_all_is_away_for_less_than_its_grace() {
     let (mut world, nodes) = World::of(["a", "b", "c"]);
     let _owners: Vec<_> = nodes.iter().map(|node| world.track(*node, "room", &node.to_string())).collect();
     world.pass(MOMENT);
-    nodes.iter().for_each(|node| world.plug(*node, false));
+    for node in nodes {
+        world.plug(node, false);
+    }
     let all_are_listed = |world: &World| {
         for node in nodes {
             assert_eq!(world.keys(node, "room"), ["0", "1", "2"], "at {:?}", world.now);
