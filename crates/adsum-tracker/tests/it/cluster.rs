@@ -379,7 +379,7 @@ fn an_owner_that_has_ended_may_track_again_and_does_not_touch_what_departs() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 5 * SECOND));
     let mut owner = world.track(a, "room", "7");
-    owner.end();
+    owner.end(world.node(a).tracker.parting());
     assert!(owner.update(&"room".into(), &key("7"), |meta| Ok::<_, ()>(meta.clone())).is_err());
     owner.track(&"room".into(), &key("7"), meta()).unwrap();
     world.pass(MOMENT);
