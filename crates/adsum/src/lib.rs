@@ -16,7 +16,9 @@
 //!
 //! # Metrics
 //!
-//! Counters of the `metrics` crate: `adsum_fetch_failures_total`, and those of the channels:
+//! Counters of the `metrics` crate: `adsum_fetch_failures_total`; of the cluster `adsum_cluster_messages_dropped_total`
+//! (came faster than they were read), `adsum_cluster_messages_unsent_total` and `adsum_cluster_messages_refused_total`;
+//! and those of the channels:
 //! `adsum_sockets_opened_total`, `adsum_sockets_closed_total`, `adsum_sockets_refused_total`,
 //! `adsum_sockets_drained_total`, `adsum_sockets_overflowed_total`, `adsum_channels_joined_total` and
 //! `adsum_channels_crashed_total`. Histograms of theirs, in seconds: `adsum_socket_connect_seconds`,
@@ -28,6 +30,11 @@
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 mod readme {}
+
+// As are those of the guides.
+#[cfg(all(doctest, feature = "nats"))]
+#[doc = include_str!("../../../docs/cluster.md")]
+mod cluster_guide {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/mounting.md")]

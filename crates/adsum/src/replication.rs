@@ -115,10 +115,10 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Presences of different names don't see each other. No client can join this topic: none begins with a
-    /// control character.
+    /// Presences of different names don't see each other. No client can join this topic: those that begin like it
+    /// are kept for the nodes.
     pub(crate) fn new(pubsub: PubSub, name: &str) -> Self {
-        Self { pubsub, topic: format!("\u{1}presence:{name}").into(), id: SubscriberId::unique() }
+        Self { pubsub, topic: format!("adsum:presence:{name}").into(), id: SubscriberId::unique() }
     }
 
     pub(crate) fn attach(&self, mail: &Arc<Mail>) -> Option<Attachment> {
