@@ -43,7 +43,7 @@ type Spawn = Box<dyn Fn(Start, &mut JoinSet<Topic>) + Send + Sync>;
 impl Route {
     pub(crate) fn new<C: Channel>(pattern: Pattern, app: Arc<C::App>, assigns: Option<Assigns>) -> Self {
         let spawn = Box::new(move |start, tasks: &mut JoinSet<Topic>| {
-            tasks.spawn(run::<C>(app.clone(), start));
+            tasks.spawn(run::<C>(app.clone(), Box::new(start)));
         });
         let (intercepts, shutdown_grace) = (C::INTERCEPT, C::SHUTDOWN_GRACE);
         Self { pattern, intercepts, shutdown_grace, assigns, spawn }
@@ -80,47 +80,23 @@ pub(crate) struct Start {
     pub(crate) after: Option<Arc<Link>>,
 }
 
-async fn run<C: Channel>(app: Arc<C::App>, start: Start) -> Topic {
-    let Start { link, assigns, endpoint, params, join_ref, reference, after } = start;
-    let begun = Instant::now();
+async fn run<C: Channel>(app: Arc<C::App>, start: Box<Start>) -> Topic {
+    let (link, endpoint) = (start.link.clone(), start.endpoint.clone());
     let grace = C::SHUTDOWN_GRACE.unwrap_or(endpoint.options.shutdown_grace);
     // The first value here, so the last to go: whoever waits for the end finds nothing left of the channel.
     let _ended = Ended(link.clone());
     let topic = link.topic().clone();
     let mut overdue = pin!(async {
         link.mailbox().ending().await;
-        tokio::time::sleep(grace).await;
+        Box::pin(tokio::time::sleep(grace)).await;
     });
-    let mut socket = Socket::new::<C>(link.clone(), assigns, endpoint.pubsub.clone());
-
-    let watched = endpoint.watch.is_watched(C::LOG_JOIN).then(|| params.clone());
-    let joining = join::<C>(&app, params, after.as_deref(), &mut socket);
-    let joining = Box::pin(timeout(endpoint.options.join_timeout, joining));
-    let outcome = guarded(joining, overdue.as_mut()).await;
-    let verdict = judge(outcome, &topic, |status, response| {
-        link.join_reply_frame(&join_ref, &reference, status, response)
-    });
-    // A client that knows of a failed join must find the topic unmatched.
-    let unread = if verdict.joined.is_some() { VecDeque::new() } else { link.mailbox().close() };
-    link.locked(|queue| {
-        if verdict.joined.is_some() {
-            socket.attach();
-            link.set_subscribed(true, queue);
-        }
-        let close = after.as_deref().filter(|after| after.owes_close()).and_then(Link::close_frame);
-        let unread = unread.into_iter().filter_map(|letter| unjoined(&link, letter));
-        verdict.reply.into_iter().chain(close).chain(unread).for_each(|frame| queue.push(frame));
-    });
-    drop(after);
-    let duration = begun.elapsed();
-    metrics::histogram!("adsum_channel_join_seconds").record(duration);
-    if let Some(params) = watched {
-        let (assigns, channel, result) = (socket.assigns(), type_name::<C>(), verdict.result);
-        let joined = ObservedJoin { topic: &topic, channel, params: &params, assigns, duration, result };
-        endpoint.watch.joined(C::LOG_JOIN, &joined);
-    }
-    let Some((mut channel, info)) = verdict.joined else { return topic };
-    metrics::counter!("adsum_channels_joined_total").increment(1);
+    let mut socket = Socket::new::<C>(link.clone(), start.assigns.clone(), endpoint.pubsub.clone());
+    // What is needed for one step only is boxed and freed, so that a channel at rest is small.
+    let Some((mut channel, info)) = Box::pin(enter::<C>(&app, start, &mut socket, overdue.as_mut())).await
+    else {
+        return topic;
+    };
+    drop(app);
 
     let mut end = None;
     let serving = serve(&endpoint, &mut channel, info, &mut socket, &mut end);
@@ -134,6 +110,46 @@ async fn run<C: Channel>(app: Arc<C::App>, start: Start) -> Topic {
     }
     finish(end, &mut socket);
     topic
+}
+
+/// Lets the client join, and answers it.
+async fn enter<C: Channel>(
+    app: &Arc<C::App>,
+    start: Box<Start>,
+    socket: &mut Socket,
+    overdue: Pin<&mut impl Future<Output = ()>>,
+) -> Option<(C, Option<C::Info>)> {
+    let Start { link, endpoint, params, join_ref, reference, after, .. } = *start;
+    let begun = Instant::now();
+    let watched = endpoint.watch.is_watched(C::LOG_JOIN).then(|| params.clone());
+    let joining = join::<C>(app, params, after.as_deref(), socket);
+    let outcome = guarded(timeout(endpoint.options.join_timeout, joining), overdue).await;
+    let verdict = judge(outcome, link.topic(), |status, response| {
+        link.join_reply_frame(&join_ref, &reference, status, response)
+    });
+    // A client that knows of a failed join must find the topic unmatched.
+    let unread = if verdict.joined.is_some() { VecDeque::new() } else { link.mailbox().close() };
+    link.locked(|queue| {
+        if verdict.joined.is_some() {
+            socket.attach();
+            link.set_subscribed(true, queue);
+        }
+        let close = after.as_deref().filter(|after| after.owes_close()).and_then(Link::close_frame);
+        let unread = unread.into_iter().filter_map(|letter| unjoined(&link, letter));
+        verdict.reply.into_iter().chain(close).chain(unread).for_each(|frame| queue.push(frame));
+    });
+    let duration = begun.elapsed();
+    metrics::histogram!("adsum_channel_join_seconds").record(duration);
+    if let Some(params) = watched {
+        let (assigns, channel, result) = (socket.assigns(), type_name::<C>(), verdict.result);
+        let joined =
+            ObservedJoin { topic: link.topic(), channel, params: &params, assigns, duration, result };
+        endpoint.watch.joined(C::LOG_JOIN, &joined);
+    }
+    if verdict.joined.is_some() {
+        metrics::counter!("adsum_channels_joined_total").increment(1);
+    }
+    verdict.joined
 }
 
 /// Says that the task has ended, however it did.

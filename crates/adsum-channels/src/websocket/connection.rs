@@ -24,24 +24,23 @@ const IDLE_CODE: u16 = 1002;
 const BAD_MESSAGE_CODE: u16 = 1011;
 
 /// Serves a socket until its client or the server closes it.
-pub(crate) async fn run(
+pub(crate) fn run(
     endpoint: Arc<Endpoint>,
     assigns: Assigns,
     codec: Arc<Codec>,
     stream: Stream,
     shutdown: CancellationToken,
-) {
-    let (mut source, mut sink, outbound) = stream.split(endpoint.options.max_queue_bytes);
-    let mut socket = WebSocket {
+) -> impl Future<Output = ()> + Send {
+    // Put together here, outside of the future, which would keep room for each part as long as it lives.
+    let (source, sink, outbound) = stream.split(endpoint.options.max_queue_bytes);
+    let socket = WebSocket {
         reader: Reader::new(endpoint.options.max_message_bytes),
         heard: Instant::now(),
         connection: Connection::new(endpoint.clone(), assigns, codec, outbound.clone()),
         outbound,
         endpoint,
     };
-    let ending = socket.serve(&mut source, &mut sink, shutdown).await;
-    tracing::debug!(?ending, "socket closes");
-    socket.end(ending, source, sink).await;
+    socket.run(source, sink, shutdown)
 }
 
 struct WebSocket {
@@ -67,6 +66,13 @@ enum Ending {
 }
 
 impl WebSocket {
+    async fn run(mut self, mut source: Source, mut sink: Sink, shutdown: CancellationToken) {
+        let ending = self.serve(&mut source, &mut sink, shutdown).await;
+        tracing::debug!(?ending, "socket closes");
+        // Boxed, as an open socket needs no room for it.
+        Box::pin(self.end(ending, source, sink)).await;
+    }
+
     async fn serve(&mut self, source: &mut Source, sink: &mut Sink, shutdown: CancellationToken) -> Ending {
         let silence = self.endpoint.options.timeout;
         let mut idle = pin!(sleep_until(self.heard + silence));

@@ -49,6 +49,8 @@ impl Stream {
         let stream = io.into_inner();
         // Frames are small and written whole; waiting for more only delays them. Without it all still works.
         let _ = stream.set_nodelay(true);
+        // Of nothing, too, hyper's whole buffer would be kept.
+        let read = if read.is_empty() { Bytes::new() } else { read };
         Self::Tcp(stream, read)
     }
 
