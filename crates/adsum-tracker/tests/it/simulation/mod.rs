@@ -4,6 +4,7 @@
 //! `ADSUM_SIM_SEED=7` runs one schedule and prints what happened, `ADSUM_SIM_RUNS=100000` runs so many,
 //! `make soak` runs long ones until it is stopped.
 
+mod every;
 mod known;
 mod network;
 mod node;

@@ -1,0 +1,290 @@
+//! What it costs that a presence is seen on another node: time against the size of the set, the locks while a node
+//! catches up, bytes on the wire, memory.
+
+#![allow(missing_docs, reason = "the program prints what it measures")]
+
+use std::{
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use adsum_tracker::{
+    Bare, Cluster, ClusterOptions, Effect, Incarnation, Key, Limits, Message, Meta, Owner, Replica, Time,
+    Tracker, Windows, shard_of,
+};
+
+const META: &str = r#"{"online_at":1795520148,"device":"phone"}"#;
+const LIVE: Time = Duration::from_secs(3);
+const MOMENT: Duration = Duration::from_millis(10);
+
+struct Node {
+    tracker: Arc<Tracker<Bare>>,
+    cluster: Cluster<Bare>,
+}
+
+impl Node {
+    fn start(name: &str, seed: u64) -> Self {
+        let incarnation = Incarnation { started: seed, random: seed.rotate_right(16) };
+        let replica = Replica { name: name.into(), incarnation };
+        let limits = Limits { presences_per_owner: usize::MAX, ..Limits::default() };
+        let tracker = Tracker::with_cluster(replica, limits, true, |_| Windows::Off, |_| {}, || {});
+        let cluster = Cluster::start(Time::ZERO, tracker.clone(), ClusterOptions::default(), seed);
+        Self { tracker, cluster }
+    }
+
+    /// A node that is up, and alone so far.
+    fn live(name: &str, seed: u64) -> Self {
+        let mut node = Self::start(name, seed);
+        node.cluster.tick(LIVE);
+        node.cluster.take_effects();
+        node
+    }
+
+    fn say(&mut self, now: Time) -> Vec<Message> {
+        self.cluster.tick(now);
+        self.messages()
+    }
+
+    fn messages(&mut self) -> Vec<Message> {
+        let effects = self.cluster.take_effects().into_iter();
+        let message = |effect| match effect {
+            Effect::Broadcast(message) | Effect::Send(_, message) => Some(message),
+            Effect::Changed(_) | Effect::Report(_) => None,
+        };
+        effects.filter_map(message).collect()
+    }
+}
+
+/// Has two nodes talk until neither has anything to say, by their forms on the wire. The longest that one took for
+/// a message, and the bytes that went to the second.
+fn talk(a: &mut Node, b: &mut Node, now: Time) -> (Duration, usize) {
+    let (mut longest, mut bytes) = (Duration::ZERO, 0);
+    let (mut to_a, mut to_b) = (Vec::new(), a.say(now));
+    to_a.append(&mut b.say(now));
+    while !to_a.is_empty() || !to_b.is_empty() {
+        for (node, inbox) in [(&mut *a, &mut to_a), (&mut *b, &mut to_b)] {
+            for message in std::mem::take(inbox) {
+                let wire = message.encode();
+                bytes += wire.len();
+                let message = Message::decode(&wire).expect("it was just encoded");
+                let started = Instant::now();
+                node.cluster.handle(now, message);
+                longest = longest.max(started.elapsed());
+            }
+        }
+        to_b = a.messages();
+        to_a = b.messages();
+    }
+    (longest, bytes)
+}
+
+/// Two nodes, the first with so many presences, which the second has too.
+fn pair(owner: &mut Option<Owner<Bare>>, size: usize, topic_of: impl Fn(usize) -> String) -> (Node, Node) {
+    let (mut a, mut b) = (Node::live("a", 1), Node::live("b", 2));
+    let owner = owner.insert(a.tracker.owner());
+    for n in 0..size {
+        owner.track(&topic_of(n).as_str().into(), &key(n), Meta::from_encoded(META)).expect("it is new");
+    }
+    let mut now = LIVE;
+    while b.cluster.usage().rows < size {
+        now += Duration::from_secs(1);
+        talk(&mut a, &mut b, now);
+        for step in 1..100 {
+            talk(&mut a, &mut b, now + step * MOMENT);
+        }
+    }
+    (a, b)
+}
+
+fn key(n: usize) -> Key {
+    Key::from(format!("{n:08}"))
+}
+
+fn same(_: usize) -> String {
+    "room".to_owned()
+}
+
+fn merge() {
+    println!("a batch of 100 changes, applied to a topic of so many:");
+    for size in [1_000, 10_000, 100_000, 1_000_000] {
+        let mut owner = None;
+        let (mut a, mut b) = pair(&mut owner, size, same);
+        let mut other = a.tracker.owner();
+        let mut now = LIVE + Duration::from_hours(1);
+        talk(&mut a, &mut b, now);
+        let mut times = Vec::new();
+        for round in 0..200 {
+            for n in 0..50 {
+                let key = key(10_000_000 + n);
+                if round % 2 == 0 {
+                    other.track(&"room".into(), &key, Meta::from_encoded(META)).expect("it is new");
+                } else {
+                    other.untrack("room", &key);
+                }
+                let old = Key::from(format!("{:08}", (round * 50 + n) * 7919 % size));
+                let meta = Meta::from_encoded(META);
+                let owner = owner.as_mut().expect("the pair was made with one");
+                owner.update(&"room".into(), &old, |_| Ok::<_, ()>(meta)).expect("it is tracked");
+            }
+            now += MOMENT;
+            for message in a.say(now) {
+                let message = Message::decode(&message.encode()).expect("it was just encoded");
+                let started = Instant::now();
+                b.cluster.handle(now, message);
+                times.push(started.elapsed());
+            }
+            b.messages();
+        }
+        times.sort();
+        println!("{size:>10}: {:?} (median of {})", times[times.len() / 2], times.len());
+    }
+}
+
+fn resync() {
+    println!("a node that starts takes over 100,000 presences:");
+    let mut a = Node::live("a", 1);
+    let mut owner = a.tracker.owner();
+    for n in 0..100_000 {
+        owner.track(&"room".into(), &key(n), Meta::from_encoded(META)).expect("it is new");
+    }
+    // Another topic of the same shard: the worst place to be.
+    let other = (0..).map(|n| format!("other:{n}")).find(|topic| shard_of(topic) == shard_of("room"));
+    let other = adsum_pubsub::Topic::from(other.expect("there are 64 shards"));
+    for (name, size) in [("with a topic of all", 1), ("with topics of ten", 0)] {
+        if size == 0 {
+            drop(owner);
+            owner = a.tracker.owner();
+            for n in 0..100_000 {
+                let topic = format!("room:{}", n / 10);
+                owner.track(&topic.into(), &key(n), Meta::from_encoded(META)).expect("it is new");
+            }
+        }
+        let mut b = Node::live("b", 2);
+        let stop = AtomicBool::new(false);
+        let trackers = [a.tracker.clone(), b.tracker.clone()];
+        let (mut longest_wait, mut longest, mut bytes) = (Duration::ZERO, Duration::ZERO, 0);
+        let mut took = Duration::ZERO;
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let mut longest = Duration::ZERO;
+                while !stop.load(Ordering::Relaxed) {
+                    for tracker in &trackers {
+                        let started = Instant::now();
+                        black_box(tracker.lock(&other).topic(&other).is_some());
+                        longest = longest.max(started.elapsed());
+                    }
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+                longest
+            });
+            let started = Instant::now();
+            let mut now = LIVE + Duration::from_mins(1);
+            while b.cluster.usage().rows < 100_000 || b.tracker.count("room") + b.tracker.count("room:1") == 0
+            {
+                let (slow, more) = talk(&mut a, &mut b, now);
+                longest = longest.max(slow);
+                bytes += more;
+                now += MOMENT;
+            }
+            took = started.elapsed();
+            stop.store(true, Ordering::Relaxed);
+            longest_wait = waiter.join().expect("it only waits");
+        });
+        println!(
+            "  {name}: {took:?}, {} MB; a message {longest:?} at most; another topic of the shard waited {longest_wait:?} at most",
+            bytes / 1_000_000
+        );
+    }
+}
+
+fn wire() {
+    println!("bytes on the wire, with a key of 8 bytes and a meta of {}:", META.len());
+    for count in [1, 100] {
+        let mut a = Node::live("a", 1);
+        let mut owner = a.tracker.owner();
+        let mut now = LIVE;
+        let mut bytes_of = |a: &mut Node| {
+            now += MOMENT;
+            let bytes: usize = a.say(now).iter().map(|message| message.encode().len()).sum();
+            bytes / count
+        };
+        for n in 0..count {
+            owner.track(&"room".into(), &key(n), Meta::from_encoded(META)).expect("it is new");
+        }
+        let track = bytes_of(&mut a);
+        for n in 0..count {
+            owner.update(&"room".into(), &key(n), |meta| Ok::<_, ()>(meta.clone())).expect("it is tracked");
+        }
+        let update = bytes_of(&mut a);
+        for n in 0..count {
+            owner.untrack("room", &key(n));
+        }
+        let untrack = bytes_of(&mut a);
+        println!("  {count} together: {track} for a track, {update} for an update, {untrack} for an untrack");
+    }
+}
+
+/// The bytes that are kept beyond those before.
+fn kept<T>(make: impl FnOnce() -> T) -> (i64, T) {
+    let mut made = None;
+    let bytes = allocation_counter::measure(|| made = Some(make())).bytes_current;
+    (bytes, made.expect("it was just made"))
+}
+
+fn memory() {
+    println!("memory for a presence, between 100,000 and 1,000,000 of them:");
+    let one: fn(usize) -> String = same;
+    let each: fn(usize) -> String = |n| format!("room:{n}");
+    for (name, topic_of) in [("in one topic", one), ("in topics of one", each)] {
+        let measure = |size: usize| {
+            // The owner has a list of its own: what it has is counted with the node.
+            let (own, (mut a, mut owners)) = kept(|| {
+                let a = Node::live("a", 1);
+                let owners: Vec<_> = (0..size)
+                    .map(|n| {
+                        let mut owner = a.tracker.owner();
+                        let topic = topic_of(n).as_str().into();
+                        owner.track(&topic, &key(n), Meta::from_encoded(META)).expect("it is new");
+                        owner
+                    })
+                    .collect();
+                let mut a = a;
+                a.say(LIVE + MOMENT);
+                (a, owners)
+            });
+            let (other, b) = kept(|| {
+                let mut b = Node::live("b", 2);
+                let mut now = LIVE + Duration::from_secs(1);
+                while b.cluster.usage().rows < size {
+                    talk(&mut a, &mut b, now);
+                    now += MOMENT;
+                }
+                // What a served for b's sake goes with its time.
+                a.cluster.tick(now + Duration::from_mins(1));
+                a.messages();
+                b
+            });
+            owners.clear();
+            drop(b);
+            (own, other)
+        };
+        let (own_few, other_few) = measure(100_000);
+        let (own_many, other_many) = measure(1_000_000);
+        println!(
+            "  {name}: {} bytes on its owner's node (with the owner), {} on another",
+            (own_many - own_few) / 900_000,
+            (other_many - other_few) / 900_000
+        );
+    }
+}
+
+fn main() {
+    wire();
+    memory();
+    merge();
+    resync();
+}
