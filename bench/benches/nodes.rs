@@ -152,7 +152,7 @@ fn resync() {
         owner.track(&"room".into(), &key(n), Meta::from_encoded(META)).expect("it is new");
     }
     // Another topic of the same shard: the worst place to be.
-    let other = (0..).map(|n| format!("other:{n}")).find(|topic| shard_of(topic) == shard_of("room"));
+    let other = (0..10_000).map(|n| format!("other:{n}")).find(|topic| shard_of(topic) == shard_of("room"));
     let other = adsum_pubsub::Topic::from(other.expect("there are 64 shards"));
     for (name, size) in [("with a topic of all", 1), ("with topics of ten", 0)] {
         if size == 0 {
@@ -230,9 +230,9 @@ fn wire() {
 
 /// The bytes that are kept beyond those before.
 fn kept<T>(make: impl FnOnce() -> T) -> (i64, T) {
-    let mut made = None;
-    let bytes = allocation_counter::measure(|| made = Some(make())).bytes_current;
-    (bytes, made.expect("it was just made"))
+    let mut result = None;
+    let bytes = allocation_counter::measure(|| result = Some(make())).bytes_current;
+    (bytes, result.expect("it was just made"))
 }
 
 fn memory() {

@@ -24,7 +24,6 @@ enum Act {
     Untrack,
     /// The owner ends, and its presences stay for a while.
     Depart,
-    Flush,
 }
 
 /// Choices, first always the first option, then every other.
@@ -205,7 +204,6 @@ impl World {
                 node.linger(Some(Duration::from_secs(5)));
                 node.end(0, &mut self.known);
             }
-            Act::Flush => node.flush(0, &self.known),
         }
         self.tick(index);
     }
@@ -231,6 +229,11 @@ fn every(scripts: [&[Act]; 3]) {
 #[test]
 fn in_every_order_a_reader_arrives_at_what_two_writers_have() {
     every([&[Act::Track, Act::Update], &[Act::Track], &[]]);
+}
+
+#[test]
+fn in_every_order_who_has_left_is_gone() {
+    every([&[Act::Track, Act::Untrack], &[Act::Track], &[]]);
 }
 
 #[test]
