@@ -39,7 +39,7 @@ impl Node {
     /// A node that is up, and alone so far.
     fn live(name: &str, seed: u64) -> Self {
         let mut node = Self::start(name, seed);
-        node.cluster.tick(LIVE);
+        (1..=LIVE.as_secs()).for_each(|second| node.cluster.tick(Duration::from_secs(second)));
         node.cluster.take_effects();
         node
     }

@@ -90,7 +90,7 @@ impl Peer {
         let Some(incoming) = incoming else { return };
         shard.version = incoming.version;
         let gone: Vec<Ref> =
-            shard.rows.keys().filter(|reference| !incoming.seen.contains(reference)).copied().collect();
+            shard.references().filter(|reference| !incoming.seen.contains(reference)).collect();
         for slice in gone.chunks(SLICE) {
             let mut set = tracker.shard(index);
             for reference in slice {
@@ -168,8 +168,8 @@ impl Peer {
                 continue;
             }
             let mut set = tracker.shard(index);
-            for reference in std::mem::take(&mut shard.rows).into_keys() {
-                set.unhide(reference);
+            for placed in std::mem::take(&mut shard.rows) {
+                set.unhide(placed.row.reference);
             }
         }
     }
@@ -177,7 +177,7 @@ impl Peer {
     /// Its set is final: what isn't about to leave already leaves at `until`.
     pub(super) fn depart<X: Layer>(&mut self, until: Time, tracker: &Tracker<X>) {
         for (index, shard) in self.shards.iter_mut().enumerate() {
-            let references: Vec<Ref> = shard.rows.keys().copied().collect();
+            let references: Vec<Ref> = shard.references().collect();
             for slice in references.chunks(SLICE) {
                 let mut set = tracker.shard(index);
                 for reference in slice {
@@ -244,7 +244,7 @@ impl PeerShard {
         out: &mut Out,
     ) -> Option<Time> {
         let PresenceRow { ref key, reference, replaces, departing, .. } = *new;
-        if !self.rows.contains_key(&reference) {
+        if !self.rows.contains(&reference) {
             let row: Arc<Row> = new.row();
             if self.shown {
                 set.show(topic, key, &row, false);
@@ -253,7 +253,7 @@ impl PeerShard {
                 }
                 out.changed(topic);
             }
-            self.rows.insert(reference, Placed { topic: topic.clone(), key: key.clone(), row });
+            self.rows.insert(Placed::new(topic.clone(), key.clone(), row));
         }
         let departs = departing.map(|(reason, grace)| (now + grace, reason));
         let (end, reason) = match (departs, until) {
@@ -267,9 +267,9 @@ impl PeerShard {
 
     fn leave<X: Layer>(&mut self, reference: Ref, reason: Option<Reason>, set: &mut Shard<X>) {
         self.departing.remove(&reference);
-        let Some(Placed { topic, key, .. }) = self.rows.remove(&reference) else { return };
+        let Some(placed) = self.rows.take(&reference) else { return };
         if self.shown {
-            set.take_out(&topic, &key, reference, reason);
+            set.take_out(&placed.topic, &placed.key, reference, reason);
         }
         set.unhide(reference);
     }
@@ -311,13 +311,17 @@ impl PeerShard {
         }
     }
 
+    fn references(&self) -> impl Iterator<Item = Ref> {
+        self.rows.iter().map(|placed| placed.row.reference)
+    }
+
     /// All rows, those of a topic together and in the order in which they were made, with whether they are
     /// about to leave.
     fn in_order(&self) -> Vec<(&Placed, bool)> {
         let mut rows: Vec<_> = self
             .rows
             .iter()
-            .map(|(reference, placed)| (placed, self.departing.contains_key(reference)))
+            .map(|placed| (placed, self.departing.contains_key(&placed.row.reference)))
             .collect();
         rows.sort_unstable_by(|(a, _), (b, _)| (&a.topic, a.row.reference).cmp(&(&b.topic, b.row.reference)));
         rows

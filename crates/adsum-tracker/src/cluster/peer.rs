@@ -1,7 +1,10 @@
 //! What is known of one other replica.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::{Hash, Hasher},
+    ops::Deref,
     sync::Arc,
     time::Duration,
 };
@@ -47,19 +50,55 @@ pub(super) struct PeerShard {
     pub(super) show_at: u64,
     pub(super) shown: bool,
     /// The origin's set, as far as it is known. Rows never to be shown again are in it too.
-    pub(super) rows: HashMap<Ref, Placed>,
+    pub(super) rows: HashSet<Placed>,
     pub(super) departing: HashMap<Ref, (Time, Reason)>,
     /// Batches that came before those they follow.
     pub(super) early: BTreeMap<u64, Arc<Batch>>,
     pub(super) early_bytes: usize,
 }
 
-/// A row, and where it belongs.
-pub(super) struct Placed {
+/// A row, and where it belongs; found by its ref. Boxed, since a large table has as many empty places as rows.
+pub(super) struct Placed(Box<Place>);
+
+pub(super) struct Place {
     pub(super) topic: Topic,
     pub(super) key: Key,
     pub(super) row: Arc<Row>,
 }
+
+impl Placed {
+    pub(super) fn new(topic: Topic, key: Key, row: Arc<Row>) -> Self {
+        Self(Box::new(Place { topic, key, row }))
+    }
+}
+
+impl Deref for Placed {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.0
+    }
+}
+
+impl Borrow<Ref> for Placed {
+    fn borrow(&self) -> &Ref {
+        &self.0.row.reference
+    }
+}
+
+impl Hash for Placed {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.0.row.reference.hash(hasher);
+    }
+}
+
+impl PartialEq for Placed {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.row.reference == other.0.row.reference
+    }
+}
+
+impl Eq for Placed {}
 
 /// What is being asked for.
 pub(super) struct Pull {
@@ -164,7 +203,7 @@ impl Peer {
     }
 
     pub(super) fn knows(&self, shard: usize, reference: Ref) -> bool {
-        self.shards[shard].rows.contains_key(&reference)
+        self.shards[shard].rows.contains(&reference)
     }
 
     pub(super) fn rows(&self) -> usize {

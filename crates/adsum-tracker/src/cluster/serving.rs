@@ -109,12 +109,12 @@ impl<X: Layer> Cluster<X> {
         let index = usize::from(key.1);
         let shard = &self.peers[&key.0].shards[index];
         let set = self.tracker.shard(index);
-        let rows = shard.rows.iter().filter(|(reference, _)| !set.is_hidden(**reference));
-        let rows = rows.map(|(reference, placed)| ServedRow {
+        let rows = shard.rows.iter().filter(|placed| !set.is_hidden(placed.row.reference));
+        let rows = rows.map(|placed| ServedRow {
             topic: placed.topic.clone(),
             key: placed.key.clone(),
             row: placed.row.clone(),
-            departing: shard.departing.get(reference).copied(),
+            departing: shard.departing.get(&placed.row.reference).copied(),
         });
         Served::new(shard.version, rows.collect())
     }

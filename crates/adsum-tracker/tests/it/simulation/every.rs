@@ -228,7 +228,7 @@ fn every(scripts: [&[Act]; 3]) {
 
 #[test]
 fn in_every_order_a_reader_arrives_at_what_two_writers_have() {
-    every([&[Act::Track, Act::Update], &[Act::Track], &[]]);
+    every([&[Act::Track, Act::Update, Act::Untrack], &[Act::Track], &[]]);
 }
 
 #[test]
@@ -238,5 +238,5 @@ fn in_every_order_who_has_left_is_gone() {
 
 #[test]
 fn in_every_order_who_takes_the_place_of_a_departing_one_is_seen_in_it() {
-    every([&[Act::Track, Act::Depart], &[Act::Track], &[]]);
+    every([&[Act::Track, Act::Depart], &[Act::Track], &[Act::Flush]]);
 }
