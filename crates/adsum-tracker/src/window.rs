@@ -23,7 +23,8 @@ pub enum Windows {
 /// The changes since the last diff was taken.
 #[derive(Debug)]
 pub(crate) enum Window<K> {
-    Net(Net<K>),
+    /// Boxed, as most topics are quiet at any time.
+    Net(Option<Box<Net<K>>>),
     Each(Vec<Diff<K>>),
     Off,
 }
@@ -59,12 +60,7 @@ struct Gone {
 impl<K: KeyLayer> Window<K> {
     pub(crate) fn new(windows: Windows) -> Self {
         match windows {
-            Windows::Net => Self::Net(Net {
-                touched: IndexMap::new(),
-                shown: 0,
-                vanished: HashMap::new(),
-                again: IndexSet::new(),
-            }),
+            Windows::Net => Self::Net(None),
             Windows::Each => Self::Each(Vec::new()),
             Windows::Off => Self::Off,
         }
@@ -72,7 +68,7 @@ impl<K: KeyLayer> Window<K> {
 
     pub(crate) fn is_empty(&self) -> bool {
         match self {
-            Self::Net(net) => net.touched.is_empty() && net.again.is_empty(),
+            Self::Net(net) => net.as_ref().is_none_or(|net| net.touched.is_empty() && net.again.is_empty()),
             Self::Each(diffs) => diffs.is_empty(),
             Self::Off => true,
         }
@@ -87,7 +83,7 @@ impl<K: KeyLayer> Window<K> {
 
     pub(crate) fn came(&mut self, key: &Key, row: &Arc<Row>) {
         match self {
-            Self::Net(net) => net.came(key, row),
+            Self::Net(net) => net.get_or_insert_default().came(key, row),
             Self::Each(diffs) => {
                 let joined = Joined { key: key.clone(), row: row.clone() };
                 diffs.last_mut().expect("an operation was begun").joins.push(joined);
@@ -98,7 +94,7 @@ impl<K: KeyLayer> Window<K> {
 
     pub(crate) fn went(&mut self, key: &Key, row: Arc<Row>, reason: Option<Reason>, layer: &K) {
         match self {
-            Self::Net(net) => net.went(key, row, reason),
+            Self::Net(net) => net.get_or_insert_default().went(key, row, reason),
             Self::Each(diffs) => {
                 let left = Left { key: key.clone(), row, reason, layer: layer.clone() };
                 diffs.last_mut().expect("an operation was begun").leaves.push(left);
@@ -111,7 +107,7 @@ impl<K: KeyLayer> Window<K> {
     pub(crate) fn again(&mut self, key: &Key, rows: &[Arc<Row>]) {
         match self {
             Self::Net(net) => {
-                net.again.insert(key.clone());
+                net.get_or_insert_default().again.insert(key.clone());
             }
             Self::Each(diffs) => {
                 let mut diff = Diff::default();
@@ -125,21 +121,21 @@ impl<K: KeyLayer> Window<K> {
     /// The last row of a key has gone.
     pub(crate) fn keep_layer(&mut self, key: &Key, layer: K) {
         if let Self::Net(net) = self {
-            net.vanished.insert(key.clone(), layer);
+            net.get_or_insert_default().vanished.insert(key.clone(), layer);
         }
     }
 
     /// What was kept beside a key that had gone and comes back.
     pub(crate) fn kept_layer(&mut self, key: &Key) -> K {
         match self {
-            Self::Net(net) => net.vanished.remove(key).unwrap_or_default(),
-            Self::Each(_) | Self::Off => K::default(),
+            Self::Net(Some(net)) => net.vanished.remove(key).unwrap_or_default(),
+            Self::Net(None) | Self::Each(_) | Self::Off => K::default(),
         }
     }
 
     /// All rows were shown to somebody.
     pub(crate) fn mark_shown(&mut self) {
-        if let Self::Net(net) = self {
+        if let Self::Net(Some(net)) = self {
             net.shown = net.touched.len();
         }
     }
@@ -154,10 +150,16 @@ impl<K: KeyLayer> Window<K> {
                 diffs
             }
             Self::Net(net) => {
-                let diff = net.take(groups);
-                if diff.is_empty() { Vec::new() } else { vec![diff] }
+                let diff = net.take().map(|net| net.into_diff(groups));
+                diff.filter(|diff| !diff.is_empty()).into_iter().collect()
             }
         }
+    }
+}
+
+impl<K> Default for Net<K> {
+    fn default() -> Self {
+        Self { touched: IndexMap::new(), shown: 0, vanished: HashMap::new(), again: IndexSet::new() }
     }
 }
 
@@ -199,12 +201,10 @@ impl<K: KeyLayer> Net<K> {
         }
     }
 
-    fn take(&mut self, groups: &BTreeMap<Key, Group<K>>) -> Diff<K> {
-        let vanished = std::mem::take(&mut self.vanished);
-        let again = std::mem::take(&mut self.again);
-        self.shown = 0;
+    fn into_diff(self, groups: &BTreeMap<Key, Group<K>>) -> Diff<K> {
+        let Self { touched, vanished, again, .. } = self;
         let mut diff = Diff::default();
-        for (_, Touched { key, row, gone, .. }) in std::mem::take(&mut self.touched) {
+        for (_, Touched { key, row, gone, .. }) in touched {
             match gone {
                 None if again.contains(&key) => {}
                 None => diff.joins.push(Joined { key, row }),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use adsum_pubsub::Topic;
+use parking_lot::MutexGuard;
 
 use super::{
     Batch, Change, Out, PresenceRow, Time,
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{Layer, Reason, Ref, Row, SHARDS, Shard, Tracker};
 
-/// So many rows are shown or hidden under one hold of a shard's lock.
+/// So many rows are shown or hidden under one hold of a shard's lock. Then whoever waits for it is next.
 const SLICE: usize = 512;
 
 impl Peer {
@@ -105,6 +106,7 @@ impl Peer {
                 shard.leave(*reference, reason, &mut set);
                 set.tidy(&topic);
             }
+            MutexGuard::unlock_fair(set);
         }
         self.apply_early(now, index, tracker, out);
         let shard = &self.shards[index];
@@ -133,6 +135,7 @@ impl Peer {
                 }
                 set.tidy(topic);
                 wake_if_logged(tracker, &set);
+                MutexGuard::unlock_fair(set);
             }
             out.changed(topic);
         }
@@ -154,6 +157,7 @@ impl Peer {
                         set.take_out(topic, &placed.key, placed.row.reference, Some(reason));
                     }
                     set.tidy(topic);
+                    MutexGuard::unlock_fair(set);
                 }
                 out.changed(topic);
             }

@@ -98,8 +98,8 @@ impl World {
 
     /// Some seconds, in which nothing is lost.
     fn rest(&mut self, seconds: u64) {
-        for _ in 0..10 * seconds {
-            self.now += Duration::from_millis(100);
+        for _ in 0..4 * seconds {
+            self.now += Duration::from_millis(250);
             (0..3).for_each(|node| self.tick(node));
             while !self.under_way.is_empty() {
                 let message = self.under_way.remove(0);
