@@ -181,24 +181,40 @@ struct Subscribers {
     blocks: Vec<Block>,
     /// Where messages wait once the topic has been large.
     line: Option<Arc<Line>>,
-    /// Where each seat stands. All blocks but the last are full, so a position names a block and a slot.
-    positions: HashMap<u64, usize>,
+    /// Where each seat stands, of a topic that has filled a block: a single one is searched. All blocks but the
+    /// last are full, so a position names a block and a slot.
+    positions: Option<HashMap<u64, usize>>,
 }
 
 impl Subscribers {
     fn push(&mut self, seat: Seat) {
-        self.positions.insert(seat.number, self.len);
+        if self.len == BLOCK && self.positions.is_none() {
+            let numbers = self.blocks.iter().flat_map(|block| block.iter()).map(|seat| seat.number);
+            self.positions = Some(numbers.zip(0..).collect());
+        }
+        if let Some(positions) = &mut self.positions {
+            positions.insert(seat.number, self.len);
+        }
         if self.len.is_multiple_of(BLOCK) {
-            self.blocks.push(Arc::default());
+            // Most topics have few subscribers, and many programs very many such topics.
+            self.blocks.reserve_exact(1 + self.blocks.len());
+            self.blocks.push(Arc::new(Vec::with_capacity(1)));
         }
         let last = self.blocks.last_mut().expect("a block was pushed where the last was full");
         Arc::make_mut(last).push(seat);
         self.len += 1;
     }
 
+    fn position(&mut self, seat: u64) -> Option<usize> {
+        match &mut self.positions {
+            Some(positions) => positions.remove(&seat),
+            None => self.blocks.first()?.iter().position(|other| other.number == seat),
+        }
+    }
+
     /// Fills the place of the one who leaves with the last of all, so no hole is ever kept.
     fn remove(&mut self, seat: u64) -> Option<Seat> {
-        let position = self.positions.remove(&seat)?;
+        let position = self.position(seat)?;
         self.len -= 1;
         let last = self.blocks.last_mut().expect("a seat with a position stands in a block");
         let last = Arc::make_mut(last);
@@ -211,13 +227,19 @@ impl Subscribers {
         if is_wasteful(self.blocks.capacity(), self.blocks.len()) {
             self.blocks.shrink_to(2 * self.blocks.len());
         }
-        if is_wasteful(self.positions.capacity(), self.len) {
-            self.positions.shrink_to(2 * self.len);
+        // Not at the size at which they are made, or a topic about that size would make them again and again.
+        self.positions.take_if(|_| self.len < BLOCK / 2);
+        if let Some(positions) = &mut self.positions
+            && is_wasteful(positions.capacity(), self.len)
+        {
+            positions.shrink_to(2 * self.len);
         }
         if position == self.len {
             return Some(moved);
         }
-        self.positions.insert(moved.number, position);
+        if let Some(positions) = &mut self.positions {
+            positions.insert(moved.number, position);
+        }
         let block = Arc::make_mut(&mut self.blocks[position / BLOCK]);
         Some(std::mem::replace(&mut block[position % BLOCK], moved))
     }
@@ -252,9 +274,9 @@ mod tests {
 
         let topics = pubsub.registry.shard("t").lock();
         let subscribers = &topics["t"];
-        assert_eq!((subscribers.len, subscribers.blocks.len(), subscribers.positions.len()), (3, 1, 3));
+        assert_eq!((subscribers.len, subscribers.blocks.len()), (3, 1));
+        assert!(subscribers.positions.is_none());
         // Four times the spare room of a collection is the most that any of them keeps.
-        assert!(subscribers.positions.capacity() <= 64, "{}", subscribers.positions.capacity());
         assert!(subscribers.blocks.capacity() <= 64, "{}", subscribers.blocks.capacity());
         assert!(subscribers.blocks[0].capacity() <= 64, "{}", subscribers.blocks[0].capacity());
     }
