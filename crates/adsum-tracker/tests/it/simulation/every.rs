@@ -24,6 +24,7 @@ enum Act {
     Untrack,
     /// The owner ends, and its presences stay for a while.
     Depart,
+    Flush,
 }
 
 /// Choices, first always the first option, then every other.
@@ -204,6 +205,7 @@ impl World {
                 node.linger(Some(Duration::from_secs(5)));
                 node.end(0, &mut self.known);
             }
+            Act::Flush => node.flush(0, &self.known),
         }
         self.tick(index);
     }
