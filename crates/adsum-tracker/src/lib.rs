@@ -25,6 +25,7 @@ mod diff;
 mod limits;
 mod log;
 mod meta;
+mod ordered;
 mod owner;
 mod reference;
 mod replica;

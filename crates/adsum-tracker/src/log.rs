@@ -74,6 +74,11 @@ impl Log {
         self.pending.is_empty() && self.closed_early.is_empty() && self.departed.is_empty()
     }
 
+    /// Whether a row has come since the last batch.
+    pub(crate) fn is_pending(&self, reference: Ref) -> bool {
+        self.pending.get(&reference).is_some_and(|pending| pending.join.is_some())
+    }
+
     pub(crate) fn join(&mut self, shard: usize, topic: &Topic, key: &Key, row: &Arc<Row>) {
         let bytes = topic.len() + key.len() + row.meta.as_str().len();
         self.note(shard, topic, row.reference, bytes, |pending| {

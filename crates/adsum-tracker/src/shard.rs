@@ -264,14 +264,6 @@ impl<X: Layer> Shard<X> {
         self.tidy(topic);
         removed.is_some()
     }
-
-    /// All rows of this node's own owners.
-    pub(crate) fn own_rows(&self) -> impl Iterator<Item = (&Topic, &Key, &Arc<Row>)> {
-        self.topics.iter().flat_map(|(topic, set)| {
-            let rows = set.groups().flat_map(|(key, group)| group.rows().iter().map(move |row| (key, row)));
-            rows.filter(|(_, row)| row.owner != OwnerId::REMOTE).map(move |(key, row)| (topic, key, row))
-        })
-    }
 }
 
 impl<X: Layer> fmt::Debug for Shard<X> {

@@ -1,16 +1,15 @@
 //! The presences of one topic.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fmt,
     hash::Hash,
-    ops::Bound,
     sync::Arc,
 };
 
 use smallvec::SmallVec;
 
-use crate::{Diff, Key, OwnerId, Reason, Ref, Row, Windows, window::Window};
+use crate::{Diff, Key, OwnerId, Reason, Ref, Row, Windows, ordered::Ordered, window::Window};
 
 /// What the layer above keeps beside the set, under the set's own lock.
 ///
@@ -78,8 +77,7 @@ impl<K> Group<K> {
 
 /// Who is in one topic.
 pub struct TopicSet<X: Layer> {
-    /// A tree, as it grows and shrinks without a pause however many there are, and has an order for pages.
-    groups: BTreeMap<Key, Group<X::Key>>,
+    groups: Ordered<Group<X::Key>>,
     rows: usize,
     changes: u64,
     window: Window<X::Key>,
@@ -93,7 +91,7 @@ pub struct TopicSet<X: Layer> {
 impl<X: Layer> TopicSet<X> {
     pub(crate) fn new(windows: Windows) -> Self {
         Self {
-            groups: BTreeMap::new(),
+            groups: Ordered::new(),
             rows: 0,
             changes: 0,
             window: Window::new(windows),
@@ -124,8 +122,7 @@ impl<X: Layer> TopicSet<X> {
 
     /// The keys after one, in their order, or from the first on.
     pub fn groups_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Key, &Group<X::Key>)> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.groups.range::<str, _>((start, Bound::Unbounded))
+        self.groups.after(after)
     }
 
     /// One key's rows.
@@ -180,8 +177,7 @@ impl<X: Layer> TopicSet<X> {
         self.window.came(key, &row);
         let group = self
             .groups
-            .entry(key.clone())
-            .or_insert_with(|| Group { rows: SmallVec::new(), layer: self.window.kept_layer(key) });
+            .get_or_insert_with(key, || Group { rows: SmallVec::new(), layer: self.window.kept_layer(key) });
         group.rows.push(row);
         group.layer.rows_changed();
         self.rows += 1;

@@ -1,13 +1,10 @@
 //! What has changed in a topic since its last diff was taken.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use indexmap::{IndexMap, IndexSet};
 
-use crate::{Diff, Group, Joined, Key, KeyLayer, Left, Reason, Ref, Row};
+use crate::{Diff, Group, Joined, Key, KeyLayer, Left, Reason, Ref, Row, ordered::Ordered};
 
 /// How changes that wait for a diff are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +137,7 @@ impl<K: KeyLayer> Window<K> {
         }
     }
 
-    pub(crate) fn take(&mut self, groups: &BTreeMap<Key, Group<K>>) -> Vec<Diff<K>> {
+    pub(crate) fn take(&mut self, groups: &Ordered<Group<K>>) -> Vec<Diff<K>> {
         match self {
             Self::Off => Vec::new(),
             Self::Each(diffs) => {
@@ -201,7 +198,7 @@ impl<K: KeyLayer> Net<K> {
         }
     }
 
-    fn into_diff(self, groups: &BTreeMap<Key, Group<K>>) -> Diff<K> {
+    fn into_diff(self, groups: &Ordered<Group<K>>) -> Diff<K> {
         let Self { touched, vanished, again, .. } = self;
         let mut diff = Diff::default();
         for (_, Touched { key, row, gone, .. }) in touched {

@@ -3,12 +3,15 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use adsum_pubsub::Topic;
+use parking_lot::MutexGuard;
 
 use super::{Cluster, Message, PresenceRow, Time, membership::Phase};
-use crate::{Key, Layer, Reason, Replica, Row};
+use crate::{Key, Layer, OwnerId, Reason, Replica, Row};
 
 /// A snapshot is kept for so long after it was last asked for.
 const KEPT: Duration = Duration::from_secs(10);
+/// So many keys are read under one hold of a shard's lock.
+const SLICE: usize = 512;
 /// A chunk of a snapshot has about so many bytes.
 const CHUNK_BYTES: usize = 128 * 1024;
 
@@ -87,21 +90,47 @@ impl<X: Layer> Cluster<X> {
     }
 
     /// This node's own presences of a shard. Closes the open window, so that they stand at a version.
+    ///
+    /// They are read slice by slice, as others wait for the shard. What changes meanwhile is published after that
+    /// version, and who holds the snapshot applies it: a row that came is known then, one that left unknown. Only
+    /// a row that isn't published yet is left out, for it may go without a word.
     fn snapshot(&mut self, now: Time, shard: usize) -> Served {
-        let mut set = self.tracker.shard(shard);
-        // A departure that isn't noted yet would be missing in what is served.
-        self.own.note(now, set.log.take_departed());
-        let batches = if self.phase.is_published() { set.log.publish(shard) } else { Vec::new() };
-        let rows = set.own_rows().map(|(topic, key, row)| ServedRow {
-            topic: topic.clone(),
-            key: key.clone(),
-            row: row.clone(),
-            departing: self.own.of(row.reference),
-        });
-        let served = Served::new(set.log.version(), rows.collect());
-        drop(set);
-        self.out.batches(&self.me, batches);
-        served
+        let tracker = self.tracker.clone();
+        let (version, topics) = {
+            let mut set = tracker.shard(shard);
+            let batches = if self.phase.is_published() { set.log.publish(shard) } else { Vec::new() };
+            self.out.batches(&self.me, batches);
+            (set.log.version(), set.topics().map(|(topic, _)| topic.clone()).collect::<Vec<_>>())
+        };
+        let mut rows = Vec::new();
+        for topic in topics {
+            let mut last: Option<Key> = None;
+            loop {
+                let mut set = tracker.shard(shard);
+                // A departure that isn't noted yet would be missing in what is served.
+                self.own.note(now, set.log.take_departed());
+                let Some(groups) = set.topic(&topic).map(|found| found.groups_after(last.as_deref())) else {
+                    break;
+                };
+                let mut read = None;
+                for (key, group) in groups.take(SLICE) {
+                    let own = group.rows().iter().filter(|row| row.owner != OwnerId::REMOTE);
+                    rows.extend(own.filter(|row| !set.log.is_pending(row.reference)).map(|row| ServedRow {
+                        topic: topic.clone(),
+                        key: key.clone(),
+                        row: row.clone(),
+                        departing: self.own.of(row.reference),
+                    }));
+                    read = Some(key.clone());
+                }
+                MutexGuard::unlock_fair(set);
+                if read.is_none() {
+                    break;
+                }
+                last = read;
+            }
+        }
+        Served::new(version, rows)
     }
 
     /// The presences of a departed replica's shard, without those that others have taken the places of.

@@ -1,10 +1,21 @@
 //! Owners of several threads in the same topics.
 
-use std::{collections::BTreeSet, sync::Barrier, thread};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use adsum_tracker::{Meta, Owner, Windows};
 
-use crate::{key, meta, tracker};
+use crate::{
+    key, meta, tracker,
+    world::{START, World},
+};
 
 const THREADS: usize = 4;
 const ROUNDS: usize = 500;
@@ -73,4 +84,45 @@ fn the_list_is_right_after_a_crowd_of_threads() {
         shard.tidy(&topic);
     }
     assert_eq!(crate::topics_held(&tracker), 0);
+}
+
+#[test]
+fn a_node_that_starts_while_the_others_change_arrives_at_what_they_have() {
+    let (mut world, [a]) = World::of(["a"]);
+    // More than is kept in batches, so that the rest is a snapshot, and more than is read of it at once.
+    let topic = adsum_pubsub::Topic::from("room");
+    let mut crowd = world.owner(a);
+    for n in 0..5000 {
+        crowd.track(&topic, &key(&format!("{n:04}")), Meta::from_encoded("{\"n\":\"many enough\"}")).unwrap();
+    }
+    world.pass(Duration::from_millis(50));
+    let tracker = world.node(a).tracker.clone();
+    let stop = AtomicBool::new(false);
+    let b = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0;
+            while !stop.load(Ordering::Relaxed) {
+                // Some are in the topic already, before and after where the snapshot is being read.
+                let user = key(&format!("{:04}", round * 7919 % 6000));
+                let mut owner = tracker.owner();
+                owner.track(&topic, &user, meta()).unwrap();
+                crowd.untrack(&topic, &user);
+                if round % 3 == 0 {
+                    crowd.track(&topic, &user, meta()).unwrap();
+                }
+                round += 1;
+            }
+        });
+        let b = world.start("b", 2);
+        world.pass(START);
+        stop.store(true, Ordering::Relaxed);
+        b
+    });
+    world.pass(2 * START);
+    let refs = |node: usize| -> BTreeSet<_> {
+        let list = world.node(node).tracker.list("room");
+        list.into_iter().flat_map(|(_, rows)| rows).map(|row| row.reference).collect()
+    };
+    assert!(refs(a).len() > 1000);
+    assert_eq!(refs(a), refs(b));
 }
