@@ -267,7 +267,10 @@ impl<X: Layer> Cluster<X> {
     }
 
     pub(super) fn on_goodbye(&mut self, from: &Replica) {
-        if let Some(mut peer) = self.peers.remove(from) {
+        // Of one that has left it is a late message: its set is final, and stays until its graces end.
+        if self.peers.get(from).is_some_and(|peer| !peer.has_departed())
+            && let Some(mut peer) = self.peers.remove(from)
+        {
             peer.forget(&self.tracker, &mut self.out);
         }
     }

@@ -415,3 +415,18 @@ fn a_snapshot_goes_on_though_its_first_part_came_long_ago() {
     world.pass(150 * SECOND);
     assert_eq!(world.node(b).tracker.count("room"), 8);
 }
+
+#[test]
+fn a_late_goodbye_of_one_that_has_left_leaves_its_departing_presences() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let owner = world.track(a, "room", "7");
+    world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, 10 * SECOND));
+    drop(owner);
+    world.leave(a, 10 * SECOND);
+    world.pass(MOMENT);
+    world.kill(a);
+    world.hear(b, Message::Goodbye { from: replica("a", 1) });
+    assert_eq!(world.keys(b, "room"), ["7"]);
+    world.pass(11 * SECOND);
+    assert!(world.keys(b, "room").is_empty());
+}

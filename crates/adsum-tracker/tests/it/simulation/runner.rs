@@ -21,7 +21,7 @@ use super::{
 const THREADS: usize = 2;
 /// A failing schedule is run so often at most to find a shorter one.
 const ATTEMPTS: usize = 2000;
-/// So many of the last lines of what happened are shown.
+/// So many of the last lines of what happened are shown; all where one schedule was asked for.
 const LINES: usize = 400;
 
 /// Runs the schedules of these seeds, until some time if one is set.
@@ -49,20 +49,20 @@ pub(super) fn run_all(seeds: Range<u64>, longest: usize, until: Option<Instant>)
         }
     });
     if let Some(schedule) = failed.into_inner().unwrap() {
-        tell(schedule);
+        tell(schedule, if seeds.end == seeds.start + 1 { usize::MAX } else { LINES });
     }
     if until.is_some() {
         println!("{} schedules", next.load(Ordering::Relaxed) - seeds.start);
     }
 }
 
-fn tell(schedule: Schedule) {
+fn tell(schedule: Schedule, most: usize) {
     let seed = schedule.config.seed;
     let shortest = shrink(schedule);
     let trace = Trace::kept();
     let failure = failure(&shortest, &trace);
     let lines = trace.lines();
-    let lines = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    let lines = lines[lines.len().saturating_sub(most)..].join("\n");
     let steps: Vec<_> = shortest.steps.iter().map(|step| format!("  {step:?}")).collect();
     panic!(
         "{lines}\n\nADSUM_SIM_SEED={seed} fails: {}\n{:?}\n{}",

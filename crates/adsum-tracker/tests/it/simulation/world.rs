@@ -114,6 +114,9 @@ impl World {
         self.trace.note(now, || format!("{place} starts as {replica}"));
         let seed = self.random.next();
         self.nodes[place] = Some(Node::start(self.now, replica, &self.config, seed));
+        for node in self.nodes.iter_mut().flatten() {
+            node.has_twins = self.had_twins;
+        }
         self.send(place);
     }
 
