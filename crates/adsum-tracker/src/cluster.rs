@@ -163,8 +163,8 @@ impl<X: Layer> Cluster<X> {
                 self.on_pull(now, &from, of, shard, have, chunk);
             }
             Message::Run { of, batches } => self.on_run(now, &of, batches),
-            Message::Chunk { of, shard, version, index, count, topics } => {
-                self.on_chunk(now, &of, shard, peer::Chunk { version, index, count, topics });
+            Message::Chunk { from, of, shard, version, index, count, topics } => {
+                self.on_chunk(now, &of, shard, peer::Chunk { from, version, index, count, topics });
             }
             Message::Leaving { from, versions, grace } => self.on_leaving(now, &from, versions, grace),
             Message::Held { from, of } => self.on_held(now, from, &of),

@@ -9,7 +9,7 @@ use adsum_pubsub::Topic;
 
 use super::{
     Cluster, DepartedSet, Message, Report, Time, Versions,
-    membership::Phase,
+    membership::{MAX_PEERS, Phase},
     peer::{Peer, State},
 };
 use crate::{Key, Layer, Reason, Ref, Replica, SHARDS, log::Departed, shard_of};
@@ -137,6 +137,9 @@ impl<X: Layer> Cluster<X> {
             Some(holder) => vec![holder.clone()],
             None => others().filter(|other| other != replica).collect(),
         };
+        if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(replica) {
+            return false;
+        }
         let peer = self
             .peers
             .entry(replica.clone())

@@ -10,7 +10,7 @@ use super::{
 use crate::{Incarnation, Layer, Reason, Replica, SHARDS};
 
 /// A cluster of more nodes than this is refused: a stranger may invent names.
-const MAX_PEERS: usize = 1024;
+pub(super) const MAX_PEERS: usize = 1024;
 
 /// What this node is to the others.
 #[derive(Debug)]

@@ -79,6 +79,8 @@ pub enum Message {
     },
     /// An answer to a pull: a part of a snapshot.
     Chunk {
+        /// Who answers. Only the parts of one node's snapshot make a whole.
+        from: Replica,
         /// Whose.
         of: Replica,
         /// Which shard.

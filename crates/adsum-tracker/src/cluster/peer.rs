@@ -111,6 +111,7 @@ pub(super) struct Pull {
 
 /// A snapshot that is coming in, of which some chunks are applied.
 pub(super) struct Incoming {
+    pub(super) from: Replica,
     pub(super) version: u64,
     pub(super) next: u32,
     pub(super) count: u32,
@@ -121,6 +122,7 @@ pub(super) struct Incoming {
 
 /// A part of a snapshot, as it came.
 pub(super) struct Chunk {
+    pub(super) from: Replica,
     pub(super) version: u64,
     pub(super) index: u32,
     pub(super) count: u32,
@@ -224,7 +226,7 @@ impl Peer {
 }
 
 impl Incoming {
-    pub(super) fn new(version: u64, count: u32) -> Self {
-        Self { version, next: 0, count, seen: HashSet::new(), replaced: HashSet::new() }
+    pub(super) fn new(from: Replica, version: u64, count: u32) -> Self {
+        Self { from, version, next: 0, count, seen: HashSet::new(), replaced: HashSet::new() }
     }
 }

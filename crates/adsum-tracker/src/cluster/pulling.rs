@@ -14,6 +14,8 @@ const AT_ONCE: usize = 8;
 pub(super) const JITTER: Duration = Duration::from_millis(10);
 /// An unanswered pull is sent again after this, then after twice as long, and so on up to four heartbeats.
 const RETRY: Duration = Duration::from_millis(250);
+/// Who has sent a part of a departed one's snapshot is asked so often for the next one; then another is.
+const FAITHFUL: usize = 3;
 /// Batches that can't be applied yet are kept, for each shard, up to so many bytes.
 const EARLY_BYTES: usize = 512 * 1024;
 
@@ -157,15 +159,22 @@ impl Peer {
             return;
         }
         for (&shard, pull) in pulls.iter_mut().take(AT_ONCE).filter(|(_, pull)| pull.at <= now) {
-            // The replica itself first; a departed one may be gone, and any holder of its set will do.
+            // Who has sent a part already, else the replica itself; a departed one may be gone, and then any holder
+            // of its set will do, from the start.
             let turn = pull.attempts as usize;
-            let whom =
-                if turn == 0 || holders.is_empty() { &*replica } else { &holders[turn % holders.len()] };
+            if turn >= FAITHFUL && !holders.is_empty() {
+                pull.incoming = None;
+            }
+            let whom = match &pull.incoming {
+                Some(incoming) => incoming.from.clone(),
+                None if turn == 0 || holders.is_empty() => replica.clone(),
+                None => holders[turn % holders.len()].clone(),
+            };
             let have = shards[shard].version;
             let chunk = pull.incoming.as_ref().map(|incoming| (incoming.version, incoming.next));
             let pulls =
                 Message::Pull { from: me.clone(), of: replica.clone(), shard: shard as u8, have, chunk };
-            out.send(whom, pulls);
+            out.send(&whom, pulls);
             let patience = RETRY * 2u32.pow(pull.attempts.min(8));
             let patience = patience.min(4 * options.heartbeat);
             pull.at = now + patience + random.below(patience / 4);
@@ -178,12 +187,14 @@ impl Peer {
         let version = self.shards[shard].version;
         let Some(pull) = self.pulls.get_mut(&shard) else { return false };
         let is_next = pull.incoming.as_ref().is_some_and(|incoming| {
-            (incoming.version, incoming.next, incoming.count) == (chunk.version, chunk.index, chunk.count)
+            incoming.from == chunk.from
+                && (incoming.version, incoming.next, incoming.count)
+                    == (chunk.version, chunk.index, chunk.count)
         });
         let is_newer = chunk.index == 0
             && chunk.version > pull.incoming.as_ref().map_or(version, |incoming| incoming.version);
         if is_newer && !is_next {
-            pull.incoming = Some(Incoming::new(chunk.version, chunk.count));
+            pull.incoming = Some(Incoming::new(chunk.from.clone(), chunk.version, chunk.count));
         }
         let accepted = is_next || is_newer;
         if accepted {

@@ -163,7 +163,8 @@ impl<X: Layer> Cluster<X> {
         }
         let (version, count) = (served.version, served.chunks.len() as u32);
         let (of, shard) = key;
-        self.out.send(to, Message::Chunk { of, shard, version, index, count, topics });
+        let from = self.me.clone();
+        self.out.send(to, Message::Chunk { from, of, shard, version, index, count, topics });
     }
 }
 

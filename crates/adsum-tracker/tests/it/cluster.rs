@@ -430,3 +430,37 @@ fn a_late_goodbye_of_one_that_has_left_leaves_its_departing_presences() {
     world.pass(11 * SECOND);
     assert!(world.keys(b, "room").is_empty());
 }
+
+#[test]
+fn a_departed_set_is_taken_over_whole_though_its_holders_cut_it_differently() {
+    let (mut world, [a, b, c]) = World::of(["a", "b", "c"]);
+    let text = format!(r#"{{"padding":"{}"}}"#, "x".repeat(5_000));
+    let mut owner = world.owner(a);
+    for n in 0..100 {
+        owner.track(&"room".into(), &key(&format!("{n:02}")), Meta::from_encoded(text.clone())).unwrap();
+    }
+    world.pass(SECOND);
+    world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, 60 * SECOND));
+    drop(owner);
+    world.leave(a, 60 * SECOND);
+    world.pass(MOMENT);
+    world.kill(a);
+    // The first ones are replaced; what one of the two says of the rest of a snapshot is lost now and then, so that
+    // the other is asked.
+    let owners: Vec<_> = (0..30).map(|n| world.track(b, "room", &format!("{n:02}"))).collect();
+    world.pass(MOMENT);
+    let mut chunks = 0;
+    world.lose(move |sent| {
+        let is_chunk = matches!(sent.message, Message::Chunk { .. });
+        chunks += usize::from(is_chunk);
+        is_chunk && chunks % 3 == 2
+    });
+    let d = world.start("d", 9);
+    world.pass(10 * SECOND);
+    assert_eq!(world.keys(d, "room").len(), 100);
+    assert_eq!(world.keys(d, "room"), world.keys(c, "room"));
+    assert_eq!(world.node(d).tracker.count("room"), 100);
+    drop(owners);
+    world.pass(60 * SECOND);
+    assert!(world.keys(d, "room").is_empty());
+}
