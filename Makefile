@@ -7,6 +7,7 @@ SHELL := bash
 .NOTPARALLEL:
 
 PORT ?= 4000
+RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug
 CHROMIUM ?= /usr/bin/chromium
 
@@ -15,7 +16,7 @@ INSTALLED := node_modules/.package-lock.json
 NODE_TEST := node --test --test-reporter=spec
 heading = @printf '\n=== %s\n' "$(1)"
 
-.PHONY: help chess test soak fmt lint bench fuzz docs deps test-rust test-node test-browser licences parity
+.PHONY: help chess test soak fmt lint bench bench-parts fuzz docs deps test-rust test-node test-browser licences parity
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +52,13 @@ parity: ## Check that the tests named in docs/phoenix-parity.md exist
 soak: ## Simulate long runs of clusters that go wrong until stopped, or for SOAK_SECONDS; ADSUM_SIM_SEED runs one of them
 	cargo test --package adsum-tracker --test it --locked soak -- --ignored --nocapture
 
-bench: ## Measure what the parts cost; bench/README.md says how whole servers were measured
+bench: ## Measure a server in a short round of all scenarios, and print one table; JSON=1 for all figures
+	@scripts/install-missing cc=build-essential taskset=util-linux /usr/sbin/nats-server=nats-server
+	cargo build --release --locked --package rooms --package load
+	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/round --programs $(RELEASE) --nats-server /usr/sbin/nats-server \
+		$(if $(JSON),--json)
+
+bench-parts: ## Measure what the parts cost, each against the size that it must not depend on
 	cargo bench --package bench
 
 fuzz: ## Fuzz all that reads input from outside, FUZZ_SECONDS=60 for each target

@@ -1,0 +1,279 @@
+//! What a round measures, and the figures beside it.
+//!
+//! Phoenix's were taken from Phoenix 1.8.12, `phoenix_pubsub` 2.2.0 and Bandit 1.12.5 on Elixir 1.18 and OTP 25 in
+//! production mode with its default options, the server alone on one core of a machine with two, by a generator that
+//! sent the same frames. Where two runs differ both ends are given. The goals are this project's own: what a server
+//! of an order of magnitude less CPU has to reach.
+
+use serde_json::Value;
+
+/// What a row is measured on.
+#[derive(Clone, Copy)]
+pub(crate) enum Server {
+    /// `rooms`
+    Rooms,
+    /// Two nodes of `rooms` over NATS, with this `--diff-interval`; whether the first is to be killed.
+    Cluster { diff_interval: &'static str, kill: bool },
+    /// `hall`, full
+    Hall,
+    /// `hall --watched`, which is its own client
+    Watched,
+}
+
+pub(crate) struct Row {
+    pub(crate) work: &'static str,
+    pub(crate) phoenix: &'static str,
+    pub(crate) goal: &'static str,
+    /// The goal once more: fields of the result, each with the most that it may be.
+    pub(crate) limits: &'static [(&'static str, f64)],
+    pub(crate) server: Server,
+    pub(crate) args: &'static [&'static str],
+    /// What is told of the result: a text before a field, its scale and unit.
+    pub(crate) shown: &'static [(&'static str, &'static str, f64, &'static str)],
+}
+
+/// Microseconds in a millisecond, and so on.
+const MILLI: f64 = 1e-3;
+
+impl Row {
+    pub(crate) fn told(&self, result: &Value) -> String {
+        let figure = |(before, field, scale, unit): &(&str, &str, f64, &str)| {
+            let value = result.pointer(field).and_then(Value::as_f64);
+            value.map_or_else(
+                || format!("no {field}"),
+                |value| format!("{before}{}{unit}", short(value * scale)),
+            )
+        };
+        self.shown.iter().map(figure).collect::<Vec<_>>().join(", ")
+    }
+
+    /// None where there is no goal.
+    pub(crate) fn reaches_goal(&self, result: &Value) -> Option<bool> {
+        let holds = |(field, most): &(&str, f64)| {
+            result.pointer(field).and_then(Value::as_f64).is_some_and(|value| value <= *most)
+        };
+        (!self.limits.is_empty()).then(|| self.limits.iter().all(holds))
+    }
+}
+
+fn short(value: f64) -> String {
+    match value {
+        1000.0.. => {
+            let digits = format!("{value:.0}");
+            let (head, tail) = digits.split_at((digits.len() - 1) % 3 + 1);
+            let groups = tail.as_bytes().chunks(3).map(String::from_utf8_lossy);
+            groups.fold(head.to_owned(), |text, group| format!("{text},{group}"))
+        }
+        10.0.. => format!("{value:.0}"),
+        1.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+const PAIR: &[(&str, &str, f64, &str)] = &[
+    ("p50 ", "/leave_seen_us/p50", MILLI, " ms"),
+    ("p99 ", "/leave_seen_us/p99", MILLI, " ms"),
+    ("", "/cpu_us_per_pair", MILLI, " ms CPU a pair"),
+];
+const JOIN: &[(&str, &str, f64, &str)] =
+    &[("", "/total_ms", MILLI, " s"), ("", "/cpu_us_per_join", MILLI, " ms CPU a join")];
+const ECHO: &[(&str, &str, f64, &str)] =
+    &[("", "/replies_per_s", 1.0, " a second"), ("", "/cpu_us_per_reply", 1.0, " us CPU")];
+const IDLE: &[(&str, &str, f64, &str)] = &[("", "/kb_per_connection", 1.0, " KB each")];
+const NODES: &[(&str, &str, f64, &str)] = &[
+    ("p50 ", "/join_seen_us/p50", MILLI, " ms"),
+    ("p99 ", "/join_seen_us/p99", MILLI, " ms"),
+    ("leave p99 ", "/leave_seen_us/p99", MILLI, " ms"),
+];
+
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        work: "200 people join one room until all see all",
+        phoenix: "0.53 to 1.05 s, 2.7 ms CPU a join",
+        goal: "",
+        limits: &[],
+        server: Server::Rooms,
+        args: &["join", "--users", "200"],
+        shown: JOIN,
+    },
+    Row {
+        work: "1,000 people",
+        phoenix: "16.5 to 28 s, 16 to 18 ms",
+        goal: "1.5 s, 0.4 ms",
+        limits: &[("/total_ms", 1500.0), ("/cpu_us_per_join", 400.0)],
+        server: Server::Rooms,
+        args: &["join", "--users", "1000"],
+        shown: JOIN,
+    },
+    Row {
+        work: "2,000 people",
+        phoenix: "86 s or more, 36 ms",
+        goal: "5 s, 0.8 ms",
+        limits: &[("/total_ms", 5000.0), ("/cpu_us_per_join", 800.0)],
+        server: Server::Rooms,
+        args: &["join", "--users", "2000"],
+        shown: JOIN,
+    },
+    Row {
+        work: "churn, one room of 500, 10 pairs of a leave and a join a second",
+        phoenix: "p99 12 to 24 ms, 19 to 22 ms CPU a pair",
+        goal: "",
+        limits: &[],
+        server: Server::Rooms,
+        args: &["churn", "--rate", "10", "--secs", "4"],
+        shown: PAIR,
+    },
+    Row {
+        work: "the same, 50 pairs",
+        phoenix: "saturated: p50 0.5 to 3.3 s",
+        goal: "p99 90 ms, 1.5 ms",
+        limits: &[("/leave_seen_us/p99", 90_000.0), ("/cpu_us_per_pair", 1500.0)],
+        server: Server::Rooms,
+        args: &["churn", "--rate", "50", "--secs", "5"],
+        shown: PAIR,
+    },
+    Row {
+        work: "churn, 100 rooms of 20, 100 pairs",
+        phoenix: "p99 5 to 9 ms, 2.5 to 3 ms CPU a pair",
+        goal: "",
+        limits: &[],
+        server: Server::Rooms,
+        args: &["churn", "--users", "2000", "--rooms", "100", "--rate", "100", "--secs", "4"],
+        shown: PAIR,
+    },
+    Row {
+        work: "the same, 400 pairs",
+        phoenix: "1.5 to 2.1 ms CPU a pair",
+        goal: "",
+        limits: &[],
+        server: Server::Rooms,
+        args: &["churn", "--users", "2000", "--rooms", "100", "--rate", "400", "--secs", "4"],
+        shown: PAIR,
+    },
+    Row {
+        work: "a meta updated 100 times a second, seen by 100 members",
+        phoenix: "p99 4 to 10 ms, 2.3 to 3.5 ms CPU an update",
+        goal: "p99 90 ms, 0.25 ms",
+        limits: &[("/join_seen_us/p99", 90_000.0), ("/cpu_us_per_update", 250.0)],
+        server: Server::Rooms,
+        args: &["update", "--secs", "5"],
+        shown: &[
+            ("p99 ", "/join_seen_us/p99", MILLI, " ms"),
+            ("", "/cpu_us_per_update", MILLI, " ms CPU an update"),
+        ],
+    },
+    Row {
+        work: "broadcast to 1,000 members, 16 in flight",
+        phoenix: "53,000 to 56,000 deliveries a second, 14 to 18 us CPU",
+        goal: "2 us",
+        limits: &[("/cpu_us_per_delivery", 2.0)],
+        server: Server::Rooms,
+        args: &["broadcast", "--secs", "4"],
+        shown: &[("", "/deliveries_per_s", 1.0, " a second"), ("", "/cpu_us_per_delivery", 1.0, " us CPU")],
+    },
+    Row {
+        work: "echo, 50 connections, 1 in flight",
+        phoenix: "14,000 to 22,000 replies a second, 37 to 47 us CPU",
+        goal: "",
+        limits: &[],
+        server: Server::Rooms,
+        args: &["echo", "--depth", "1", "--secs", "3"],
+        shown: ECHO,
+    },
+    Row {
+        work: "echo, 16 in flight",
+        phoenix: "32,000 to 37,000, 22 to 25 us",
+        goal: "3 us",
+        limits: &[("/cpu_us_per_reply", 3.0)],
+        server: Server::Rooms,
+        args: &["echo", "--depth", "16", "--secs", "3"],
+        shown: ECHO,
+    },
+    Row {
+        work: "9,000 idle connections, each in a channel",
+        phoenix: "31 KB each",
+        goal: "",
+        limits: &[],
+        server: Server::Rooms,
+        args: &["idle", "--plain"],
+        shown: IDLE,
+    },
+    Row {
+        work: "9,000, each present in a room of its own",
+        phoenix: "206 to 367 KB each",
+        goal: "8 KB",
+        limits: &[("/kb_per_connection", 8.0)],
+        server: Server::Rooms,
+        args: &["idle"],
+        shown: IDLE,
+    },
+    Row {
+        work: "1,000 members, 50 updates of 4 KB a second, 100 members stop reading",
+        phoenix: "",
+        goal: "the others see no delay",
+        limits: &[],
+        server: Server::Rooms,
+        args: &["slow"],
+        shown: &[
+            ("p99 ", "/join_seen_us/p99", MILLI, " ms"),
+            ("without them ", "/join_seen_us_without/p99", MILLI, " ms"),
+            ("memory ", "/memory_kb_most", MILLI, " MB"),
+            ("before ", "/memory_kb_before", MILLI, " MB"),
+            ("states sent again ", "/states_sent_again", 1.0, ""),
+        ],
+    },
+    Row {
+        work: "a change on one node seen on another, `--diff-interval 0`, 50 a second, a room of 200",
+        phoenix: "p50 735 ms, p99 1,490 ms",
+        goal: "p50 5 ms, p99 30 ms",
+        limits: &[("/join_seen_us/p50", 5000.0), ("/join_seen_us/p99", 30_000.0)],
+        server: Server::Cluster { diff_interval: "0", kill: false },
+        args: &["cluster"],
+        shown: NODES,
+    },
+    Row {
+        work: "the same with the default interval",
+        phoenix: "",
+        goal: "p99 90 ms",
+        limits: &[("/join_seen_us/p99", 90_000.0)],
+        server: Server::Cluster { diff_interval: "50", kill: false },
+        args: &["cluster"],
+        shown: NODES,
+    },
+    Row {
+        work: "a node killed until its people are seen to leave",
+        phoenix: "27.5 s",
+        goal: "4 s",
+        limits: &[("/all_gone_ms", 4000.0)],
+        server: Server::Cluster { diff_interval: "50", kill: true },
+        args: &["kill", "--rate", "200"],
+        shown: &[("", "/all_gone_ms", MILLI, " s")],
+    },
+    Row {
+        work: "100,000 presences in a counted topic, 1,000 clients, 1,000 changes a second",
+        phoenix: "",
+        goal: "it holds",
+        limits: &[],
+        server: Server::Hall,
+        args: &["large", "--secs", "6"],
+        shown: &[
+            ("", "/cpu_us_per_change", 1.0, " us CPU a change"),
+            ("a count is p99 ", "/count_us/p99", MILLI, " ms old"),
+            ("a page p99 ", "/page_us/p99", 1.0, " us"),
+            ("", "/server_rss_kb", MILLI, " MB"),
+        ],
+    },
+    Row {
+        work: "the same with diffs, to 1,000 subscribers and 10 lists inside",
+        phoenix: "",
+        goal: "it holds",
+        limits: &[],
+        server: Server::Watched,
+        args: &["--watched", "--secs", "6"],
+        shown: &[
+            ("", "/cpu_us_per_change", 1.0, " us CPU a change"),
+            ("a page p99 ", "/page_us/p99", 1.0, " us"),
+            ("", "/bytes_per_presence", 1.0, " bytes a presence"),
+        ],
+    },
+];

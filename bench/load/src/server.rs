@@ -1,0 +1,74 @@
+//! What the server's processes have used, from `/proc`.
+
+use std::{fs, time::Instant};
+
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// The clock ticks of `/proc/PID/stat`, on every Linux.
+const TICKS: f64 = 100.0;
+
+pub(crate) struct Usage {
+    at: Instant,
+    cpu: f64,
+    /// KB, of all.
+    pub(crate) memory: u64,
+    own_cpu: f64,
+    bytes: u64,
+    frames: u64,
+}
+
+impl Usage {
+    pub(crate) fn now(world: &World, servers: &[u32]) -> Self {
+        Self {
+            at: Instant::now(),
+            cpu: servers.iter().map(|&pid| cpu(pid)).sum(),
+            memory: servers.iter().map(|&pid| memory(pid)).sum(),
+            own_cpu: cpu(std::process::id()),
+            bytes: world.bytes.get(),
+            frames: world.frames.get(),
+        }
+    }
+
+    pub(crate) fn seconds_since(&self, before: &Self) -> f64 {
+        (self.at - before.at).as_secs_f64()
+    }
+
+    /// Microseconds of the servers' CPU for each of so many events.
+    pub(crate) fn cpu_per(&self, before: &Self, events: usize) -> f64 {
+        rounded((self.cpu - before.cpu) / events.max(1) as f64 * 1e6)
+    }
+
+    pub(crate) fn json(&self, before: &Self) -> Value {
+        let seconds = self.seconds_since(before);
+        json!({
+            "secs": rounded(seconds),
+            "server_cpu_s": rounded(self.cpu - before.cpu),
+            "load_cpu_s": rounded(self.own_cpu - before.own_cpu),
+            "server_rss_kb": self.memory,
+            "bytes_in": self.bytes - before.bytes,
+            "frames_in": self.frames - before.frames,
+            "frames_per_s": ((self.frames - before.frames) as f64 / seconds).round(),
+        })
+    }
+}
+
+pub(crate) fn rounded(figure: f64) -> f64 {
+    (figure * 1000.0).round() / 1000.0
+}
+
+/// Seconds, of the process and of the kernel for it; 0 for a process that is gone.
+fn cpu(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name of the program, in brackets, may have blanks.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = after_name.split_whitespace().skip(11).take(2);
+    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
+}
+
+fn memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    resident.and_then(|kb| kb.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
