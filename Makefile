@@ -16,7 +16,7 @@ INSTALLED := node_modules/.package-lock.json
 NODE_TEST := node --test --test-reporter=spec
 heading = @printf '\n=== %s\n' "$(1)"
 
-.PHONY: help chess test soak fmt lint bench bench-parts fuzz docs deps test-rust test-node test-browser licences parity
+.PHONY: help chess test soak fmt lint bench bench-plots bench-parts counts counts-record fuzz docs deps test-rust test-node test-browser licences parity
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ chess: apps/chess/$(INSTALLED) ## Build the chess site and serve it on http://lo
 	cargo build --package chess
 	PORT=$(PORT) $(BUILT)/chess
 
-test: deps lint test-rust test-node test-browser ## Everything below but bench: what must pass before a change lands
+test: deps lint test-rust counts test-node test-browser ## Everything below but bench: what must pass before a change lands
 	$(call heading,everything passed)
 
 fmt: ## Format the Rust code
@@ -58,8 +58,24 @@ bench: ## Measure a server in a short round of all scenarios, and print one tabl
 	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/round --programs $(RELEASE) --nats-server /usr/sbin/nats-server \
 		$(if $(JSON),--json)
 
+bench-plots: ## Draw how costs grow, into bench/plots
+	@scripts/install-missing cc=build-essential taskset=util-linux
+	cargo build --release --locked --package rooms --package load
+	cargo build --profile counts --locked --package counts
+	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/round --programs $(RELEASE) --plots bench/plots \
+		--counts $(dir $(RELEASE))counts/counts
+
 bench-parts: ## Measure what the parts cost, each against the size that it must not depend on
 	cargo bench --package bench
+
+counts: ## Count the instructions of hot functions, and compare them with those recorded for this compiler
+	$(call heading,instructions of hot functions)
+	@scripts/install-missing cc=build-essential valgrind=valgrind
+	cargo run --profile counts --locked --package counts
+
+counts-record: ## Record the instructions of hot functions for this compiler
+	@scripts/install-missing cc=build-essential valgrind=valgrind
+	cargo run --profile counts --locked --package counts -- --record
 
 fuzz: ## Fuzz all that reads input from outside, FUZZ_SECONDS=60 for each target
 	scripts/fuzz

@@ -31,6 +31,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(25);
 /// The bytes of one read: the more at once, the fewer calls.
 const READ: usize = 512 * 1024;
+/// The bytes that the kernel reads for a client that doesn't, if it is modest.
+const PAUSED_READ: usize = 4096;
 
 thread_local! { static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]); }
 
@@ -133,10 +135,13 @@ impl Connection {
 
     /// Reads nothing any more, as a client on a bad line.
     pub(crate) fn pause(&self) {
+        // The kernel would read on for it, by the megabyte. It may take it or leave it.
+        let _ = SockRef::from(self.socket.as_ref()).set_recv_buffer_size(PAUSED_READ);
         self.paused.set(true);
     }
 
     pub(crate) fn resume(&self) {
+        let _ = SockRef::from(self.socket.as_ref()).set_recv_buffer_size(READ);
         self.paused.set(false);
         self.resumed.notify_one();
     }

@@ -23,11 +23,11 @@ pub(crate) struct Options {
     /// Updates a second
     #[arg(long, default_value_t = 50.0)]
     rate: f64,
-    /// The bytes of a string in the meta: enough to fill what the kernel holds for a socket
-    #[arg(long, default_value_t = 4000)]
+    /// The bytes of a string in the meta: enough to fill what the kernel and the server hold for a socket
+    #[arg(long, default_value_t = 7500)]
     size: usize,
     /// For how many seconds some don't read; while all do, it is half of that
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 20.0)]
     secs: f64,
 }
 

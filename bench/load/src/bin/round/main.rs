@@ -1,7 +1,9 @@
 //! A short round of all scenarios of `load`, each against servers of its own, and one table of what they took.
 
+mod plots;
 mod processes;
 mod rows;
+mod svg;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -27,6 +29,12 @@ struct Options {
     /// Print the results of `load` too, as they come
     #[arg(long)]
     json: bool,
+    /// Write charts to this directory instead, of how costs grow
+    #[arg(long, requires = "counts")]
+    plots: Option<PathBuf>,
+    /// The program `counts`, which measures merges
+    #[arg(long)]
+    counts: Option<PathBuf>,
 }
 
 impl Options {
@@ -65,6 +73,10 @@ impl Options {
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::parse();
+    if let (Some(directory), Some(counts)) = (&options.plots, &options.counts) {
+        plots::plot(&options.programs, counts, directory)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let chosen = |row: &&Row| row.work.contains(&options.only) || row.args.contains(&&*options.only);
     let mut all_correct = true;
     println!("| work | Phoenix | adsum | goal | reached | correct |\n| --- | --- | --- | --- | --- | --- |");

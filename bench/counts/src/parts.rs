@@ -1,0 +1,268 @@
+//! What is counted. Each part gets ready first; only what it hands to [`measured`] counts.
+
+use std::{
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use adsum::{Json, Owner, Presence, PubSub};
+use adsum_channels::{
+    Serializer,
+    fuzzing::{Frames, frame_bytes, version_1, version_2},
+};
+use adsum_pubsub::{Message, fuzzing::Envelopes};
+use adsum_tracker::{
+    Bare, Cluster, ClusterOptions, Effect, Incarnation, Key, Limits, Message as Said, Meta, Replica, Time,
+    Tracker, Windows,
+};
+use serde_json::{Map, Value};
+use tokio::runtime::Runtime;
+
+const META: &str = r#"{"online_at":1795520148,"device":"phone"}"#;
+const LIVE: Time = Duration::from_secs(3);
+const MOMENT: Duration = Duration::from_millis(10);
+const SET: usize = 1000;
+
+/// The parts by name, each with how many times it does its work.
+pub(crate) const PARTS: &[(&str, u64, fn())] = &[
+    ("track and untrack in a set of 1,000", 100, track),
+    ("a diff of 50 changes, gathered and sent", 1, diff),
+    ("a broadcast's frame, version 1", 100, || broadcast(version_1())),
+    ("a broadcast's frame, version 2", 100, || broadcast(version_2())),
+    ("read 100 WebSocket frames", 1, read),
+    ("merge a batch of 100 changes into 1,000", 1, merge),
+    ("write and open an envelope", 100, envelope),
+];
+
+/// The function whose instructions are counted, with all that it calls.
+#[inline(never)]
+fn measured<T>(work: impl FnOnce() -> T) -> T {
+    black_box(work())
+}
+
+fn meta() -> Map<String, Value> {
+    Map::from_iter([("online_at".to_owned(), "1795520148".into())])
+}
+
+/// A runtime whose time stands still, so that nothing depends on how slow this is.
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().expect("a runtime starts")
+}
+
+fn full(presence: &Presence) -> Vec<Owner<adsum::NoFetch>> {
+    let tracked = |n: usize| {
+        let mut owner = presence.owner();
+        owner.track("room", format!("{n:08}"), meta()).expect("it is new");
+        owner
+    };
+    (0..SET).map(tracked).collect()
+}
+
+fn track() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let presence = Presence::builder(PubSub::local()).diff_interval(Duration::ZERO).start();
+    let _others = full(&presence);
+    let mut owner = presence.owner();
+    measured(|| {
+        for _ in 0..100 {
+            owner.track("room", "key", meta()).expect("it is not tracked");
+            owner.untrack("room", "key");
+        }
+    });
+}
+
+fn diff() {
+    let runtime = runtime();
+    let pubsub = PubSub::local();
+    let (_others, mut owner, inbox) = runtime.block_on(async {
+        let presence = Presence::builder(pubsub.clone()).start();
+        let others = full(&presence);
+        let mut owner = presence.owner();
+        // What was tracked so far goes out before, and after that the first change goes at once.
+        pass().await;
+        let mut inbox = pubsub.inbox(16);
+        inbox.subscribe("room");
+        owner.track("room", "first", meta()).expect("it is new");
+        inbox.recv().await.expect("it is the only one");
+        (others, owner, inbox)
+    });
+    let told = measured(|| {
+        runtime.block_on(async {
+            for n in 0..50 {
+                owner.track("room", format!("new{n}"), meta()).expect("it is new");
+            }
+            pass().await;
+            inbox.len()
+        })
+    });
+    assert_eq!(told, 1, "50 changes are one diff");
+}
+
+/// More than the interval in which changes gather.
+async fn pass() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+fn broadcast(version: impl Serializer) {
+    let payload = Json::encode(&serde_json::json!({"text": "x".repeat(64)})).expect("it is JSON");
+    let message = Message::new("room:lobby", "shout", payload.into());
+    measured(|| {
+        for _ in 0..100 {
+            let frame = version.broadcast(black_box(&message)).expect("both versions have a form for it");
+            black_box(frame_bytes(frame));
+        }
+    });
+}
+
+/// Frames as a browser sends them: masked, 100 bytes of text.
+fn read() {
+    let text = format!(r#"["1","2","room:lobby","shout",{{"text":"{}"}}]"#, "x".repeat(58));
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    let mut frames = Vec::new();
+    for _ in 0..100 {
+        frames.extend_from_slice(&[0x81, 0x80 | u8::try_from(text.len()).expect("it is short")]);
+        frames.extend_from_slice(&mask);
+        frames.extend(text.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    }
+    let read = measured(|| {
+        let mut reader = Frames::new(64 * 1024);
+        reader.feed(&frames);
+        std::iter::from_fn(|| reader.next_sent().expect("the frames are right")).count()
+    });
+    assert_eq!(read, 100);
+}
+
+struct Node {
+    tracker: Arc<Tracker<Bare>>,
+    cluster: Cluster<Bare>,
+}
+
+impl Node {
+    /// A node that is up, and alone so far.
+    fn start(name: &str, seed: u64) -> Self {
+        let incarnation = Incarnation { started: seed, random: seed.rotate_right(16) };
+        let replica = Replica { name: name.into(), incarnation };
+        let limits = Limits { presences_per_owner: usize::MAX, ..Limits::default() };
+        let tracker = Tracker::with_cluster(replica, limits, true, |_| Windows::Off, |_| {}, || {});
+        let mut cluster = Cluster::start(Time::ZERO, tracker.clone(), ClusterOptions::default(), seed);
+        cluster.tick(LIVE);
+        cluster.take_effects();
+        Self { tracker, cluster }
+    }
+
+    fn say(&mut self) -> Vec<Said> {
+        let said = |effect| match effect {
+            Effect::Broadcast(said) | Effect::Send(_, said) => Some(said),
+            Effect::Changed(_) | Effect::Report(_) => None,
+        };
+        self.cluster.take_effects().into_iter().filter_map(said).collect()
+    }
+}
+
+/// Has two nodes talk until neither has anything to say.
+fn talk(a: &mut Node, b: &mut Node, now: Time) {
+    a.cluster.tick(now);
+    b.cluster.tick(now);
+    loop {
+        let (from_a, from_b) = (a.say(), b.say());
+        if from_a.is_empty() && from_b.is_empty() {
+            return;
+        }
+        for said in from_a {
+            b.cluster.handle(now, said);
+        }
+        for said in from_b {
+            a.cluster.handle(now, said);
+        }
+    }
+}
+
+/// Two nodes that both have so many presences, all of the first one's; and batches of 100 that the second lacks.
+struct Pair {
+    a: Node,
+    b: Node,
+    owner: adsum_tracker::Owner<Bare>,
+    now: Time,
+}
+
+impl Pair {
+    fn of(size: usize) -> Self {
+        let (mut a, mut b) = (Node::start("a", 1), Node::start("b", 2));
+        let mut owner = a.tracker.owner();
+        (0..size).for_each(|n| track_at(&mut owner, n));
+        let mut now = LIVE;
+        while b.cluster.usage().rows < size {
+            now += MOMENT;
+            talk(&mut a, &mut b, now);
+        }
+        Self { a, b, owner, now }
+    }
+
+    /// 100 presences come, as they are said; or go, if they are there.
+    fn batch(&mut self, comes: bool) -> Vec<Vec<u8>> {
+        for n in 0..100 {
+            let n = 50_000_000 + n;
+            if comes {
+                track_at(&mut self.owner, n);
+            } else {
+                self.owner.untrack("room", &key(n));
+            }
+        }
+        self.now += MOMENT;
+        self.a.cluster.tick(self.now);
+        self.a.say().iter().map(Said::encode).collect()
+    }
+
+    fn merge(&mut self, batch: &[Vec<u8>]) {
+        for said in batch {
+            self.b.cluster.handle(self.now, Said::decode(said).expect("it was just encoded"));
+        }
+    }
+}
+
+fn key(n: usize) -> Key {
+    Key::from(format!("{n:08}"))
+}
+
+fn track_at(owner: &mut adsum_tracker::Owner<Bare>, n: usize) {
+    owner.track(&"room".into(), &key(n), Meta::from_encoded(META)).expect("it is new");
+}
+
+fn merge() {
+    let mut pair = Pair::of(SET);
+    let batch = pair.batch(true);
+    measured(|| pair.merge(&batch));
+    assert_eq!(pair.b.cluster.usage().rows, SET + 100, "the batch is merged");
+}
+
+/// The median time of a batch, of 100.
+pub(crate) fn merge_micros(size: usize) -> u128 {
+    let mut pair = Pair::of(size);
+    let mut times: Vec<_> = (0..100)
+        .map(|round| {
+            let batch = pair.batch(round % 2 == 0);
+            let started = Instant::now();
+            pair.merge(&batch);
+            pair.b.say();
+            started.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[times.len() / 2].as_micros()
+}
+
+fn envelope() {
+    let secret = Some(&b"a secret that all the nodes have"[..]);
+    let (from, to) = (Envelopes::new("a", secret), Envelopes::new("b", secret));
+    let payload = Json::encode(&serde_json::json!({"text": "x".repeat(64)})).expect("it is JSON");
+    let message = Message::new("room:lobby", "shout", payload.into());
+    measured(|| {
+        for _ in 0..100 {
+            let envelope = from.write(None, black_box(&message)).expect("it is short");
+            black_box(to.open(&envelope).expect("it was just written"));
+        }
+    });
+}
