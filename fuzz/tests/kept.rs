@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use fuzz::{TARGETS, driver};
@@ -34,11 +34,8 @@ fn every_corpus_has_its_target() {
 
 #[test]
 fn mutations_of_the_corpus_hold() {
-    // FUZZ_SEED begins with the same again.
-    let seed = std::env::var("FUZZ_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64)
-    });
+    // The same in every run, so that a change fails by what it changes; FUZZ_SEED tries others, as `make fuzz` does.
+    let seed = std::env::var("FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     println!("FUZZ_SEED={seed}");
     for (name, target) in TARGETS {
         let seeds = driver::corpus(name).expect("a corpus").into_iter().map(|(_, input)| input).collect();

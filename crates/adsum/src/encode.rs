@@ -1,12 +1,12 @@
 //! Presences as JSON.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use adsum_pubsub::Json;
 use adsum_tracker::{Diff, Joined, Key, Left, Meta, Reason, Row};
 use indexmap::IndexMap;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use crate::card::{Card, Held};
 
@@ -65,7 +65,8 @@ fn without(text: String, fields: &[&str]) -> Result<String, serde_json::Error> {
     if !text.contains("\\u") && !fields.iter().any(|field| text.contains(&format!("\"{field}\""))) {
         return Ok(text);
     }
-    let mut object: Map<String, Value> = serde_json::from_str(&text)?;
+    // The values stay as they are written: a long number that was read would come out as another.
+    let mut object: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&text)?;
     object.retain(|field, _| !fields.contains(&field.as_str()));
     serde_json::to_string(&object)
 }
@@ -187,6 +188,13 @@ mod tests {
         assert_eq!(encode_meta(&raw("{ }")).unwrap().as_str(), "{}");
         assert_eq!(&*encode_info(&raw(r#"{"m\u0065tas": [], "b": 2}"#)).unwrap(), r#""b":2"#);
         assert_eq!(&*encode_info(&raw("{ }")).unwrap(), "");
+    }
+
+    #[test]
+    fn what_stands_beside_our_fields_stays_as_it_was_written() {
+        let text = r#"{"n":123456789812345679812,"phx_ref":"x","e":1e200}"#;
+        let meta: Box<RawValue> = serde_json::from_str(text).unwrap();
+        assert_eq!(encode_meta(&meta).unwrap().as_str(), r#"{"e":1e200,"n":123456789812345679812}"#);
     }
 
     #[test]
