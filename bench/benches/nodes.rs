@@ -12,75 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adsum_tracker::{
-    Bare, Cluster, ClusterOptions, Effect, Incarnation, Key, Limits, Message, Meta, Owner, Replica, Time,
-    Tracker, Windows, shard_of,
-};
+use adsum_tracker::{Bare, Key, Message, Meta, Owner, Time, shard_of};
+use bench::{LIVE, Node, talk};
 
 const META: &str = r#"{"online_at":1795520148,"device":"phone"}"#;
-const LIVE: Time = Duration::from_secs(3);
 const MOMENT: Duration = Duration::from_millis(10);
-
-struct Node {
-    tracker: Arc<Tracker<Bare>>,
-    cluster: Cluster<Bare>,
-}
-
-impl Node {
-    fn start(name: &str, seed: u64) -> Self {
-        let incarnation = Incarnation { started: seed, random: seed.rotate_right(16) };
-        let replica = Replica { name: name.into(), incarnation };
-        let limits = Limits { presences_per_owner: usize::MAX, ..Limits::default() };
-        let tracker = Tracker::with_cluster(replica, limits, true, |_| Windows::Off, |_| {}, || {});
-        let cluster = Cluster::start(Time::ZERO, tracker.clone(), ClusterOptions::default(), seed);
-        Self { tracker, cluster }
-    }
-
-    /// A node that is up, and alone so far.
-    fn live(name: &str, seed: u64) -> Self {
-        let mut node = Self::start(name, seed);
-        (1..=LIVE.as_secs()).for_each(|second| node.cluster.tick(Duration::from_secs(second)));
-        node.cluster.take_effects();
-        node
-    }
-
-    fn say(&mut self, now: Time) -> Vec<Message> {
-        self.cluster.tick(now);
-        self.messages()
-    }
-
-    fn messages(&mut self) -> Vec<Message> {
-        let effects = self.cluster.take_effects().into_iter();
-        let message = |effect| match effect {
-            Effect::Broadcast(message) | Effect::Send(_, message) => Some(message),
-            Effect::Changed(_) | Effect::Report(_) => None,
-        };
-        effects.filter_map(message).collect()
-    }
-}
-
-/// Has two nodes talk until neither has anything to say, by their forms on the wire. The longest that one took for
-/// a message, and the bytes that went to the second.
-fn talk(a: &mut Node, b: &mut Node, now: Time) -> (Duration, usize) {
-    let (mut longest, mut bytes) = (Duration::ZERO, 0);
-    let (mut to_a, mut to_b) = (Vec::new(), a.say(now));
-    to_a.append(&mut b.say(now));
-    while !to_a.is_empty() || !to_b.is_empty() {
-        for (node, inbox) in [(&mut *a, &mut to_a), (&mut *b, &mut to_b)] {
-            for message in std::mem::take(inbox) {
-                let wire = message.encode();
-                bytes += wire.len();
-                let message = Message::decode(&wire).expect("it was just encoded");
-                let started = Instant::now();
-                node.cluster.handle(now, message);
-                longest = longest.max(started.elapsed());
-            }
-        }
-        to_b = a.messages();
-        to_a = b.messages();
-    }
-    (longest, bytes)
-}
 
 /// Two nodes, the first with so many presences, which the second has too.
 fn pair(owner: &mut Option<Owner<Bare>>, size: usize, topic_of: impl Fn(usize) -> String) -> (Node, Node) {

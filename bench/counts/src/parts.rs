@@ -2,7 +2,6 @@
 
 use std::{
     hint::black_box,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,15 +11,12 @@ use adsum_channels::{
     fuzzing::{Frames, frame_bytes, version_1, version_2},
 };
 use adsum_pubsub::{Message, fuzzing::Envelopes};
-use adsum_tracker::{
-    Bare, Cluster, ClusterOptions, Effect, Incarnation, Key, Limits, Message as Said, Meta, Replica, Time,
-    Tracker, Windows,
-};
+use adsum_tracker::{Bare, Key, Message as Said, Meta, Time};
+use bench::{LIVE, Node, talk};
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 
 const META: &str = r#"{"online_at":1795520148,"device":"phone"}"#;
-const LIVE: Time = Duration::from_secs(3);
 const MOMENT: Duration = Duration::from_millis(10);
 const SET: usize = 1000;
 
@@ -135,51 +131,6 @@ fn read() {
     assert_eq!(read, 100);
 }
 
-struct Node {
-    tracker: Arc<Tracker<Bare>>,
-    cluster: Cluster<Bare>,
-}
-
-impl Node {
-    /// A node that is up, and alone so far.
-    fn start(name: &str, seed: u64) -> Self {
-        let incarnation = Incarnation { started: seed, random: seed.rotate_right(16) };
-        let replica = Replica { name: name.into(), incarnation };
-        let limits = Limits { presences_per_owner: usize::MAX, ..Limits::default() };
-        let tracker = Tracker::with_cluster(replica, limits, true, |_| Windows::Off, |_| {}, || {});
-        let mut cluster = Cluster::start(Time::ZERO, tracker.clone(), ClusterOptions::default(), seed);
-        cluster.tick(LIVE);
-        cluster.take_effects();
-        Self { tracker, cluster }
-    }
-
-    fn say(&mut self) -> Vec<Said> {
-        let said = |effect| match effect {
-            Effect::Broadcast(said) | Effect::Send(_, said) => Some(said),
-            Effect::Changed(_) | Effect::Report(_) => None,
-        };
-        self.cluster.take_effects().into_iter().filter_map(said).collect()
-    }
-}
-
-/// Has two nodes talk until neither has anything to say.
-fn talk(a: &mut Node, b: &mut Node, now: Time) {
-    a.cluster.tick(now);
-    b.cluster.tick(now);
-    loop {
-        let (from_a, from_b) = (a.say(), b.say());
-        if from_a.is_empty() && from_b.is_empty() {
-            return;
-        }
-        for said in from_a {
-            b.cluster.handle(now, said);
-        }
-        for said in from_b {
-            a.cluster.handle(now, said);
-        }
-    }
-}
-
 /// Two nodes that both have so many presences, all of the first one's; and batches of 100 that the second lacks.
 struct Pair {
     a: Node,
@@ -190,7 +141,7 @@ struct Pair {
 
 impl Pair {
     fn of(size: usize) -> Self {
-        let (mut a, mut b) = (Node::start("a", 1), Node::start("b", 2));
+        let (mut a, mut b) = (Node::live("a", 1), Node::live("b", 2));
         let mut owner = a.tracker.owner();
         (0..size).for_each(|n| track_at(&mut owner, n));
         let mut now = LIVE;
@@ -213,7 +164,7 @@ impl Pair {
         }
         self.now += MOMENT;
         self.a.cluster.tick(self.now);
-        self.a.say().iter().map(Said::encode).collect()
+        self.a.messages().iter().map(Said::encode).collect()
     }
 
     fn merge(&mut self, batch: &[Vec<u8>]) {
@@ -246,7 +197,7 @@ pub(crate) fn merge_micros(size: usize) -> u128 {
             let batch = pair.batch(round % 2 == 0);
             let started = Instant::now();
             pair.merge(&batch);
-            pair.b.say();
+            pair.b.messages();
             started.elapsed()
         })
         .collect();

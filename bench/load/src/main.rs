@@ -13,6 +13,7 @@
 
 mod client;
 mod connection;
+mod process;
 mod scenario;
 mod server;
 mod view;

@@ -1,13 +1,13 @@
-//! What the server's processes have used, from `/proc`.
+//! What the server's processes have used in the course of a scenario.
 
-use std::{fs, time::Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::world::World;
-
-/// The clock ticks of `/proc/PID/stat`, on every Linux.
-const TICKS: f64 = 100.0;
+use crate::{
+    process::{cpu, memory},
+    world::World,
+};
 
 pub(crate) struct Usage {
     at: Instant,
@@ -56,19 +56,4 @@ impl Usage {
 
 pub(crate) fn rounded(figure: f64) -> f64 {
     (figure * 1000.0).round() / 1000.0
-}
-
-/// Seconds, of the process and of the kernel for it; 0 for a process that is gone.
-fn cpu(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name of the program, in brackets, may have blanks.
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks = after_name.split_whitespace().skip(11).take(2);
-    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
-}
-
-fn memory(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    resident.and_then(|kb| kb.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -20,8 +20,10 @@ use crate::{core::Core, flow::Cards, handler::PresenceHandler};
 
 /// Messages of other nodes that wait are dropped beyond so many bytes.
 const INBOX_BYTES: usize = 64 * 1024 * 1024;
-/// So many messages are taken in before the effects are seen to.
+/// So many messages are taken in before the time is looked at and the effects are seen to.
 const MESSAGES_AT_ONCE: usize = 64;
+/// Refreshes of other nodes that wait are dropped beyond so many.
+const REFRESHES: usize = 4096;
 
 /// The events on a presence's own topic.
 const SET: &str = "set";
@@ -48,6 +50,8 @@ struct Waiting {
     bytes: usize,
     refreshes: VecDeque<(Topic, Key)>,
     leave: Option<oneshot::Sender<Left>>,
+    /// The task has ended: nobody takes what waits any more.
+    closed: bool,
 }
 
 /// How many nodes hold this one's final set.
@@ -67,16 +71,21 @@ impl Mail {
         self.wake.notify_one();
     }
 
+    /// What is received is an error where the task has ended.
     pub(crate) fn leave(&self) -> oneshot::Receiver<Left> {
         let (told, left) = oneshot::channel();
-        self.waiting.lock().leave = Some(told);
+        let mut waiting = self.waiting.lock();
+        if !waiting.closed {
+            waiting.leave = Some(told);
+        }
+        drop(waiting);
         self.wake();
         left
     }
 
     fn push(&self, message: &Bytes) {
         let mut waiting = self.waiting.lock();
-        if waiting.bytes + message.len() > INBOX_BYTES {
+        if waiting.closed || waiting.bytes + message.len() > INBOX_BYTES {
             drop(waiting);
             metrics::counter!("adsum_cluster_messages_dropped_total").increment(1);
             return;
@@ -95,7 +104,7 @@ impl Subscriber for Mail {
             Payload::Json(json) if message.event() == REFRESH => {
                 let Ok(refresh) = json.decode::<(Topic, Key)>() else { return };
                 let mut waiting = self.waiting.lock();
-                if waiting.refreshes.len() < MESSAGES_AT_ONCE * 64 {
+                if waiting.refreshes.len() < REFRESHES {
                     waiting.refreshes.push_back(refresh);
                 }
                 drop(waiting);
@@ -167,6 +176,12 @@ pub(crate) struct Replication<H: PresenceHandler> {
     logged: Vec<MessageError>,
 }
 
+impl<H: PresenceHandler> Drop for Replication<H> {
+    fn drop(&mut self) {
+        *self.mail.waiting.lock() = Waiting { closed: true, ..Waiting::default() };
+    }
+}
+
 impl<H: PresenceHandler> Replication<H> {
     pub(crate) fn new(
         core: Arc<Core<H>>,
@@ -215,7 +230,6 @@ impl<H: PresenceHandler> Replication<H> {
                 () = due => {}
             }
             self.see_to_mail().await;
-            self.cluster.tick(self.now());
         }
     }
 
@@ -228,6 +242,8 @@ impl<H: PresenceHandler> Replication<H> {
         self.cluster.connected(self.now(), is_connected);
     }
 
+    /// Takes what waits, and does what is due: also in between, for a node that hears so much that it says nothing
+    /// is taken for dead.
     async fn see_to_mail(&mut self) {
         loop {
             let (messages, refreshes, leave) = {
@@ -240,9 +256,7 @@ impl<H: PresenceHandler> Replication<H> {
             for (topic, key) in refreshes {
                 self.core.refresh(&topic, &key);
             }
-            if messages.is_empty() && leave.is_none() {
-                return;
-            }
+            let is_last = messages.len() < MESSAGES_AT_ONCE;
             for bytes in messages {
                 match Message::decode(&bytes) {
                     Ok(message) => self.cluster.handle(self.now(), message),
@@ -253,7 +267,11 @@ impl<H: PresenceHandler> Replication<H> {
                 self.left = Some(told);
                 self.cluster.leave(self.now(), self.core.timing.handoff);
             }
+            self.cluster.tick(self.now());
             self.see_to_effects().await;
+            if is_last {
+                return;
+            }
         }
     }
 

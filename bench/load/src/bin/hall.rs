@@ -25,6 +25,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::{sync::Mutex, time::sleep_until};
 
+#[path = "../process.rs"]
+mod process;
+
 const COUNTED: &str = "hall:main";
 const WATCHED: &str = "floor:main";
 /// How many owners the presences are spread over, as over the tasks of a program.
@@ -151,13 +154,9 @@ async fn run(presence: &Presence, owners: &mut Owners, topic: &str, rate: u32, s
 }
 
 /// Resident memory in KB and CPU in seconds, of this process.
-fn used() -> Option<(u64, f64)> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let memory =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse();
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let ticks = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(2);
-    Some((memory.ok()?, ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0))
+fn used() -> (u64, f64) {
+    let me = std::process::id();
+    (process::memory(me), process::cpu(me))
 }
 
 /// What one who keeps a list has: how many are in it, and how many were at most.
@@ -170,9 +169,9 @@ struct Listed {
 async fn watched(options: &Options) -> Option<Value> {
     let pubsub = PubSub::local();
     let presence = Presence::builder(pubsub.clone()).start();
-    let (empty, _) = used()?;
+    let (empty, _) = used();
     let mut owners = fill(&presence, WATCHED, options.presences);
-    let (filled, _) = used()?;
+    let (filled, _) = used();
 
     let mut tasks = tokio::task::JoinSet::new();
     let diffs = Arc::new(AtomicUsize::new(0));
@@ -200,10 +199,10 @@ async fn watched(options: &Options) -> Option<Value> {
     let all_list = |n| lists.iter().all(|listed| listed.now.load(Relaxed) == n);
     let ready = wait_for(|| all_list(options.presences)).await;
 
-    let (_, before) = used()?;
+    let (_, before) = used();
     let mut result = run(&presence, &mut owners, WATCHED, options.rate, options.secs).await;
     let back = wait_for(|| all_list(options.presences)).await;
-    let (memory, after) = used()?;
+    let (memory, after) = used();
     let peak = result["peak"].as_u64()? as usize;
     // At the turn, who came and went within one interval is in no diff.
     let turn = options.rate as usize / 10;

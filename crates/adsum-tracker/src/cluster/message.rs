@@ -85,7 +85,8 @@ pub enum Message {
         of: Replica,
         /// Which shard.
         shard: u8,
-        /// The version that the whole snapshot stands at.
+        /// The version that the whole snapshot stands at: what may have changed while it was read is in the batches
+        /// after it.
         version: u64,
         /// Which part.
         index: u32,
@@ -335,4 +336,66 @@ pub enum MessageError {
     /// It isn't a message, or breaks a rule.
     #[error("{0}")]
     Broken(&'static str),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batches(shard: usize, topic: &str, meta: &str) -> Message {
+        let replica = Replica { name: "a".into(), incarnation: Incarnation { started: 1, random: 2 } };
+        let reference: Ref = postcard::from_bytes(&[7; 12]).unwrap();
+        let row = PresenceRow {
+            key: "7".into(),
+            reference,
+            previous: None,
+            replaces: None,
+            departing: None,
+            meta: meta.into(),
+        };
+        let topics = vec![(topic.into(), vec![Change::Join(row)])];
+        Message::Batches {
+            from: replica,
+            batches: vec![Arc::new(Batch { shard: shard as u8, version: 1, topics })],
+        }
+    }
+
+    #[test]
+    fn a_message_comes_back_as_it_was() {
+        let message = batches(shard_of("room"), "room", r#"{"n":1}"#);
+        assert_eq!(Message::decode(&message.encode()), Ok(message));
+    }
+
+    #[test]
+    fn another_version_of_the_protocol_is_refused_by_both_numbers() {
+        let mut bytes = batches(shard_of("room"), "room", "{}").encode();
+        bytes[0] = PROTOCOL + 1;
+        let error = Message::decode(&bytes).unwrap_err();
+        assert_eq!(error, MessageError::Protocol { theirs: PROTOCOL + 1 });
+        let said = error.to_string();
+        assert!(
+            said.contains(&(PROTOCOL + 1).to_string()) && said.contains(&format!("speaks {PROTOCOL}")),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_refused() {
+        let refused =
+            |message: &Message| matches!(Message::decode(&message.encode()), Err(MessageError::Broken(_)));
+        let shard = shard_of("room");
+        for meta in ["", "{", "[]", "{}}", "{\"a\":}", " {}"] {
+            assert!(refused(&batches(shard, "room", meta)), "{meta}");
+        }
+        assert!(refused(&batches((shard + 1) % SHARDS, "room", "{}")));
+        assert!(refused(&batches(SHARDS, "room", "{}")));
+        let Message::Batches { from, .. } = batches(shard, "room", "{}") else { unreachable!() };
+        let few = Versions::collect(0..3);
+        assert!(refused(&Message::Heartbeat { from: from.clone(), versions: few.clone() }));
+        assert!(refused(&Message::Leaving { from, versions: few, grace: Duration::ZERO }));
+        let mut bytes = batches(shard, "room", "{}").encode();
+        bytes.push(0);
+        assert!(matches!(Message::decode(&bytes), Err(MessageError::Broken(_))));
+        assert!(matches!(Message::decode(&[]), Err(MessageError::Broken(_))));
+    }
 }

@@ -13,11 +13,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_presence_is_seen_on_all_nodes_and_leaves_all() {
-    let mut world = World::new();
-    let (a, b) = (world.start("a", 1), world.start("b", 2));
-    world.pass(START);
-    let mut owner = world.owner(a);
-    owner.track(&"room".into(), &key("7"), meta()).unwrap();
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let owner = world.track(a, "room", "7");
     world.pass(MOMENT);
     assert_eq!(world.keys(b, "room"), ["7"]);
     drop(owner);
@@ -28,9 +25,7 @@ fn a_presence_is_seen_on_all_nodes_and_leaves_all() {
 
 #[test]
 fn a_node_that_starts_later_is_ready_once_it_knows_all() {
-    let mut world = World::new();
-    let a = world.start("a", 1);
-    world.pass(START);
+    let (mut world, [a]) = World::of(["a"]);
     let mut owner = world.owner(a);
     for n in 0..300 {
         owner.track(&format!("room:{}", n % 100).into(), &key(&n.to_string()), meta()).unwrap();
@@ -44,11 +39,8 @@ fn a_node_that_starts_later_is_ready_once_it_knows_all() {
 
 #[test]
 fn a_silent_node_is_hidden_after_three_heartbeats_and_comes_back_whole() {
-    let mut world = World::new();
-    let (a, b) = (world.start("a", 1), world.start("b", 2));
-    world.pass(START);
-    let mut owner = world.owner(a);
-    owner.track(&"room".into(), &key("7"), meta()).unwrap();
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let mut owner = world.track(a, "room", "7");
     world.pass(MOMENT);
     world.cut(a, b);
     world.pass(Duration::from_millis(1900));
@@ -64,9 +56,7 @@ fn a_silent_node_is_hidden_after_three_heartbeats_and_comes_back_whole() {
 
 #[test]
 fn what_departs_is_replaced_by_who_comes_on_another_node_without_a_gap() {
-    let mut world = World::new();
-    let (a, b, c) = (world.start("a", 1), world.start("b", 2), world.start("c", 3));
-    world.pass(START);
+    let (mut world, [a, b, c]) = World::of(["a", "b", "c"]);
     let mut owner = world.owner(a);
     owner.track(&"room".into(), &key("7"), meta()).unwrap();
     owner.track(&"room".into(), &key("8"), meta()).unwrap();
@@ -93,11 +83,8 @@ fn what_departs_is_replaced_by_who_comes_on_another_node_without_a_gap() {
 
 #[test]
 fn a_restarted_node_pulls_its_own_departed_set() {
-    let mut world = World::new();
-    let (a, b) = (world.start("a", 1), world.start("b", 2));
-    world.pass(START);
-    let mut owner = world.owner(a);
-    owner.track(&"room".into(), &key("7"), meta()).unwrap();
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let owner = world.track(a, "room", "7");
     world.pass(MOMENT);
     world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, Duration::from_secs(30)));
     drop(owner);
@@ -116,11 +103,8 @@ fn a_restarted_node_pulls_its_own_departed_set() {
 
 #[test]
 fn a_twin_is_named_and_displaces_nobody() {
-    let mut world = World::new();
-    let (a, b) = (world.start("a", 1), world.start("b", 2));
-    world.pass(START);
-    let mut owner = world.owner(a);
-    owner.track(&"room".into(), &key("7"), meta()).unwrap();
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let _owner = world.track(a, "room", "7");
     world.pass(MOMENT);
     let twin = world.start("a", 5);
     world.pass(Duration::from_secs(6));
@@ -143,8 +127,7 @@ fn a_node_whose_clock_was_set_back_outbids_its_earlier_run() {
     world.kill(a);
     let a = world.start("a", 50);
     world.pass(Duration::from_secs(6));
-    let mut owner = world.owner(a);
-    owner.track(&"room".into(), &key("7"), meta()).unwrap();
+    let _owner = world.track(a, "room", "7");
     world.pass(MOMENT);
     assert_eq!(world.keys(b, "room"), ["7"]);
 }

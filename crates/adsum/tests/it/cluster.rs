@@ -125,6 +125,18 @@ async fn a_refresh_is_seen_on_all_nodes() {
     assert_eq!(b.list("room").await["7"].info.as_deref(), Some(&json!({"age": 2})));
 }
 
+#[test]
+fn a_drain_does_not_wait_for_a_runtime_that_has_ended() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let first = runtime();
+    let presence = first.block_on(async { Presence::builder(PubSub::local()).start() });
+    drop(first);
+    let drained = runtime().block_on(async {
+        tokio::time::timeout(Duration::from_secs(20), presence.drain(&Sockets::new(), Drain::default())).await
+    });
+    assert_eq!(drained, Ok(0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_network_a_node_is_ready_at_once() {
     let presence = Presence::builder(PubSub::local()).start();
