@@ -34,8 +34,9 @@ impl Peer {
                         self.ends.extend(end.map(|end| (end, index, row.reference)));
                     }
                     Change::Leave { reference, reason, replaces } => {
-                        shard.leave(*reference, *reason, &mut set);
-                        if let Some(replaced) = *replaces {
+                        let was_seen = shard.leave(*reference, *reason, &mut set);
+                        // Where it was seen it has taken the other's place already.
+                        if let Some(replaced) = replaces.filter(|_| !was_seen) {
                             shard.supersede_unseen(&topic, replaced, &mut set, out);
                         }
                     }
@@ -269,13 +270,15 @@ impl PeerShard {
         self.depart(reference, end, reason, set)
     }
 
-    fn leave<X: Layer>(&mut self, reference: Ref, reason: Option<Reason>, set: &mut Shard<X>) {
+    /// Removes a row. Whether it was there, and shown.
+    fn leave<X: Layer>(&mut self, reference: Ref, reason: Option<Reason>, set: &mut Shard<X>) -> bool {
         self.departing.remove(&reference);
-        let Some(placed) = self.rows.take(&reference) else { return };
+        let Some(placed) = self.rows.take(&reference) else { return false };
         if self.shown {
             set.take_out(&placed.topic, &placed.key, reference, reason);
         }
         set.unhide(reference);
+        self.shown
     }
 
     /// Has a row leave in time. A later notice never lengthens its grace. When it will end, if that is news.

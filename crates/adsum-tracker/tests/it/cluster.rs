@@ -447,3 +447,90 @@ fn a_departed_set_is_taken_over_whole_though_its_holders_cut_it_differently() {
     world.pass(60 * SECOND);
     assert!(world.keys(d, "room").is_empty());
 }
+
+#[test]
+fn a_replaced_presence_is_not_shown_again_when_its_node_comes_back() {
+    let (mut world, [a, b, c]) = World::of(["a", "b", "c"]);
+    let owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 300 * SECOND));
+    drop(owner);
+    world.pass(MOMENT);
+    // It doesn't hear that another takes its presence's place.
+    world.isolate(a);
+    let _owner = world.track(b, "room", "7");
+    world.pass(5 * SECOND);
+    world.mend();
+    world.pass_and(5 * SECOND, |world| {
+        assert_eq!([b, c].map(|node| world.node(node).tracker.count("room")), [1, 1]);
+    });
+    assert_eq!(world.node(a).tracker.count("room"), 1);
+}
+
+#[test]
+fn a_presence_whose_grace_has_ended_is_not_shown_again_when_its_node_wakes() {
+    let mut world = World::new();
+    world.windows = Windows::Each;
+    let (a, b) = (world.start("a", 1), world.start("b", 2));
+    world.pass(START);
+    let owner = world.track(a, "room", "7");
+    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 5 * SECOND));
+    drop(owner);
+    world.pass(MOMENT);
+    world.flush(b, "room");
+    world.stop(a, true);
+    world.pass(8 * SECOND);
+    let (_, joins, leaves) = world.flush(b, "room");
+    assert_eq!((joins, leaves), (0, 1));
+    world.stop(a, false);
+    world.pass(SECOND);
+    assert_eq!(world.flush(b, "room"), (0, 0, 0));
+}
+
+#[test]
+fn what_has_left_everywhere_is_remembered_nowhere() {
+    let (mut world, nodes) = World::of(["a", "b", "c"]);
+    let [a, b, _] = nodes;
+    let owner = world.track(a, "room", "7");
+    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 300 * SECOND));
+    drop(owner);
+    world.pass(MOMENT);
+    let owner = world.track(b, "room", "7");
+    world.pass(MOMENT);
+    drop(owner);
+    world.pass(MOMENT);
+    for node in nodes {
+        let usage = world.node(node).cluster.usage();
+        assert_eq!((usage.rows, usage.hidden), (0, 0), "{usage:?}");
+    }
+}
+
+#[test]
+fn a_node_that_comes_back_shows_nothing_of_before() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let mut owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    world.cut(a, b);
+    world.pass(4 * SECOND);
+    assert!(world.keys(b, "room").is_empty());
+    owner.untrack("room", "7");
+    owner.track(&"room".into(), &key("8"), meta()).unwrap();
+    world.mend();
+    world.pass_and(2 * SECOND, |world| assert!(!world.keys(b, "room").contains(&"7".to_owned())));
+    assert_eq!(world.keys(b, "room"), ["8"]);
+}
+
+#[test]
+fn one_that_lacks_a_part_of_a_final_set_does_not_say_that_it_holds_it() {
+    let (mut world, [a, _]) = World::of(["a", "b"]);
+    world.lose(move |sent| {
+        let tells =
+            matches!(sent.message, Message::Batches { .. } | Message::Run { .. } | Message::Chunk { .. });
+        sent.from == a && tells
+    });
+    let _owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    world.leave(a, 10 * SECOND);
+    world.pass(2 * SECOND);
+    assert!(world.node(a).reports.contains(&Report::Left { held: 0, of: 1 }));
+}
