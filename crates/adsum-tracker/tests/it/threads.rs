@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Barrier,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -98,7 +98,8 @@ fn a_node_that_starts_while_the_others_change_arrives_at_what_they_have() {
     world.pass(Duration::from_millis(50));
     let tracker = world.node(a).tracker.clone();
     let stop = AtomicBool::new(false);
-    let b = thread::scope(|scope| {
+    let rounds = AtomicUsize::new(0);
+    let others: Vec<usize> = thread::scope(|scope| {
         scope.spawn(|| {
             let mut round = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -111,12 +112,21 @@ fn a_node_that_starts_while_the_others_change_arrives_at_what_they_have() {
                     crowd.track(&topic, &user, meta()).unwrap();
                 }
                 round += 1;
+                rounds.store(round, Ordering::Relaxed);
             }
         });
-        let b = world.start("b", 2);
-        world.pass(START);
+        while rounds.load(Ordering::Relaxed) < 100 {
+            thread::yield_now();
+        }
+        let others = (2..10).map(|n| {
+            let other = world.start(&n.to_string(), n);
+            // Longer than a snapshot is kept, so that each is sent one of its own.
+            world.pass(4 * START);
+            other
+        });
+        let others = others.collect();
         stop.store(true, Ordering::Relaxed);
-        b
+        others
     });
     world.pass(2 * START);
     let refs = |node: usize| -> BTreeSet<_> {
@@ -124,5 +134,7 @@ fn a_node_that_starts_while_the_others_change_arrives_at_what_they_have() {
         list.into_iter().flat_map(|(_, rows)| rows).map(|row| row.reference).collect()
     };
     assert!(refs(a).len() > 1000);
-    assert_eq!(refs(a), refs(b));
+    for other in others {
+        assert_eq!(refs(a), refs(other));
+    }
 }
