@@ -5,14 +5,11 @@
 
 use std::{
     hint::black_box,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use adsum_tracker::{Bare, Key, Message, Meta, Owner, Time, shard_of};
+use adsum_tracker::{Bare, Key, Message, Meta, Owner, shard_of};
 use bench::{LIVE, Node, talk};
 
 const META: &str = r#"{"online_at":1795520148,"device":"phone"}"#;

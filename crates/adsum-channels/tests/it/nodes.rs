@@ -146,6 +146,9 @@ async fn sockets_of_an_id_are_told_to_disconnect_on_all_nodes(transport: Transpo
     let b = server::Server::start_on(b, transport, |socket| socket).await;
     let (mut at_a, mut at_b) = (a.client().await, b.client().await);
     let mut other = b.connect("vsn=2.0.0&user_id=other", &[]).await.expect("the client is accepted");
+    // Once they are answered they are listened for; the handshake's end alone doesn't say so.
+    at_a.expect_nothing().await;
+    at_b.expect_nothing().await;
     a.pubsub.broadcast("user:u", "disconnect", ()).unwrap();
     at_a.expect_close(1001).await;
     at_b.expect_close(1001).await;
