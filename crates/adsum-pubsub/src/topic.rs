@@ -1,12 +1,16 @@
 //! Names of topics, and patterns over them.
 
-use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
+use std::{borrow::Borrow, fmt, ops::Deref};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use ecow::EcoString;
+use serde::{Deserialize, Serialize};
 
-/// A topic's name, such as `game:42`. Clones share one allocation.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Topic(Arc<str>);
+/// A topic's name, such as `game:42`.
+///
+/// Up to 15 bytes stand in the value itself; clones of a longer name share its text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Topic(EcoString);
 
 impl Topic {
     /// The name as text.
@@ -50,18 +54,6 @@ impl From<String> for Topic {
 impl From<&Topic> for Topic {
     fn from(topic: &Topic) -> Self {
         topic.clone()
-    }
-}
-
-impl Serialize for Topic {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Topic {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::from)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Key, Row};
+use crate::Row;
 
 /// Joins and leaves of one topic. No ref is in both.
 ///
@@ -14,7 +14,7 @@ use crate::{Key, Row};
 #[derive(Debug)]
 pub struct Diff<K> {
     /// The metas that came. Those of one key are in the order of the set.
-    pub joins: Vec<Joined>,
+    pub joins: Vec<Arc<Row>>,
     /// The metas that went.
     pub leaves: Vec<Left<K>>,
 }
@@ -24,10 +24,6 @@ impl<K> Diff<K> {
     pub fn is_empty(&self) -> bool {
         self.joins.is_empty() && self.leaves.is_empty()
     }
-
-    pub(crate) fn join_all(&mut self, key: &Key, rows: &[Arc<Row>]) {
-        self.joins.extend(rows.iter().map(|row| Joined { key: key.clone(), row: row.clone() }));
-    }
 }
 
 impl<K> Default for Diff<K> {
@@ -36,20 +32,9 @@ impl<K> Default for Diff<K> {
     }
 }
 
-/// A meta that came.
-#[derive(Clone, Debug)]
-pub struct Joined {
-    /// Its key.
-    pub key: Key,
-    /// What was tracked.
-    pub row: Arc<Row>,
-}
-
 /// A meta that went.
 #[derive(Clone, Debug)]
 pub struct Left<K> {
-    /// Its key.
-    pub key: Key,
     /// What was tracked.
     pub row: Arc<Row>,
     /// Why it went; none where an update put another in its place.

@@ -22,15 +22,16 @@
 
 mod cluster;
 mod diff;
+mod groups;
 mod limits;
 mod log;
 mod meta;
-mod ordered;
 mod owner;
 mod reference;
 mod replica;
 mod shard;
 mod topic_set;
+mod topics;
 mod tracker;
 mod window;
 
@@ -40,14 +41,15 @@ pub use self::{
         Batch, Change, Cluster, ClusterOptions, DepartedSet, Effect, Message, MessageError, OptionsError,
         PROTOCOL, PresenceRow, Report, Time, Usage, Versions,
     },
-    diff::{Diff, Joined, Left, Reason},
+    diff::{Diff, Left, Reason},
+    groups::Group,
     limits::{Limits, OverLimit},
     meta::{Key, Meta, Row},
     owner::{Owner, OwnerId, TrackError, UpdateError},
     reference::Ref,
     replica::{Incarnation, Replica},
     shard::{SHARDS, Shard, WindowsOf, shard_of},
-    topic_set::{Bare, Group, KeyLayer, Layer, TopicLayer, TopicSet},
+    topic_set::{Bare, KeyLayer, Layer, TopicLayer, TopicSet},
     tracker::{Parting, Tracker},
     window::Windows,
 };

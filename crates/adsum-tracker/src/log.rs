@@ -7,7 +7,7 @@ use adsum_pubsub::Topic;
 use indexmap::IndexMap;
 
 use crate::{
-    Key, Reason, Ref, Row,
+    Reason, Ref, Row,
     cluster::{Batch, Change, PresenceRow},
 };
 
@@ -39,9 +39,7 @@ pub(crate) struct Log {
 /// A row that has begun to depart: whoever keeps the time ends it.
 #[derive(Debug)]
 pub(crate) struct Departed {
-    pub(crate) topic: Topic,
-    pub(crate) key: Key,
-    pub(crate) reference: Ref,
+    pub(crate) row: Arc<Row>,
     pub(crate) reason: Reason,
     pub(crate) grace: Duration,
 }
@@ -49,17 +47,14 @@ pub(crate) struct Departed {
 /// What happened to one ref since the last batch.
 #[derive(Debug)]
 struct Pending {
-    topic: Topic,
-    join: Option<(Key, Arc<Row>)>,
+    row: Arc<Row>,
+    came: bool,
     departing: Option<(Reason, Duration)>,
-    leave: Option<Leave>,
+    left: Option<Leave>,
 }
 
 #[derive(Debug)]
-struct Leave {
-    reason: Option<Reason>,
-    replaces: Option<Ref>,
-}
+struct Leave(Option<Reason>);
 
 impl Log {
     pub(crate) fn new(published: bool) -> Self {
@@ -76,46 +71,35 @@ impl Log {
 
     /// Whether a row has come since the last batch.
     pub(crate) fn is_pending(&self, reference: Ref) -> bool {
-        self.pending.get(&reference).is_some_and(|pending| pending.join.is_some())
+        self.pending.get(&reference).is_some_and(|pending| pending.came)
     }
 
-    pub(crate) fn join(&mut self, shard: usize, topic: &Topic, key: &Key, row: &Arc<Row>) {
-        let bytes = topic.len() + key.len() + row.meta.as_str().len();
-        self.note(shard, topic, row.reference, bytes, |pending| {
-            pending.join = Some((key.clone(), row.clone()));
-        });
+    pub(crate) fn join(&mut self, shard: usize, row: &Arc<Row>) {
+        let bytes = row.key.len() + row.meta.as_str().len();
+        self.note(shard, row, bytes, |pending| pending.came = true);
     }
 
-    pub(crate) fn leave(&mut self, shard: usize, topic: &Topic, row: &Row, reason: Option<Reason>) {
-        let replaces = row.replaces;
-        self.note(shard, topic, row.reference, topic.len(), |pending| {
-            pending.leave = Some(Leave { reason, replaces });
-        });
+    pub(crate) fn leave(&mut self, shard: usize, row: &Arc<Row>, reason: Option<Reason>) {
+        self.note(shard, row, 0, |pending| pending.left = Some(Leave(reason)));
         // A presence has ended: so have the versions that updates replaced within the window.
-        let mut previous = row.previous;
+        let mut previous = row.previous();
         while let Some(pending) = previous.and_then(|reference| self.pending.get_mut(&reference)) {
-            if let Some(leave) = &mut pending.leave {
-                leave.reason = leave.reason.or(reason);
+            if let Some(Leave(of_previous)) = &mut pending.left {
+                *of_previous = of_previous.or(reason);
             }
-            previous = pending.join.as_ref().and_then(|(_, row)| row.previous);
+            previous = pending.row.previous();
         }
     }
 
     pub(crate) fn depart(&mut self, shard: usize, departed: Departed) {
-        let Departed { topic, reference, reason, grace, .. } = &departed;
+        let Departed { row, reason, grace } = &departed;
         let at = Some((*reason, *grace));
-        self.note(shard, topic, *reference, topic.len(), |pending| pending.departing = at);
+        self.note(shard, row, 0, |pending| pending.departing = at);
         self.departed.push(departed);
     }
 
-    fn note(
-        &mut self,
-        shard: usize,
-        topic: &Topic,
-        reference: Ref,
-        bytes: usize,
-        note: impl FnOnce(&mut Pending),
-    ) {
+    /// Notes what happened to a row, which takes so many bytes beside its topic.
+    fn note(&mut self, shard: usize, row: &Arc<Row>, bytes: usize, note: impl FnOnce(&mut Pending)) {
         if !self.published {
             return;
         }
@@ -126,24 +110,26 @@ impl Log {
                 self.closed_early.pop_front();
             }
         }
-        let new = || Pending { topic: topic.clone(), join: None, departing: None, leave: None };
-        note(self.pending.entry(reference).or_insert_with(new));
-        self.pending_bytes += CHANGE_BYTES + bytes;
+        let new = || Pending { row: row.clone(), came: false, departing: None, left: None };
+        note(self.pending.entry(row.reference).or_insert_with(new));
+        self.pending_bytes += CHANGE_BYTES + row.topic.len() + bytes;
     }
 
     /// Ends the open window as a batch. None where it nets to nothing.
     fn close(&mut self, shard: usize) -> Option<Arc<Batch>> {
         self.pending_bytes = 0;
         let mut topics: IndexMap<Topic, Vec<Change>> = IndexMap::new();
-        for (reference, Pending { topic, join, departing, leave }) in std::mem::take(&mut self.pending) {
-            let change = match (join, leave, departing) {
+        for (reference, Pending { row, came, departing, left }) in std::mem::take(&mut self.pending) {
+            let replaces = row.replaces();
+            let change = match (came, left, departing) {
                 // What came and went within the window is nobody's business, unless it took another's place.
-                (Some(_), Some(Leave { replaces: None, .. }), _) | (None, None, None) => continue,
-                (_, Some(Leave { reason, replaces }), _) => Change::Leave { reference, reason, replaces },
-                (Some((key, row)), None, departing) => Change::Join(PresenceRow::new(&key, &row, departing)),
-                (None, None, Some((reason, grace))) => Change::Depart { reference, reason, grace },
+                (true, Some(_), _) if replaces.is_none() => continue,
+                (false, None, None) => continue,
+                (_, Some(Leave(reason)), _) => Change::Leave { reference, reason, replaces },
+                (true, None, departing) => Change::Join(PresenceRow::new(&row, departing)),
+                (false, None, Some((reason, grace))) => Change::Depart { reference, reason, grace },
             };
-            topics.entry(topic).or_default().push(change);
+            topics.entry(row.topic.clone()).or_default().push(change);
         }
         if topics.is_empty() {
             return None;

@@ -1,14 +1,19 @@
 //! What a presence is made of.
 
-use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
+use std::{borrow::Borrow, fmt, ops::Deref};
 
+use adsum_pubsub::Topic;
+use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 
 use crate::{OwnerId, Ref};
 
 /// Groups the presences of one user: two tabs of user 7 are two presences under the key `"7"`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Arc<str>);
+///
+/// Up to 15 bytes stand in the value itself; clones of a longer one share its text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(EcoString);
 
 impl Key {
     /// The key as text.
@@ -31,9 +36,27 @@ impl Borrow<str> for Key {
     }
 }
 
-impl<T: Into<Arc<str>>> From<T> for Key {
-    fn from(text: T) -> Self {
+impl From<&str> for Key {
+    fn from(text: &str) -> Self {
         Self(text.into())
+    }
+}
+
+impl From<String> for Key {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&String> for Key {
+    fn from(text: &String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&Key> for Key {
+    fn from(key: &Key) -> Self {
+        key.clone()
     }
 }
 
@@ -46,18 +69,6 @@ impl fmt::Display for Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&*self.0, f)
-    }
-}
-
-impl Serialize for Key {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::from)
     }
 }
 
@@ -88,12 +99,45 @@ impl fmt::Debug for Meta {
 pub struct Row {
     /// Its name.
     pub reference: Ref,
-    /// After an update, the name of the version before.
-    pub previous: Option<Ref>,
-    /// A departing version that this presence took the place of. Updates keep it.
-    pub replaces: Option<Ref>,
     /// Who tracked it; [`OwnerId::REMOTE`] where another node's owner did.
     pub owner: OwnerId,
+    /// Where.
+    pub topic: Topic,
+    /// As whom.
+    pub key: Key,
     /// What was tracked.
     pub meta: Meta,
+    /// Boxed, as most rows are the first of their presence.
+    before: Option<Box<Before>>,
+}
+
+/// What stood in the place of a row.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    previous: Option<Ref>,
+    replaces: Option<Ref>,
+}
+
+impl Row {
+    pub(crate) fn new(reference: Ref, owner: OwnerId, topic: Topic, key: Key, meta: Meta) -> Self {
+        Self { reference, owner, topic, key, meta, before: None }
+    }
+
+    /// The row with what stood in its place.
+    pub(crate) fn after(mut self, previous: Option<Ref>, replaces: Option<Ref>) -> Self {
+        if previous.is_some() || replaces.is_some() {
+            self.before = Some(Box::new(Before { previous, replaces }));
+        }
+        self
+    }
+
+    /// After an update, the name of the version before.
+    pub fn previous(&self) -> Option<Ref> {
+        self.before.as_ref()?.previous
+    }
+
+    /// A departing version that this presence took the place of. Updates keep it.
+    pub fn replaces(&self) -> Option<Ref> {
+        self.before.as_ref()?.replaces
+    }
 }

@@ -7,7 +7,7 @@ use adsum_pubsub::Topic;
 use crate::{
     Key, Layer, Meta, OwnerId, Reason, Ref, Row, TopicSet, Windows,
     log::{Departed, Log},
-    topic_set::give_back,
+    topics::Topics,
 };
 
 /// The number of shards, a constant of the protocol: all nodes must agree on a topic's shard.
@@ -28,7 +28,7 @@ pub fn shard_of(topic: &str) -> usize {
 /// The presences of the topics of one shard.
 pub struct Shard<X: Layer> {
     index: usize,
-    topics: HashMap<Topic, TopicSet<X>>,
+    topics: Topics<X>,
     windows_of: WindowsOf,
     pub(crate) log: Log,
     /// Versions of other nodes' presences that are never to be shown again: another has taken their place, or
@@ -43,7 +43,7 @@ pub type WindowsOf = Arc<dyn Fn(&str) -> Windows + Send + Sync>;
 impl<X: Layer> Shard<X> {
     /// An empty shard. Where its changes are `published`, they are kept for [`Cluster`](crate::Cluster) to take.
     pub(crate) fn new(index: usize, published: bool, windows_of: WindowsOf) -> Self {
-        Self { index, topics: HashMap::new(), windows_of, log: Log::new(published), hidden: HashMap::new() }
+        Self { index, topics: Topics::new(), windows_of, log: Log::new(published), hidden: HashMap::new() }
     }
 
     /// A topic that somebody is in, or that somebody listens to.
@@ -58,20 +58,16 @@ impl<X: Layer> Shard<X> {
 
     /// A topic, added where it is new. One that stays idle is dropped by the next [`tidy`](Self::tidy).
     pub fn entry(&mut self, topic: &Topic) -> &mut TopicSet<X> {
-        // Looked up first: most calls find the topic, and need no second handle to its name.
-        if !self.topics.contains_key(topic) {
-            self.topics.insert(topic.clone(), TopicSet::new((self.windows_of)(topic)));
-        }
-        self.topics.get_mut(topic).expect("the topic was just added")
+        self.topics.get_or_insert_with(topic, || TopicSet::new(topic.clone(), (self.windows_of)(topic)))
     }
 
     /// All topics.
-    pub fn topics(&self) -> impl Iterator<Item = (&Topic, &TopicSet<X>)> {
+    pub fn topics(&self) -> impl Iterator<Item = &TopicSet<X>> {
         self.topics.iter()
     }
 
     /// All topics, to be changed.
-    pub fn topics_mut(&mut self) -> impl Iterator<Item = (&Topic, &mut TopicSet<X>)> {
+    pub fn topics_mut(&mut self) -> impl Iterator<Item = &mut TopicSet<X>> {
         self.topics.iter_mut()
     }
 
@@ -79,7 +75,6 @@ impl<X: Layer> Shard<X> {
     pub fn tidy(&mut self, topic: &str) {
         if self.topics.get(topic).is_some_and(TopicSet::is_idle) {
             self.topics.remove(topic);
-            give_back(&mut self.topics);
         }
     }
 
@@ -94,9 +89,10 @@ impl<X: Layer> Shard<X> {
         let departing = set.departing(key).cloned();
         set.begin();
         let replaces = departing.as_ref().filter(|row| row.owner == OwnerId::REMOTE).map(|row| row.reference);
-        let row = Arc::new(Row { reference, previous: None, replaces, owner, meta });
-        set.insert(key, row.clone());
-        self.log.join(self.index, topic, key, &row);
+        let row = Row::new(reference, owner, topic.clone(), key.clone(), meta).after(None, replaces);
+        let row = Arc::new(row);
+        set.insert(row.clone());
+        self.log.join(self.index, &row);
         if let Some(departing) = departing {
             self.supersede(topic, key, departing.reference);
         }
@@ -116,11 +112,13 @@ impl<X: Layer> Shard<X> {
             return false;
         }
         set.begin();
-        let new =
-            |old: &Row| Row { reference, previous: Some(old.reference), replaces: old.replaces, owner, meta };
+        let new = |old: &Row| {
+            let row = Row::new(reference, owner, old.topic.clone(), old.key.clone(), meta);
+            row.after(Some(old.reference), old.replaces())
+        };
         let Some((old, new)) = set.replace(owner, key, new) else { return false };
-        log.leave(*index, topic, &old, None);
-        log.join(*index, topic, key, &new);
+        log.leave(*index, &old, None);
+        log.join(*index, &new);
         true
     }
 
@@ -143,7 +141,7 @@ impl<X: Layer> Shard<X> {
                     set.begin();
                 }
                 if let Some(row) = set.remove(owner, key, reason) {
-                    log.leave(*index, topic, &row, Some(reason));
+                    log.leave(*index, &row, Some(reason));
                     removed += 1;
                 }
             }
@@ -166,10 +164,9 @@ impl<X: Layer> Shard<X> {
         let Self { index, topics, log, .. } = self;
         let Some(set) = topics.get_mut(topic) else { return };
         for key in keys {
-            let Some(reference) = set.find(owner, key).map(|row| row.reference) else { continue };
-            set.depart(reference);
-            let (topic, key) = (topic.clone(), key.clone());
-            log.depart(*index, Departed { topic, key, reference, reason, grace });
+            let Some(row) = set.find(owner, key).cloned() else { continue };
+            set.depart(row.reference);
+            log.depart(*index, Departed { row, reason, grace });
         }
     }
 }
@@ -187,25 +184,25 @@ impl<X: Layer> Shard<X> {
 
     /// A topic's name, shared with the set where it is in it.
     pub(crate) fn shared_name(&self, topic: &Topic) -> Topic {
-        self.topics.get_key_value(topic).map_or(topic, |(name, _)| name).clone()
+        self.topics.get(topic).map_or(topic, TopicSet::topic).clone()
     }
 
     /// Shows a row of another node, unless it is never to be shown again.
-    pub(crate) fn show(&mut self, topic: &Topic, key: &Key, row: &Arc<Row>, departing: bool) {
+    pub(crate) fn show(&mut self, row: &Arc<Row>, departing: bool) {
         if self.hidden.contains_key(&row.reference) {
             return;
         }
-        let set = self.entry(topic);
-        set.insert(key, row.clone());
+        let set = self.entry(&row.topic);
+        set.insert(row.clone());
         if departing {
             set.depart(row.reference);
         }
     }
 
     /// Takes a row of another node out of a topic.
-    pub(crate) fn take_out(&mut self, topic: &Topic, key: &Key, reference: Ref, reason: Option<Reason>) {
-        if let Some(set) = self.topics.get_mut(topic) {
-            set.remove_ref(key, reference, reason);
+    pub(crate) fn take_out(&mut self, row: &Row, reason: Option<Reason>) {
+        if let Some(set) = self.topics.get_mut(&row.topic) {
+            set.remove_ref(&row.key, row.reference, reason);
         }
     }
 
@@ -217,10 +214,10 @@ impl<X: Layer> Shard<X> {
 
     /// Another presence has taken a departing one's place, which may be of this node, of another, or of one not
     /// heard of yet.
-    pub(crate) fn supersede(&mut self, topic: &Topic, key: &Key, reference: Ref) {
+    pub(crate) fn supersede(&mut self, topic: &Topic, key: &str, reference: Ref) {
         let removed = self.topics.get_mut(topic).and_then(|set| set.remove_ref(key, reference, None));
         match removed {
-            Some(row) if row.owner != OwnerId::REMOTE => self.log.leave(self.index, topic, &row, None),
+            Some(row) if row.owner != OwnerId::REMOTE => self.log.leave(self.index, &row, None),
             _ => self.hide(reference),
         }
     }
@@ -254,20 +251,27 @@ impl<X: Layer> Shard<X> {
     }
 
     /// Removes a departing row of this node, whose grace has ended. Whether it was there.
-    pub(crate) fn end_departing(&mut self, topic: &Topic, key: &Key, reference: Ref, reason: Reason) -> bool {
-        let Some(set) = self.topics.get_mut(topic) else { return false };
+    pub(crate) fn end_departing(&mut self, row: &Row, reason: Reason) -> bool {
+        let Some(set) = self.topics.get_mut(&row.topic) else { return false };
         set.begin();
-        let removed = set.remove_ref(key, reference, Some(reason));
+        let removed = set.remove_ref(&row.key, row.reference, Some(reason));
         if let Some(row) = &removed {
-            self.log.leave(self.index, topic, row, Some(reason));
+            self.log.leave(self.index, row, Some(reason));
         }
-        self.tidy(topic);
+        self.tidy(&row.topic);
         removed.is_some()
     }
 }
 
 impl<X: Layer> fmt::Debug for Shard<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(&self.topics).finish()
+        f.debug_list().entries(self.topics()).finish()
+    }
+}
+
+/// A table that has seen a crowd gives its memory back when the crowd has gone.
+fn give_back(table: &mut HashMap<Ref, Option<Duration>>) {
+    if table.capacity() > 16 && table.capacity() > 4 * table.len() {
+        table.shrink_to(2 * table.len());
     }
 }

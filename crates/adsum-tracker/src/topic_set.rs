@@ -1,15 +1,10 @@
 //! The presences of one topic.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    hash::Hash,
-    sync::Arc,
-};
+use std::{collections::HashSet, fmt, sync::Arc};
 
-use smallvec::SmallVec;
+use adsum_pubsub::Topic;
 
-use crate::{Diff, Key, OwnerId, Reason, Ref, Row, Windows, ordered::Ordered, window::Window};
+use crate::{Diff, Group, Key, OwnerId, Reason, Ref, Row, Windows, groups::Groups, window::Window};
 
 /// What the layer above keeps beside the set, under the set's own lock.
 ///
@@ -48,36 +43,10 @@ impl KeyLayer for Bare {}
 
 impl TopicLayer for Bare {}
 
-/// The rows of one key, in the order in which they were tracked. An update moves its row to the end.
-pub struct Group<K> {
-    rows: SmallVec<[Arc<Row>; 1]>,
-    layer: K,
-}
-
-impl<K> Group<K> {
-    /// The rows; never none.
-    pub fn rows(&self) -> &[Arc<Row>] {
-        &self.rows
-    }
-
-    /// What is kept beside the key.
-    pub fn layer(&self) -> &K {
-        &self.layer
-    }
-
-    /// What is kept beside the key, and the rows.
-    pub fn layer_mut(&mut self) -> (&mut K, &[Arc<Row>]) {
-        (&mut self.layer, &self.rows)
-    }
-
-    fn position(&self, owner: OwnerId) -> Option<usize> {
-        self.rows.iter().position(|row| row.owner == owner)
-    }
-}
-
 /// Who is in one topic.
 pub struct TopicSet<X: Layer> {
-    groups: Ordered<Group<X::Key>>,
+    topic: Topic,
+    groups: Groups<X::Key>,
     rows: usize,
     changes: u64,
     window: Window<X::Key>,
@@ -89,15 +58,21 @@ pub struct TopicSet<X: Layer> {
 }
 
 impl<X: Layer> TopicSet<X> {
-    pub(crate) fn new(windows: Windows) -> Self {
+    pub(crate) fn new(topic: Topic, windows: Windows) -> Self {
         Self {
-            groups: Ordered::new(),
+            topic,
+            groups: Groups::new(),
             rows: 0,
             changes: 0,
             window: Window::new(windows),
             departing: None,
             layer: X::Topic::default(),
         }
+    }
+
+    /// Its name.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
     }
 
     /// The number of presences.
@@ -115,8 +90,8 @@ impl<X: Layer> TopicSet<X> {
         self.groups.iter()
     }
 
-    /// All keys, with their rows and what is kept beside them.
-    pub fn groups_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Group<X::Key>)> {
+    /// All keys' rows in the order of the keys, and what is kept beside them.
+    pub fn groups_mut(&mut self) -> impl Iterator<Item = &mut Group<X::Key>> {
         self.groups.iter_mut()
     }
 
@@ -158,14 +133,14 @@ impl<X: Layer> TopicSet<X> {
 
     /// Has the rows of a key join once more with the next diff, under the same refs.
     pub fn join_again(&mut self, key: &str) {
-        if let Some((key, group)) = self.groups.get_key_value(key) {
-            self.window.again(key, &group.rows);
+        if let Some(group) = self.groups.get(key) {
+            self.window.again(group.rows());
         }
     }
 
     pub(crate) fn find(&self, owner: OwnerId, key: &str) -> Option<&Arc<Row>> {
         let group = self.groups.get(key)?;
-        group.position(owner).map(|position| &group.rows[position])
+        group.position(owner).map(|position| &group.rows()[position])
     }
 
     /// Begins an operation: what follows is one diff where each operation is one.
@@ -173,12 +148,10 @@ impl<X: Layer> TopicSet<X> {
         self.window.begin();
     }
 
-    pub(crate) fn insert(&mut self, key: &Key, row: Arc<Row>) {
-        self.window.came(key, &row);
-        let group = self
-            .groups
-            .get_or_insert_with(key, || Group { rows: SmallVec::new(), layer: self.window.kept_layer(key) });
-        group.rows.push(row);
+    pub(crate) fn insert(&mut self, row: Arc<Row>) {
+        self.window.came(&row);
+        let key = row.key.clone();
+        let group = self.groups.push(row, || self.window.kept_layer(&key));
         group.layer.rows_changed();
         self.rows += 1;
         self.changes += 1;
@@ -188,23 +161,23 @@ impl<X: Layer> TopicSet<X> {
     pub(crate) fn replace(
         &mut self,
         owner: OwnerId,
-        key: &Key,
+        key: &str,
         new: impl FnOnce(&Row) -> Row,
     ) -> Option<(Arc<Row>, Arc<Row>)> {
         let group = self.groups.get_mut(key)?;
         let position = group.position(owner)?;
-        let old = group.rows.remove(position);
+        let old = group.rows()[position].clone();
         let row = Arc::new(new(&old));
-        self.window.went(key, old.clone(), None, &group.layer);
-        self.window.came(key, &row);
-        group.rows.push(row.clone());
+        self.window.went(old.clone(), None, &group.layer);
+        self.window.came(&row);
+        group.replace(position, row.clone());
         group.layer.rows_changed();
         self.changes += 1;
         Some((old, row))
     }
 
     /// Removes what an owner tracked under a key.
-    pub(crate) fn remove(&mut self, owner: OwnerId, key: &Key, reason: Reason) -> Option<Arc<Row>> {
+    pub(crate) fn remove(&mut self, owner: OwnerId, key: &str, reason: Reason) -> Option<Arc<Row>> {
         let position = self.groups.get(key)?.position(owner)?;
         Some(self.remove_at(key, position, Some(reason)))
     }
@@ -212,27 +185,25 @@ impl<X: Layer> TopicSet<X> {
     /// Removes a version by its name. No reason where another has taken its place.
     pub(crate) fn remove_ref(
         &mut self,
-        key: &Key,
+        key: &str,
         reference: Ref,
         reason: Option<Reason>,
     ) -> Option<Arc<Row>> {
-        let position = self.groups.get(key)?.rows.iter().position(|row| row.reference == reference)?;
+        let position = self.groups.get(key)?.position_of(reference)?;
         Some(self.remove_at(key, position, reason))
     }
 
-    fn remove_at(&mut self, key: &Key, position: usize, reason: Option<Reason>) -> Arc<Row> {
+    fn remove_at(&mut self, key: &str, position: usize, reason: Option<Reason>) -> Arc<Row> {
         let group = self.groups.get_mut(key).expect("the position was found in this group");
-        let row = group.rows.remove(position);
-        self.window.went(key, row.clone(), reason, &group.layer);
+        let row = group.rows()[position].clone();
+        self.window.went(row.clone(), reason, &group.layer);
         group.layer.rows_changed();
         self.rows -= 1;
         self.changes += 1;
-        if group.rows.is_empty() {
-            if let Some(group) = self.groups.remove(key) {
-                self.window.keep_layer(key, group.layer);
-            }
-        } else if group.rows.spilled() && group.rows.capacity() > 4 * group.rows.len().max(4) {
-            group.rows.shrink_to_fit();
+        if !group.remove(position)
+            && let Some(group) = self.groups.remove(key)
+        {
+            self.window.keep_layer(&row.key, group.layer);
         }
         if let Some(departing) = &mut self.departing {
             departing.remove(&row.reference);
@@ -246,7 +217,7 @@ impl<X: Layer> TopicSet<X> {
     /// The key of a row. A look at every row of the topic: for what is rare.
     pub(crate) fn key_of(&self, reference: Ref) -> Option<Key> {
         let has_it =
-            |(_, group): &(&Key, &Group<X::Key>)| group.rows.iter().any(|row| row.reference == reference);
+            |(_, group): &(&Key, &Group<X::Key>)| group.rows().iter().any(|row| row.reference == reference);
         self.groups.iter().find(has_it).map(|(key, _)| key.clone())
     }
 
@@ -258,7 +229,7 @@ impl<X: Layer> TopicSet<X> {
     /// The first row of a key that is about to leave.
     pub(crate) fn departing(&self, key: &str) -> Option<&Arc<Row>> {
         let departing = self.departing.as_ref()?;
-        self.groups.get(key)?.rows.iter().find(|row| departing.contains(&row.reference))
+        self.groups.get(key)?.rows().iter().find(|row| departing.contains(&row.reference))
     }
 
     /// Whether there is nothing left to keep.
@@ -267,24 +238,12 @@ impl<X: Layer> TopicSet<X> {
     }
 }
 
-/// A table that has seen a crowd gives its memory back when the crowd has gone.
-pub(crate) fn give_back<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
-    if table.capacity() > 16 && table.capacity() > 4 * table.len() {
-        table.shrink_to(2 * table.len());
-    }
-}
-
 impl<X: Layer> fmt::Debug for TopicSet<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TopicSet")
+            .field("topic", &self.topic)
             .field("keys", &self.keys())
             .field("count", &self.rows)
             .finish_non_exhaustive()
-    }
-}
-
-impl<K> fmt::Debug for Group<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.rows).finish()
     }
 }

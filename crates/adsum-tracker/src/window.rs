@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use indexmap::{IndexMap, IndexSet};
 
-use crate::{Diff, Group, Joined, Key, KeyLayer, Left, Reason, Ref, Row, ordered::Ordered};
+use crate::{Diff, Group, Key, KeyLayer, Left, Reason, Ref, Row, groups::Groups};
 
 /// How changes that wait for a diff are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub enum Windows {
 pub(crate) enum Window<K> {
     /// Boxed, as most topics are quiet at any time.
     Net(Option<Box<Net<K>>>),
-    Each(Vec<Diff<K>>),
+    #[expect(clippy::box_collection, reason = "most topics are quiet at any time")]
+    Each(Option<Box<Vec<Diff<K>>>>),
     Off,
 }
 
@@ -40,7 +41,6 @@ pub(crate) struct Net<K> {
 
 #[derive(Debug)]
 struct Touched {
-    key: Key,
     row: Arc<Row>,
     /// Whether somebody may have heard of the row before this window.
     published: bool,
@@ -58,7 +58,7 @@ impl<K: KeyLayer> Window<K> {
     pub(crate) fn new(windows: Windows) -> Self {
         match windows {
             Windows::Net => Self::Net(None),
-            Windows::Each => Self::Each(Vec::new()),
+            Windows::Each => Self::Each(None),
             Windows::Off => Self::Off,
         }
     }
@@ -66,7 +66,7 @@ impl<K: KeyLayer> Window<K> {
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Net(net) => net.as_ref().is_none_or(|net| net.touched.is_empty() && net.again.is_empty()),
-            Self::Each(diffs) => diffs.is_empty(),
+            Self::Each(diffs) => diffs.is_none(),
             Self::Off => true,
         }
     }
@@ -74,42 +74,35 @@ impl<K: KeyLayer> Window<K> {
     /// Begins an operation; what it notes is one diff where each change is one.
     pub(crate) fn begin(&mut self) {
         if let Self::Each(diffs) = self {
-            diffs.push(Diff::default());
+            diffs.get_or_insert_default().push(Diff::default());
         }
     }
 
-    pub(crate) fn came(&mut self, key: &Key, row: &Arc<Row>) {
+    pub(crate) fn came(&mut self, row: &Arc<Row>) {
         match self {
-            Self::Net(net) => net.get_or_insert_default().came(key, row),
-            Self::Each(diffs) => {
-                let joined = Joined { key: key.clone(), row: row.clone() };
-                diffs.last_mut().expect("an operation was begun").joins.push(joined);
-            }
+            Self::Net(net) => net.get_or_insert_default().came(row),
+            Self::Each(diffs) => begun(diffs).joins.push(row.clone()),
             Self::Off => {}
         }
     }
 
-    pub(crate) fn went(&mut self, key: &Key, row: Arc<Row>, reason: Option<Reason>, layer: &K) {
+    pub(crate) fn went(&mut self, row: Arc<Row>, reason: Option<Reason>, layer: &K) {
         match self {
-            Self::Net(net) => net.get_or_insert_default().went(key, row, reason),
-            Self::Each(diffs) => {
-                let left = Left { key: key.clone(), row, reason, layer: layer.clone() };
-                diffs.last_mut().expect("an operation was begun").leaves.push(left);
-            }
+            Self::Net(net) => net.get_or_insert_default().went(row, reason),
+            Self::Each(diffs) => begun(diffs).leaves.push(Left { row, reason, layer: layer.clone() }),
             Self::Off => {}
         }
     }
 
     /// The rows of a key, these, are to join once more, with what is now kept beside it.
-    pub(crate) fn again(&mut self, key: &Key, rows: &[Arc<Row>]) {
+    pub(crate) fn again(&mut self, rows: &[Arc<Row>]) {
         match self {
             Self::Net(net) => {
-                net.get_or_insert_default().again.insert(key.clone());
+                let again = &mut net.get_or_insert_default().again;
+                again.extend(rows.first().map(|row| row.key.clone()));
             }
             Self::Each(diffs) => {
-                let mut diff = Diff::default();
-                diff.join_all(key, rows);
-                diffs.push(diff);
+                diffs.get_or_insert_default().push(Diff { joins: rows.to_vec(), leaves: Vec::new() });
             }
             Self::Off => {}
         }
@@ -137,11 +130,11 @@ impl<K: KeyLayer> Window<K> {
         }
     }
 
-    pub(crate) fn take(&mut self, groups: &Ordered<Group<K>>) -> Vec<Diff<K>> {
+    pub(crate) fn take(&mut self, groups: &Groups<K>) -> Vec<Diff<K>> {
         match self {
             Self::Off => Vec::new(),
             Self::Each(diffs) => {
-                let mut diffs = std::mem::take(diffs);
+                let mut diffs = diffs.take().map_or_else(Vec::new, |diffs| *diffs);
                 // An operation of another node may have come to nothing here.
                 diffs.retain(|diff| !diff.is_empty());
                 diffs
@@ -154,6 +147,12 @@ impl<K: KeyLayer> Window<K> {
     }
 }
 
+/// The diff of the operation that was begun.
+#[expect(clippy::box_collection, reason = "as the window keeps them")]
+fn begun<K>(diffs: &mut Option<Box<Vec<Diff<K>>>>) -> &mut Diff<K> {
+    diffs.as_mut().and_then(|diffs| diffs.last_mut()).expect("an operation was begun")
+}
+
 impl<K> Default for Net<K> {
     fn default() -> Self {
         Self { touched: IndexMap::new(), shown: 0, vanished: HashMap::new(), again: IndexSet::new() }
@@ -161,7 +160,7 @@ impl<K> Default for Net<K> {
 }
 
 impl<K: KeyLayer> Net<K> {
-    fn came(&mut self, key: &Key, row: &Arc<Row>) {
+    fn came(&mut self, row: &Arc<Row>) {
         // A row of another node may have gone and come back since the last diff: it joins once more, since it
         // stands at the end of its key now, and its next leave is told of if an earlier one would have been.
         let known = self.touched.shift_remove_full(&row.reference).is_some_and(|(index, _, touched)| {
@@ -170,20 +169,20 @@ impl<K: KeyLayer> Net<K> {
             }
             touched.gone.is_some_and(|gone| gone.shown)
         });
-        let touched = Touched { key: key.clone(), row: row.clone(), published: known, gone: None };
+        let touched = Touched { row: row.clone(), published: known, gone: None };
         self.touched.insert(row.reference, touched);
     }
 
-    fn went(&mut self, key: &Key, row: Arc<Row>, reason: Option<Reason>) {
+    fn went(&mut self, row: Arc<Row>, reason: Option<Reason>) {
         if let Some((index, _, touched)) = self.touched.get_full_mut(&row.reference) {
             touched.gone = Some(Gone { reason, shown: touched.published || index < self.shown });
-            let previous = touched.row.previous;
+            let previous = touched.row.previous();
             if reason.is_some() {
                 self.give_reason(previous, reason);
             }
         } else {
             let gone = Some(Gone { reason, shown: true });
-            self.touched.insert(row.reference, Touched { key: key.clone(), row, published: true, gone });
+            self.touched.insert(row.reference, Touched { row, published: true, gone });
         }
     }
 
@@ -194,29 +193,29 @@ impl<K: KeyLayer> Net<K> {
             if let Some(gone) = &mut touched.gone {
                 gone.reason = reason;
             }
-            previous = touched.row.previous;
+            previous = touched.row.previous();
         }
     }
 
-    fn into_diff(self, groups: &Ordered<Group<K>>) -> Diff<K> {
+    fn into_diff(self, groups: &Groups<K>) -> Diff<K> {
         let Self { touched, vanished, again, .. } = self;
         let mut diff = Diff::default();
-        for (_, Touched { key, row, gone, .. }) in touched {
+        for (_, Touched { row, gone, .. }) in touched {
             match gone {
-                None if again.contains(&key) => {}
-                None => diff.joins.push(Joined { key, row }),
+                None if again.contains(&row.key) => {}
+                None => diff.joins.push(row),
                 Some(Gone { shown: false, .. }) => {}
                 Some(Gone { reason, .. }) => {
-                    let layer = groups.get(&key).map(Group::layer).or_else(|| vanished.get(&key));
+                    let layer = groups.get(&row.key).map(Group::layer).or_else(|| vanished.get(&row.key));
                     let layer = layer.cloned().unwrap_or_default();
-                    diff.leaves.push(Left { key, row, reason, layer });
+                    diff.leaves.push(Left { row, reason, layer });
                 }
             }
         }
         // A client moves a meta that joins once more to the end of its key: all move, in the order of the set.
         for key in &again {
             if let Some(group) = groups.get(key) {
-                diff.join_all(key, group.rows());
+                diff.joins.extend_from_slice(group.rows());
             }
         }
         diff

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adsum_tracker::{Key, KeyLayer, Row};
+use adsum_tracker::{KeyLayer, Row};
 use tokio::time::Instant;
 
 use crate::encode;
@@ -80,9 +80,9 @@ impl<I> Card<I> {
         }
     }
 
-    pub(crate) fn fragment(&mut self, key: &Key, rows: &[Arc<Row>]) -> &[u8] {
+    pub(crate) fn fragment(&mut self, rows: &[Arc<Row>]) -> &[u8] {
         let info = self.info.as_deref();
-        self.fragment.get_or_insert_with(|| encode::fragment(key, rows, info))
+        self.fragment.get_or_insert_with(|| encode::fragment(rows, info))
     }
 }
 

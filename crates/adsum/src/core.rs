@@ -201,8 +201,8 @@ impl<H: PresenceHandler> Core<H> {
         let mut messages = vec![("presence_state", flow::state::<H>(set).into())];
         let refreshed = self.keys_refreshed(set);
         if !refreshed.is_empty() {
-            let joins = refreshed.iter().filter_map(|key| Some((key, set.group(key)?.rows())));
-            let joins = joins.flat_map(|(key, rows)| rows.iter().map(|row| joined(key, row))).collect();
+            let groups = refreshed.iter().filter_map(|key| set.group(key));
+            let joins = groups.flat_map(|group| group.rows()).cloned().collect();
             let diff = Diff { joins, leaves: Vec::new() };
             let diff = encode::diff(&diff, |key| set.group(key)?.layer().info().cloned());
             messages.push(("presence_diff", diff.into()));
@@ -261,10 +261,6 @@ impl<H: PresenceHandler> Core<H> {
         keys.dedup();
         keys
     }
-}
-
-fn joined(key: &Key, row: &Arc<adsum_tracker::Row>) -> adsum_tracker::Joined {
-    adsum_tracker::Joined { key: key.clone(), row: row.clone() }
 }
 
 impl<H: PresenceHandler> Flush<H> {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use adsum_pubsub::Json;
-use adsum_tracker::{Diff, Joined, Key, Left, Meta, Reason, Row};
+use adsum_tracker::{Diff, Key, Left, Meta, Reason, Row};
 use indexmap::IndexMap;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -71,10 +71,10 @@ fn without(text: String, fields: &[&str]) -> Result<String, serde_json::Error> {
     serde_json::to_string(&object)
 }
 
-/// A key with its metas and info, as it stands in a state: `"7":{"metas":[..],"user":{..}}`.
-pub(crate) fn fragment<I>(key: &Key, rows: &[Arc<Row>], info: Option<&Held<I>>) -> Arc<[u8]> {
+/// The key of these rows with their metas and info, as it stands in a state: `"7":{"metas":[..],"user":{..}}`.
+pub(crate) fn fragment<I>(rows: &[Arc<Row>], info: Option<&Held<I>>) -> Arc<[u8]> {
     let mut out = Vec::with_capacity(64 + rows.iter().map(|row| row.meta.as_str().len() + 64).sum::<usize>());
-    write_entry(&mut out, key, rows.iter().map(|row| (&**row, None)), info);
+    write_entry(&mut out, &rows[0].key, rows.iter().map(|row| (&**row, None)), info);
     out.into()
 }
 
@@ -83,8 +83,8 @@ pub(crate) fn diff<I>(diff: &Diff<Card<I>>, info: impl Fn(&Key) -> Option<Arc<He
     let mut out = Vec::with_capacity(64 + 160 * (diff.joins.len() + diff.leaves.len()));
     out.extend_from_slice(b"{\"joins\":");
     let mut joins: IndexMap<&Key, Vec<&Row>> = IndexMap::new();
-    for Joined { key, row } in &diff.joins {
-        joins.entry(key).or_default().push(row);
+    for row in &diff.joins {
+        joins.entry(&row.key).or_default().push(row);
     }
     object(&mut out, joins, |out, (key, rows)| {
         write_entry(out, key, rows.into_iter().map(|row| (row, None)), info(key).as_deref());
@@ -92,7 +92,7 @@ pub(crate) fn diff<I>(diff: &Diff<Card<I>>, info: impl Fn(&Key) -> Option<Arc<He
     out.extend_from_slice(b",\"leaves\":");
     let mut leaves: IndexMap<&Key, Vec<&Left<_>>> = IndexMap::new();
     for left in &diff.leaves {
-        leaves.entry(&left.key).or_default().push(left);
+        leaves.entry(&left.row.key).or_default().push(left);
     }
     object(&mut out, leaves, |out, (key, left)| {
         let info = left[0].layer.info();
@@ -157,7 +157,7 @@ fn write_meta(out: &mut Vec<u8>, row: &Row, reason: Option<Reason>) {
     // Ours come last: should a meta smuggle in a field of the same name, readers take the last one.
     out.extend_from_slice(if open.len() > 1 { b",\"phx_ref\":\"" } else { b"\"phx_ref\":\"" });
     out.extend_from_slice(&row.reference.text());
-    if let Some(previous) = row.previous {
+    if let Some(previous) = row.previous() {
         out.extend_from_slice(b"\",\"phx_ref_prev\":\"");
         out.extend_from_slice(&previous.text());
     }

@@ -37,7 +37,7 @@ impl<H: PresenceHandler> Entry<H> {
 
     pub(crate) fn push(&mut self, row: &Row, reason: Option<Reason>) {
         if let Some(meta) = decode_meta(row) {
-            let Row { reference, previous, .. } = *row;
+            let (reference, previous) = (row.reference, row.previous());
             self.metas.push(Tracked { reference, previous, reason, meta });
         }
     }

@@ -97,9 +97,9 @@ pub(crate) fn state<H: PresenceHandler>(set: &mut Topics<H>) -> Json {
     // As long as the last one, and some: most states differ from it by a few joins.
     let len = set.layer.state.as_ref().map_or(0, |(_, state)| state.as_bytes().len());
     let mut out = Vec::with_capacity(len + len / 8 + 64);
-    crate::encode::object(&mut out, set.groups_mut(), |out, (key, group)| {
+    crate::encode::object(&mut out, set.groups_mut(), |out, group| {
         let (card, rows) = group.layer_mut();
-        out.extend_from_slice(card.fragment(key, rows));
+        out.extend_from_slice(card.fragment(rows));
     });
     let state = Json::from_encoded(out);
     set.layer.state = Some((changes, state.clone()));

@@ -118,10 +118,10 @@ impl<H: PresenceHandler> Watch<H> {
                 for shard in core.tracker.shards() {
                     let mut shard = shard.lock();
                     let told =
-                        shard.topics_mut().filter(|(topic, set)| set.count() > 0 && core.has_diffs(topic));
-                    for (topic, set) in told {
+                        shard.topics_mut().filter(|set| set.count() > 0 && core.has_diffs(set.topic()));
+                    for set in told {
                         set.mark_shown();
-                        snapshots.push((topic.clone(), Snapshot::of::<H>(set)));
+                        snapshots.push((set.topic().clone(), Snapshot::of::<H>(set)));
                     }
                 }
             }
@@ -187,11 +187,11 @@ impl<I> Published<I> {
     fn decode<H: PresenceHandler<Info = I>>(&self) -> TopicDiff<H> {
         let mut joins = Presences::new();
         for joined in &self.diff.joins {
-            add(&mut joins, &joined.key, &joined.row, None, || self.infos.get(&joined.key).cloned());
+            add(&mut joins, joined, None, || self.infos.get(&joined.key).cloned());
         }
         let mut leaves = Presences::new();
         for left in &self.diff.leaves {
-            add(&mut leaves, &left.key, &left.row, left.reason, || left.layer.value());
+            add(&mut leaves, &left.row, left.reason, || left.layer.value());
         }
         TopicDiff { topic: self.topic.clone(), joins, leaves }
     }
@@ -199,12 +199,11 @@ impl<I> Published<I> {
 
 fn add<H: PresenceHandler>(
     presences: &mut Presences<H>,
-    key: &Key,
     row: &Row,
     reason: Option<Reason>,
     info: impl FnOnce() -> Option<Arc<H::Info>>,
 ) {
-    presences.entry(key.clone()).or_insert_with(|| Entry::new(info())).push(row, reason);
+    presences.entry(row.key.clone()).or_insert_with(|| Entry::new(info())).push(row, reason);
 }
 
 /// Where diffs wait for a watch.

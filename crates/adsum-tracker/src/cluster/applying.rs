@@ -1,13 +1,13 @@
 //! Putting another replica's changes into the set.
 
-use std::sync::Arc;
+use std::{collections::btree_map::Entry, sync::Arc};
 
 use adsum_pubsub::Topic;
 use parking_lot::MutexGuard;
 
 use super::{
     Batch, Change, Out, PresenceRow, Time,
-    peer::{Chunk, Peer, PeerShard, Placed, State},
+    peer::{Chunk, Peer, PeerShard, State},
 };
 use crate::{Layer, Reason, Ref, Row, SHARDS, Shard, Tracker};
 
@@ -66,23 +66,25 @@ impl Peer {
         let Some(incoming) = self.pulls.get_mut(&index).and_then(|pull| pull.incoming.as_mut()) else {
             return;
         };
-        let mut set = tracker.shard(index);
-        for (topic, rows) in &chunk.topics {
+        let slices =
+            chunk.topics.iter().flat_map(|(topic, rows)| rows.chunks(SLICE).map(move |rows| (topic, rows)));
+        for (topic, slice) in slices {
+            let mut set = tracker.shard(index);
             let topic = set.shared_name(topic);
             if shard.shown {
                 set.begin(&topic);
                 out.changed(&topic);
             }
-            for row in rows {
+            for row in slice {
                 incoming.seen.insert(row.reference);
                 incoming.replaced.extend(row.previous);
                 let end = shard.join(now, until, &topic, row, &mut set, out);
                 self.ends.extend(end.map(|end| (end, index, row.reference)));
             }
             set.tidy(&topic);
+            wake_if_logged(tracker, &set);
+            MutexGuard::unlock_fair(set);
         }
-        wake_if_logged(tracker, &set);
-        drop(set);
         incoming.next += 1;
         shard.known = shard.known.max(incoming.version);
         if incoming.next < incoming.count {
@@ -92,11 +94,11 @@ impl Peer {
         let Some(incoming) = incoming else { return };
         shard.version = incoming.version;
         let gone: Vec<Ref> =
-            shard.references().filter(|reference| !incoming.seen.contains(reference)).collect();
+            shard.rows.keys().filter(|reference| !incoming.seen.contains(reference)).copied().collect();
         for slice in gone.chunks(SLICE) {
             let mut set = tracker.shard(index);
             for reference in slice {
-                let Some(topic) = shard.rows.get(reference).map(|placed| placed.topic.clone()) else {
+                let Some(topic) = shard.rows.get(reference).map(|row| row.topic.clone()) else {
                     continue;
                 };
                 if shard.shown {
@@ -128,10 +130,10 @@ impl Peer {
             for slice in rows.chunks(SLICE) {
                 let mut set = tracker.shard(index);
                 set.begin(topic);
-                for (placed, departing) in slice {
-                    set.show(topic, &placed.key, &placed.row, *departing);
-                    if let Some(replaced) = placed.row.replaces {
-                        set.supersede(topic, &placed.key, replaced);
+                for (row, departing) in slice {
+                    set.show(row, *departing);
+                    if let Some(replaced) = row.replaces() {
+                        set.supersede(topic, &row.key, replaced);
                     }
                 }
                 set.tidy(topic);
@@ -154,8 +156,8 @@ impl Peer {
                 for slice in rows.chunks(SLICE) {
                     let mut set = tracker.shard(index);
                     set.begin(topic);
-                    for (placed, _) in slice {
-                        set.take_out(topic, &placed.key, placed.row.reference, Some(reason));
+                    for (row, _) in slice {
+                        set.take_out(row, Some(reason));
                     }
                     set.tidy(topic);
                     MutexGuard::unlock_fair(set);
@@ -173,8 +175,8 @@ impl Peer {
                 continue;
             }
             let mut set = tracker.shard(index);
-            for placed in std::mem::take(&mut shard.rows) {
-                set.unhide(placed.row.reference);
+            for reference in std::mem::take(&mut shard.rows).into_keys() {
+                set.unhide(reference);
             }
         }
     }
@@ -182,7 +184,7 @@ impl Peer {
     /// Its set is final: what isn't about to leave already leaves at `until`.
     pub(super) fn depart<X: Layer>(&mut self, until: Time, tracker: &Tracker<X>) {
         for (index, shard) in self.shards.iter_mut().enumerate() {
-            let references: Vec<Ref> = shard.references().collect();
+            let references: Vec<Ref> = shard.rows.keys().copied().collect();
             for slice in references.chunks(SLICE) {
                 let mut set = tracker.shard(index);
                 for reference in slice {
@@ -209,14 +211,13 @@ impl Peer {
                 _ => continue,
             }
             let reason = shard.departing.remove(&reference).map(|(_, reason)| reason);
-            let Some(placed) = shard.rows.get(&reference) else { continue };
-            let (topic, key) = (placed.topic.clone(), placed.key.clone());
+            let Some(row) = shard.rows.get(&reference) else { continue };
             let mut set = tracker.shard(index);
             if shard.shown {
-                set.begin(&topic);
-                set.take_out(&topic, &key, reference, reason);
-                out.changed(&topic);
-                set.tidy(&topic);
+                set.begin(&row.topic);
+                set.take_out(row, reason);
+                out.changed(&row.topic);
+                set.tidy(&row.topic);
             }
             if is_final && shard.version >= shard.known {
                 // Nobody will say more of it.
@@ -249,16 +250,16 @@ impl PeerShard {
         out: &mut Out,
     ) -> Option<Time> {
         let PresenceRow { ref key, reference, replaces, departing, .. } = *new;
-        if !self.rows.contains(&reference) {
-            let row: Arc<Row> = new.row();
+        if let Entry::Vacant(vacant) = self.rows.entry(reference) {
+            let row = Arc::new(new.row(topic));
             if self.shown {
-                set.show(topic, key, &row, false);
+                set.show(&row, false);
                 if let Some(replaced) = replaces {
                     set.supersede(topic, key, replaced);
                 }
                 out.changed(topic);
             }
-            self.rows.insert(Placed::new(topic.clone(), key.clone(), row));
+            vacant.insert(row);
         }
         let departs = departing.map(|(reason, grace)| (now + grace, reason));
         let (end, reason) = match (departs, until) {
@@ -273,9 +274,9 @@ impl PeerShard {
     /// Removes a row. Whether it was there, and shown.
     fn leave<X: Layer>(&mut self, reference: Ref, reason: Option<Reason>, set: &mut Shard<X>) -> bool {
         self.departing.remove(&reference);
-        let Some(placed) = self.rows.take(&reference) else { return false };
+        let Some(row) = self.rows.remove(&reference) else { return false };
         if self.shown {
-            set.take_out(&placed.topic, &placed.key, reference, reason);
+            set.take_out(&row, reason);
         }
         set.unhide(reference);
         self.shown
@@ -289,7 +290,7 @@ impl PeerShard {
         reason: Reason,
         set: &mut Shard<X>,
     ) -> Option<Time> {
-        let placed = self.rows.get(&reference)?;
+        let row = self.rows.get(&reference)?;
         if set.is_hidden(reference) {
             return None;
         }
@@ -298,7 +299,7 @@ impl PeerShard {
         }
         self.departing.insert(reference, (end, reason));
         if self.shown {
-            set.mark_departing(&placed.topic, reference);
+            set.mark_departing(&row.topic, reference);
         }
         Some(end)
     }
@@ -318,19 +319,12 @@ impl PeerShard {
         }
     }
 
-    fn references(&self) -> impl Iterator<Item = Ref> {
-        self.rows.iter().map(|placed| placed.row.reference)
-    }
-
     /// All rows, those of a topic together and in the order in which they were made, with whether they are
     /// about to leave.
-    fn in_order(&self) -> Vec<(&Placed, bool)> {
-        let mut rows: Vec<_> = self
-            .rows
-            .iter()
-            .map(|placed| (placed, self.departing.contains_key(&placed.row.reference)))
-            .collect();
-        rows.sort_unstable_by(|(a, _), (b, _)| (&a.topic, a.row.reference).cmp(&(&b.topic, b.row.reference)));
+    fn in_order(&self) -> Vec<(&Arc<Row>, bool)> {
+        let departing = |reference| self.departing.contains_key(reference);
+        let mut rows: Vec<_> = self.rows.iter().map(|(reference, row)| (row, departing(reference))).collect();
+        rows.sort_by(|(a, _), (b, _)| a.topic.cmp(&b.topic));
         rows
     }
 }

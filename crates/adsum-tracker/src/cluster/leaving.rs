@@ -2,17 +2,16 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
-
-use adsum_pubsub::Topic;
 
 use super::{
     Cluster, DepartedSet, Message, Report, Time, Versions,
     membership::{MAX_PEERS, Phase},
     peer::{Peer, State},
 };
-use crate::{Key, Layer, Reason, Ref, Replica, SHARDS, log::Departed, shard_of};
+use crate::{Layer, Reason, Ref, Replica, Row, SHARDS, log::Departed, shard_of};
 
 /// The final versions are said so often, and for so long, until all have them.
 const LEAVING_INTERVAL: Duration = Duration::from_millis(100);
@@ -174,10 +173,10 @@ impl<X: Layer> Cluster<X> {
 
     /// Ends the departing presences of this node's own whose graces are over.
     pub(super) fn end_own_departures(&mut self, now: Time) {
-        for (reference, OwnDeparture { topic, key, reason, .. }) in self.own.take_ended(now) {
-            let shard = shard_of(&topic);
-            if self.tracker.shard(shard).end_departing(&topic, &key, reference, reason) {
-                self.out.changed(&topic);
+        for OwnDeparture { row, reason, .. } in self.own.take_ended(now) {
+            let shard = shard_of(&row.topic);
+            if self.tracker.shard(shard).end_departing(&row, reason) {
+                self.out.changed(&row.topic);
                 self.to_publish |= 1 << shard;
             }
         }
@@ -192,17 +191,16 @@ pub(super) struct OwnDepartures {
 }
 
 struct OwnDeparture {
-    topic: Topic,
-    key: Key,
+    row: Arc<Row>,
     reason: Reason,
     end: Time,
 }
 
 impl OwnDepartures {
     pub(super) fn note(&mut self, now: Time, departed: Vec<Departed>) {
-        for Departed { topic, key, reference, reason, grace } in departed {
-            let end = now + grace;
-            self.departures.insert(reference, OwnDeparture { topic, key, reason, end });
+        for Departed { row, reason, grace } in departed {
+            let (end, reference) = (now + grace, row.reference);
+            self.departures.insert(reference, OwnDeparture { row, reason, end });
             self.ends.insert((end, reference));
         }
     }
@@ -220,13 +218,13 @@ impl OwnDepartures {
         self.departures.len()
     }
 
-    fn take_ended(&mut self, now: Time) -> Vec<(Ref, OwnDeparture)> {
+    fn take_ended(&mut self, now: Time) -> Vec<OwnDeparture> {
         let mut ended = Vec::new();
         while let Some((end, reference)) = self.ends.first().copied()
             && end <= now
         {
             self.ends.pop_first();
-            ended.extend(self.departures.remove(&reference).map(|departure| (reference, departure)));
+            ended.extend(self.departures.remove(&reference));
         }
         ended
     }

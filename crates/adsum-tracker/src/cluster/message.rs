@@ -190,15 +190,16 @@ pub struct DepartedSet {
 }
 
 impl PresenceRow {
-    pub(crate) fn new(key: &Key, row: &Row, departing: Option<(Reason, Duration)>) -> Self {
-        let Row { reference, previous, replaces, ref meta, .. } = *row;
-        Self { key: key.clone(), reference, previous, replaces, departing, meta: meta.as_str().into() }
+    pub(crate) fn new(row: &Row, departing: Option<(Reason, Duration)>) -> Self {
+        let (previous, replaces) = (row.previous(), row.replaces());
+        let meta = row.meta.as_str().into();
+        Self { key: row.key.clone(), reference: row.reference, previous, replaces, departing, meta }
     }
 
-    pub(crate) fn row(&self) -> Arc<Row> {
-        let Self { reference, previous, replaces, ref meta, .. } = *self;
+    pub(crate) fn row(&self, topic: &Topic) -> Row {
+        let Self { reference, previous, replaces, ref key, ref meta, .. } = *self;
         let meta = Meta::from_encoded(&**meta);
-        Arc::new(Row { reference, previous, replaces, owner: OwnerId::REMOTE, meta })
+        Row::new(reference, OwnerId::REMOTE, topic.clone(), key.clone(), meta).after(previous, replaces)
     }
 
     /// About so many bytes on the wire.

@@ -1,10 +1,7 @@
 //! What is known of one other replica.
 
 use std::{
-    borrow::Borrow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    hash::{Hash, Hasher},
-    ops::Deref,
     sync::Arc,
     time::Duration,
 };
@@ -12,7 +9,7 @@ use std::{
 use adsum_pubsub::Topic;
 
 use super::{Batch, PresenceRow, Time, Versions};
-use crate::{Key, Reason, Ref, Replica, Row, SHARDS};
+use crate::{Reason, Ref, Replica, Row, SHARDS};
 
 /// One other replica: whether it is up, and its shards.
 pub(super) struct Peer {
@@ -49,56 +46,14 @@ pub(super) struct PeerShard {
     /// Hidden rows are shown once they stand at this version.
     pub(super) show_at: u64,
     pub(super) shown: bool,
-    /// The origin's set, as far as it is known. Rows never to be shown again are in it too.
-    pub(super) rows: HashSet<Placed>,
+    /// The origin's set, as far as it is known, in the order in which its rows were made. Rows never to be shown
+    /// again are in it too. A tree, as it grows without a pause.
+    pub(super) rows: BTreeMap<Ref, Arc<Row>>,
     pub(super) departing: HashMap<Ref, (Time, Reason)>,
     /// Batches that came before those they follow.
     pub(super) early: BTreeMap<u64, Arc<Batch>>,
     pub(super) early_bytes: usize,
 }
-
-/// A row, and where it belongs; found by its ref. Boxed, since a large table has as many empty places as rows.
-pub(super) struct Placed(Box<Place>);
-
-pub(super) struct Place {
-    pub(super) topic: Topic,
-    pub(super) key: Key,
-    pub(super) row: Arc<Row>,
-}
-
-impl Placed {
-    pub(super) fn new(topic: Topic, key: Key, row: Arc<Row>) -> Self {
-        Self(Box::new(Place { topic, key, row }))
-    }
-}
-
-impl Deref for Placed {
-    type Target = Place;
-
-    fn deref(&self) -> &Place {
-        &self.0
-    }
-}
-
-impl Borrow<Ref> for Placed {
-    fn borrow(&self) -> &Ref {
-        &self.0.row.reference
-    }
-}
-
-impl Hash for Placed {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.0.row.reference.hash(hasher);
-    }
-}
-
-impl PartialEq for Placed {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.row.reference == other.0.row.reference
-    }
-}
-
-impl Eq for Placed {}
 
 /// What is being asked for.
 pub(super) struct Pull {
@@ -205,7 +160,7 @@ impl Peer {
     }
 
     pub(super) fn knows(&self, shard: usize, reference: Ref) -> bool {
-        self.shards[shard].rows.contains(&reference)
+        self.shards[shard].rows.contains_key(&reference)
     }
 
     pub(super) fn rows(&self) -> usize {

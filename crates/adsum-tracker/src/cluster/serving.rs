@@ -24,8 +24,6 @@ pub(super) struct Served {
 }
 
 struct ServedRow {
-    topic: Topic,
-    key: Key,
     row: Arc<Row>,
     departing: Option<(Time, Reason)>,
 }
@@ -100,7 +98,7 @@ impl<X: Layer> Cluster<X> {
             let mut set = tracker.shard(shard);
             let batches = if self.phase.is_published() { set.log.publish(shard) } else { Vec::new() };
             self.out.batches(&self.me, batches);
-            (set.log.version(), set.topics().map(|(topic, _)| topic.clone()).collect::<Vec<_>>())
+            (set.log.version(), set.topics().map(|set| set.topic().clone()).collect::<Vec<_>>())
         };
         let mut rows = Vec::new();
         for topic in topics {
@@ -115,12 +113,10 @@ impl<X: Layer> Cluster<X> {
                 let mut read = None;
                 for (key, group) in groups.take(SLICE) {
                     let own = group.rows().iter().filter(|row| row.owner != OwnerId::REMOTE);
-                    rows.extend(own.filter(|row| !set.log.is_pending(row.reference)).map(|row| ServedRow {
-                        topic: topic.clone(),
-                        key: key.clone(),
-                        row: row.clone(),
-                        departing: self.own.of(row.reference),
-                    }));
+                    rows.extend(
+                        own.filter(|row| !set.log.is_pending(row.reference))
+                            .map(|row| ServedRow { row: row.clone(), departing: self.own.of(row.reference) }),
+                    );
                     read = Some(key.clone());
                 }
                 MutexGuard::unlock_fair(set);
@@ -138,12 +134,10 @@ impl<X: Layer> Cluster<X> {
         let index = usize::from(key.1);
         let shard = &self.peers[&key.0].shards[index];
         let set = self.tracker.shard(index);
-        let rows = shard.rows.iter().filter(|placed| !set.is_hidden(placed.row.reference));
-        let rows = rows.map(|placed| ServedRow {
-            topic: placed.topic.clone(),
-            key: placed.key.clone(),
-            row: placed.row.clone(),
-            departing: shard.departing.get(&placed.row.reference).copied(),
+        let rows = shard.rows.iter().filter(|(reference, _)| !set.is_hidden(**reference));
+        let rows = rows.map(|(reference, row)| ServedRow {
+            row: row.clone(),
+            departing: shard.departing.get(reference).copied(),
         });
         Served::new(shard.version, rows.collect())
     }
@@ -153,12 +147,12 @@ impl<X: Layer> Cluster<X> {
         let Some(range) = served.chunks.get(index as usize).cloned() else { return };
         served.until = now + KEPT;
         let mut topics: Vec<(Topic, Vec<PresenceRow>)> = Vec::new();
-        for row in &served.rows[range] {
-            let departing = row.departing.map(|(end, reason)| (reason, end.saturating_sub(now)));
-            let row_of = PresenceRow::new(&row.key, &row.row, departing);
+        for ServedRow { row, departing } in &served.rows[range] {
+            let departing = departing.map(|(end, reason)| (reason, end.saturating_sub(now)));
+            let on_wire = PresenceRow::new(row, departing);
             match topics.last_mut() {
-                Some((topic, rows)) if *topic == row.topic => rows.push(row_of),
-                _ => topics.push((row.topic.clone(), vec![row_of])),
+                Some((topic, rows)) if *topic == row.topic => rows.push(on_wire),
+                _ => topics.push((row.topic.clone(), vec![on_wire])),
             }
         }
         let (version, count) = (served.version, served.chunks.len() as u32);
@@ -170,11 +164,13 @@ impl<X: Layer> Cluster<X> {
 
 impl Served {
     fn new(version: u64, mut rows: Vec<ServedRow>) -> Self {
-        rows.sort_unstable_by(|a, b| (&a.topic, a.row.reference).cmp(&(&b.topic, b.row.reference)));
+        rows.sort_unstable_by(|ServedRow { row: a, .. }, ServedRow { row: b, .. }| {
+            (&a.topic, a.reference).cmp(&(&b.topic, b.reference))
+        });
         let mut chunks = Vec::new();
         let (mut start, mut bytes) = (0, 0);
-        for (index, row) in rows.iter().enumerate() {
-            bytes += row.topic.len() + row.key.len() + row.row.meta.as_str().len() + 64;
+        for (index, ServedRow { row, .. }) in rows.iter().enumerate() {
+            bytes += row.topic.len() + row.key.len() + row.meta.as_str().len() + 64;
             if bytes > CHUNK_BYTES {
                 chunks.push(start..index + 1);
                 (start, bytes) = (index + 1, 0);

@@ -27,10 +27,10 @@ impl From<&Diff<Bare>> for Change {
     fn from(diff: &Diff<Bare>) -> Self {
         let mut change = Self::default();
         for joined in &diff.joins {
-            change.joins.entry(joined.key.clone()).or_default().push(joined.row.reference);
+            change.joins.entry(joined.key.clone()).or_default().push(joined.reference);
         }
         for left in &diff.leaves {
-            change.leaves.entry(left.key.clone()).or_default().push(left.row.reference);
+            change.leaves.entry(left.row.key.clone()).or_default().push(left.row.reference);
         }
         change
     }

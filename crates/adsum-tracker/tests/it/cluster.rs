@@ -349,7 +349,7 @@ fn where_each_change_is_a_diff_a_departing_one_superseded_by_one_unseen_leaves_b
     let mut told = std::collections::HashSet::new();
     let diffs = world.node(c).tracker.lock("room").topic_mut("room").unwrap().take_diffs();
     for diff in diffs {
-        let joins: Vec<_> = diff.joins.iter().map(|joined| joined.row.reference).collect();
+        let joins: Vec<_> = diff.joins.iter().map(|joined| joined.reference).collect();
         assert!(diff.leaves.iter().all(|left| !joins.contains(&left.row.reference)));
         told.extend(diff.leaves.iter().map(|left| left.row.reference));
     }

@@ -219,7 +219,7 @@ impl World {
         let told: HashSet<Ref> = self.known.difference(&self.left).copied().collect();
         assert_eq!(told, live, "with all diffs taken, the refs told of are those of the list");
         let joined: HashSet<Ref> =
-            diffs.iter().flat_map(|diff| &diff.joins).map(|joined| joined.row.reference).collect();
+            diffs.iter().flat_map(|diff| &diff.joins).map(|joined| joined.reference).collect();
         assert!(self.again.iter().all(|again| !live.contains(again) || joined.contains(again)));
         self.again.clear();
         self.untaken = 0;
@@ -229,7 +229,7 @@ impl World {
         assert!(!diff.is_empty(), "a diff tells something");
         let mut seen = HashSet::new();
         for joined in &diff.joins {
-            let reference = joined.row.reference;
+            let reference = joined.reference;
             assert!(seen.insert(reference), "{reference} is twice in a diff");
             assert!(!self.left.contains(&reference), "{reference} had left");
             if self.windows == Windows::Net {

@@ -14,7 +14,7 @@ fn take(tracker: &Tracker<Bare>, topic: &str) -> Vec<Diff<Bare>> {
 }
 
 fn joins(diff: &Diff<Bare>) -> Vec<Ref> {
-    diff.joins.iter().map(|joined| joined.row.reference).collect()
+    diff.joins.iter().map(|joined| joined.reference).collect()
 }
 
 fn leaves(diff: &Diff<Bare>) -> Vec<(Ref, Option<Reason>)> {
@@ -51,7 +51,7 @@ fn an_update_moves_its_meta_to_the_end_and_names_the_version_before() {
     assert_eq!(refs(&tracker, &topic, &user), [r3, r5, r6]);
 
     let rows = tracker.get_by_key(&topic, &user);
-    assert_eq!(rows.iter().map(|row| row.previous).collect::<Vec<_>>(), [None, Some(r2), Some(r4)]);
+    assert_eq!(rows.iter().map(|row| row.previous()).collect::<Vec<_>>(), [None, Some(r2), Some(r4)]);
     assert_eq!(rows.iter().map(|row| row.owner).collect::<Vec<_>>(), [third.id(), second.id(), first.id()]);
     assert_eq!(rows[2].meta.as_str(), r#"{"n":2}"#);
     assert!([r1, r2, r3, r4, r5, r6].is_sorted());
@@ -97,7 +97,7 @@ fn versions_that_nobody_saw_are_left_out() {
     let diffs = take(&tracker, &topic);
     assert_eq!(diffs.len(), 1);
     assert_eq!(joins(&diffs[0]), [r3]);
-    assert_eq!(diffs[0].joins[0].row.previous, Some(r2));
+    assert_eq!(diffs[0].joins[0].previous(), Some(r2));
     assert_eq!(leaves(&diffs[0]), [(r1, None)]);
 }
 

@@ -265,12 +265,12 @@ impl Node {
         assert!(is_dirty || diffs.is_empty(), "{name} has changed, and nobody was told");
         for diff in &diffs {
             let mut seen = HashSet::new();
-            let joins = diff.joins.iter().map(|joined| joined.row.reference);
+            let joins = diff.joins.iter().map(|joined| joined.reference);
             for reference in joins.chain(diff.leaves.iter().map(|left| left.row.reference)) {
                 assert!(seen.insert(reference), "{reference} is twice in a diff");
             }
             for joined in &diff.joins {
-                let reference = joined.row.reference;
+                let reference = joined.reference;
                 assert!(
                     self.has_twins || !self.left.contains(&reference),
                     "{reference} had left, and joins once more"

@@ -1,0 +1,260 @@
+//! The presences of a topic by their keys: small where there are few, as in most topics.
+
+use std::{collections::BTreeMap, fmt, ops::Bound, slice, sync::Arc};
+
+use smallvec::SmallVec;
+
+use crate::{Key, OwnerId, Ref, Row};
+
+/// So many keys stand in a vector at most. A tree's first node alone has room for eleven, and most topics have one
+/// or two.
+const FEW: usize = 16;
+
+/// The rows of one key, in the order in which they were tracked. An update moves its row to the end.
+pub struct Group<K> {
+    rows: Rows,
+    pub(crate) layer: K,
+}
+
+/// Never none. Most keys have one, which needs no room of its own.
+enum Rows {
+    One(Arc<Row>),
+    #[expect(clippy::box_collection, reason = "a vector is three times as large as what most keys need")]
+    Many(Box<Vec<Arc<Row>>>),
+}
+
+impl<K> Group<K> {
+    pub(crate) fn new(row: Arc<Row>, layer: K) -> Self {
+        Self { rows: Rows::One(row), layer }
+    }
+
+    /// The rows; never none.
+    pub fn rows(&self) -> &[Arc<Row>] {
+        match &self.rows {
+            Rows::One(row) => slice::from_ref(row),
+            Rows::Many(rows) => rows,
+        }
+    }
+
+    /// What is kept beside the key.
+    pub fn layer(&self) -> &K {
+        &self.layer
+    }
+
+    /// What is kept beside the key, and the rows.
+    pub fn layer_mut(&mut self) -> (&mut K, &[Arc<Row>]) {
+        let rows = match &self.rows {
+            Rows::One(row) => slice::from_ref(row),
+            Rows::Many(rows) => rows,
+        };
+        (&mut self.layer, rows)
+    }
+
+    pub(crate) fn position(&self, owner: OwnerId) -> Option<usize> {
+        self.rows().iter().position(|row| row.owner == owner)
+    }
+
+    pub(crate) fn position_of(&self, reference: Ref) -> Option<usize> {
+        self.rows().iter().position(|row| row.reference == reference)
+    }
+
+    pub(crate) fn push(&mut self, row: Arc<Row>) {
+        match &mut self.rows {
+            Rows::One(first) => self.rows = Rows::Many(Box::new(vec![first.clone(), row])),
+            Rows::Many(rows) => rows.push(row),
+        }
+    }
+
+    /// Puts a row at the end in the place of another.
+    pub(crate) fn replace(&mut self, position: usize, row: Arc<Row>) {
+        match &mut self.rows {
+            Rows::One(only) => *only = row,
+            Rows::Many(rows) => {
+                rows.remove(position);
+                rows.push(row);
+            }
+        }
+    }
+
+    /// Removes a row, unless it is the only one: then the group is to go.
+    pub(crate) fn remove(&mut self, position: usize) -> bool {
+        let Rows::Many(rows) = &mut self.rows else { return false };
+        rows.remove(position);
+        if let [only] = &rows[..] {
+            self.rows = Rows::One(only.clone());
+        } else if rows.capacity() > 4 * rows.len().max(4) {
+            rows.shrink_to_fit();
+        }
+        true
+    }
+}
+
+impl<K> fmt::Debug for Group<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.rows()).finish()
+    }
+}
+
+/// Groups in the order of their keys: a sorted vector while they are few, then a tree, which grows and shrinks
+/// without a pause however many there are.
+pub(crate) enum Groups<K> {
+    /// The rows have the keys.
+    Few(SmallVec<[Group<K>; 1]>),
+    /// The keys stand in the tree's nodes, so that a search needn't go to the rows.
+    Many(Box<BTreeMap<Key, Group<K>>>),
+}
+
+impl<K> Groups<K> {
+    pub(crate) fn new() -> Self {
+        Self::Few(SmallVec::new())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Few(few) => few.len(),
+            Self::Many(many) => many.len(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Group<K>> {
+        match self {
+            Self::Few(few) => find(few, key).ok().map(|index| &few[index]),
+            Self::Many(many) => many.get(key),
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Group<K>> {
+        match self {
+            Self::Few(few) => find(few, key).ok().map(|index| &mut few[index]),
+            Self::Many(many) => many.get_mut(key),
+        }
+    }
+
+    /// Adds a row to its key's group, or as a group of its own with what is to be kept beside it.
+    pub(crate) fn push(&mut self, row: Arc<Row>, layer: impl FnOnce() -> K) -> &mut Group<K> {
+        if let Self::Few(few) = self
+            && few.len() == FEW
+            && find(few, &row.key).is_err()
+        {
+            let many = std::mem::take(few).into_iter().map(|group| (key_of(&group).clone(), group));
+            *self = Self::Many(Box::new(many.collect()));
+        }
+        match self {
+            Self::Few(few) => match find(few, &row.key) {
+                Ok(index) => {
+                    few[index].push(row);
+                    &mut few[index]
+                }
+                Err(index) => {
+                    if few.len() == few.capacity() {
+                        // A vector would take room for four at once.
+                        few.reserve_exact(few.len().max(1));
+                    }
+                    few.insert(index, Group::new(row, layer()));
+                    &mut few[index]
+                }
+            },
+            Self::Many(many) => many
+                .entry(row.key.clone())
+                .and_modify(|group| group.push(row.clone()))
+                .or_insert_with(|| Group::new(row, layer())),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Group<K>> {
+        match self {
+            Self::Few(few) => {
+                let group = few.remove(find(few, key).ok()?);
+                if few.spilled() && few.capacity() > 4 * few.len() {
+                    few.shrink_to_fit();
+                }
+                Some(group)
+            }
+            Self::Many(many) => {
+                let group = many.remove(key);
+                // Half as many as made it a tree, so that one who comes and goes doesn't move them all.
+                if many.len() <= FEW / 2 {
+                    *self = Self::Few(std::mem::take(&mut **many).into_values().collect());
+                }
+                group
+            }
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Group<K>)> {
+        self.after(None)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Group<K>> {
+        let (few, many) = match self {
+            Self::Few(few) => (Some(few), None),
+            Self::Many(many) => (None, Some(many)),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flat_map(|many| many.values_mut()))
+    }
+
+    /// The groups after a key, or from the first on.
+    pub(crate) fn after(&self, key: Option<&str>) -> impl Iterator<Item = (&Key, &Group<K>)> {
+        let (few, many) = match self {
+            Self::Few(few) => {
+                let after = |key| find(few, key).map_or_else(|index| index, |index| index + 1);
+                (&few[key.map_or(0, after)..], None)
+            }
+            Self::Many(many) => {
+                let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+                (&[][..], Some(many.range::<str, _>((start, Bound::Unbounded))))
+            }
+        };
+        few.iter().map(|group| (key_of(group), group)).chain(many.into_iter().flatten())
+    }
+}
+
+fn key_of<K>(group: &Group<K>) -> &Key {
+    &group.rows()[0].key
+}
+
+fn find<K>(few: &[Group<K>], key: &str) -> Result<usize, usize> {
+    few.binary_search_by(|group| key_of(group).as_str().cmp(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Incarnation, Meta, reference::RefSource};
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_in_the_order_of_its_keys(steps in prop::collection::vec((any::<bool>(), 0..40_u8), 0..300)) {
+            let refs = RefSource::new(Incarnation { started: 1, random: 1 });
+            let (mut groups, mut model) = (Groups::new(), BTreeMap::<Key, Vec<Ref>>::new());
+            for (adds, key) in steps {
+                let key = Key::from(format!("{key:02}"));
+                if adds {
+                    let row = Row::new(refs.next(), OwnerId::REMOTE, "t".into(), key.clone(), Meta::from_encoded("{}"));
+                    model.entry(key.clone()).or_default().push(row.reference);
+                    groups.push(Arc::new(row), || ());
+                } else if model.get(&key).is_some_and(|refs| refs.len() > 1) {
+                    prop_assert!(groups.get_mut(&key).expect("the model has it").remove(0));
+                    model.get_mut(&key).expect("it was just looked at").remove(0);
+                } else {
+                    prop_assert_eq!(groups.remove(&key).is_some(), model.remove(&key).is_some());
+                }
+                let refs = |group: &Group<()>| group.rows().iter().map(|row| row.reference).collect::<Vec<_>>();
+                prop_assert_eq!(groups.get(&key).map(refs), model.get(&key).cloned());
+                prop_assert_eq!(groups.len(), model.len());
+                let all: Vec<_> = groups.iter().map(|(key, group)| (key.clone(), refs(group))).collect();
+                prop_assert!(all.into_iter().eq(model.clone()));
+                let after = (Bound::Excluded(&*key), Bound::Unbounded);
+                let after = model.range::<str, _>(after).map(|(key, _)| key);
+                prop_assert!(groups.after(Some(&key)).map(|(key, _)| key).eq(after));
+                prop_assert!(groups.iter_mut().map(|group| refs(group)).eq(model.values().cloned()));
+            }
+        }
+    }
+}
