@@ -14,6 +14,7 @@ pub struct Topic(EcoString);
 
 impl Topic {
     /// The name as text.
+    #[inline]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -22,12 +23,14 @@ impl Topic {
 impl Deref for Topic {
     type Target = str;
 
+    #[inline]
     fn deref(&self) -> &str {
         &self.0
     }
 }
 
 impl Borrow<str> for Topic {
+    #[inline]
     fn borrow(&self) -> &str {
         &self.0
     }

@@ -101,7 +101,7 @@ pub(crate) enum Groups<K> {
     /// The rows have the keys.
     Few(SmallVec<[Group<K>; 1]>),
     /// The keys stand in the tree's nodes, so that a search needn't go to the rows.
-    Many(Box<BTreeMap<Key, Group<K>>>),
+    Many(BTreeMap<Key, Group<K>>),
 }
 
 impl<K> Groups<K> {
@@ -141,7 +141,7 @@ impl<K> Groups<K> {
             && find(few, &row.key).is_err()
         {
             let many = std::mem::take(few).into_iter().map(|group| (key_of(&group).clone(), group));
-            *self = Self::Many(Box::new(many.collect()));
+            *self = Self::Many(many.collect());
         }
         match self {
             Self::Few(few) => match find(few, &row.key) {
@@ -178,7 +178,7 @@ impl<K> Groups<K> {
                 let group = many.remove(key);
                 // Half as many as made it a tree, so that one who comes and goes doesn't move them all.
                 if many.len() <= FEW / 2 {
-                    *self = Self::Few(std::mem::take(&mut **many).into_values().collect());
+                    *self = Self::Few(std::mem::take(many).into_values().collect());
                 }
                 group
             }

@@ -17,6 +17,7 @@ pub struct Key(EcoString);
 
 impl Key {
     /// The key as text.
+    #[inline]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -25,12 +26,14 @@ impl Key {
 impl Deref for Key {
     type Target = str;
 
+    #[inline]
     fn deref(&self) -> &str {
         &self.0
     }
 }
 
 impl Borrow<str> for Key {
+    #[inline]
     fn borrow(&self) -> &str {
         &self.0
     }

@@ -34,9 +34,12 @@ impl<X: Layer> Topics<X> {
         set: impl FnOnce() -> TopicSet<X>,
     ) -> &mut TopicSet<X> {
         let Self { sets, hasher } = self;
-        let is_it = |set: &Box<TopicSet<X>>| set.topic().as_str() == topic;
-        let hash = |set: &Box<TopicSet<X>>| hasher.hash_one(set.topic().as_str());
-        sets.entry(hasher.hash_one(topic), is_it, hash).or_insert_with(|| Box::new(set())).into_mut()
+        let entry = sets.entry(
+            hasher.hash_one(topic),
+            |set| set.topic().as_str() == topic,
+            |set| hasher.hash_one(set.topic().as_str()),
+        );
+        entry.or_insert_with(|| Box::new(set())).into_mut()
     }
 
     pub(crate) fn remove(&mut self, topic: &str) {
