@@ -169,7 +169,7 @@ impl<H: PresenceHandler> Core<H> {
         {
             group.layer_mut().0.expire();
             set.join_again(key);
-            set.layer.note_refresh(key, Instant::now(), self.timing.refresh_memory);
+            set.layer.refreshed.note(key, Instant::now(), self.timing.refresh_memory);
         }
         self.flush(topic);
     }
@@ -212,8 +212,10 @@ impl<H: PresenceHandler> Core<H> {
 
     /// The keys that are there and were refreshed of late.
     fn keys_refreshed(&self, set: &mut TopicSet<Cards<H>>) -> Vec<Key> {
-        let refreshed = set.layer.refreshed(Instant::now(), self.timing.refresh_memory);
+        let refreshed = set.layer.refreshed.keys(Instant::now(), self.timing.refresh_memory);
         let mut keys: Vec<Key> = refreshed.cloned().collect();
+        // One order for all who are shown the topic.
+        keys.sort();
         keys.retain(|key| set.group(key).is_some());
         keys
     }

@@ -1,12 +1,11 @@
 //! What is kept beside a topic: where its diffs stand, and its state as last encoded.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use adsum_pubsub::Json;
-use adsum_tracker::{Key, Layer, TopicLayer, TopicSet};
-use tokio::time::Instant;
+use adsum_tracker::{Layer, TopicLayer, TopicSet};
 
-use crate::{card::Card, handler::PresenceHandler, watch::Queue};
+use crate::{card::Card, handler::PresenceHandler, refreshed::Refreshed, watch::Queue};
 
 /// Names what Presence keeps beside the presence set.
 pub(crate) struct Cards<H>(std::marker::PhantomData<fn() -> H>);
@@ -33,7 +32,7 @@ pub(crate) struct Flow<I> {
     pub(crate) failures: u64,
     /// The keys refreshed of late. A client that rejoins hears of them in a diff, as phoenix.js keeps a key's
     /// old info when a state brings no new ref.
-    refreshed: VecDeque<(Instant, Key)>,
+    pub(crate) refreshed: Refreshed,
     pub(crate) watchers: Vec<Arc<Queue<I>>>,
     /// The numbers of presences and of keys that clients were last told of, where they are told of no more.
     pub(crate) told: Option<(usize, usize)>,
@@ -47,7 +46,7 @@ impl<I> Default for Flow<I> {
             state: None,
             turn: None,
             failures: 0,
-            refreshed: VecDeque::new(),
+            refreshed: Refreshed::default(),
             watchers: Vec::new(),
             told: None,
         }
@@ -69,19 +68,6 @@ impl<I> Flow<I> {
     /// An info has changed, and with it the state.
     pub(crate) fn info_changed(&mut self) {
         self.state = None;
-    }
-
-    pub(crate) fn note_refresh(&mut self, key: &Key, now: Instant, memory: Duration) {
-        self.refreshed.retain(|(at, refreshed)| refreshed != key && now.duration_since(*at) < memory);
-        if !memory.is_zero() {
-            self.refreshed.push_back((now, key.clone()));
-        }
-    }
-
-    /// The keys that were refreshed within `memory`.
-    pub(crate) fn refreshed(&mut self, now: Instant, memory: Duration) -> impl Iterator<Item = &Key> {
-        self.refreshed.retain(|(at, _)| now.duration_since(*at) < memory);
-        self.refreshed.iter().map(|(_, key)| key)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    mem::take,
     sync::Arc,
 };
 
@@ -9,7 +10,7 @@ use adsum_pubsub::Topic;
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    task::JoinSet,
+    task::{JoinSet, consume_budget},
     time::{Instant, sleep_until},
 };
 
@@ -30,6 +31,8 @@ struct Waiting<H: PresenceHandler> {
     /// Nobody will look any more.
     closed: bool,
     changed: HashSet<Topic>,
+    /// Those that had changed when the flusher last looked, and aren't seen to yet.
+    turn: Vec<Topic>,
     to_fetch: Vec<Flush<H>>,
     windows: BTreeSet<(Instant, Topic)>,
 }
@@ -39,6 +42,7 @@ impl<H: PresenceHandler> Backlog<H> {
         let waiting = Waiting {
             closed: false,
             changed: HashSet::new(),
+            turn: Vec::new(),
             to_fetch: Vec::new(),
             windows: BTreeSet::new(),
         };
@@ -48,13 +52,14 @@ impl<H: PresenceHandler> Backlog<H> {
     /// The flusher has ended: what waited for a fetch goes out as it is, and nothing waits from now on. Returns
     /// the topics that waited otherwise.
     fn close(&self) -> HashSet<Topic> {
-        let (mut topics, windows, to_fetch) = {
+        let (mut topics, turn, windows, to_fetch) = {
             let mut waiting = self.waiting.lock();
             waiting.closed = true;
-            let Waiting { changed, windows, to_fetch, .. } = &mut *waiting;
-            (std::mem::take(changed), std::mem::take(windows), std::mem::take(to_fetch))
+            let Waiting { changed, turn, windows, to_fetch, .. } = &mut *waiting;
+            (take(changed), take(turn), take(windows), take(to_fetch))
         };
         drop(to_fetch);
+        topics.extend(turn);
         topics.extend(windows.into_iter().map(|(_, topic)| topic));
         topics
     }
@@ -91,6 +96,16 @@ impl<H: PresenceHandler> Backlog<H> {
             }
         }
         !waiting.closed
+    }
+
+    /// It is the turn of what has changed up to now.
+    fn begin_turn(&self) {
+        let Waiting { changed, turn, .. } = &mut *self.waiting.lock();
+        turn.extend(take(changed));
+    }
+
+    fn next_in_turn(&self) -> Option<Topic> {
+        self.waiting.lock().turn.pop()
     }
 
     fn next_end(&self) -> Option<Instant> {
@@ -134,13 +149,13 @@ pub(crate) async fn run<H: PresenceHandler>(ending: Ending<H>) {
             () = backlog.wake.notified() => {}
             Some(_) = fetches.join_next() => {}
         }
-        let (changed, to_fetch) = {
-            let mut waiting = backlog.waiting.lock();
-            (std::mem::take(&mut waiting.changed), std::mem::take(&mut waiting.to_fetch))
-        };
-        for topic in changed {
+        backlog.begin_turn();
+        while let Some(topic) = backlog.next_in_turn() {
             core.flush(&topic);
+            // A thousand rooms may change, or end their windows, together; what else runs here gets its turn.
+            consume_budget().await;
         }
+        let to_fetch = take(&mut backlog.waiting.lock().to_fetch);
         for flush in to_fetch {
             let core = core.clone();
             fetches.spawn(async move {
@@ -152,8 +167,7 @@ pub(crate) async fn run<H: PresenceHandler>(ending: Ending<H>) {
         let now = Instant::now();
         while let Some(topic) = backlog.take_ended(now) {
             core.close_window(&topic);
-            // A thousand rooms may end their windows together; what else runs here gets its turn.
-            tokio::task::consume_budget().await;
+            consume_budget().await;
         }
     }
 }

@@ -51,6 +51,7 @@ mod flusher;
 mod handler;
 mod owner;
 mod presence;
+mod refreshed;
 mod replication;
 mod socket;
 mod watch;
