@@ -16,7 +16,7 @@ INSTALLED := node_modules/.package-lock.json
 NODE_TEST := node --test --test-reporter=spec
 heading = @printf '\n=== %s\n' "$(1)"
 
-.PHONY: help chess test soak fmt lint bench bench-plots bench-parts counts counts-record fuzz docs deps test-rust test-node test-browser licences parity
+.PHONY: help chess test soak fmt lint bench bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-browser licences parity
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,11 @@ bench-plots: ## Draw how costs grow, into bench/plots
 	cargo build --profile counts --locked --package counts
 	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/round --programs $(RELEASE) --plots bench/plots \
 		--counts $(dir $(RELEASE))counts/counts
+
+bench-profiles: ## Draw where a server's CPU time goes in each scenario, into bench/profiles
+	@scripts/install-missing cc=build-essential taskset=util-linux perf=linux-perf \
+		/usr/sbin/nats-server=nats-server
+	scripts/profiles
 
 bench-parts: ## Measure what the parts cost, each against the size that it must not depend on
 	cargo bench --package bench

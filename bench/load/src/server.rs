@@ -40,6 +40,11 @@ impl Usage {
         rounded((self.cpu - before.cpu) / events.max(1) as f64 * 1e6)
     }
 
+    /// How many frames came to the clients for each of so many events.
+    pub(crate) fn frames_per(&self, before: &Self, events: usize) -> f64 {
+        rounded((self.frames - before.frames) as f64 / events.max(1) as f64)
+    }
+
     pub(crate) fn json(&self, before: &Self) -> Value {
         let seconds = self.seconds_since(before);
         json!({

@@ -117,6 +117,7 @@ impl Options {
             "rate": self.rate,
             "achieved_rate": (events as f64 / after.seconds_since(&before)).round(),
             "cpu_us_per_pair": after.cpu_per(&before, events),
+            "frames_per_event": after.frames_per(&before, events),
         });
         stage.result("churn", full && finished && settled, (&before, &after), own)
     }

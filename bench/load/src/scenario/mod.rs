@@ -4,6 +4,7 @@ mod broadcast;
 mod churn;
 mod cluster;
 mod echo;
+mod floor;
 mod idle;
 mod join;
 mod large;
@@ -54,6 +55,8 @@ pub(crate) enum Scenario {
     Slow(slow::Options),
     /// A counted topic of `hall`, the server beside this program
     Large(large::Options),
+    /// No server: what it takes to write to so many connections, which no server can save
+    Floor(floor::Options),
 }
 
 impl Scenario {
@@ -70,6 +73,7 @@ impl Scenario {
             Self::Kill(options) => options.run(stage).await,
             Self::Slow(options) => options.run(stage).await,
             Self::Large(options) => options.run(stage).await,
+            Self::Floor(options) => options.run(stage).await,
         }
     }
 }

@@ -43,6 +43,7 @@ impl Options {
             "rate": self.rate,
             "updates": updates,
             "cpu_us_per_update": after.cpu_per(&before, updates),
+            "frames_per_event": after.frames_per(&before, updates),
         });
         stage.result("update", correct, (&before, &after), own)
     }

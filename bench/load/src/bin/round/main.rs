@@ -2,16 +2,21 @@
 
 mod plots;
 mod processes;
+mod profiles;
 mod rows;
 mod svg;
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use serde_json::Value;
 
 use crate::{
-    processes::{Running, output},
+    processes::{Recording, Running, output},
     rows::{ROWS, Row, Server},
 };
 
@@ -32,28 +37,37 @@ struct Options {
     /// Write charts to this directory instead, of how costs grow
     #[arg(long, requires = "counts")]
     plots: Option<PathBuf>,
-    /// The program `counts`, which measures merges
+    /// The program `counts`, which measures what needs no server
     #[arg(long)]
     counts: Option<PathBuf>,
+    /// Have `perf` record the servers of some scenarios instead, each into a file of this directory
+    #[arg(long)]
+    profiles: Option<PathBuf>,
 }
 
 impl Options {
-    fn run(&self, row: &Row) -> Result<Value, Box<dyn Error>> {
+    /// The result of a scenario against a server of its own, which `perf` watches where a file for it is named.
+    fn run(&self, server: Server, args: &[&str], profile: Option<&Path>) -> Result<Value, Box<dyn Error>> {
         let program = |name| self.programs.join(name);
         let load = |addr: &str, pids: &str, more: &[&str]| {
-            let args = [row.args, more, &["--addr", addr, "--server-pid", pids]].concat();
-            output(&program("load"), false, &args)
+            let recording = profile.map(|file| Recording::start(file, pids)).transpose()?;
+            let line = output(
+                &program("load"),
+                false,
+                &[args, more, &["--addr", addr, "--server-pid", pids]].concat(),
+            )?;
+            recording.map(Recording::finish).transpose()?;
+            Ok(line)
         };
-        let line = match row.server {
-            Server::Rooms => {
-                let server = Running::server(&program("rooms"), &[])?;
-                load(&server.addr, &server.pid(), &[])
-            }
-            Server::Hall => {
-                let server = Running::server(&program("hall"), &[])?;
-                load(&server.addr, &server.pid(), &[])
-            }
-            Server::Watched => output(&program("hall"), true, row.args),
+        let alone = |name, args: &[&str]| {
+            let server = Running::server(&program(name), args)?;
+            load(&server.addr, &server.pid(), &[])
+        };
+        let line = match server {
+            Server::Rooms(args) => alone("rooms", args),
+            Server::Hall => alone("hall", &[]),
+            Server::Watched => output(&program("hall"), true, args),
+            Server::Reader => alone("load", &["floor"]),
             Server::Cluster { diff_interval, kill } => {
                 let nats = Running::nats(&self.nats_server)?;
                 let pubsub = format!("nats://{}", nats.addr);
@@ -77,14 +91,21 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         plots::plot(&options.programs, counts, directory)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(directory) = &options.profiles {
+        return profiles::record(&options, directory);
+    }
     let chosen = |row: &&Row| row.work.contains(&options.only) || row.args.contains(&&*options.only);
     let mut all_correct = true;
+    // Of the first row, if it is among those that are chosen.
+    let mut micros_per_write = None;
     println!("| work | Phoenix | adsum | goal | reached | correct |\n| --- | --- | --- | --- | --- | --- |");
     for row in ROWS.iter().filter(chosen) {
-        let result = options.run(row).map_err(|error| format!("{}: {error}", row.work))?;
+        let result =
+            options.run(row.server, row.args, None).map_err(|error| format!("{}: {error}", row.work))?;
         if options.json {
             eprintln!("{result}");
         }
+        micros_per_write = result["cpu_us_per_write"].as_f64().or(micros_per_write);
         let correct = result["correct"] == true;
         all_correct &= correct;
         let reached = match row.reaches_goal(&result) {
@@ -92,7 +113,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             Some(true) => "yes",
             Some(false) => "no",
         };
-        let (Row { work, phoenix, goal, .. }, told) = (row, row.told(&result));
+        let (Row { work, phoenix, goal, .. }, told) = (row, row.told(&result, micros_per_write));
         println!(
             "| {work} | {phoenix} | {told} | {goal} | {reached} | {} |",
             if correct { "yes" } else { "NO" }

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    fs,
     io::{BufRead, BufReader},
     net::TcpListener,
     path::Path,
@@ -29,7 +30,7 @@ impl Running {
     /// Starts a server that says `listening on`.
     pub(crate) fn server(program: &Path, args: &[&str]) -> Result<Self, Box<dyn Error>> {
         let mut command = pinned(program, SERVER_CORE);
-        command.args(["--listen", "127.0.0.1:0"]).args(args).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(args).args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let stdout = child.stdout.take().expect("it is piped");
         let mut running = Self { child, addr: String::new() };
@@ -63,6 +64,38 @@ impl Drop for Running {
         // It may have ended already: one scenario kills its server.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What `perf` records of processes, until it is told to finish.
+pub(crate) struct Recording(Child);
+
+impl Recording {
+    /// Processes are named by their numbers, with commas between. By the clock of the CPU: virtual machines have no
+    /// better. Stacks by the tables for exceptions, since glibc has no frame pointers; they are that deep where a
+    /// read has its buffer on them.
+    pub(crate) fn start(file: &Path, pids: &str) -> Result<Self, Box<dyn Error>> {
+        let _ = fs::remove_file(file);
+        let mut command = Command::new("perf");
+        command.args(["record", "--event", "cpu-clock", "--freq", "3000", "--mmap-pages", "16M"]);
+        command.args(["--call-graph", "dwarf,24576", "--pid", pids]);
+        command.arg("--output").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(|error| format!("perf: {error}"))?;
+        // It writes what the processes have mapped when it watches them.
+        while fs::metadata(file).map_or(0, |file| file.len()) == 0 {
+            if child.try_wait()?.is_some() {
+                return Err("perf can't record; /proc/sys/kernel/perf_event_paranoid must allow it".into());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self(child))
+    }
+
+    pub(crate) fn finish(mut self) -> Result<(), Box<dyn Error>> {
+        // `unsafe_code` is denied, and a program for it is everywhere.
+        Command::new("kill").args(["-s", "INT", &self.0.id().to_string()]).status()?;
+        self.0.wait()?;
+        Ok(())
     }
 }
 

@@ -10,14 +10,16 @@ use serde_json::Value;
 /// What a row is measured on.
 #[derive(Clone, Copy)]
 pub(crate) enum Server {
-    /// `rooms`
-    Rooms,
+    /// `rooms`, with these arguments
+    Rooms(&'static [&'static str]),
     /// Two nodes of `rooms` over NATS, with this `--diff-interval`; whether the first is to be killed.
     Cluster { diff_interval: &'static str, kill: bool },
     /// `hall`, full
     Hall,
     /// `hall --watched`, which is its own client
     Watched,
+    /// None: `load floor --listen` reads what is written
+    Reader,
 }
 
 pub(crate) struct Row {
@@ -36,7 +38,8 @@ pub(crate) struct Row {
 const MILLI: f64 = 1e-3;
 
 impl Row {
-    pub(crate) fn told(&self, result: &Value) -> String {
+    /// With the share of the writes that each event takes, where the result counts them and the cost of one is known.
+    pub(crate) fn told(&self, result: &Value, micros_per_write: Option<f64>) -> String {
         let figure = |(before, field, scale, unit): &(&str, &str, f64, &str)| {
             let value = result.pointer(field).and_then(Value::as_f64);
             value.map_or_else(
@@ -44,7 +47,11 @@ impl Row {
                 |value| format!("{before}{}{unit}", short(value * scale)),
             )
         };
-        self.shown.iter().map(figure).collect::<Vec<_>>().join(", ")
+        let mut told: Vec<_> = self.shown.iter().map(figure).collect();
+        if let (Some(writes), Some(cost)) = (result["frames_per_event"].as_f64(), micros_per_write) {
+            told.push(format!("{} ms of it {} writes", short(writes * cost * MILLI), short(writes)));
+        }
+        told.join(", ")
     }
 
     /// None where there is no goal.
@@ -77,6 +84,8 @@ const PAIR: &[(&str, &str, f64, &str)] = &[
 ];
 const JOIN: &[(&str, &str, f64, &str)] =
     &[("", "/total_ms", MILLI, " s"), ("", "/cpu_us_per_join", MILLI, " ms CPU a join")];
+const UPDATE: &[(&str, &str, f64, &str)] =
+    &[("p99 ", "/join_seen_us/p99", MILLI, " ms"), ("", "/cpu_us_per_update", MILLI, " ms CPU an update")];
 const ECHO: &[(&str, &str, f64, &str)] =
     &[("", "/replies_per_s", 1.0, " a second"), ("", "/cpu_us_per_reply", 1.0, " us CPU")];
 const IDLE: &[(&str, &str, f64, &str)] = &[("", "/kb_per_connection", 1.0, " KB each")];
@@ -88,11 +97,20 @@ const NODES: &[(&str, &str, f64, &str)] = &[
 
 pub(crate) const ROWS: &[Row] = &[
     Row {
+        work: "no server: a `send` of 700 bytes to each of 500 loopback connections, every 50 ms",
+        phoenix: "",
+        goal: "",
+        limits: &[],
+        server: Server::Reader,
+        args: &["floor", "--secs", "5"],
+        shown: &[("", "/cpu_us_per_write", 1.0, " us CPU")],
+    },
+    Row {
         work: "200 people join one room until all see all",
         phoenix: "0.53 to 1.05 s, 2.7 ms CPU a join",
         goal: "",
         limits: &[],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["join", "--users", "200"],
         shown: JOIN,
     },
@@ -101,7 +119,7 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "16.5 to 28 s, 16 to 18 ms",
         goal: "1.5 s, 0.4 ms",
         limits: &[("/total_ms", 1500.0), ("/cpu_us_per_join", 400.0)],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["join", "--users", "1000"],
         shown: JOIN,
     },
@@ -110,7 +128,7 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "86 s or more, 36 ms",
         goal: "5 s, 0.8 ms",
         limits: &[("/total_ms", 5000.0), ("/cpu_us_per_join", 800.0)],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["join", "--users", "2000"],
         shown: JOIN,
     },
@@ -119,7 +137,7 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "p99 12 to 24 ms, 19 to 22 ms CPU a pair",
         goal: "",
         limits: &[],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["churn", "--rate", "10", "--secs", "4"],
         shown: PAIR,
     },
@@ -128,7 +146,16 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "saturated: p50 0.5 to 3.3 s",
         goal: "p99 90 ms, 1.5 ms",
         limits: &[("/leave_seen_us/p99", 90_000.0), ("/cpu_us_per_pair", 1500.0)],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
+        args: &["churn", "--rate", "50", "--secs", "5"],
+        shown: PAIR,
+    },
+    Row {
+        work: "the same with `--diff-interval 100`",
+        phoenix: "",
+        goal: "",
+        limits: &[],
+        server: Server::Rooms(&["--diff-interval", "100"]),
         args: &["churn", "--rate", "50", "--secs", "5"],
         shown: PAIR,
     },
@@ -137,7 +164,7 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "p99 5 to 9 ms, 2.5 to 3 ms CPU a pair",
         goal: "",
         limits: &[],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["churn", "--users", "2000", "--rooms", "100", "--rate", "100", "--secs", "4"],
         shown: PAIR,
     },
@@ -146,7 +173,7 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "1.5 to 2.1 ms CPU a pair",
         goal: "",
         limits: &[],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["churn", "--users", "2000", "--rooms", "100", "--rate", "400", "--secs", "4"],
         shown: PAIR,
     },
@@ -155,19 +182,25 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "p99 4 to 10 ms, 2.3 to 3.5 ms CPU an update",
         goal: "p99 90 ms, 0.25 ms",
         limits: &[("/join_seen_us/p99", 90_000.0), ("/cpu_us_per_update", 250.0)],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["update", "--secs", "5"],
-        shown: &[
-            ("p99 ", "/join_seen_us/p99", MILLI, " ms"),
-            ("", "/cpu_us_per_update", MILLI, " ms CPU an update"),
-        ],
+        shown: UPDATE,
+    },
+    Row {
+        work: "the same with `--diff-interval 100`",
+        phoenix: "",
+        goal: "",
+        limits: &[],
+        server: Server::Rooms(&["--diff-interval", "100"]),
+        args: &["update", "--secs", "5"],
+        shown: UPDATE,
     },
     Row {
         work: "broadcast to 1,000 members, 16 in flight",
         phoenix: "53,000 to 56,000 deliveries a second, 14 to 18 us CPU",
         goal: "2 us",
         limits: &[("/cpu_us_per_delivery", 2.0)],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["broadcast", "--secs", "4"],
         shown: &[("", "/deliveries_per_s", 1.0, " a second"), ("", "/cpu_us_per_delivery", 1.0, " us CPU")],
     },
@@ -176,7 +209,7 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "14,000 to 22,000 replies a second, 37 to 47 us CPU",
         goal: "",
         limits: &[],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["echo", "--depth", "1", "--secs", "3"],
         shown: ECHO,
     },
@@ -185,7 +218,7 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "32,000 to 37,000, 22 to 25 us",
         goal: "3 us",
         limits: &[("/cpu_us_per_reply", 3.0)],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["echo", "--depth", "16", "--secs", "3"],
         shown: ECHO,
     },
@@ -194,7 +227,7 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "31 KB each",
         goal: "",
         limits: &[],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["idle", "--plain"],
         shown: IDLE,
     },
@@ -203,7 +236,7 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "206 to 367 KB each",
         goal: "8 KB",
         limits: &[("/kb_per_connection", 8.0)],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["idle"],
         shown: IDLE,
     },
@@ -212,7 +245,7 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "",
         goal: "the others see no delay",
         limits: &[],
-        server: Server::Rooms,
+        server: Server::Rooms(&[]),
         args: &["slow"],
         shown: &[
             ("p99 ", "/join_seen_us/p99", MILLI, " ms"),
