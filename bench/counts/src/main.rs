@@ -7,6 +7,8 @@
 #![allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 
 mod parts;
+mod state;
+mod timed;
 
 use std::{
     collections::BTreeMap,
@@ -48,6 +50,9 @@ struct Options {
     /// Print the microseconds that 100 changes take where they come to a set of so many
     #[arg(long)]
     merge: Option<usize>,
+    /// Print the nanoseconds that a broadcast to so many subscribers takes for each
+    #[arg(long)]
+    broadcast: Option<u32>,
 }
 
 /// The instructions of one part, each time that it does its work.
@@ -88,7 +93,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(size) = options.merge {
-        println!("{}", parts::merge_micros(size));
+        println!("{}", timed::merge_micros(size));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(subscribers) = options.broadcast {
+        println!("{}", timed::broadcast_nanos(subscribers));
         return Ok(ExitCode::SUCCESS);
     }
     let file = options.recorded.join(concat!(env!("COMPILER"), ".txt"));

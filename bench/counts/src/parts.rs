@@ -1,9 +1,6 @@
 //! What is counted. Each part gets ready first; only what it hands to [`measured`] counts.
 
-use std::{
-    hint::black_box,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, time::Duration};
 
 use adsum::{Json, Owner, Presence, PubSub};
 use adsum_channels::{
@@ -16,14 +13,17 @@ use bench::{LIVE, Node, talk};
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 
+use crate::state::state;
+
 const META: &str = r#"{"online_at":1795520148,"device":"phone"}"#;
 const MOMENT: Duration = Duration::from_millis(10);
-const SET: usize = 1000;
+pub(crate) const SET: usize = 1000;
 
 /// The parts by name, each with how many times it does its work.
 pub(crate) const PARTS: &[(&str, u64, fn())] = &[
     ("track and untrack in a set of 1,000", 100, track),
     ("a diff of 50 changes, gathered and sent", 1, diff),
+    ("the state of 1,000 pushed, after a change of one", 10, state),
     ("a broadcast's frame, version 1", 100, || broadcast(version_1())),
     ("a broadcast's frame, version 2", 100, || broadcast(version_2())),
     ("read 100 WebSocket frames", 1, read),
@@ -33,21 +33,21 @@ pub(crate) const PARTS: &[(&str, u64, fn())] = &[
 
 /// The function whose instructions are counted, with all that it calls.
 #[inline(never)]
-fn measured<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn measured<T>(work: impl FnOnce() -> T) -> T {
     black_box(work())
 }
 
-fn meta() -> Map<String, Value> {
+pub(crate) fn meta() -> Map<String, Value> {
     Map::from_iter([("online_at".to_owned(), "1795520148".into())])
 }
 
 /// A runtime whose time stands still, so that nothing depends on how slow this is.
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true).build().expect("a runtime starts")
 }
 
-fn full(presence: &Presence) -> Vec<Owner<adsum::NoFetch>> {
+pub(crate) fn full(presence: &Presence) -> Vec<Owner<adsum::NoFetch>> {
     let tracked = |n: usize| {
         let mut owner = presence.owner();
         owner.track("room", format!("{n:08}"), meta()).expect("it is new");
@@ -98,7 +98,7 @@ fn diff() {
 }
 
 /// More than the interval in which changes gather.
-async fn pass() {
+pub(crate) async fn pass() {
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
@@ -132,15 +132,15 @@ fn read() {
 }
 
 /// Two nodes that both have so many presences, all of the first one's; and batches of 100 that the second lacks.
-struct Pair {
+pub(crate) struct Pair {
     a: Node,
-    b: Node,
+    pub(crate) b: Node,
     owner: adsum_tracker::Owner<Bare>,
     now: Time,
 }
 
 impl Pair {
-    fn of(size: usize) -> Self {
+    pub(crate) fn of(size: usize) -> Self {
         let (mut a, mut b) = (Node::live("a", 1), Node::live("b", 2));
         let mut owner = a.tracker.owner();
         (0..size).for_each(|n| track_at(&mut owner, n));
@@ -153,7 +153,7 @@ impl Pair {
     }
 
     /// 100 presences come, as they are said; or go, if they are there.
-    fn batch(&mut self, comes: bool) -> Vec<Vec<u8>> {
+    pub(crate) fn batch(&mut self, comes: bool) -> Vec<Vec<u8>> {
         for n in 0..100 {
             let n = 50_000_000 + n;
             if comes {
@@ -167,7 +167,7 @@ impl Pair {
         self.a.messages().iter().map(Said::encode).collect()
     }
 
-    fn merge(&mut self, batch: &[Vec<u8>]) {
+    pub(crate) fn merge(&mut self, batch: &[Vec<u8>]) {
         for said in batch {
             self.b.cluster.handle(self.now, Said::decode(said).expect("it was just encoded"));
         }
@@ -187,22 +187,6 @@ fn merge() {
     let batch = pair.batch(true);
     measured(|| pair.merge(&batch));
     assert_eq!(pair.b.cluster.usage().rows, SET + 100, "the batch is merged");
-}
-
-/// The median time of a batch, of 100.
-pub(crate) fn merge_micros(size: usize) -> u128 {
-    let mut pair = Pair::of(size);
-    let mut times: Vec<_> = (0..100)
-        .map(|round| {
-            let batch = pair.batch(round % 2 == 0);
-            let started = Instant::now();
-            pair.merge(&batch);
-            pair.b.messages();
-            started.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[times.len() / 2].as_micros()
 }
 
 fn envelope() {

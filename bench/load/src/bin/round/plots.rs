@@ -35,12 +35,12 @@ const PLOTS: &[Plot] = &[
     },
     Plot {
         file: "diff.svg",
-        title: "A meta updated 100 times a second, told to all members: the cost of each update",
-        x: "members",
+        title: "A meta updated 5 times a second, told to all members: the cost of each update",
+        x: "members, of whom 10 are present",
         y: "us of CPU an update",
         x_scale: Scale::FromZero,
-        sizes: &[10, 100, 200, 500, 1000, 1500, 2000],
-        args: &["update", "--secs", "4"],
+        sizes: &[10, 100, 500, 1000, 2000, 4000, 6000, 9000],
+        args: &["update", "--present", "10", "--rate", "5", "--secs", "8"],
         value: |result, _| result["cpu_us_per_update"].as_f64(),
     },
     Plot {
@@ -58,8 +58,35 @@ const PLOTS: &[Plot] = &[
 /// Of so many runs the least is shown: what else the machine does only adds.
 const RUNS: usize = 2;
 
-/// Sets between which nodes merge; `benches/nodes.rs` goes on to a million.
-const MERGED: &[u32] = &[10, 100, 1000, 10_000, 100_000];
+/// What `counts` measures, without sockets and so to larger sizes.
+struct Timed {
+    file: &'static str,
+    title: &'static str,
+    x: &'static str,
+    y: &'static str,
+    sizes: &'static [u32],
+    /// The option of `counts` that takes the size.
+    option: &'static str,
+}
+
+const TIMED: &[Timed] = &[
+    Timed {
+        file: "merge.svg",
+        title: "A node hears of 100 changes at once: the time it takes",
+        x: "presences in the topic",
+        y: "us, the median of 100 batches",
+        sizes: &[10, 100, 1000, 10_000, 100_000, 1_000_000],
+        option: "--merge",
+    },
+    Timed {
+        file: "broadcast.svg",
+        title: "A broadcast to subscribers in the same program: the time for each of them",
+        x: "subscribers",
+        y: "ns a subscriber",
+        sizes: &[10, 100, 1000, 10_000, 100_000, 1_000_000],
+        option: "--broadcast",
+    },
+];
 
 pub(crate) fn plot(programs: &Path, counts: &Path, directory: &Path) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(directory)?;
@@ -85,19 +112,15 @@ pub(crate) fn plot(programs: &Path, counts: &Path, directory: &Path) -> Result<(
         let Plot { title, x, y, x_scale, .. } = *plot;
         write(directory, plot.file, &Chart { title, x, y, x_scale, points: &points })?;
     }
-    let mut points = Vec::new();
-    for size in MERGED {
-        let line = output(counts, true, &["--merge", &size.to_string()])?;
-        points.push((f64::from(*size), line.parse()?));
+    for &Timed { file, title, x, y, sizes, option } in TIMED {
+        let mut points = Vec::new();
+        for size in sizes {
+            let line = output(counts, true, &[option, &size.to_string()])?;
+            points.push((f64::from(*size), line.parse()?));
+        }
+        write(directory, file, &Chart { title, x, y, x_scale: Scale::Logarithmic, points: &points })?;
     }
-    let chart = Chart {
-        title: "A node hears of 100 changes at once: the time it takes",
-        x: "presences in the topic",
-        y: "us, the median of 100 batches",
-        x_scale: Scale::Logarithmic,
-        points: &points,
-    };
-    write(directory, "merge.svg", &chart)
+    Ok(())
 }
 
 fn write(directory: &Path, file: &str, chart: &Chart<'_>) -> Result<(), Box<dyn Error>> {
