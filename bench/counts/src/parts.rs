@@ -135,31 +135,33 @@ fn read() {
 pub(crate) struct Pair {
     a: Node,
     pub(crate) b: Node,
-    owner: adsum_tracker::Owner<Bare>,
+    size: usize,
+    _crowd: adsum_tracker::Owner<Bare>,
+    others: adsum_tracker::Owner<Bare>,
     now: Time,
 }
 
 impl Pair {
     pub(crate) fn of(size: usize) -> Self {
         let (mut a, mut b) = (Node::live("a", 1), Node::live("b", 2));
-        let mut owner = a.tracker.owner();
-        (0..size).for_each(|n| track_at(&mut owner, n));
+        let (mut crowd, others) = (a.tracker.owner(), a.tracker.owner());
+        (0..size).for_each(|n| come(&mut crowd, &format!("{n:08}")));
         let mut now = LIVE;
         while b.cluster.usage().rows < size {
             now += MOMENT;
             talk(&mut a, &mut b, now);
         }
-        Self { a, b, owner, now }
+        Self { a, b, size, _crowd: crowd, others, now }
     }
 
-    /// 100 presences come, as they are said; or go, if they are there.
+    /// 100 presences come, as they are said, with keys all over the set; or go, if they are there.
     pub(crate) fn batch(&mut self, comes: bool) -> Vec<Vec<u8>> {
         for n in 0..100 {
-            let n = 50_000_000 + n;
+            let key = format!("{:08}+{n}", n * self.size / 100);
             if comes {
-                track_at(&mut self.owner, n);
+                come(&mut self.others, &key);
             } else {
-                self.owner.untrack("room", &key(n));
+                self.others.untrack("room", &key);
             }
         }
         self.now += MOMENT;
@@ -174,12 +176,8 @@ impl Pair {
     }
 }
 
-fn key(n: usize) -> Key {
-    Key::from(format!("{n:08}"))
-}
-
-fn track_at(owner: &mut adsum_tracker::Owner<Bare>, n: usize) {
-    owner.track(&"room".into(), &key(n), Meta::from_encoded(META)).expect("it is new");
+fn come(owner: &mut adsum_tracker::Owner<Bare>, key: &str) {
+    owner.track(&"room".into(), &Key::from(key), Meta::from_encoded(META)).expect("it is new");
 }
 
 fn merge() {
