@@ -52,18 +52,18 @@ parity: ## Check that the tests named in docs/phoenix-parity.md exist
 soak: ## Simulate long runs of clusters that go wrong until stopped, or for SOAK_SECONDS; ADSUM_SIM_SEED runs one of them
 	cargo test --package adsum-tracker --test it --locked soak -- --ignored --nocapture
 
-bench: ## Measure a server in a short round of all scenarios, and print one table; JSON=1 for all figures
+bench: ## Measure a server in a short round of all scenarios, and print one table; ONLY=churn for some rows, JSON=1 for all figures
 	@scripts/install-missing cc=build-essential taskset=util-linux /usr/sbin/nats-server=nats-server
 	cargo build --release --locked --package rooms --package load
 	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/round --programs $(RELEASE) --nats-server /usr/sbin/nats-server \
-		$(if $(JSON),--json)
+		$(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json)
 
-bench-plots: ## Draw how costs grow, into bench/plots
+bench-plots: ## Draw how costs grow, into bench/plots; ONLY=merge for one of them
 	@scripts/install-missing cc=build-essential taskset=util-linux
 	cargo build --release --locked --package rooms --package load
 	cargo build --profile counts --locked --package counts
 	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/round --programs $(RELEASE) --plots bench/plots \
-		--counts $(dir $(RELEASE))counts/counts
+		$(if $(ONLY),--only "$(ONLY)") --counts $(dir $(RELEASE))counts/counts
 
 bench-profiles: ## Draw where a server's CPU time goes in each scenario, into bench/profiles
 	@scripts/install-missing cc=build-essential taskset=util-linux perf=linux-perf \

@@ -28,7 +28,7 @@ struct Options {
     programs: PathBuf,
     #[arg(long, default_value = "nats-server")]
     nats_server: PathBuf,
-    /// Only the rows that have this text in their work or arguments
+    /// Only the rows that have this text in their work or arguments, or the charts that have it in their names
     #[arg(long, default_value = "")]
     only: String,
     /// Print the results of `load` too, as they come
@@ -88,7 +88,7 @@ impl Options {
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::parse();
     if let (Some(directory), Some(counts)) = (&options.plots, &options.counts) {
-        plots::plot(&options.programs, counts, directory)?;
+        plots::plot(&options.programs, counts, directory, &options.only)?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(directory) = &options.profiles {

@@ -88,9 +88,15 @@ const TIMED: &[Timed] = &[
     },
 ];
 
-pub(crate) fn plot(programs: &Path, counts: &Path, directory: &Path) -> Result<(), Box<dyn Error>> {
+/// Draws the plots whose files have `only` in their names.
+pub(crate) fn plot(
+    programs: &Path,
+    counts: &Path,
+    directory: &Path,
+    only: &str,
+) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(directory)?;
-    for plot in PLOTS {
+    for plot in PLOTS.iter().filter(|plot| plot.file.contains(only)) {
         let mut points = Vec::new();
         for &size in plot.sizes {
             let size_arg = size.to_string();
@@ -112,7 +118,7 @@ pub(crate) fn plot(programs: &Path, counts: &Path, directory: &Path) -> Result<(
         let Plot { title, x, y, x_scale, .. } = *plot;
         write(directory, plot.file, &Chart { title, x, y, x_scale, points: &points })?;
     }
-    for &Timed { file, title, x, y, sizes, option } in TIMED {
+    for &Timed { file, title, x, y, sizes, option } in TIMED.iter().filter(|plot| plot.file.contains(only)) {
         let mut points = Vec::new();
         for size in sizes {
             let line = output(counts, true, &[option, &size.to_string()])?;
