@@ -53,6 +53,7 @@ struct Pending {
     left: Option<Leave>,
 }
 
+/// Why it went; none where an update put another in its place.
 #[derive(Debug)]
 struct Leave(Option<Reason>);
 
