@@ -30,10 +30,7 @@ impl<K> Group<K> {
 
     /// The rows; never none.
     pub fn rows(&self) -> &[Arc<Row>] {
-        match &self.rows {
-            Rows::One(row) => slice::from_ref(row),
-            Rows::Many(rows) => rows,
-        }
+        self.rows.as_slice()
     }
 
     /// What is kept beside the key.
@@ -43,11 +40,7 @@ impl<K> Group<K> {
 
     /// What is kept beside the key, and the rows.
     pub fn layer_mut(&mut self) -> (&mut K, &[Arc<Row>]) {
-        let rows = match &self.rows {
-            Rows::One(row) => slice::from_ref(row),
-            Rows::Many(rows) => rows,
-        };
-        (&mut self.layer, rows)
+        (&mut self.layer, self.rows.as_slice())
     }
 
     pub(crate) fn position(&self, owner: OwnerId) -> Option<usize> {
@@ -86,6 +79,15 @@ impl<K> Group<K> {
             rows.shrink_to_fit();
         }
         true
+    }
+}
+
+impl Rows {
+    fn as_slice(&self) -> &[Arc<Row>] {
+        match self {
+            Self::One(row) => slice::from_ref(row),
+            Self::Many(rows) => rows,
+        }
     }
 }
 
