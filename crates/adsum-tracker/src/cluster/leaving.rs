@@ -139,6 +139,8 @@ impl<X: Layer> Cluster<X> {
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(replica) {
             return false;
         }
+        // Where all that it said before was lost, its goodbye is the first word of it.
+        self.replace_older(replica);
         let peer = self
             .peers
             .entry(replica.clone())

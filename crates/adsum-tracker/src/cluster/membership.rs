@@ -205,9 +205,10 @@ impl<X: Layer> Cluster<X> {
     }
 
     /// A newer incarnation replaces an older one at once, unless that has departed: its set is final.
-    fn replace_older(&mut self, newer: &Replica) {
+    pub(super) fn replace_older(&mut self, newer: &Replica) {
         self.peers.retain(|replica, peer| {
-            let replaced = replica.name == newer.name && !peer.has_departed();
+            let is_older = replica.name == newer.name && replica.incarnation < newer.incarnation;
+            let replaced = is_older && !peer.has_departed();
             if replaced {
                 peer.forget(&self.tracker, &mut self.out);
             }

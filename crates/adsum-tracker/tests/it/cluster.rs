@@ -415,6 +415,25 @@ fn a_late_goodbye_of_one_that_has_left_leaves_its_departing_presences() {
 }
 
 #[test]
+fn a_goodbye_that_is_the_first_word_of_a_newer_run_ends_the_older_one() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let _owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    world.kill(a);
+    let newer = world.start("a", 10);
+    world.cut(newer, b);
+    world.pass(START + SECOND);
+    let owner = world.track(newer, "room", "8");
+    world.node(newer).tracker.set_parting(Parting::Depart(Reason::Draining, 5 * SECOND));
+    drop(owner);
+    world.mend();
+    world.leave(newer, 5 * SECOND);
+    world.pass(MOMENT);
+    assert_eq!(world.keys(b, "room"), ["8"]);
+    assert_eq!(world.node(b).cluster.usage().peers, 1, "nothing is kept of the run that was killed");
+}
+
+#[test]
 fn a_departed_set_is_taken_over_whole_though_its_holders_cut_it_differently() {
     let (mut world, [a, b, c]) = World::of(["a", "b", "c"]);
     let text = format!(r#"{{"padding":"{}"}}"#, "x".repeat(5_000));
