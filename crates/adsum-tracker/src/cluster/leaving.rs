@@ -130,6 +130,8 @@ impl<X: Layer> Cluster<X> {
         grace: Duration,
         holder: Option<&Replica>,
     ) -> bool {
+        // Where all that it said before was lost, its goodbye is the first word of it.
+        self.replace_older(replica);
         let until = now + grace.min(MAX_GRACE);
         let others = || self.peers.values().filter(|peer| peer.is_up()).map(|peer| peer.replica.clone());
         let holders: Vec<Replica> = match holder {
@@ -139,8 +141,6 @@ impl<X: Layer> Cluster<X> {
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(replica) {
             return false;
         }
-        // Where all that it said before was lost, its goodbye is the first word of it.
-        self.replace_older(replica);
         let peer = self
             .peers
             .entry(replica.clone())
