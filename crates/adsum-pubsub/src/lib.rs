@@ -30,6 +30,8 @@
 //!   development dependency.
 
 mod adapter;
+#[doc(hidden)]
+pub mod bounds;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod driver;
 #[cfg(any(feature = "nats", feature = "redis"))]
@@ -56,6 +58,8 @@ mod redis;
 mod registry;
 #[cfg(feature = "suite")]
 pub mod suite;
+#[doc(hidden)]
+pub mod tasks;
 mod topic;
 
 #[cfg(any(feature = "nats", feature = "redis"))]
@@ -67,6 +71,7 @@ pub use self::node::{
 #[doc(inline)]
 pub use self::{
     adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES},
+    bounds::OptionsError,
     inbox::{DEFAULT_INBOX_CAPACITY, Inbox, Lagged},
     local::LocalNetwork,
     message::{EncodingId, Mark, Message},

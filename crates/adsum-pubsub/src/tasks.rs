@@ -1,0 +1,158 @@
+//! Tasks that are named and owned, and whose panics are noticed. For the crates of adsum; no part of the public face.
+//!
+//! Every `tokio::spawn` of the workspace's libraries is in this file. A panic is logged with the task's name and
+//! counted (`adsum_task_panics_total`, labelled `task`). Nothing is spawned while a lock is held: a runtime that is
+//! shutting down drops the future inside of the call.
+
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::{runtime::Handle, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
+
+/// The pause before a task that panicked is started again. It doubles with each panic in a row.
+pub const RESTART_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause before a restart. A task that has run for as long starts over with the shortest.
+pub const MAX_RESTART_PAUSE: Duration = Duration::from_secs(5);
+
+/// A running task. Dropping it aborts the task.
+#[derive(Debug)]
+#[must_use = "a task is aborted when this is dropped"]
+pub struct Task(AbortOnDropHandle<()>);
+
+impl Task {
+    /// Waits until the task has ended, whether it returned, panicked or was aborted. Cancel safe.
+    pub async fn ended(&mut self) {
+        // A panic was logged where it happened.
+        let _ = (&mut self.0).await;
+    }
+
+    /// Whether the task has ended.
+    pub fn has_ended(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Aborts the task, without waiting until it has ended.
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+}
+
+/// The work panicked. What the panic said is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Panicked;
+
+/// Starts a task.
+///
+/// # Panics
+/// Called outside of a tokio runtime.
+pub fn spawn(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Task {
+    Task(AbortOnDropHandle::new(tokio::spawn(async move {
+        let _ = noticed(name, work).await;
+    })))
+}
+
+/// Starts a task that nobody waits for: its work is short, ends by itself, and completes what it does in its drop
+/// if the runtime ends before.
+pub fn spawn_short(runtime: &Handle, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    drop(runtime.spawn(async move {
+        let _ = noticed(name, work).await;
+    }));
+}
+
+/// Runs `work`, and logs and counts its panic.
+pub async fn noticed<T>(name: &'static str, work: impl Future<Output = T>) -> Result<T, Panicked> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+        note_panic(name, &*panic);
+        Panicked
+    })
+}
+
+/// Runs what `start` makes until it returns. After a panic it is made and run again, after a pause.
+pub async fn restarted<F: Future<Output = ()>>(name: &'static str, mut start: impl FnMut() -> F) {
+    let mut pause = RESTART_PAUSE;
+    loop {
+        let began = tokio::time::Instant::now();
+        // Making it may panic as well.
+        let run = async { start().await };
+        if noticed(name, run).await.is_ok() {
+            return;
+        }
+        if began.elapsed() >= MAX_RESTART_PAUSE {
+            pause = RESTART_PAUSE;
+        }
+        tracing::warn!(task = name, ?pause, "restarting the task after a panic");
+        sleep(pause).await;
+        pause = (2 * pause).min(MAX_RESTART_PAUSE);
+    }
+}
+
+/// Logs and counts a panic that was caught.
+pub fn note_panic(name: &'static str, panic: &(dyn Any + Send)) {
+    metrics::counter!("adsum_task_panics_total", "task" => name).increment(1);
+    tracing::error!(task = name, panic = panic_text(panic), "a task panicked");
+}
+
+/// What a panic said, cut to 200 characters.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no text)");
+    text.char_indices().nth(200).map_or(text, |(end, _)| &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_task_and_is_noticed() {
+        assert_eq!(noticed("test", async { 1 }).await, Ok(1));
+        assert_eq!(noticed("test", async { panic!("on purpose") }).await, Err::<(), _>(Panicked));
+        let mut task = spawn("test", async { panic!("on purpose") });
+        task.ended().await;
+        assert!(task.has_ended());
+    }
+
+    #[tokio::test]
+    async fn a_dropped_task_is_aborted() {
+        let held = Arc::new(());
+        let kept = held.clone();
+        let task = spawn("test", async move {
+            let _kept = kept;
+            std::future::pending::<()>().await;
+        });
+        drop(task);
+        while Arc::strong_count(&held) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_is_restarted_until_it_returns_with_longer_and_longer_pauses() {
+        let runs = AtomicUsize::new(0);
+        let began = tokio::time::Instant::now();
+        restarted("test", || {
+            let run = runs.fetch_add(1, Ordering::Relaxed);
+            async move { assert!(run >= 9, "on purpose") }
+        })
+        .await;
+        assert_eq!(runs.into_inner(), 10);
+        // 50 ms doubled up to 3,200 ms, then 5 s twice.
+        assert_eq!(began.elapsed(), Duration::from_millis(50 * 127 + 2 * 5000));
+    }
+
+    #[test]
+    fn the_text_of_a_panic_is_cut() {
+        assert_eq!(panic_text(&"short"), "short");
+        assert_eq!(panic_text(&"ü".repeat(300)).chars().count(), 200);
+        assert_eq!(panic_text(&1), "(no text)");
+    }
+}
