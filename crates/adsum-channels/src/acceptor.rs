@@ -131,7 +131,7 @@ pub struct Client {
     ready: VecDeque<Outgoing>,
     /// When the client has last sent something.
     heard: Instant,
-    timeout: Duration,
+    timeout: Option<Duration>,
     shutdown: CancellationToken,
 }
 
@@ -185,7 +185,7 @@ impl Client {
             tokio::select! {
                 () = self.outbound.woken() => {}
                 () = self.connection.channel_ended() => {}
-                () = sleep_until(self.heard + self.timeout) => self.outbound.close(IDLE_CODE),
+                () = silence(self.heard, self.timeout) => self.outbound.close(IDLE_CODE),
                 () = self.shutdown.cancelled() => self.outbound.close(RESTART_CODE),
             }
         }
@@ -195,6 +195,14 @@ impl Client {
     pub async fn end(self) {
         self.connection.end_channels();
         self.connection.finish().await;
+    }
+}
+
+/// Resolves once a client has been silent for too long.
+async fn silence(heard: Instant, timeout: Option<Duration>) {
+    match timeout {
+        Some(timeout) => sleep_until(heard + timeout).await,
+        None => std::future::pending().await,
     }
 }
 

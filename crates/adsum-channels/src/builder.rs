@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{Pattern, PubSub};
+use adsum_pubsub::{OptionsError, Pattern, PubSub};
 use axum::{Router, response::IntoResponse};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue};
@@ -324,11 +324,11 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// How long a client may be silent before its socket is closed. Default 60 s. Clients send a heartbeat
-    /// every 30 s.
+    /// How long a client may be silent before its socket is closed; `None`: for ever. Default 60 s. Clients send a
+    /// heartbeat every 30 s. Without a timeout, a client whose network fails without a word stays until a write fails.
     #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = timeout;
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.options.timeout = timeout.into();
         self
     }
 
@@ -348,16 +348,33 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
+    /// Checks the options, and [`SHUTDOWN_GRACE`](Channel::SHUTDOWN_GRACE) of the channels, against their bounds: for a
+    /// program whose options come from outside. No time may be longer than a day.
+    ///
+    /// # Errors
+    /// An option is out of its bounds.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        self.options.check()?;
+        self.routes.iter().try_for_each(Route::check)
+    }
+
     /// The router, with the socket at `/websocket`, and at `/longpoll` if that is on. Nest it where clients look
     /// for the socket.
     ///
     /// Its sockets live as long as the router: when the server drops it, they are closed with 1012.
+    ///
+    /// # Panics
+    /// An option is out of its bounds: [`check`](Self::check) says so without a panic.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self, pubsub: PubSub) -> Router<S> {
         self.into_acceptor(pubsub).router()
     }
 
     /// What takes in clients for a transport of the program's own, and gives the router beside it.
+    ///
+    /// # Panics
+    /// As [`into_router`](Self::into_router).
     pub fn into_acceptor(self, pubsub: PubSub) -> Acceptor {
+        self.check().unwrap_or_else(|error| panic!("{error}"));
         let shutdown = CancellationToken::new();
         let owner = Arc::new(Owner {
             endpoint: Arc::new(Endpoint {

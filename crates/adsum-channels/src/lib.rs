@@ -86,7 +86,7 @@ mod websocket;
 
 #[doc(no_inline)]
 pub use adsum_pubsub::{
-    BroadcastError, IntoPayload, Json, Mark, Message, Payload, PubSub, SubscriberId, Topic,
+    BroadcastError, IntoPayload, Json, Mark, Message, OptionsError, Payload, PubSub, SubscriberId, Topic,
 };
 
 #[doc(no_inline)]

@@ -1,6 +1,8 @@
-//! The limits and timeouts of a socket, and their defaults.
+//! The limits and timeouts of a socket, their defaults, and their bounds.
 
 use std::time::Duration;
+
+use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
 
 /// How many channels a socket may have joined.
 pub const DEFAULT_MAX_CHANNELS: usize = 100;
@@ -31,7 +33,8 @@ pub(crate) struct Options {
     pub(crate) max_message_bytes: usize,
     pub(crate) max_queue_bytes: usize,
     pub(crate) max_mailbox: usize,
-    pub(crate) timeout: Duration,
+    /// `None`: a client may be silent for ever.
+    pub(crate) timeout: Option<Duration>,
     pub(crate) shutdown_grace: Duration,
     pub(crate) join_timeout: Duration,
     pub(crate) longpoll_window: Duration,
@@ -46,11 +49,91 @@ impl Default for Options {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             max_queue_bytes: DEFAULT_MAX_QUEUE_BYTES,
             max_mailbox: DEFAULT_MAX_MAILBOX,
-            timeout: DEFAULT_TIMEOUT,
+            timeout: Some(DEFAULT_TIMEOUT),
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             join_timeout: DEFAULT_JOIN_TIMEOUT,
             longpoll_window: DEFAULT_LONGPOLL_WINDOW,
             longpoll_node_timeout: DEFAULT_LONGPOLL_NODE_TIMEOUT,
         }
+    }
+}
+
+/// The shortest time of an option for which zero makes no sense.
+const MIN_TIME: Duration = Duration::from_millis(1);
+/// The most of anything that is counted.
+const MAX_COUNT: usize = 1_000_000;
+/// The most of anything that is measured in bytes: 1 GiB.
+const MAX_BYTES: usize = 1 << 30;
+/// Topics travel in the heads of messages between nodes, which have little more room.
+const MAX_TOPIC_BYTES: usize = 4096;
+
+impl Options {
+    /// Checks all options of a socket: this is the one place that knows their bounds.
+    pub(crate) fn check(&self) -> Result<(), OptionsError> {
+        within("max_channels", self.max_channels, 1, MAX_COUNT)?;
+        within("max_topic_bytes", self.max_topic_bytes, 1, MAX_TOPIC_BYTES)?;
+        within("max_message_bytes", self.max_message_bytes, 1, MAX_BYTES)?;
+        within("max_queue_bytes", self.max_queue_bytes, 1, MAX_BYTES)?;
+        within("max_mailbox", self.max_mailbox, 1, MAX_COUNT)?;
+        if let Some(timeout) = self.timeout {
+            within("timeout", timeout, MIN_TIME, MAX_TIME)?;
+        }
+        within("shutdown_grace", self.shutdown_grace, Duration::ZERO, MAX_TIME)?;
+        within("join_timeout", self.join_timeout, MIN_TIME, MAX_TIME)?;
+        within("longpoll_window", self.longpoll_window, MIN_TIME, MAX_TIME)?;
+        within("longpoll_node_timeout", self.longpoll_node_timeout, MIN_TIME, MAX_TIME)
+    }
+}
+
+/// Checks the grace that a type of channel asks for.
+pub(crate) fn check_grace(channel: &'static str, grace: Option<Duration>) -> Result<(), OptionsError> {
+    match grace {
+        Some(grace) if grace > MAX_TIME => Err(OptionsError::new(
+            "SHUTDOWN_GRACE",
+            format_args!("{grace:?} in `{channel}`"),
+            format_args!("at most {MAX_TIME:?}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut Options)) -> String {
+        let mut options = Options::default();
+        change(&mut options);
+        options.check().expect_err("out of bounds").to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_within_the_bounds() {
+        assert_eq!(Options::default().check(), Ok(()));
+        assert_eq!(Options { timeout: None, ..Options::default() }.check(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused_by_its_name() {
+        let day_and_more = MAX_TIME + MIN_TIME;
+        for (name, change) in [
+            ("max_channels", (|options| options.max_channels = 0) as fn(&mut Options)),
+            ("max_topic_bytes", |options| options.max_topic_bytes = 5000),
+            ("max_message_bytes", |options| options.max_message_bytes = 0),
+            ("max_message_bytes", |options| options.max_message_bytes = usize::MAX),
+            ("max_queue_bytes", |options| options.max_queue_bytes = usize::MAX),
+            ("max_mailbox", |options| options.max_mailbox = 0),
+            ("timeout", |options| options.timeout = Some(Duration::MAX)),
+            ("timeout", |options| options.timeout = Some(Duration::ZERO)),
+            ("shutdown_grace", |options| options.shutdown_grace = Duration::MAX),
+            ("join_timeout", |options| options.join_timeout = Duration::ZERO),
+            ("longpoll_window", |options| options.longpoll_window = Duration::MAX),
+            ("longpoll_node_timeout", |options| options.longpoll_node_timeout = Duration::MAX),
+        ] {
+            let error = refused(change);
+            assert!(error.starts_with(&format!("`{name}` is ")), "{error}");
+        }
+        let error = refused(|options| options.join_timeout = MAX_TIME + MIN_TIME);
+        assert_eq!(error, format!("`join_timeout` is {day_and_more:?}; it must be between 1ms and 86400s"));
     }
 }

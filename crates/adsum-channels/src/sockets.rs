@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -65,6 +66,9 @@ struct Inner {
 }
 
 /// How sockets are drained.
+///
+/// A drain is the last thing that a server does, so it goes on whatever it is told: no batch is of less than one socket,
+/// and no time is longer than a day. [`check`](Self::check) refuses such values when the program starts.
 #[derive(Clone, Debug)]
 pub struct Drain {
     /// How many are closed at once. Default [`DEFAULT_DRAIN_BATCH`] (10,000).
@@ -78,6 +82,26 @@ pub struct Drain {
 impl Default for Drain {
     fn default() -> Self {
         Self { batch: DEFAULT_DRAIN_BATCH, interval: DEFAULT_DRAIN_INTERVAL, timeout: DEFAULT_DRAIN_TIMEOUT }
+    }
+}
+
+impl Drain {
+    /// Checks that a batch has a socket at least, and that no time is longer than a day.
+    ///
+    /// # Errors
+    /// One is out of these bounds.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        within("batch", self.batch, 1, usize::MAX)?;
+        within("interval", self.interval, Duration::ZERO, MAX_TIME)?;
+        within("timeout", self.timeout, Duration::ZERO, MAX_TIME)
+    }
+
+    fn clamped(self) -> Self {
+        Self {
+            batch: self.batch.max(1),
+            interval: self.interval.min(MAX_TIME),
+            timeout: self.timeout.min(MAX_TIME),
+        }
     }
 }
 
@@ -104,10 +128,11 @@ impl Sockets {
     /// answered. Channels are sent neither `phx_close`, after which clients would stay away, nor `phx_error`:
     /// they end with their socket.
     pub async fn drain(&self, drain: Drain) -> usize {
+        let drain = drain.clamped();
         self.0.draining.store(true, Ordering::Release);
         let _ = timeout(drain.timeout, async {
             let open: Vec<_> = self.0.open.lock().values().cloned().collect();
-            for (index, batch) in open.chunks(drain.batch.max(1)).enumerate() {
+            for (index, batch) in open.chunks(drain.batch).enumerate() {
                 if index > 0 {
                     sleep(drain.interval).await;
                 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{Json, Pattern, Payload, Topic};
+use adsum_pubsub::{Json, OptionsError, Pattern, Payload, Topic};
 use futures_util::FutureExt;
 use tokio::{
     task::JoinSet,
@@ -24,13 +24,14 @@ use super::{
 };
 use crate::{
     Assigns, Channel, JoinError, JoinResult, Joined, ObservedJoin, PushError, Reason, Reply, Socket, Stop,
-    channel::JoinErrorKind, endpoint::Endpoint, frame::Frame, log::Shown, reply::StopKind,
+    channel::JoinErrorKind, endpoint::Endpoint, frame::Frame, log::Shown, options, reply::StopKind,
     serializer::Unsendable,
 };
 
 /// Topics, and the channel that serves them.
 pub(crate) struct Route {
     pattern: Pattern,
+    channel: &'static str,
     pub(crate) intercepts: &'static [&'static str],
     pub(crate) shutdown_grace: Option<Duration>,
     assigns: Option<Assigns>,
@@ -46,7 +47,12 @@ impl Route {
             tasks.spawn(run::<C>(app.clone(), Box::new(start)));
         });
         let (intercepts, shutdown_grace) = (C::INTERCEPT, C::SHUTDOWN_GRACE);
-        Self { pattern, intercepts, shutdown_grace, assigns, spawn }
+        Self { pattern, channel: type_name::<C>(), intercepts, shutdown_grace, assigns, spawn }
+    }
+
+    /// Checks what the type of channel asks for.
+    pub(crate) fn check(&self) -> Result<(), OptionsError> {
+        options::check_grace(self.channel, self.shutdown_grace)
     }
 
     pub(crate) fn matches(&self, topic: &str) -> bool {

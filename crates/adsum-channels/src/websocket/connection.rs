@@ -2,6 +2,7 @@
 
 use std::{pin::pin, sync::Arc};
 
+use adsum_pubsub::bounds::MAX_TIME;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +76,8 @@ impl WebSocket {
 
     async fn serve(&mut self, source: &mut Source, sink: &mut Sink, shutdown: CancellationToken) -> Ending {
         let silence = self.endpoint.options.timeout;
-        let mut idle = pin!(sleep_until(self.heard + silence));
+        // Without a timeout, a timer that only comes round.
+        let mut idle = pin!(sleep_until(self.heard + silence.unwrap_or(MAX_TIME)));
         let mut shutdown = pin!(shutdown.cancelled_owned());
         loop {
             let Self { reader, outbound, connection, .. } = self;
@@ -95,10 +97,10 @@ impl WebSocket {
                 },
                 () = connection.channel_ended() => {}
                 () = &mut idle => {
-                    if self.heard.elapsed() >= silence {
+                    if silence.is_some_and(|silence| self.heard.elapsed() >= silence) {
                         return Ending::Close(IDLE_CODE);
                     }
-                    idle.as_mut().reset(self.heard + silence);
+                    idle.as_mut().reset(silence.map_or(Instant::now() + MAX_TIME, |silence| self.heard + silence));
                 }
                 () = &mut shutdown => return Ending::Close(RESTART_CODE),
             }

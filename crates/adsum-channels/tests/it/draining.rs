@@ -57,6 +57,27 @@ async fn batches_follow_each_other_at_the_interval(transport: Transport) {
     assert!(start.elapsed() >= Duration::from_millis(100), "the second batch waits");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_drain_goes_on_whatever_it_is_told() {
+    let sockets = Sockets::new();
+    let server = Server::start_with(Transport::Duplex, |socket| socket.sockets(&sockets)).await;
+    let clients = [open(&server).await, open(&server).await];
+    let odd = Drain { batch: 0, interval: Duration::ZERO, timeout: Duration::MAX };
+    assert_eq!(odd.check().unwrap_err().option(), "batch");
+    assert_eq!(Drain { batch: 1, ..odd.clone() }.check().unwrap_err().option(), "timeout");
+    assert_eq!(
+        Drain { interval: Duration::MAX, ..Drain::default() }.check().unwrap_err().option(),
+        "interval"
+    );
+    assert_eq!(Drain::default().check(), Ok(()));
+    let (left, ()) = tokio::join!(sockets.drain(odd), async {
+        for mut client in clients {
+            client.expect_close(1012).await;
+        }
+    });
+    assert_eq!(left, 0);
+}
+
 async fn a_join_while_draining_closes_its_socket(transport: Transport) {
     let sockets = Sockets::new();
     let server = Server::start_with(transport, |socket| socket.sockets(&sockets)).await;

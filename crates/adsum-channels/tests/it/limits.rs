@@ -1,14 +1,44 @@
 //! Bounds, and what happens at them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use adsum_channels::SocketBuilder;
+use adsum_channels::{Channel, JoinError, Joined, NoParams, PubSub, Socket, SocketBuilder, Topic};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     room::App,
     server::{Server, Transport},
 };
+
+/// A channel that asks for more time than there is.
+struct Endless;
+
+impl Channel for Endless {
+    type App = ();
+    type Params = NoParams;
+    type Info = ();
+    const SHUTDOWN_GRACE: Option<Duration> = Some(Duration::MAX);
+
+    async fn join(_: &Arc<()>, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+        Ok(Joined::new(Self))
+    }
+}
+
+#[test]
+fn options_out_of_bounds_are_refused_at_the_start() {
+    let endless = || SocketBuilder::new(()).timeout(Duration::MAX);
+    let error = endless().check().unwrap_err();
+    assert_eq!(error.option(), "timeout");
+    let panic = std::panic::catch_unwind(|| endless().into_acceptor(PubSub::local())).unwrap_err();
+    assert_eq!(panic.downcast_ref::<String>(), Some(&error.to_string()));
+    let panic = std::panic::catch_unwind(|| endless().into_router::<()>(PubSub::local())).unwrap_err();
+    assert_eq!(panic.downcast_ref::<String>(), Some(&error.to_string()));
+    assert_eq!(SocketBuilder::new(()).timeout(None).check(), Ok(()));
+
+    let error = SocketBuilder::new(()).channel::<Endless>("room:*").check().unwrap_err().to_string();
+    assert!(error.starts_with("`SHUTDOWN_GRACE` is ") && error.contains("Endless"), "{error}");
+    assert!(error.ends_with("it must be at most 86400s"), "{error}");
+}
 
 async fn a_socket_has_so_many_channels(transport: Transport) {
     let server = Server::start_with(transport, |socket| socket.max_channels(2)).await;

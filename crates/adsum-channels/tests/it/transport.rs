@@ -105,6 +105,17 @@ async fn it_is_told_to_close() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_may_be_silent_for_ever_if_the_program_says_so() {
+    let (acceptor, ..) = start(|socket| socket.timeout(None));
+    let mut client = accept(&acceptor).await;
+    join(&mut client).await;
+    let year = Duration::from_hours(24 * 365);
+    assert!(tokio::time::timeout(year, client.next()).await.is_err(), "nobody sends it away");
+    client.receive(Wire::Text(br#"["1","2","room:a","echo",{}]"#)).unwrap();
+    assert_eq!(text(&mut client).await[1], "2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn its_clients_are_refused_as_all_others() {
     let (acceptor, ..) = start(|socket| socket);
     let refused = async |query| acceptor.accept("test", request(query)).await.unwrap_err();
