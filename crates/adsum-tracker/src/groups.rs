@@ -1,101 +1,14 @@
 //! The presences of a topic by their keys: small where there are few, as in most topics.
 
-use std::{collections::BTreeMap, fmt, ops::Bound, slice, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use smallvec::SmallVec;
 
-use crate::{Key, OwnerId, Ref, Row};
+use crate::{Group, Key, Row};
 
-/// So many keys stand in a vector at most. A tree's first node alone has room for eleven, and most topics have one
+/// Maximum number of keys kept in a vector. A tree's first node alone has room for eleven, and most topics have one
 /// or two.
 const FEW: usize = 16;
-
-/// The rows of one key, in the order in which they were tracked. An update moves its row to the end.
-pub struct Group<K> {
-    rows: Rows,
-    pub(crate) layer: K,
-}
-
-/// Never none. Most keys have one, which needs no room of its own.
-enum Rows {
-    One(Arc<Row>),
-    #[expect(clippy::box_collection, reason = "a vector is three times as large as what most keys need")]
-    Many(Box<Vec<Arc<Row>>>),
-}
-
-impl<K> Group<K> {
-    pub(crate) fn new(row: Arc<Row>, layer: K) -> Self {
-        Self { rows: Rows::One(row), layer }
-    }
-
-    /// The rows; never none.
-    pub fn rows(&self) -> &[Arc<Row>] {
-        self.rows.as_slice()
-    }
-
-    /// What is kept beside the key.
-    pub fn layer(&self) -> &K {
-        &self.layer
-    }
-
-    /// What is kept beside the key, and the rows.
-    pub fn layer_mut(&mut self) -> (&mut K, &[Arc<Row>]) {
-        (&mut self.layer, self.rows.as_slice())
-    }
-
-    pub(crate) fn position(&self, owner: OwnerId) -> Option<usize> {
-        self.rows().iter().position(|row| row.owner == owner)
-    }
-
-    pub(crate) fn position_of(&self, reference: Ref) -> Option<usize> {
-        self.rows().iter().position(|row| row.reference == reference)
-    }
-
-    pub(crate) fn push(&mut self, row: Arc<Row>) {
-        match &mut self.rows {
-            Rows::One(first) => self.rows = Rows::Many(Box::new(vec![first.clone(), row])),
-            Rows::Many(rows) => rows.push(row),
-        }
-    }
-
-    /// Puts a row at the end in the place of another.
-    pub(crate) fn replace(&mut self, position: usize, row: Arc<Row>) {
-        match &mut self.rows {
-            Rows::One(only) => *only = row,
-            Rows::Many(rows) => {
-                rows.remove(position);
-                rows.push(row);
-            }
-        }
-    }
-
-    /// Removes a row, unless it is the only one: then the group is to go.
-    pub(crate) fn remove(&mut self, position: usize) -> bool {
-        let Rows::Many(rows) = &mut self.rows else { return false };
-        rows.remove(position);
-        if let [only] = &rows[..] {
-            self.rows = Rows::One(only.clone());
-        } else if rows.capacity() > 4 * rows.len().max(4) {
-            rows.shrink_to_fit();
-        }
-        true
-    }
-}
-
-impl Rows {
-    fn as_slice(&self) -> &[Arc<Row>] {
-        match self {
-            Self::One(row) => slice::from_ref(row),
-            Self::Many(rows) => rows,
-        }
-    }
-}
-
-impl<K> fmt::Debug for Group<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.rows()).finish()
-    }
-}
 
 /// Groups in the order of their keys: a sorted vector while they are few, then a tree, which grows and shrinks
 /// without a pause however many there are.
@@ -216,7 +129,7 @@ impl<K> Groups<K> {
 }
 
 fn key_of<K>(group: &Group<K>) -> &Key {
-    &group.rows()[0].key
+    &group.rows().first().key
 }
 
 fn find<K>(few: &[Group<K>], key: &str) -> Result<usize, usize> {
@@ -228,7 +141,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Incarnation, Meta, reference::RefSource};
+    use crate::{Incarnation, Meta, OwnerId, Ref, reference::RefSource};
 
     proptest! {
         #[test]
@@ -242,8 +155,8 @@ mod tests {
                     model.entry(key.clone()).or_default().push(row.reference);
                     groups.push(Arc::new(row), || ());
                 } else if model.get(&key).is_some_and(|refs| refs.len() > 1) {
-                    prop_assert!(groups.get_mut(&key).expect("the model has it").remove(0));
-                    model.get_mut(&key).expect("it was just looked at").remove(0);
+                    let first = model.get_mut(&key).expect("it was just looked at").remove(0);
+                    prop_assert!(groups.get_mut(&key).expect("the model has it").remove(first));
                 } else {
                     prop_assert_eq!(groups.remove(&key).is_some(), model.remove(&key).is_some());
                 }

@@ -21,7 +21,9 @@
 //! arguments, changes go out as values. [`Tracker`] is the thin shell around it: locks, owners, refs.
 
 mod cluster;
+mod departing;
 mod diff;
+mod group;
 mod groups;
 mod limits;
 mod log;
@@ -42,7 +44,7 @@ pub use self::{
         PROTOCOL, PresenceRow, Report, Time, Usage, Versions,
     },
     diff::{Diff, Left, Reason},
-    groups::Group,
+    group::{Group, Rows},
     limits::{Limits, OverLimit},
     meta::{Key, Meta, Row},
     owner::{Owner, OwnerId, TrackError, UpdateError},

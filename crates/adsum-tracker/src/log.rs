@@ -82,6 +82,9 @@ impl Log {
 
     pub(crate) fn leave(&mut self, shard: usize, row: &Arc<Row>, reason: Option<Reason>) {
         self.note(shard, row, 0, |pending| pending.left = Some(Leave(reason)));
+        if reason.is_none() {
+            return;
+        }
         // A presence has ended: so have the versions that updates replaced within the window.
         let mut previous = row.previous();
         while let Some(pending) = previous.and_then(|reference| self.pending.get_mut(&reference)) {

@@ -165,7 +165,7 @@ impl<X: Layer> Shard<X> {
         let Some(set) = topics.get_mut(topic) else { return };
         for key in keys {
             let Some(row) = set.find(owner, key).cloned() else { continue };
-            set.depart(row.reference);
+            set.depart(&row);
             log.depart(*index, Departed { row, reason, grace });
         }
     }
@@ -195,7 +195,7 @@ impl<X: Layer> Shard<X> {
         let set = self.entry(&row.topic);
         set.insert(row.clone());
         if departing {
-            set.depart(row.reference);
+            set.depart(row);
         }
     }
 
@@ -206,9 +206,9 @@ impl<X: Layer> Shard<X> {
         }
     }
 
-    pub(crate) fn mark_departing(&mut self, topic: &Topic, reference: Ref) {
-        if let Some(set) = self.topics.get_mut(topic) {
-            set.depart(reference);
+    pub(crate) fn mark_departing(&mut self, row: &Row) {
+        if let Some(set) = self.topics.get_mut(&row.topic) {
+            set.depart(row);
         }
     }
 

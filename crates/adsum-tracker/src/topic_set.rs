@@ -1,10 +1,13 @@
 //! The presences of one topic.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use adsum_pubsub::Topic;
 
-use crate::{Diff, Group, Key, OwnerId, Reason, Ref, Row, Windows, groups::Groups, window::Window};
+use crate::{
+    Diff, Group, Key, OwnerId, Reason, Ref, Row, Windows, departing::Departing, groups::Groups,
+    window::Window,
+};
 
 /// What the layer above keeps beside the set, under the set's own lock.
 ///
@@ -51,8 +54,7 @@ pub struct TopicSet<X: Layer> {
     changes: u64,
     window: Window<X::Key>,
     /// Rows that are about to leave; seldom any.
-    #[expect(clippy::box_collection, reason = "most topics have none, and there may be a million")]
-    departing: Option<Box<HashSet<Ref>>>,
+    departing: Option<Box<Departing>>,
     /// What the layer above keeps beside the topic.
     pub layer: X::Topic,
 }
@@ -139,8 +141,7 @@ impl<X: Layer> TopicSet<X> {
     }
 
     pub(crate) fn find(&self, owner: OwnerId, key: &str) -> Option<&Arc<Row>> {
-        let group = self.groups.get(key)?;
-        group.position(owner).map(|position| &group.rows()[position])
+        self.groups.get(key)?.of_owner(owner)
     }
 
     /// Begins an operation: what follows is one diff where each operation is one.
@@ -165,12 +166,11 @@ impl<X: Layer> TopicSet<X> {
         new: impl FnOnce(&Row) -> Row,
     ) -> Option<(Arc<Row>, Arc<Row>)> {
         let group = self.groups.get_mut(key)?;
-        let position = group.position(owner)?;
-        let old = group.rows()[position].clone();
+        let old = group.of_owner(owner)?.clone();
         let row = Arc::new(new(&old));
         self.window.went(old.clone(), None, &group.layer);
         self.window.came(&row);
-        group.replace(position, row.clone());
+        group.replace(old.reference, row.clone());
         group.layer.rows_changed();
         self.changes += 1;
         Some((old, row))
@@ -178,58 +178,61 @@ impl<X: Layer> TopicSet<X> {
 
     /// Removes what an owner tracked under a key.
     pub(crate) fn remove(&mut self, owner: OwnerId, key: &str, reason: Reason) -> Option<Arc<Row>> {
-        let position = self.groups.get(key)?.position(owner)?;
-        Some(self.remove_at(key, position, Some(reason)))
+        let row = self.find(owner, key)?.clone();
+        self.remove_row(&row, Some(reason));
+        Some(row)
     }
 
-    /// Removes a version by its name. No reason where another has taken its place.
+    /// Removes a version by its name. No reason if another has taken its place.
     pub(crate) fn remove_ref(
         &mut self,
         key: &str,
         reference: Ref,
         reason: Option<Reason>,
     ) -> Option<Arc<Row>> {
-        let position = self.groups.get(key)?.position_of(reference)?;
-        Some(self.remove_at(key, position, reason))
+        let row = self.groups.get(key)?.find(reference)?.clone();
+        self.remove_row(&row, reason);
+        Some(row)
     }
 
-    fn remove_at(&mut self, key: &str, position: usize, reason: Option<Reason>) -> Arc<Row> {
-        let group = self.groups.get_mut(key).expect("the position was found in this group");
-        let row = group.rows()[position].clone();
+    /// Removes a row that is in the set.
+    fn remove_row(&mut self, row: &Arc<Row>, reason: Option<Reason>) {
+        let group = self.groups.get_mut(&row.key).expect("the row was found in this group");
         self.window.went(row.clone(), reason, &group.layer);
         group.layer.rows_changed();
         self.rows -= 1;
         self.changes += 1;
-        if !group.remove(position)
-            && let Some(group) = self.groups.remove(key)
+        if !group.remove(row.reference)
+            && let Some(group) = self.groups.remove(&row.key)
         {
             self.window.keep_layer(&row.key, group.layer);
         }
         if let Some(departing) = &mut self.departing {
-            departing.remove(&row.reference);
+            departing.remove(row.reference);
             if departing.is_empty() {
                 self.departing = None;
             }
         }
-        row
     }
 
-    /// The key of a row. A look at every row of the topic: for what is rare.
+    /// The key of a row. A look at every row of the topic, unless it is about to leave: for what is rare.
     pub(crate) fn key_of(&self, reference: Ref) -> Option<Key> {
-        let has_it =
-            |(_, group): &(&Key, &Group<X::Key>)| group.rows().iter().any(|row| row.reference == reference);
+        if let Some(key) = self.departing.as_ref().and_then(|departing| departing.key_of(reference)) {
+            return Some(key.clone());
+        }
+        let has_it = |(_, group): &(&Key, &Group<X::Key>)| group.find(reference).is_some();
         self.groups.iter().find(has_it).map(|(key, _)| key.clone())
     }
 
     /// Notes that a row is about to leave, so that the next of its key takes its place.
-    pub(crate) fn depart(&mut self, reference: Ref) {
-        self.departing.get_or_insert_default().insert(reference);
+    pub(crate) fn depart(&mut self, row: &Row) {
+        self.departing.get_or_insert_default().note(row);
     }
 
-    /// The first row of a key that is about to leave.
-    pub(crate) fn departing(&self, key: &str) -> Option<&Arc<Row>> {
-        let departing = self.departing.as_ref()?;
-        self.groups.get(key)?.rows().iter().find(|row| departing.contains(&row.reference))
+    /// The row of a key that has been about to leave for the longest time.
+    pub(crate) fn departing(&self, key: &Key) -> Option<&Arc<Row>> {
+        let reference = self.departing.as_ref()?.first(key)?;
+        self.groups.get(key)?.find(reference)
     }
 
     /// Whether there is nothing left to keep.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use indexmap::{IndexMap, IndexSet};
 
-use crate::{Diff, Group, Key, KeyLayer, Left, Reason, Ref, Row, groups::Groups};
+use crate::{Diff, Group, Key, KeyLayer, Left, Reason, Ref, Row, Rows, groups::Groups};
 
 /// How changes that wait for a diff are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +29,12 @@ pub(crate) enum Window<K> {
 
 #[derive(Debug)]
 pub(crate) struct Net<K> {
-    /// In the order of first touch, which for rows that came is the order of tracking.
+    /// Nearly in the order of `Touched::order`: a row that has gone and come back keeps its place here.
     touched: IndexMap<Ref, Touched>,
-    /// Rows touched before this index have been shown in a state since.
-    shown: usize,
+    /// The order of the next row that is touched.
+    next: u64,
+    /// Rows touched before this one have been shown in a state since.
+    shown: u64,
     /// What was kept beside keys whose last row went. A row that comes back within the window finds it again.
     vanished: HashMap<Key, K>,
     /// Keys of which every row is to join, whether touched or not.
@@ -42,6 +44,9 @@ pub(crate) struct Net<K> {
 #[derive(Debug)]
 struct Touched {
     row: Arc<Row>,
+    /// The order of first touch, which for rows that came is the order of tracking. A row that comes back is touched
+    /// anew.
+    order: u64,
     /// Whether somebody may have heard of the row before this window.
     published: bool,
     /// Set when the row has gone.
@@ -95,11 +100,11 @@ impl<K: KeyLayer> Window<K> {
     }
 
     /// The rows of a key, these, are to join once more, with what is now kept beside it.
-    pub(crate) fn again(&mut self, rows: &[Arc<Row>]) {
+    pub(crate) fn again(&mut self, rows: Rows<'_>) {
         match self {
             Self::Net(net) => {
                 let again = &mut net.get_or_insert_default().again;
-                again.extend(rows.first().map(|row| row.key.clone()));
+                again.insert(rows.first().key.clone());
             }
             Self::Each(diffs) => {
                 diffs.get_or_insert_default().push(Diff { joins: rows.to_vec(), leaves: Vec::new() });
@@ -126,7 +131,7 @@ impl<K: KeyLayer> Window<K> {
     /// All rows were shown to somebody.
     pub(crate) fn mark_shown(&mut self) {
         if let Self::Net(Some(net)) = self {
-            net.shown = net.touched.len();
+            net.shown = net.next;
         }
     }
 
@@ -155,35 +160,38 @@ fn begun<K>(diffs: &mut Option<Box<Vec<Diff<K>>>>) -> &mut Diff<K> {
 
 impl<K> Default for Net<K> {
     fn default() -> Self {
-        Self { touched: IndexMap::new(), shown: 0, vanished: HashMap::new(), again: IndexSet::new() }
+        Self { touched: IndexMap::new(), next: 0, shown: 0, vanished: HashMap::new(), again: IndexSet::new() }
     }
 }
 
 impl<K: KeyLayer> Net<K> {
     fn came(&mut self, row: &Arc<Row>) {
+        let order = self.take_order();
         // A row of another node may have gone and come back since the last diff: it joins once more, since it
         // stands at the end of its key now, and its next leave is told of if an earlier one would have been.
-        let known = self.touched.shift_remove_full(&row.reference).is_some_and(|(index, _, touched)| {
-            if index < self.shown {
-                self.shown -= 1;
-            }
-            touched.gone.is_some_and(|gone| gone.shown)
-        });
-        let touched = Touched { row: row.clone(), published: known, gone: None };
-        self.touched.insert(row.reference, touched);
+        let earlier = self.touched.get(&row.reference);
+        let published = earlier.is_some_and(|touched| touched.gone.is_some_and(|gone| gone.shown));
+        self.touched.insert(row.reference, Touched { row: row.clone(), order, published, gone: None });
     }
 
     fn went(&mut self, row: Arc<Row>, reason: Option<Reason>) {
-        if let Some((index, _, touched)) = self.touched.get_full_mut(&row.reference) {
-            touched.gone = Some(Gone { reason, shown: touched.published || index < self.shown });
+        let shown = self.shown;
+        if let Some(touched) = self.touched.get_mut(&row.reference) {
+            touched.gone = Some(Gone { reason, shown: touched.published || touched.order < shown });
             let previous = touched.row.previous();
             if reason.is_some() {
                 self.give_reason(previous, reason);
             }
         } else {
+            let order = self.take_order();
             let gone = Some(Gone { reason, shown: true });
-            self.touched.insert(row.reference, Touched { row, published: true, gone });
+            self.touched.insert(row.reference, Touched { row, order, published: true, gone });
         }
+    }
+
+    fn take_order(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
     }
 
     /// A presence has ended: so have the versions of it that updates replaced within the window. Nothing is in
@@ -199,8 +207,11 @@ impl<K: KeyLayer> Net<K> {
 
     fn into_diff(self, groups: &Groups<K>) -> Diff<K> {
         let Self { touched, vanished, again, .. } = self;
+        let mut touched: Vec<Touched> = touched.into_values().collect();
+        // One run, unless a row has come back.
+        touched.sort_by_key(|touched| touched.order);
         let mut diff = Diff::default();
-        for (_, Touched { row, gone, .. }) in touched {
+        for Touched { row, gone, .. } in touched {
             match gone {
                 None if again.contains(&row.key) => {}
                 None => diff.joins.push(row),
@@ -215,7 +226,7 @@ impl<K: KeyLayer> Net<K> {
         // A client moves a meta that joins once more to the end of its key: all move, in the order of the set.
         for key in &again {
             if let Some(group) = groups.get(key) {
-                diff.joins.extend_from_slice(group.rows());
+                diff.joins.extend(group.rows().iter().cloned());
             }
         }
         diff

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adsum_tracker::{KeyLayer, Row};
+use adsum_tracker::{KeyLayer, Rows};
 use tokio::time::Instant;
 
 use crate::encode;
@@ -80,7 +80,7 @@ impl<I> Card<I> {
         }
     }
 
-    pub(crate) fn fragment(&mut self, rows: &[Arc<Row>]) -> &[u8] {
+    pub(crate) fn fragment(&mut self, rows: Rows<'_>) -> &[u8] {
         let info = self.info.as_deref();
         self.fragment.get_or_insert_with(|| encode::fragment(rows, info))
     }

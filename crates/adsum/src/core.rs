@@ -202,7 +202,7 @@ impl<H: PresenceHandler> Core<H> {
         let refreshed = self.keys_refreshed(set);
         if !refreshed.is_empty() {
             let groups = refreshed.iter().filter_map(|key| set.group(key));
-            let joins = groups.flat_map(adsum_tracker::Group::rows).cloned().collect();
+            let joins = groups.flat_map(|group| group.rows().iter()).cloned().collect();
             let diff = Diff { joins, leaves: Vec::new() };
             let diff = encode::diff(&diff, |key| set.group(key)?.layer().info().cloned());
             messages.push(("presence_diff", diff.into()));

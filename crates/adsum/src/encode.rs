@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use adsum_pubsub::Json;
-use adsum_tracker::{Diff, Key, Left, Meta, Reason, Row};
+use adsum_tracker::{Diff, Key, Left, Meta, Reason, Row, Rows};
 use indexmap::IndexMap;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -72,9 +72,9 @@ fn without(text: String, fields: &[&str]) -> Result<String, serde_json::Error> {
 }
 
 /// The key of these rows with their metas and info, as it stands in a state: `"7":{"metas":[..],"user":{..}}`.
-pub(crate) fn fragment<I>(rows: &[Arc<Row>], info: Option<&Held<I>>) -> Arc<[u8]> {
+pub(crate) fn fragment<I>(rows: Rows<'_>, info: Option<&Held<I>>) -> Arc<[u8]> {
     let mut out = Vec::with_capacity(64 + rows.iter().map(|row| row.meta.as_str().len() + 64).sum::<usize>());
-    write_entry(&mut out, &rows[0].key, rows.iter().map(|row| (&**row, None)), info);
+    write_entry(&mut out, &rows.first().key, rows.iter().map(|row| (&**row, None)), info);
     out.into()
 }
 

@@ -299,7 +299,7 @@ impl PeerShard {
         }
         self.departing.insert(reference, (end, reason));
         if self.shown {
-            set.mark_departing(&row.topic, reference);
+            set.mark_departing(row);
         }
         Some(end)
     }

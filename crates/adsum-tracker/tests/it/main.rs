@@ -9,6 +9,7 @@ mod folding;
 mod history;
 mod layers;
 mod limits;
+mod linear;
 mod memory;
 mod owners;
 mod set;

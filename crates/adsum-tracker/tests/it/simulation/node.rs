@@ -244,7 +244,7 @@ impl Node {
         let topic = topic(index);
         let mut shard = self.tracker.lock(&topic);
         let set = shard.entry(&topic);
-        let refs = |rows: &[Arc<adsum_tracker::Row>]| rows.iter().map(|row| row.reference).collect();
+        let refs = |rows: adsum_tracker::Rows<'_>| rows.iter().map(|row| row.reference).collect();
         let state: View = set.groups().map(|(key, group)| (key.clone(), refs(group.rows()))).collect();
         set.mark_shown();
         drop(shard);
