@@ -1,6 +1,9 @@
 //! How messages reach other nodes.
 
-use std::sync::{Arc, Weak};
+use std::{
+    pin::Pin,
+    sync::{Arc, Weak},
+};
 
 use tokio::sync::watch;
 
@@ -43,6 +46,14 @@ pub trait Adapter: Send + Sync + 'static {
     /// The default is for adapters that are never without their network.
     fn connected(&self) -> watch::Receiver<bool> {
         watch::channel(true).1
+    }
+
+    /// Leaves the other nodes: resolves once what was accepted before has gone out, or after a bounded time. What is
+    /// sent after this call fails.
+    ///
+    /// The default is for adapters that send at once.
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::ready(()))
     }
 
     /// A topic has its first subscriber on this node. Called with a lock held: it must not call back.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
@@ -18,6 +18,9 @@ const BATCH: usize = 128;
 
 /// How many subscriptions are asked for at once.
 const SUBSCRIPTIONS: usize = 512;
+
+/// How long a node that is closed goes on sending what was queued before.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Something that carries messages between nodes.
 pub(crate) trait Engine: Send + Sync + 'static {
@@ -39,7 +42,7 @@ pub(crate) trait Session: Send + 'static {
 
     fn unsubscribe(&mut self, subjects: Vec<String>) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Waits until the engine has all subscriptions that were asked for.
+    /// Waits until the engine has all subscriptions and messages that were given to this session before.
     fn settle(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Sends all of these, in their order.
@@ -102,38 +105,47 @@ pub(crate) struct Driver<E: Engine> {
 }
 
 impl<E: Engine> Driver<E> {
-    /// Goes on from a session that was opened, or from none.
+    /// Goes on from a session that was opened, or from none, until the node is closed.
     pub(crate) async fn run(mut self, first: Option<E::Session>) {
+        let link = self.link.clone();
+        let _ended = Ended(&link);
         let mut first = first;
         loop {
             let mut session = if let Some(session) = first.take() {
+                // What was sent since the node was started waits in the queue.
                 session
             } else {
-                let session = self.open_again().await;
+                let session = tokio::select! {
+                    session = self.open_again() => session,
+                    () = link.closing.cancelled() => return,
+                };
                 let (engine, node) = (self.link.engine, self.link.node());
                 tracing::info!(engine, node, "the other nodes can be reached again");
+                // What was queued while the connection went is stale by now.
+                self.discard();
+                self.link.connected.send_replace(!link.closing.is_cancelled());
                 session
             };
-            // What was queued while the connection went is stale by now.
-            self.discard();
-            self.link.connected.send_replace(true);
 
             let lost = session.lost().told();
             let serve = async {
                 let mut batch = Vec::new();
-                loop {
-                    if let Err(failure) = self.step(&mut session, &mut batch).await {
-                        return failure;
-                    }
+                while !link.closing.is_cancelled() {
+                    self.step(&mut session, &mut batch).await?;
                 }
+                self.finish(&mut session).await
             };
-            let failure = tokio::select! {
-                failure = lost => failure,
-                failure = serve => failure,
+            let served = tokio::select! {
+                failure = lost => Err(failure),
+                served = serve => served,
             };
             drop(session);
             self.link.connected.send_replace(false);
             self.discard();
+            let Err(failure) = served else { return };
+            if link.closing.is_cancelled() {
+                return;
+            }
             tracing::warn!(
                 engine = self.link.engine,
                 node = self.link.node(),
@@ -200,6 +212,7 @@ impl<E: Engine> Driver<E> {
     async fn step(&mut self, session: &mut E::Session, batch: &mut Vec<Outgoing>) -> Result<(), Failure> {
         tokio::select! {
             failure = session.proceed() => return Err(failure),
+            () = self.link.closing.cancelled() => return Ok(()),
             () = self.link.interest.changed() => {}
             // The sender is in the link, so there is always one.
             _ = self.outgoing.recv_many(batch, BATCH) => {}
@@ -216,14 +229,38 @@ impl<E: Engine> Driver<E> {
         if batch.is_empty() { Ok(()) } else { session.publish(batch).await }
     }
 
+    /// Sends what was queued before the node was closed.
+    async fn finish(&mut self, session: &mut E::Session) -> Result<(), Failure> {
+        self.link.connected.send_replace(false);
+        let end = Instant::now() + CLOSE_TIMEOUT;
+        let send = async {
+            let mut batch = Vec::new();
+            while let Ok(outgoing) = self.outgoing.try_recv() {
+                batch.push(outgoing);
+                session.publish(&mut batch).await?;
+            }
+            session.settle().await
+        };
+        timeout_at(end, send).await.unwrap_or(Ok(()))
+    }
+
     fn subjects(&self, topics: &[Topic]) -> Vec<String> {
         topics.iter().map(|topic| self.link.topic_subject(topic)).collect()
     }
 
     fn discard(&mut self) {
-        while self.outgoing.try_recv().is_ok() {
-            self.link.dropped("disconnected");
-        }
+        // Dropped, each is counted as unsent.
+        while self.outgoing.try_recv().is_ok() {}
+    }
+}
+
+/// Tells that the driver has ended, however it ends.
+struct Ended<'l>(&'l Link);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.connected.send_replace(false);
+        self.0.closed.cancel();
     }
 }
 
@@ -235,6 +272,8 @@ fn jitter() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use parking_lot::Mutex;
 
     use super::*;
@@ -242,6 +281,7 @@ mod tests {
         Message, Payload,
         envelope::{Envelopes, Origin},
         link::QueueLimits,
+        tasks,
     };
 
     /// What the driver asks of an engine, in its order.
@@ -262,6 +302,8 @@ mod tests {
         /// Joined while the subscriptions are under way.
         late: Arc<Mutex<Option<Topic>>>,
         lost: Arc<Mutex<Lost>>,
+        /// Takes no message.
+        stuck: Arc<AtomicBool>,
     }
 
     struct FakeSession {
@@ -317,7 +359,13 @@ mod tests {
         }
 
         async fn publish(&mut self, outgoing: &mut Vec<Outgoing>) -> Result<(), Failure> {
-            self.ask(outgoing.drain(..).map(|outgoing| Asked::Publish(outgoing.subject)));
+            if self.fake.stuck.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            for Outgoing { subject, room, .. } in outgoing.drain(..) {
+                self.ask([Asked::Publish(subject)]);
+                room.sent();
+            }
             Ok(())
         }
 
@@ -328,13 +376,27 @@ mod tests {
 
     const RETRY: Duration = Duration::from_secs(1);
 
-    /// Starts a driver without a session, as after a start without an engine.
-    fn start(fake: &Fake) -> (Arc<Link>, tokio_util::task::AbortOnDropHandle<()>) {
+    /// A driver that is yet to run.
+    fn driver(fake: &Fake) -> (Arc<Link>, Driver<Fake>) {
         let envelopes = Envelopes::new("ns", "a", Origin::default(), None);
         let limits = QueueLimits { messages: 4, bytes: 1 << 20 };
         let (link, outgoing) = Link::new("Fake", "ns", envelopes, Duration::from_secs(10), limits);
         let driver = Driver { engine: fake.clone(), link: link.clone(), outgoing, retry_interval: RETRY };
-        (link, tokio_util::task::AbortOnDropHandle::new(tokio::spawn(driver.run(None))))
+        (link, driver)
+    }
+
+    /// Starts a driver without a session, as after a start without an engine.
+    fn start(fake: &Fake) -> (Arc<Link>, tasks::Task) {
+        let (link, driver) = driver(fake);
+        (link, tasks::spawn("driver", driver.run(None)))
+    }
+
+    /// Starts a driver with a session, as after a start with an engine.
+    async fn start_connected(fake: &Fake) -> (Arc<Link>, tasks::Task) {
+        let (link, driver) = driver(fake);
+        let session = driver.open().await.unwrap();
+        link.connected.send_replace(true);
+        (link, tasks::spawn("driver", driver.run(Some(session))))
     }
 
     fn message(topic: &str) -> Message {
@@ -365,6 +427,117 @@ mod tests {
         assert_eq!(times.len(), 22);
         for pair in times.windows(2) {
             assert!(pair[1] - pair[0] <= RETRY, "{times:?}");
+        }
+        // And not more often than that asks for. Only the first attempt is made at once.
+        for pair in times[1..].windows(2) {
+            assert!(pair[1] - pair[0] >= RETRY / 2, "{times:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn interest_is_given_up_while_there_is_no_engine() {
+        let fake = Fake::default();
+        *fake.absent.lock() = u32::MAX;
+        let (link, _task) = start(&fake);
+        for n in 0..20 {
+            let topic = Topic::from(format!("t:{n}"));
+            link.interest.join(&topic);
+            link.interest.leave(&topic);
+        }
+        quiet().await;
+        assert_eq!(link.interest.len(), 20);
+        sleep(Duration::from_secs(11)).await;
+        assert_eq!(link.interest.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_right_after_the_start_goes_out() {
+        let fake = Fake::default();
+        let (link, _task) = start_connected(&fake).await;
+        // The driver has not been polled yet.
+        link.send(None, &message("first")).unwrap();
+        quiet().await;
+        assert_eq!(fake.asked.lock().last(), Some(&Asked::Publish(link.topic_subject("first"))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_queued_before_it_is_closed_goes_out() {
+        let fake = Fake::default();
+        let (link, mut task) = start_connected(&fake).await;
+        for topic in ["1", "2", "3"] {
+            link.send(None, &message(topic)).unwrap();
+        }
+        link.closing.cancel();
+        task.ended().await;
+        let published = ["1", "2", "3"].map(|topic| Asked::Publish(link.topic_subject(topic)));
+        let expected = [&published[..], &[Asked::Settle]].concat();
+        assert!(fake.asked.lock().ends_with(&expected), "{:?}", fake.asked.lock());
+        assert!(link.closed.is_cancelled() && !*link.connected.borrow());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_takes_nothing_is_not_waited_for_at_the_end() {
+        let fake = Fake::default();
+        let (link, mut task) = start_connected(&fake).await;
+        fake.stuck.store(true, Ordering::Relaxed);
+        link.send(None, &message("t")).unwrap();
+        link.closing.cancel();
+        let began = Instant::now();
+        task.ended().await;
+        assert_eq!(began.elapsed(), CLOSE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_in_hand_when_a_session_is_lost_counts_as_unsent() {
+        let counts = UnsentCounts::default();
+        let _counting = metrics::set_default_local_recorder(&counts);
+        let fake = Fake::default();
+        let (link, _task) = start_connected(&fake).await;
+        fake.stuck.store(true, Ordering::Relaxed);
+        link.send(None, &message("in hand")).unwrap();
+        quiet().await;
+        link.send(None, &message("queued")).unwrap();
+        fake.stuck.store(false, Ordering::Relaxed);
+        fake.lost.lock().tell(Failure::away("cut"));
+        connected(&link, false).await;
+        connected(&link, true).await;
+        link.send(None, &message("sent")).unwrap();
+        quiet().await;
+        assert_eq!(counts.0.load(Ordering::Relaxed), 2);
+        let published = |topic| Asked::Publish(link.topic_subject(topic));
+        let asked = fake.asked.lock();
+        assert!(asked.contains(&published("sent")) && !asked.contains(&published("queued")));
+    }
+
+    /// Sums the counter of unsent messages.
+    #[derive(Default)]
+    struct UnsentCounts(Arc<std::sync::atomic::AtomicU64>);
+
+    impl metrics::Recorder for UnsentCounts {
+        fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+        fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+        fn describe_histogram(
+            &self,
+            _: metrics::KeyName,
+            _: Option<metrics::Unit>,
+            _: metrics::SharedString,
+        ) {
+        }
+
+        fn register_counter(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+            if key.name() == "adsum_unsent_messages_total" {
+                metrics::Counter::from_arc(self.0.clone())
+            } else {
+                metrics::Counter::noop()
+            }
+        }
+
+        fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+            metrics::Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+            metrics::Histogram::noop()
         }
     }
 

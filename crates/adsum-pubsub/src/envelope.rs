@@ -356,5 +356,19 @@ mod tests {
         assert!(a.write(None, &Message::new("t", "e", larger)).is_none());
         let binary = Payload::Binary(Bytes::new());
         assert!(a.write(None, &Message::new("x".repeat(70_000), "e", binary)).is_none());
+        // What is written must not be too large for those who read it, either.
+        let largest = Payload::Binary(vec![0; MAX_MESSAGE_BYTES].into());
+        assert!(a.write(None, &Message::new("x".repeat(9_000), "e", largest)).is_none());
+    }
+
+    #[test]
+    fn a_flag_that_is_not_known_is_refused() {
+        let (a, b) = (node("a", "ns", None), node("b", "ns", None));
+        let bytes = a.write(None, &hello()).unwrap();
+        for unknown in [8, 16, 32, 64, 128] {
+            let mut changed = bytes.to_vec();
+            changed[MAGIC.len() + 1] |= unknown;
+            assert_eq!(b.open(&changed).err().map(|r| r.why), Some(Refusal::Malformed), "{unknown}");
+        }
     }
 }

@@ -108,6 +108,12 @@ impl Interest {
         Changes { added, removed }
     }
 
+    /// How many topics are kept.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().topics.len()
+    }
+
     /// Takes all that is wanted now. What has changed until now is part of that.
     pub(crate) fn take_all(&self) -> Vec<Topic> {
         let mut state = self.state.lock();
@@ -170,6 +176,16 @@ mod tests {
         assert_eq!(interest.take(Instant::now()), Changes::default());
         tokio::time::advance(LINGER / 2).await;
         assert_eq!(interest.take(Instant::now()), changes(&[], &["a"]));
+    }
+
+    #[test]
+    fn what_is_taken_with_all_is_not_taken_again() {
+        let interest = Interest::new(LINGER);
+        interest.join(&"a".into());
+        assert_eq!(interest.take_all(), topics(&["a"]));
+        assert_eq!(interest.take(Instant::now()), Changes::default());
+        interest.join(&"b".into());
+        assert_eq!(interest.take(Instant::now()), changes(&["b"], &[]));
     }
 
     #[tokio::test(start_paused = true)]

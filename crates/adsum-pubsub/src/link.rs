@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -14,8 +15,11 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio::sync::{mpsc, watch};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    watch,
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Adapter, BroadcastError, Inbound, Message, Topic,
@@ -34,6 +38,10 @@ pub(crate) struct Link {
     pub(crate) interest: Interest,
     pub(crate) connected: watch::Sender<bool>,
     pub(crate) inbound: OnceLock<Inbound>,
+    /// Told when the node is closed or dropped. The driver then sends what is queued, and ends.
+    pub(crate) closing: CancellationToken,
+    /// Told once the driver has ended.
+    pub(crate) closed: CancellationToken,
     envelopes: Envelopes,
     queue: mpsc::Sender<Outgoing>,
     queued_bytes: Arc<AtomicUsize>,
@@ -49,25 +57,54 @@ pub(crate) struct Outgoing {
     pub(crate) room: Room,
 }
 
-/// Room for a message's bytes among those that may wait.
+/// Room for a message's bytes among those that may wait. A message whose room is only dropped is counted as unsent.
 pub(crate) struct Room {
+    engine: &'static str,
     queued: Arc<AtomicUsize>,
     bytes: usize,
+    /// Why the message is not sent, unless it is.
+    unsent: Option<&'static str>,
 }
 
 impl Room {
     /// Takes room, or says how many bytes wait where that is too much.
-    fn take(queued: &Arc<AtomicUsize>, bytes: usize, max: usize) -> Result<Self, usize> {
+    fn take(
+        engine: &'static str,
+        queued: &Arc<AtomicUsize>,
+        bytes: usize,
+        max: usize,
+    ) -> Result<Self, usize> {
         let before = queued.fetch_add(bytes, Ordering::Relaxed);
-        let room = Self { queued: queued.clone(), bytes };
-        if before + bytes <= max { Ok(room) } else { Err(before) }
+        let room = Self { engine, queued: queued.clone(), bytes, unsent: Some("disconnected") };
+        if before + bytes <= max {
+            return Ok(room);
+        }
+        room.unsent("full");
+        Err(before)
+    }
+
+    /// The engine has the message.
+    pub(crate) fn sent(mut self) {
+        self.unsent = None;
+    }
+
+    /// The engine doesn't get the message, for this reason.
+    pub(crate) fn unsent(mut self, reason: &'static str) {
+        self.unsent = Some(reason);
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         self.queued.fetch_sub(self.bytes, Ordering::Relaxed);
+        if let Some(reason) = self.unsent {
+            count_unsent(self.engine, reason);
+        }
     }
+}
+
+fn count_unsent(engine: &'static str, reason: &'static str) {
+    metrics::counter!("adsum_unsent_messages_total", "engine" => engine, "reason" => reason).increment(1);
 }
 
 /// How much may wait to be sent.
@@ -92,6 +129,8 @@ impl Link {
             interest: Interest::new(linger),
             connected: watch::Sender::new(false),
             inbound: OnceLock::new(),
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
             envelopes,
             queue,
             queued_bytes: Arc::default(),
@@ -133,25 +172,22 @@ impl Link {
             return Err(self.unsent("too_large", BroadcastError::TooLarge(message.payload().len())));
         };
         let subject = to.map_or_else(|| self.topic_subject(message.topic()), |node| self.node_subject(node));
-        let full = match Room::take(&self.queued_bytes, envelope.len(), self.max_queued_bytes) {
+        let full = match Room::take(self.engine, &self.queued_bytes, envelope.len(), self.max_queued_bytes) {
             Ok(room) => match self.queue.try_send(Outgoing { subject, envelope, room }) {
                 Ok(()) => return Ok(()),
-                Err(_) => format!("{} messages wait for {}", self.queue.max_capacity(), self.engine),
+                Err(TrySendError::Full(outgoing) | TrySendError::Closed(outgoing)) => {
+                    outgoing.room.unsent("full");
+                    format!("{} messages wait for {}", self.queue.max_capacity(), self.engine)
+                }
             },
             Err(bytes) => format!("{bytes} bytes wait for {}", self.engine),
         };
-        Err(self.unsent("full", BroadcastError::Full(full)))
+        Err(BroadcastError::Full(full))
     }
 
     fn unsent(&self, reason: &'static str, error: BroadcastError) -> BroadcastError {
-        self.dropped(reason);
+        count_unsent(self.engine, reason);
         error
-    }
-
-    /// Counts a message that the engine didn't get.
-    pub(crate) fn dropped(&self, reason: &'static str) {
-        metrics::counter!("adsum_unsent_messages_total", "engine" => self.engine, "reason" => reason)
-            .increment(1);
     }
 
     /// Delivers what has arrived from the engine, or refuses it.
@@ -190,16 +226,20 @@ impl Link {
     }
 }
 
-/// The adapter. It is dropped with the last `PubSub`, and ends its task.
+/// The adapter. It is dropped with the last `PubSub`, and has its driver end.
 pub(crate) struct Node {
     link: Arc<Link>,
-    /// It talks to the engine.
-    _task: AbortOnDropHandle<()>,
 }
 
 impl Node {
-    pub(crate) fn new(link: Arc<Link>, task: AbortOnDropHandle<()>) -> Self {
-        Self { link, _task: task }
+    pub(crate) fn new(link: Arc<Link>) -> Self {
+        Self { link }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.link.closing.cancel();
     }
 }
 
@@ -227,6 +267,13 @@ impl Adapter for Node {
 
     fn connected(&self) -> watch::Receiver<bool> {
         self.link.connected.subscribe()
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        // At once, not at the first poll: nothing that is said after the call is accepted.
+        self.link.connected.send_replace(false);
+        self.link.closing.cancel();
+        Box::pin(self.link.closed.cancelled())
     }
 
     fn subscribed(&self, topic: &Topic) {

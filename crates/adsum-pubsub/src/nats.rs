@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Once},
+    sync::{Arc, Once, atomic::Ordering},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use async_nats::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
-use tokio::time::{Interval, interval};
+use tokio::time::{Interval, interval, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
@@ -29,6 +29,9 @@ const SUBSCRIPTION_CAPACITY: usize = 4096;
 
 /// How many commands may wait to be written to the socket. The queue that has a bound in bytes is before this one.
 const CLIENT_CAPACITY: usize = 32;
+
+/// How often a server that owes a sign of life is looked at.
+const SIGN_OF_LIFE_PAUSE: Duration = Duration::from_millis(10);
 
 /// How to connect to NATS.
 pub(crate) struct Nats {
@@ -211,21 +214,35 @@ impl driver::Session for Session {
 
     /// A server takes what a client sends in its order. So when it answers that nobody listens to this subject,
     /// it has taken all that was sent before.
+    ///
+    /// If somebody does listen, to `>` say, there is no such answer. Then the next sign of life does: the client asks a
+    /// silent server for one in each ping interval.
     async fn settle(&mut self) -> Result<(), Failure> {
+        self.client.flush().await.map_err(Failure::away)?;
+        let read = || self.client.statistics().in_bytes.load(Ordering::Relaxed);
+        let before = read();
         let nobody = format!("{}.p", self.link.namespace);
-        match self.client.request(nobody, Bytes::new()).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
-            Err(error) => Err(Failure::away(error)),
+        match timeout(self.looks.period(), self.client.request(nobody, Bytes::new())).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => return Ok(()),
+            Ok(Err(error)) if error.kind() != RequestErrorKind::TimedOut => {
+                return Err(Failure::away(error));
+            }
+            Ok(Err(_)) | Err(_) => {}
         }
+        // A server that stays silent is found out by the client, and told through `lost`.
+        while read() == before {
+            sleep(SIGN_OF_LIFE_PAUSE).await;
+        }
+        Ok(())
     }
 
     async fn publish(&mut self, outgoing: &mut Vec<Outgoing>) -> Result<(), Failure> {
-        for Outgoing { subject, envelope, room: _room } in outgoing.drain(..) {
+        for Outgoing { subject, envelope, room } in outgoing.drain(..) {
             match self.client.publish(subject, envelope).await {
-                Ok(()) => {}
+                Ok(()) => room.sent(),
                 Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                    self.link.dropped("too_large");
+                    room.unsent("too_large");
                 }
                 Err(error) => return Err(Failure::away(error)),
             }

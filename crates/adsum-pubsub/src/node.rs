@@ -6,13 +6,12 @@ use std::{
     time::Duration,
 };
 
-use tokio_util::task::AbortOnDropHandle;
-
 use crate::{
     PubSub,
     driver::{Driver, Engine, Failure},
     envelope::{Envelopes, MAX_ENVELOPE_BYTES, MAX_NODE_BYTES, Origin},
     link::{Link, Node, QueueLimits},
+    tasks,
 };
 
 /// The namespace of a node that is given no other.
@@ -323,8 +322,9 @@ impl NodeBuilder {
             }
         };
         link.connected.send_replace(session.is_some());
-        let task = AbortOnDropHandle::new(tokio::spawn(driver.run(session)));
-        Ok(PubSub::new(Node::new(link, task)))
+        // The node tells it to end when it is closed or dropped.
+        tasks::spawn("engine driver", driver.run(session)).detach();
+        Ok(PubSub::new(Node::new(link)))
     }
 }
 

@@ -148,6 +148,15 @@ impl PubSub {
         self.adapter.direct_broadcast(node, &message)
     }
 
+    /// Leaves the cluster, at the end of a program: waits until what was broadcast before has gone out, and until the
+    /// other nodes have had the time to take it. It takes half a second if there is a secret, and at most 1.5 s.
+    ///
+    /// From this call on, broadcasts serve this node alone and fail with [`BroadcastError::Disconnected`]. Dropping the
+    /// last handle does the same in the background, if the runtime goes on.
+    pub async fn close(&self) {
+        self.adapter.close().await;
+    }
+
     fn send(&self, message: &Arc<Message>, from: Option<SubscriberId>) -> Result<(), BroadcastError> {
         // The other nodes first: what is on the wire travels while this node delivers.
         let sent = self.adapter.broadcast(message);

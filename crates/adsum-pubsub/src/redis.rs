@@ -110,7 +110,6 @@ impl Engine for Redis {
         let pinger = tokio::spawn(ping(connection.clone(), self.ping_interval, heard.clone(), lost.clone()));
         Ok(Session {
             connection,
-            link: link.clone(),
             unanswered: FuturesUnordered::new(),
             heard,
             lost,
@@ -155,7 +154,6 @@ type Answer = Result<(), Failure>;
 
 pub(crate) struct Session {
     connection: MultiplexedConnection,
-    link: Arc<Link>,
     /// What was sent, or waits for its turn to be. They are polled in the order in which they came, and with the
     /// first poll each takes its place in the connection's queue.
     unanswered: FuturesUnordered<BoxFuture<'static, Answer>>,
@@ -206,20 +204,27 @@ impl driver::Session for Session {
             pipeline.cmd("PUBLISH").arg(subject).arg(&envelope[..]).ignore();
             rooms.push(room);
         }
-        let (mut connection, link, heard) = (self.connection.clone(), self.link.clone(), self.heard.clone());
+        let (mut connection, heard) = (self.connection.clone(), self.heard.clone());
         self.ask(Box::pin(async move {
             let answer = pipeline.exec_async(&mut connection).await;
             heard.store(true, Ordering::Relaxed);
             match answer {
                 // Redis is there, and doesn't let this user publish, say.
                 Err(error) if !error.is_unrecoverable_error() && !error.is_timeout() => {
-                    for _ in &rooms {
-                        link.dropped("refused");
+                    for room in rooms {
+                        room.unsent("refused");
                     }
                     tracing::debug!(engine = "Redis", %error, "messages are refused");
                     Ok(())
                 }
-                answer => answer.map_err(failure),
+                // Without an answer nobody knows, and they count as unsent.
+                Err(error) => Err(failure(error)),
+                Ok(()) => {
+                    for room in rooms {
+                        room.sent();
+                    }
+                    Ok(())
+                }
             }
         }))
         .await

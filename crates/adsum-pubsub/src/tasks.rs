@@ -32,6 +32,11 @@ impl Task {
         self.0.is_finished()
     }
 
+    /// Lets the task run on without an owner. Only for tasks that are told to end, and do so within a bounded time.
+    pub fn detach(self) {
+        drop(self.0.detach());
+    }
+
     /// Aborts the task, without waiting until it has ended.
     pub fn abort(&self) {
         self.0.abort();

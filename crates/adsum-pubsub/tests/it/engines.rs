@@ -33,6 +33,8 @@ macro_rules! for_each_engine {
 
 for_each_engine! {
     it_passes_the_suite,
+    the_first_word_and_the_last_are_heard,
+    a_listener_on_everything_keeps_nobody_away,
     a_killed_engine_that_comes_back_is_used_again,
     an_engine_that_is_silent_is_noticed_and_nothing_piles_up,
     an_engine_may_come_later_than_the_node,
@@ -50,6 +52,45 @@ for_each_engine! {
 async fn it_passes_the_suite(kind: Kind) {
     let server = Server::start(kind);
     suite::run(suite::DEADLINE, async |names| server.cluster(names).await).await;
+}
+
+async fn the_first_word_and_the_last_are_heard(kind: Kind) {
+    let server = Server::start(kind);
+    let hears = server.node("hears").await;
+    let mut inbox = hears.subscribe("t");
+    hear(&server.node("probe").await, &mut inbox).await;
+    for n in 0..20 {
+        let says = server.node(&format!("says-{n}")).await;
+        says.broadcast("t", format!("word {n}"), ()).unwrap();
+        says.close().await;
+        let error = says.broadcast("t", "too late", ()).unwrap_err();
+        assert!(matches!(error, BroadcastError::Disconnected(_)), "{error}");
+    }
+    for n in 0..20 {
+        assert_eq!(next(&mut inbox).await, format!("word {n}"));
+    }
+}
+
+async fn a_listener_on_everything_keeps_nobody_away(kind: Kind) {
+    let mut server = Server::start(kind);
+    let before = server.spy();
+    let (a, b) = (server.node("a").await, server.node("b").await);
+    let (mut a_connected, mut b_connected) = (a.connected(), b.connected());
+    assert!(*a_connected.borrow() && *b_connected.borrow());
+    let mut inbox = b.subscribe("t");
+    hear(&a, &mut inbox).await;
+    assert!(before.recorded().len() > 1);
+
+    server.kill();
+    becomes(&mut a_connected, false).await;
+    becomes(&mut b_connected, false).await;
+    server.run();
+    let _after = server.spy();
+    becomes(&mut a_connected, true).await;
+    becomes(&mut b_connected, true).await;
+    // Connected means that the subscriptions are known.
+    a.broadcast("t", "one", ()).unwrap();
+    assert_eq!(next(&mut inbox).await, "one");
 }
 
 async fn a_killed_engine_that_comes_back_is_used_again(kind: Kind) {

@@ -12,6 +12,7 @@ mod nats;
 mod network;
 mod registry;
 mod server;
+mod spy;
 mod suite;
 
 use std::sync::Arc;

@@ -11,6 +11,8 @@ use std::{
 
 use adsum_pubsub::{NodeBuilder, PubSub};
 
+use crate::spy::Spy;
+
 pub(crate) const SECRET: &str = "a secret of the cluster";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -172,6 +174,11 @@ impl Server {
                 ask(self.port, &format!("PUBLISH {subject} {text}\r\n"), Some("\r\n"));
             }
         }
+    }
+
+    /// Listens to all that goes over the engine, as anybody can who reaches it.
+    pub(crate) fn spy(&self) -> Spy {
+        Spy::start(self.kind, self.port)
     }
 
     /// Nodes that hear of each other and of nobody else.
