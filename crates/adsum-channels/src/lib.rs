@@ -23,7 +23,10 @@
 //!     }
 //!
 //!     async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
-//!         socket.broadcast(event, payload)?;
+//!         match event {
+//!             "say" => socket.broadcast("said", payload)?,
+//!             _ => return Err(Stop::unhandled(event)),
+//!         }
 //!         Ok(Reply::none())
 //!     }
 //! }
@@ -86,7 +89,8 @@ mod websocket;
 
 #[doc(no_inline)]
 pub use adsum_pubsub::{
-    BroadcastError, IntoPayload, Json, Mark, Message, OptionsError, Payload, PubSub, SubscriberId, Topic,
+    BroadcastError, IntoPayload, Json, Mark, Message, OptionsError, Payload, PubSub, ReservedEvent,
+    SubscriberId, Topic,
 };
 
 #[doc(no_inline)]

@@ -2,7 +2,9 @@
 
 use std::{any::Any, any::TypeId, fmt, sync::Arc};
 
-use adsum_pubsub::{Attachment, BroadcastError, IntoPayload, PubSub, SubscriberId, Topic};
+use adsum_pubsub::{
+    Attachment, BroadcastError, IntoPayload, PubSub, ReservedEvent, SubscriberId, Topic, event,
+};
 
 use crate::{
     Assigns, Channel, Reason, ReplyRef, Sender, SocketExtension, View,
@@ -50,9 +52,11 @@ impl Socket {
     /// Sends an event to the client of this channel.
     ///
     /// # Errors
-    /// Nothing is sent: the payload can't be sent, or the client has not joined yet. A client that is gone is
+    /// Nothing is sent: the event's name begins with `phx_`, the payload can't be sent, or the client has not joined
+    /// yet. A client that is gone is
     /// no error; its channel is about to end.
     pub fn push(&mut self, event: &str, payload: impl IntoPayload) -> Result<(), PushError> {
+        event::check_push(event)?;
         self.check_joined()?;
         Ok(self.link.push(event, &payload.into_payload()?)?)
     }
@@ -73,6 +77,7 @@ impl Socket {
         event: &str,
         payload: impl FnOnce() -> P,
     ) -> Result<(), PushError> {
+        event::check_push(event)?;
         self.check_joined()?;
         self.link.push_with(event, || Ok(payload().into_payload()?))
     }
@@ -233,6 +238,9 @@ pub enum PushError {
     /// The payload can't be written as JSON.
     #[error("the payload can't be written as JSON: {0}")]
     Encode(#[from] serde_json::Error),
+    /// The event's name belongs to the protocol.
+    #[error(transparent)]
+    Reserved(#[from] ReservedEvent),
     /// The client's version of the protocol has no form for it.
     #[error(transparent)]
     Unsendable(#[from] Unsendable),

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::{Message, Topic, registry::Registry};
+use crate::{Message, ReservedEvent, Topic, registry::Registry};
 
 /// Carries messages between the nodes of a cluster.
 ///
@@ -98,6 +98,9 @@ pub enum BroadcastError {
     /// The payload can't be written as JSON. Nobody has got the message.
     #[error("the payload can't be written as JSON: {0}")]
     Encode(#[from] serde_json::Error),
+    /// The event's name belongs to the protocol. Nobody has got the message.
+    #[error(transparent)]
+    Reserved(#[from] ReservedEvent),
     /// The adapter has no connection to the other nodes. Of a broadcast, subscribers of this node have got
     /// the message nonetheless.
     #[error("not connected to the other nodes: {0}")]

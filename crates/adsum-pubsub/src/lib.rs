@@ -36,6 +36,8 @@ pub mod bounds;
 mod driver;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod envelope;
+#[doc(hidden)]
+pub mod event;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -72,6 +74,7 @@ pub use self::node::{
 pub use self::{
     adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES},
     bounds::OptionsError,
+    event::ReservedEvent,
     inbox::{DEFAULT_INBOX_CAPACITY, Inbox, Lagged},
     local::LocalNetwork,
     message::{EncodingId, Mark, Message},

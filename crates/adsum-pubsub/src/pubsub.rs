@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::{
     Adapter, Attachment, BroadcastError, DEFAULT_INBOX_CAPACITY, Inbound, Inbox, IntoPayload, LocalNetwork,
-    Message, Subscriber, SubscriberId, Topic, registry::Registry,
+    Message, Subscriber, SubscriberId, Topic, event, registry::Registry,
 };
 
 /// A handle to this node's topics. Clones share them.
@@ -84,8 +84,12 @@ impl PubSub {
     /// When this returns, the subscribers of this node have been called, unless they are more than 1,024: then a
     /// task calls them, and others run in between.
     ///
+    /// Names of events that begin with `phx_` or `presence_` are refused: they belong to the protocol, and clients
+    /// act on them. A broadcast of `disconnect` to the id of a socket is allowed: it closes the sockets of that id.
+    ///
     /// # Errors
-    /// The payload can't be encoded, and nobody gets it; or it didn't go out to the other nodes.
+    /// The event's name is refused or the payload can't be encoded, and nobody gets it; or it didn't go out to the
+    /// other nodes.
     pub fn broadcast(
         &self,
         topic: impl Into<Topic>,
@@ -113,7 +117,7 @@ impl PubSub {
     /// As [`broadcast`](Self::broadcast), to subscribers of this node only.
     ///
     /// # Errors
-    /// The payload can't be encoded.
+    /// The event's name is refused or the payload can't be encoded.
     pub fn local_broadcast(
         &self,
         topic: impl Into<Topic>,
@@ -124,7 +128,8 @@ impl PubSub {
         Ok(())
     }
 
-    /// Delivers a message to the subscribers of this node only.
+    /// Delivers a message to the subscribers of this node only, whatever its event is called: for those who speak
+    /// the protocol themselves, as presence does.
     pub fn deliver(&self, message: Message) {
         self.registry.dispatch(&Arc::new(message), None);
     }
@@ -170,6 +175,8 @@ fn message(
     event: impl Into<Box<str>>,
     payload: impl IntoPayload,
 ) -> Result<Message, BroadcastError> {
+    let event = event.into();
+    event::check_broadcast(&event)?;
     Ok(Message::new(topic, event, payload.into_payload()?))
 }
 

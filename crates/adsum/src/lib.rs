@@ -68,7 +68,7 @@ pub use adsum_channels::{
 #[doc(inline)]
 pub use adsum_pubsub::{
     Adapter, BroadcastError, Inbox, IntoPayload, Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES, Mark,
-    Message, Pattern, Payload, PubSub, SubscriberId, Topic,
+    Message, Pattern, Payload, PubSub, ReservedEvent, SubscriberId, Topic,
 };
 #[cfg(any(feature = "nats", feature = "redis"))]
 #[doc(inline)]

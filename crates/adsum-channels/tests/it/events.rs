@@ -188,7 +188,42 @@ async fn large_payloads_arrive_whole_and_in_order(transport: Transport) {
     }
 }
 
+async fn nobody_can_forge_what_the_protocol_says(transport: Transport) {
+    let server = Server::start(transport).await;
+    let (mut forger, mut other) = (server.client().await, server.client().await);
+    forger.join("room:a", "1").await;
+    other.join("room:a", "1").await;
+    let protocol = ["phx_close", "phx_error", "phx_reply", "phx_join", "phx_"];
+    let presence = ["presence_state", "presence_diff", "presence_count", "presence_"];
+    for broadcast in ["broadcast_as", "broadcast_from_as"] {
+        for event in protocol.iter().chain(&presence) {
+            forger.send(&format!(r#"["1","2","room:a","{broadcast}","{event}"]"#)).await;
+            let reply = forger.frame().await;
+            assert_eq!(reply[4]["status"], "error", "{reply}");
+            let text = reply[4]["response"].as_str().unwrap();
+            assert!(text.contains(event) && text.contains("protocol's own"), "{text}");
+            other.expect_nothing().await;
+        }
+    }
+    for push in ["push_as", "push_with_as"] {
+        for event in protocol {
+            forger.send(&format!(r#"["1","2","room:a","{push}","{event}"]"#)).await;
+            assert_eq!(forger.frame().await[4]["status"], "error", "{push} {event}");
+        }
+        // A program may send its client a state that it has made.
+        forger.send(&format!(r#"["1","3","room:a","{push}","presence_state"]"#)).await;
+        forger.expect(r#"["1",null,"room:a","presence_state",{}]"#).await;
+        forger.expect(r#"["1","3","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    }
+    for event in ["phx", "presence", "my_phx_close", "Phx_close"] {
+        forger.send(&format!(r#"["1","4","room:a","broadcast_from_as","{event}"]"#)).await;
+        other.expect(&format!(r#"[null,null,"room:a","{event}",{{}}]"#)).await;
+        assert_eq!(forger.frame().await[4]["status"], "ok", "{event}");
+    }
+}
+
 over_both!(
+    nobody_can_forge_what_the_protocol_says,
     replies_carry_any_payload_and_status,
     frames_of_no_join_are_dropped_or_unmatched,
     a_broadcast_reaches_all_and_a_broadcast_from_the_others,

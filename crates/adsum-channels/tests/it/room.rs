@@ -120,6 +120,11 @@ impl Channel for Room {
                 socket.broadcast_from("shout", payload)?;
                 Reply::ok(Json::empty_object())
             }
+            // The name of the event is the client's, as it must not be.
+            "broadcast_as" => refusal(socket.broadcast(&payload.decode::<String>()?, json!({}))),
+            "broadcast_from_as" => refusal(socket.broadcast_from(&payload.decode::<String>()?, json!({}))),
+            "push_as" => refusal(socket.push(&payload.decode::<String>()?, json!({}))),
+            "push_with_as" => refusal(socket.push_with(&payload.decode::<String>()?, || json!({}))),
             "push" => {
                 socket.push("pushed", payload)?;
                 socket.push_with("pushed_with", || json!({"n": 1}))?;
@@ -195,6 +200,14 @@ impl Channel for Room {
             future::pending::<()>().await;
         }
         self.app.log(format!("terminate {} {reason:?}", socket.topic()));
+    }
+}
+
+/// Replies with what an error says.
+fn refusal(sent: Result<(), impl std::fmt::Display>) -> Reply {
+    match sent {
+        Ok(()) => Reply::ok(json!({})),
+        Err(error) => Reply::error(error.to_string()),
     }
 }
 

@@ -6,6 +6,7 @@ mod adapter;
 mod concurrent;
 mod counters;
 mod engines;
+mod events;
 mod inbox;
 mod line;
 mod nats;

@@ -68,7 +68,7 @@ fn frame(to: Address<'_>, event: &str, payload: Value) -> Result<Frame, Unsendab
     bytes.map(Frame::binary).map_err(|error| Unsendable::Other(error.to_string().into()))
 }
 
-/// Says everything to everybody.
+/// Passes on what a client says to everybody.
 struct Chat;
 
 impl Channel for Chat {
@@ -81,7 +81,10 @@ impl Channel for Chat {
     }
 
     async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
-        socket.broadcast(event, payload)?;
+        match event {
+            "say" => socket.broadcast("say", payload)?,
+            _ => return Err(Stop::unhandled(event)),
+        }
         Ok(Reply::ok(json!({})))
     }
 }

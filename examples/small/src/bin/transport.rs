@@ -62,7 +62,7 @@ async fn serve(acceptor: Acceptor, stream: TcpStream) -> Result<(), Box<dyn Erro
     Ok(())
 }
 
-/// Says everything to everybody.
+/// Passes on what a client says to everybody.
 struct Chat;
 
 impl Channel for Chat {
@@ -75,7 +75,10 @@ impl Channel for Chat {
     }
 
     async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
-        socket.broadcast(event, payload)?;
+        match event {
+            "say" => socket.broadcast("say", payload)?,
+            _ => return Err(Stop::unhandled(event)),
+        }
         Ok(Reply::ok(json!({})))
     }
 }
