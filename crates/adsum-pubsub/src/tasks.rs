@@ -131,8 +131,8 @@ mod tests {
         let held = Arc::new(());
         let kept = held.clone();
         let task = spawn("test", async move {
-            let _kept = kept;
             std::future::pending::<()>().await;
+            drop(kept);
         });
         drop(task);
         while Arc::strong_count(&held) > 1 {
