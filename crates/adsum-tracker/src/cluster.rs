@@ -23,7 +23,12 @@ use std::{
 use adsum_pubsub::Topic;
 use indexmap::IndexSet;
 
-use self::{leaving::OwnDepartures, membership::Phase, peer::Peer, serving::Served};
+use self::{
+    leaving::OwnDepartures,
+    membership::{Outbid, Phase},
+    peer::Peer,
+    serving::Served,
+};
 pub use self::{
     message::{Batch, Change, DepartedSet, Message, MessageError, PROTOCOL, PresenceRow, Versions},
     options::{ClusterOptions, OptionsError},
@@ -57,7 +62,7 @@ pub struct Cluster<X: Layer> {
     served: HashMap<(Replica, u8), Served>,
     next_purge: Time,
     was_ready: bool,
-    has_outbid: bool,
+    outbid: Option<Outbid>,
     out: Out,
 }
 
@@ -128,7 +133,7 @@ impl<X: Layer> Cluster<X> {
             served: HashMap::new(),
             next_purge: now,
             was_ready: false,
-            has_outbid: false,
+            outbid: None,
             out: Out::default(),
             options,
         };
@@ -169,7 +174,7 @@ impl<X: Layer> Cluster<X> {
             Message::Leaving { from, versions, grace } => self.on_leaving(now, &from, versions, grace),
             Message::Held { from, of } => self.on_held(now, from, &of),
             Message::Stale { of, highest } => self.on_stale(now, &of, highest),
-            Message::Goodbye { from } => self.on_goodbye(&from),
+            Message::Goodbye { from } => self.on_goodbye(now, &from),
         }
         self.look(now);
     }
@@ -230,7 +235,9 @@ impl<X: Layer> Cluster<X> {
         let publish = bits(published).map(|shard| self.may_publish[shard]).min();
         let peers = self.peers.values().filter_map(|peer| peer.wake_at(self.options.forget_after)).min();
         let own = self.own.next_end();
-        let times = [Some(self.next_heartbeat), publish, peers, own, self.phase.wake_at(), self.ready_by()];
+        let outbid = self.outbid.as_ref().filter(|_| self.phase.is_published()).map(|outbid| outbid.at);
+        let times =
+            [Some(self.next_heartbeat), publish, peers, own, self.phase.wake_at(), outbid, self.ready_by()];
         times.into_iter().flatten().min().unwrap_or(Time::MAX)
     }
 
@@ -262,6 +269,9 @@ impl<X: Layer> Cluster<X> {
                 peer.extend_by(late);
             }
             self.phase.extend_by(late);
+            if let Some(outbid) = &mut self.outbid {
+                outbid.at += late;
+            }
         }
     }
 

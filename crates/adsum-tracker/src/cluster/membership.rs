@@ -29,6 +29,15 @@ pub(super) enum Phase {
     Left,
 }
 
+/// A higher incarnation of this node's own name that others know of. Unless a node of that incarnation turns out to be
+/// alive, this node takes a higher one itself.
+#[derive(Debug)]
+pub(super) struct Outbid {
+    highest: Incarnation,
+    /// Until then, the other node has time to answer.
+    pub(super) at: Time,
+}
+
 impl Phase {
     /// Whether other nodes are told of changes.
     pub(super) fn is_published(&self) -> bool {
@@ -89,6 +98,7 @@ impl<X: Layer> Cluster<X> {
 
     fn go_live(&mut self, now: Time) {
         self.phase = Phase::Live;
+        self.take_higher_incarnation();
         // What is in the set already is published as the first batches.
         self.to_publish = u64::MAX;
         self.publish(now);
@@ -111,6 +121,10 @@ impl<X: Layer> Cluster<X> {
                 if self.next_heartbeat <= now {
                     if was_live { self.say_goodbye(now) } else { self.say_hello(now) }
                 }
+            }
+            Phase::Live if self.outbid.as_ref().is_some_and(|outbid| outbid.at <= now) => {
+                self.take_higher_incarnation();
+                self.beat(now);
             }
             Phase::Live if self.next_heartbeat <= now => self.beat(now),
             Phase::Leaving(_) => self.keep_leaving(now),
@@ -136,6 +150,9 @@ impl<X: Layer> Cluster<X> {
         }
         if !matches!(self.phase, Phase::Live) {
             return;
+        }
+        if let Some(highest) = self.higher_incarnation(&from) {
+            self.out.send(&from, Message::Stale { of: from.clone(), highest });
         }
         let departed = self.departed_sets(now);
         let versions = self.versions();
@@ -182,9 +199,7 @@ impl<X: Layer> Cluster<X> {
             return None;
         }
         if !self.peers.contains_key(from) {
-            let of_name = self.peers.keys().filter(|other| other.name == from.name);
-            let highest = of_name.map(|other| other.incarnation).max();
-            if let Some(highest) = highest.filter(|highest| *highest > from.incarnation) {
+            if let Some(highest) = self.higher_incarnation(from) {
                 self.out.send(from, Message::Stale { of: from.clone(), highest });
                 return None;
             }
@@ -202,6 +217,12 @@ impl<X: Layer> Cluster<X> {
         }
         peer.extend_to(deadline);
         Some(peer)
+    }
+
+    /// The highest incarnation known of a node, if it is higher than this one.
+    fn higher_incarnation(&self, of: &Replica) -> Option<Incarnation> {
+        let of_name = self.peers.keys().filter(|other| other.name == of.name);
+        of_name.map(|other| other.incarnation).max().filter(|highest| *highest > of.incarnation)
     }
 
     /// A newer incarnation replaces an older one at once, unless that has departed: its set is final.
@@ -233,6 +254,7 @@ impl<X: Layer> Cluster<X> {
         if *twin == self.me || self.peers.get(twin).is_some_and(Peer::has_departed) {
             return;
         }
+        self.need_not_outbid(twin);
         let down_after = self.options.down_after;
         match &mut self.phase {
             Phase::Twin { twin: known, silent_at, .. } => {
@@ -255,6 +277,7 @@ impl<X: Layer> Cluster<X> {
     fn yield_to(&mut self, now: Time, twin: Replica, report_at: Option<Time>) {
         let was_live = matches!(self.phase, Phase::Live);
         let silent_at = now + self.options.down_after;
+        self.outbid = None;
         self.phase = Phase::Twin { twin, silent_at, report_at, was_live };
     }
 
@@ -267,8 +290,16 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    pub(super) fn on_goodbye(&mut self, from: &Replica) {
-        // Of one that has left it is a late message: its set is final, and stays until its graces end.
+    pub(super) fn on_goodbye(&mut self, now: Time, from: &Replica) {
+        if from.name == self.me.name {
+            self.need_not_outbid(from);
+            // Both have yielded to each other. The lower incarnation serves, as where two start together.
+            if matches!(self.phase, Phase::Twin { .. }) && self.me.incarnation < from.incarnation {
+                self.go_live(now);
+            }
+            return;
+        }
+        // From a replica that has departed this is a late message: its set is final, and stays until its graces end.
         if self.peers.get(from).is_some_and(|peer| !peer.has_departed())
             && let Some(mut peer) = self.peers.remove(from)
         {
@@ -276,14 +307,35 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// Somebody has seen a higher incarnation of this node's name. If that was an earlier run, and the clock was
-    /// set back since, it is outbid: once, and only if no such node is alive.
+    /// Another node knows a higher incarnation of this node's name. If that is an earlier run, and the clock was set
+    /// back since, this node has to outbid it. If it is alive, it answers the hello, and this node yields.
     pub(super) fn on_stale(&mut self, now: Time, of: &Replica, highest: Incarnation) {
-        let is_live = matches!(self.phase, Phase::Live);
-        if *of != self.me || highest <= self.me.incarnation || self.has_outbid || !is_live {
+        if *of != self.me || highest <= self.me.incarnation {
             return;
         }
-        self.has_outbid = true;
+        if let Some(outbid) = &mut self.outbid {
+            outbid.highest = outbid.highest.max(highest);
+            return;
+        }
+        let at = match self.phase {
+            Phase::Listening { until } => until,
+            Phase::Live => {
+                self.out.broadcast(Message::Hello { from: self.me.clone() });
+                now + 2 * self.options.heartbeat
+            }
+            _ => return,
+        };
+        self.outbid = Some(Outbid { highest, at });
+    }
+
+    /// A twin is alive: it yields, and the others forget its incarnation.
+    fn need_not_outbid(&mut self, twin: &Replica) {
+        self.outbid = self.outbid.take().filter(|outbid| outbid.highest > twin.incarnation);
+    }
+
+    /// Outbids the higher incarnation that others know of, if there is one.
+    fn take_higher_incarnation(&mut self) {
+        let Some(Outbid { highest, .. }) = self.outbid.take() else { return };
         self.me.incarnation =
             Incarnation { started: highest.started.saturating_add(1), random: self.random.next() };
         // The versions go on, but nobody has the batches under this name.
@@ -291,7 +343,6 @@ impl<X: Layer> Cluster<X> {
             self.tracker.shard(shard).log.forget();
         }
         self.served.clear();
-        self.beat(now);
     }
 
     pub(super) fn look_whether_ready(&mut self, now: Time) {

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use adsum_tracker::{Message, Meta, OwnerId, Parting, Reason, Report, Windows};
+use adsum_tracker::{Incarnation, Message, Meta, OwnerId, Parting, Reason, Report, Windows};
 
 use crate::{
     key, meta,
@@ -130,6 +130,67 @@ fn a_node_whose_clock_was_set_back_outbids_its_earlier_run() {
     let _owner = world.track(a, "room", "7");
     world.pass(MOMENT);
     assert_eq!(world.keys(b, "room"), ["7"]);
+}
+
+#[test]
+fn a_node_outbids_every_earlier_run_that_it_hears_of() {
+    let mut world = World::new();
+    let (a, b) = (world.start("a", 100), world.start("b", 2));
+    world.pass(START);
+    world.kill(a);
+    // A node that was cut off knows of a run that outbid more than the others have seen.
+    let a = world.start("a", 50);
+    world.pass(Duration::from_secs(6));
+    let _owner = world.track(a, "room", "7");
+    let mine = world.node(a).cluster.replica().clone();
+    for higher in 1..4 {
+        let of = world.node(a).cluster.replica().clone();
+        let highest = Incarnation { started: 1000 * higher, random: u64::MAX };
+        world.hear(a, Message::Stale { of, highest });
+        world.pass(START);
+        assert!(world.node(a).cluster.replica().incarnation > highest);
+        assert_eq!(world.keys(b, "room"), ["7"]);
+    }
+    assert_ne!(*world.node(a).cluster.replica(), mine);
+}
+
+#[test]
+fn a_node_does_not_outbid_a_twin_that_is_alive() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let _owner = world.track(a, "room", "7");
+    let twin = world.start("a", 5);
+    // It takes itself for alone, and goes live.
+    world.isolate(twin);
+    world.pass(Duration::from_secs(6));
+    let _other = world.track(twin, "room", "9");
+    let (first, second) =
+        (world.node(a).cluster.replica().clone(), world.node(twin).cluster.replica().clone());
+    world.mend();
+    // From the node that is lower, and hears that a higher one is known.
+    world.hear(a, Message::Stale { of: first.clone(), highest: second.incarnation });
+    world.pass(Duration::from_secs(6));
+    assert_eq!(*world.node(a).cluster.replica(), first);
+    assert_eq!(world.keys(b, "room"), ["7"]);
+}
+
+#[test]
+fn of_two_that_yield_to_each_other_the_older_serves_at_once() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let _owner = world.track(a, "room", "7");
+    let twin = world.start("a", 5);
+    world.isolate(twin);
+    world.pass(Duration::from_secs(6));
+    world.mend();
+    // Each hears of the other's lower incarnation: one by a message of an earlier run that was under way.
+    let versions = world.delivered.iter().find_map(|sent| match &sent.message {
+        Message::Heartbeat { versions, .. } => Some(versions.clone()),
+        _ => None,
+    });
+    let versions = versions.unwrap();
+    world.hear(twin, Message::Heartbeat { from: replica("a", 1), versions: versions.clone() });
+    world.hear(a, Message::Heartbeat { from: replica("a", 0), versions });
+    world.pass(Duration::from_millis(1200));
+    assert_eq!(world.keys(b, "room"), ["7"], "both are silent");
 }
 
 #[test]

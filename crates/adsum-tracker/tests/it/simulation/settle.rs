@@ -36,10 +36,10 @@ impl World {
         // Of what is held back: the longest grace of a departing presence, a sleep, an outage; then a silence,
         // a start that waits for a twin, and a few heartbeats.
         let held_back = Duration::from_secs(6).max(options.engine_grace) + Duration::from_secs(20);
-        let mut limit = held_back + options.down_after + options.sync_timeout + 5 * options.heartbeat;
+        let limit = held_back + options.down_after + options.sync_timeout + 5 * options.heartbeat;
         if self.had_twins {
-            // Each run outbids another once. After that, one that is gone has to be forgotten.
-            limit += options.forget_after;
+            // A node that has yielded waits until its twin is silent, and may have been cut off from it.
+            self.pass(options.down_after + options.heartbeat);
         }
         let end = self.now + limit;
         while let Err(difference) = self.agreement() {
