@@ -102,7 +102,7 @@ impl Acceptor {
         let endpoint = &self.owner.endpoint;
         let admitted = admission::admit(endpoint, request, transport).await;
         let Admitted { codec, assigns, .. } = admitted.map_err(|denied| denied.refusal)?;
-        let outbound = Arc::new(Outbound::new(endpoint.options.max_queue_bytes, None));
+        let outbound = Arc::new(Outbound::new(&endpoint.budget, None));
         Ok(Client {
             heard: Instant::now(),
             connection: Connection::new(endpoint.clone(), assigns, codec, outbound.clone()),

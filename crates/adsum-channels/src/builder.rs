@@ -22,6 +22,7 @@ use crate::{
     observe::Watch,
     options::Options,
     origin::{self, Origins},
+    outbound::Budget,
     runtime::Route,
     serializer::{Codec, V1, V2},
 };
@@ -303,15 +304,35 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// How many bytes may wait to be sent to one client, or twice as many as a [state](crate::View) that is shown
-    /// to it, if that is more. Default 4 MiB. Where a client reads so slowly that more would wait, it gets the
-    /// state again in place of its changes; where that doesn't help, its socket is closed with 1013, and phoenix.js
-    /// connects again.
+    /// How many bytes may wait to be sent to one client. Default 4 MiB. While a [state](crate::View) that is shown
+    /// to it waits, twice as many as that state has may wait, if that is more. Where a client reads so slowly that
+    /// more would wait, it gets the state again in place of its changes; where that doesn't help, its socket is
+    /// closed with 1013, and phoenix.js connects again.
     ///
     /// What waits for one of its channels to be handled is bounded by as much.
     #[must_use]
     pub fn max_queue_bytes(mut self, bytes: usize) -> Self {
         self.options.max_queue_bytes = bytes;
+        self
+    }
+
+    /// How many bytes may wait to be sent in all sockets that share a [`Sockets`], or that are this builder's.
+    /// Default 256 MiB. Bytes that several sockets wait for, such as a broadcast's, are counted once, and those of
+    /// clients that take all at once not at all. Beyond it the sockets that have waited longest are closed with 1013,
+    /// until an eighth of it is free. A socket that has taken a part of a large message is cut off, as no close can
+    /// follow.
+    #[must_use]
+    pub fn max_total_queue_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_total_queue_bytes = bytes;
+        self
+    }
+
+    /// How long a client may take to read a [state](crate::View) that is shown to it, or a message larger than
+    /// [`max_queue_bytes`](Self::max_queue_bytes). Default 30 s. A client that takes longer doesn't keep that memory
+    /// by its heartbeats: its socket is closed with 1013.
+    #[must_use]
+    pub fn state_timeout(mut self, timeout: Duration) -> Self {
+        self.options.state_timeout = timeout;
         self
     }
 
@@ -384,6 +405,7 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
                 routes: self.routes,
                 codecs: self.codecs,
                 origins: self.origins,
+                budget: Budget::new(&self.options, &self.sockets),
                 sockets: self.sockets,
                 options: self.options,
                 watch: self.watch,

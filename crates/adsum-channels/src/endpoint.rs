@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     Assigns, Connect, Refusal, Refused, Sockets, observe::Watch, options::Options, origin::Origins,
-    runtime::Route, serializer::Codec,
+    outbound::Budget, runtime::Route, serializer::Codec,
 };
 
 pub(crate) type ConnectFn =
@@ -38,6 +38,7 @@ pub(crate) struct Endpoint {
     pub(crate) codecs: Vec<Arc<Codec>>,
     pub(crate) origins: Origins,
     pub(crate) sockets: Sockets,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) options: Options,
     pub(crate) watch: Watch,
     /// Looked up at the first event: it is recorded at each.

@@ -62,6 +62,12 @@ impl Frame {
         self.parts().map(Bytes::len).sum()
     }
 
+    /// The length of what only this frame holds, and the buffers that others may share.
+    pub(crate) fn buffers(&self) -> (usize, impl Iterator<Item = &Bytes>) {
+        let own = if self.rest.is_some() { self.head.len() } else { 0 };
+        (own, self.parts().skip(usize::from(own > 0)).filter(|part| !part.is_empty()))
+    }
+
     fn parts(&self) -> impl Iterator<Item = &Bytes> {
         std::iter::once(&self.head).chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }

@@ -12,6 +12,10 @@ pub const DEFAULT_MAX_TOPIC_BYTES: usize = 255;
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// How many bytes may wait to be sent to one client.
 pub const DEFAULT_MAX_QUEUE_BYTES: usize = 4 * 1024 * 1024;
+/// How many bytes may wait to be sent in all sockets of a node, bytes that they share counted once.
+pub const DEFAULT_MAX_TOTAL_QUEUE_BYTES: usize = 256 * 1024 * 1024;
+/// How long a client may take to read a state.
+pub const DEFAULT_STATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many letters may wait for one channel.
 pub const DEFAULT_MAX_MAILBOX: usize = 1024;
 /// How long a client may be silent.
@@ -32,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) max_topic_bytes: usize,
     pub(crate) max_message_bytes: usize,
     pub(crate) max_queue_bytes: usize,
+    pub(crate) max_total_queue_bytes: usize,
+    pub(crate) state_timeout: Duration,
     pub(crate) max_mailbox: usize,
     /// `None`: a client may be silent for ever.
     pub(crate) timeout: Option<Duration>,
@@ -48,6 +54,8 @@ impl Default for Options {
             max_topic_bytes: DEFAULT_MAX_TOPIC_BYTES,
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             max_queue_bytes: DEFAULT_MAX_QUEUE_BYTES,
+            max_total_queue_bytes: DEFAULT_MAX_TOTAL_QUEUE_BYTES,
+            state_timeout: DEFAULT_STATE_TIMEOUT,
             max_mailbox: DEFAULT_MAX_MAILBOX,
             timeout: Some(DEFAULT_TIMEOUT),
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
@@ -64,6 +72,8 @@ const MIN_TIME: Duration = Duration::from_millis(1);
 const MAX_COUNT: usize = 1_000_000;
 /// The most of anything that is measured in bytes: 1 GiB.
 const MAX_BYTES: usize = 1 << 30;
+/// The most of what waits in all sockets: 1 TiB.
+const MAX_TOTAL_BYTES: usize = 1 << 40;
 /// Topics travel in the heads of messages between nodes, which have little more room.
 const MAX_TOPIC_BYTES: usize = 4096;
 
@@ -74,6 +84,8 @@ impl Options {
         within("max_topic_bytes", self.max_topic_bytes, 1, MAX_TOPIC_BYTES)?;
         within("max_message_bytes", self.max_message_bytes, 1, MAX_BYTES)?;
         within("max_queue_bytes", self.max_queue_bytes, 1, MAX_BYTES)?;
+        within("max_total_queue_bytes", self.max_total_queue_bytes, self.max_queue_bytes, MAX_TOTAL_BYTES)?;
+        within("state_timeout", self.state_timeout, MIN_TIME, MAX_TIME)?;
         within("max_mailbox", self.max_mailbox, 1, MAX_COUNT)?;
         if let Some(timeout) = self.timeout {
             within("timeout", timeout, MIN_TIME, MAX_TIME)?;
@@ -122,6 +134,10 @@ mod tests {
             ("max_message_bytes", |options| options.max_message_bytes = 0),
             ("max_message_bytes", |options| options.max_message_bytes = usize::MAX),
             ("max_queue_bytes", |options| options.max_queue_bytes = usize::MAX),
+            ("max_total_queue_bytes", |options| options.max_total_queue_bytes = options.max_queue_bytes - 1),
+            ("max_total_queue_bytes", |options| options.max_total_queue_bytes = usize::MAX),
+            ("state_timeout", |options| options.state_timeout = Duration::ZERO),
+            ("state_timeout", |options| options.state_timeout = Duration::MAX),
             ("max_mailbox", |options| options.max_mailbox = 0),
             ("timeout", |options| options.timeout = Some(Duration::MAX)),
             ("timeout", |options| options.timeout = Some(Duration::ZERO)),

@@ -4,13 +4,14 @@
 //! each socket. What the kernel doesn't take waits for the connection's task. Any other stream is written by
 //! the connection's task alone.
 
+mod budget;
 mod conflation;
+mod entries;
 mod pass;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::VecDeque,
     io::{self, IoSlice},
     mem,
     sync::Arc,
@@ -19,9 +20,13 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::{net::TcpStream, sync::Notify, time::Instant};
 
-pub(crate) use self::conflation::Renewable;
+use self::entries::{Entries, Entry};
+pub(crate) use self::{
+    budget::{Budget, Total},
+    conflation::Renewable,
+};
 use crate::{frame::Frame, websocket::frame};
 
 /// How many parts one write takes at most: about twenty small frames.
@@ -37,12 +42,9 @@ pub(crate) struct Outbound {
 }
 
 pub(crate) struct Queue {
-    entries: VecDeque<Entry>,
+    entries: Entries,
     /// How much of the first frame is written.
     offset: usize,
-    /// What the entries cost in memory.
-    cost: usize,
-    max_cost: usize,
     /// The states whose changes a slow client isn't sent. It gets them when nothing waits any more.
     owed: Vec<Arc<dyn Renewable>>,
     state: State,
@@ -54,20 +56,6 @@ pub(crate) struct Queue {
     woken: bool,
     /// Set by a push that a write pass has to see to.
     due: bool,
-}
-
-/// A frame that waits.
-struct Entry {
-    frame: Frame,
-    /// The state that it changes, if a newer one of that would do as well.
-    change_of: Option<Arc<dyn Renewable>>,
-}
-
-impl Entry {
-    /// What it costs in memory, its place in the queue included, so that empty frames count too.
-    fn cost(&self) -> usize {
-        self.frame.len() + mem::size_of::<Self>()
-    }
 }
 
 /// How far a socket's end is.
@@ -84,13 +72,11 @@ pub(crate) enum State {
 pub(crate) const OVERFLOW_CODE: u16 = 1013;
 
 impl Outbound {
-    /// A queue that holds at most `max_cost` bytes, and writes to `stream` directly, if there is one.
-    pub(crate) fn new(max_cost: usize, stream: Option<Arc<TcpStream>>) -> Self {
+    /// A queue that holds as much as its budget says, and writes to `stream` directly, if there is one.
+    pub(crate) fn new(budget: &Arc<Budget>, stream: Option<Arc<TcpStream>>) -> Self {
         let queue = Queue {
-            entries: VecDeque::new(),
+            entries: Entries::new(budget.clone()),
             offset: 0,
-            cost: 0,
-            max_cost,
             owed: Vec::new(),
             state: State::Open,
             stream,
@@ -118,9 +104,13 @@ impl Outbound {
 
     fn unlock(&self, mut queue: MutexGuard<'_, Queue>) {
         let woken = mem::take(&mut queue.woken);
+        let crowded = queue.entries.is_crowded().then(|| queue.entries.budget.clone());
         drop(queue);
         if woken {
             self.wake.notify_one();
+        }
+        if let Some(budget) = crowded {
+            budget.relieve();
         }
     }
 
@@ -156,10 +146,20 @@ impl Outbound {
         let mut queue = self.queue.lock();
         let mut frames = Vec::new();
         while !queue.entries.is_empty() || queue.renew() {
-            frames.extend(queue.entries.drain(..).map(|entry| entry.frame));
-            queue.cost = 0;
+            while let Some(entry) = queue.entries.pop() {
+                frames.push(entry.frame);
+            }
         }
         (frames, queue.state)
+    }
+
+    /// Takes note of how many bytes were taken out and wait again, as the client has gone away meanwhile.
+    pub(crate) fn note_returned(&self, bytes: usize) {
+        let mut queue = self.queue.lock();
+        if queue.state != State::Gone {
+            queue.entries.note_returned(bytes);
+        }
+        self.unlock(queue);
     }
 
     /// Whether nothing waits.
@@ -170,6 +170,32 @@ impl Outbound {
     /// How far the socket's end is.
     pub(crate) fn state(&self) -> State {
         self.queue.lock().state
+    }
+
+    /// When what waits for a limited time only has waited for too long.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.queue.lock().entries.deadline()
+    }
+
+    /// Closes the socket if the [deadline](Self::deadline) has passed.
+    pub(crate) fn expire(self: &Arc<Self>) {
+        self.locked(|queue| {
+            if queue.state == State::Open
+                && queue.entries.deadline().is_some_and(|deadline| deadline <= Instant::now())
+            {
+                queue.overflow("state");
+            }
+        });
+    }
+
+    /// Since when something has waited that the node's total counts.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        self.queue.lock().entries.counted_since()
+    }
+
+    /// Closes the socket because too much waits in all sockets.
+    pub(crate) fn evict(self: &Arc<Self>) {
+        self.locked(Queue::evict);
     }
 
     /// Gives the queue's frames to `write` until none is left, it isn't ready or it fails.
@@ -191,7 +217,7 @@ impl Outbound {
 impl Queue {
     /// Queues a frame; dropped where the socket is at its end.
     pub(crate) fn push(&mut self, frame: Frame) {
-        self.put(Entry { frame, change_of: None });
+        self.put(Entry::plain(frame));
     }
 
     fn put(&mut self, entry: Entry) {
@@ -209,7 +235,7 @@ impl Queue {
             }
         }
         if self.is_full(&entry) {
-            self.overflow();
+            self.overflow("queue");
         } else {
             self.append(entry);
         }
@@ -217,16 +243,17 @@ impl Queue {
 
     /// A frame that finds nothing waiting is always taken: its size is no sign of a slow client.
     fn is_full(&self, next: &Entry) -> bool {
-        !self.entries.is_empty() && self.cost + next.cost() > self.max_cost
+        !self.entries.is_empty() && self.entries.cost() + next.cost() > self.entries.max_cost()
     }
 
     fn append(&mut self, entry: Entry) {
         let first = self.entries.is_empty();
-        self.cost += entry.cost();
-        self.entries.push_back(entry);
+        self.entries.push(entry);
         if self.stream.is_none() {
+            // Nobody knows yet when it will be written.
+            self.entries.count();
             self.woken |= first;
-        } else if self.cost >= GATHERED && !self.blocked {
+        } else if self.entries.cost() >= GATHERED && !self.blocked {
             self.write();
         } else {
             self.due |= first;
@@ -246,7 +273,7 @@ impl Queue {
     pub(crate) fn close(&mut self, code: u16) {
         if self.state == State::Open {
             self.owed = Vec::new();
-            self.append(Entry { frame: Frame::whole(frame::close(code, "")), change_of: None });
+            self.append(Entry::plain(Frame::whole(frame::close(code, ""))));
             self.woken = true;
             // The write may have found that the peer is gone.
             if self.state == State::Open {
@@ -256,19 +283,29 @@ impl Queue {
     }
 
     /// Gives up on a client that doesn't read: only the frame that is half written stays.
-    fn overflow(&mut self) {
-        metrics::counter!("adsum_sockets_overflowed_total").increment(1);
-        let half = (self.offset > 0).then(|| self.entries.pop_front()).flatten();
-        self.entries = half.into_iter().collect();
-        self.cost = self.entries.iter().map(Entry::cost).sum();
+    fn overflow(&mut self, reason: &'static str) {
+        metrics::counter!("adsum_sockets_overflowed_total", "reason" => reason).increment(1);
+        self.entries.truncate(usize::from(self.offset > 0));
         self.close(OVERFLOW_CODE);
+    }
+
+    /// Gives up on a client whose memory others need. A large frame that is half written isn't kept for a close
+    /// that would follow it.
+    fn evict(&mut self) {
+        if self.state != State::Open {
+            return self.shut();
+        }
+        self.overflow("total");
+        if self.entries.first().is_some_and(|half| half.len() > GATHERED) {
+            self.shut();
+        }
     }
 
     fn shut(&mut self) {
         self.state = State::Gone;
-        self.entries = VecDeque::new();
+        self.entries.truncate(0);
         self.owed = Vec::new();
-        (self.offset, self.cost) = (0, 0);
+        self.offset = 0;
         self.stream = None;
         self.woken = true;
     }
@@ -280,14 +317,15 @@ impl Queue {
         while !self.entries.is_empty() || self.renew() {
             let mut parts = [IoSlice::new(&[]); MAX_SLICES];
             let mut filled = 0;
-            let skips = std::iter::once(self.offset).chain(std::iter::repeat(0));
-            let waiting = self.entries.iter().zip(skips).flat_map(|(entry, skip)| entry.frame.slices(skip));
-            for (part, slot) in waiting.zip(&mut parts) {
+            for (part, slot) in self.entries.slices(self.offset).zip(&mut parts) {
                 *slot = part;
                 filled += 1;
             }
             let written = write(&parts[..filled]);
             self.blocked = written.is_pending();
+            if self.blocked {
+                self.entries.count();
+            }
             match ready!(written)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.advance(written),
@@ -298,16 +336,13 @@ impl Queue {
 
     fn advance(&mut self, written: usize) {
         self.offset += written;
-        while let Some(first) = self.entries.front() {
-            if self.offset < first.frame.len() {
+        while let Some(first) = self.entries.first().map(Frame::len) {
+            if self.offset < first {
                 return;
             }
-            self.offset -= first.frame.len();
-            self.cost -= first.cost();
-            self.entries.pop_front();
+            self.offset -= first;
+            self.entries.pop();
         }
-        // An idle socket keeps no memory for the burst it has had.
-        self.entries = VecDeque::new();
     }
 }
 

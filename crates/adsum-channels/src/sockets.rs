@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::outbound::Outbound;
+use crate::outbound::{Outbound, Total};
 
 /// How many sockets are closed at once, unless told otherwise.
 pub const DEFAULT_DRAIN_BATCH: usize = 10_000;
@@ -61,6 +61,10 @@ struct Inner {
     draining: AtomicBool,
     next: AtomicU64,
     open: Mutex<HashMap<u64, Weak<Outbound>>>,
+    /// What waits for all of them.
+    total: Arc<Total>,
+    /// Somebody is closing sockets, as too much waits.
+    relieving: AtomicBool,
     /// A socket has closed.
     closed: Notify,
 }
@@ -121,6 +125,13 @@ impl Sockets {
         self.len() == 0
     }
 
+    /// How many bytes wait to be sent to clients that don't take them at once. Bytes that several sockets wait for
+    /// are counted once. [`SocketBuilder::max_total_queue_bytes`](crate::SocketBuilder::max_total_queue_bytes)
+    /// bounds it.
+    pub fn queued_bytes(&self) -> usize {
+        self.0.total.bytes()
+    }
+
     /// Closes all sockets, batch by batch, with 1012, and waits until they are closed. Returns how many are left
     /// when the time is over.
     ///
@@ -150,6 +161,38 @@ impl Sockets {
         })
         .await;
         self.len()
+    }
+
+    pub(crate) fn total(&self) -> &Arc<Total> {
+        &self.0.total
+    }
+
+    /// Closes the sockets that have waited longest, until at most so many bytes wait in all.
+    pub(crate) fn close_longest_waiting(&self, allowed: usize) {
+        // One is enough: what others add meanwhile, it sees.
+        if self.0.relieving.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let open: Vec<_> = self.0.open.lock().values().filter_map(Weak::upgrade).collect();
+        let mut waiting: Vec<_> =
+            open.iter().filter_map(|outbound| Some((outbound.waits_since()?, outbound))).collect();
+        waiting.sort_by_key(|(since, _)| *since);
+        let mut closed = 0;
+        for (_, outbound) in waiting {
+            if self.0.total.bytes() <= allowed {
+                break;
+            }
+            outbound.evict();
+            closed += 1;
+        }
+        self.0.relieving.store(false, Ordering::Release);
+        if closed > 0 {
+            tracing::warn!(
+                sockets = closed,
+                "closed the sockets that waited longest: more waits in all sockets than \
+                 `SocketBuilder::max_total_queue_bytes` allows"
+            );
+        }
     }
 
     pub(crate) fn are_draining(&self) -> bool {

@@ -161,7 +161,7 @@ pub(super) fn start(
 ) -> Session {
     let (requests, received) = mpsc::channel(MAX_REQUESTS);
     let window = endpoint.options.longpoll_window;
-    let outbound = Arc::new(Outbound::new(endpoint.options.max_queue_bytes, None));
+    let outbound = Arc::new(Outbound::new(&endpoint.budget, None));
     let connection = Connection::new(endpoint, assigns, codec, outbound.clone());
     let mut running = Running { connection, outbound, window, waiting: None, unread: Vec::new() };
     tokio::spawn(async move {
@@ -256,6 +256,7 @@ impl Running {
         }
         if let Some((poll, _)) = self.waiting.take_if(|_| !self.unread.is_empty()) {
             self.unread = poll.send(std::mem::take(&mut self.unread));
+            self.outbound.note_returned(self.unread.iter().map(String::len).sum());
         }
         self.outbound.state()
     }

@@ -2,7 +2,7 @@
 
 use std::{ptr, sync::Arc};
 
-use super::{Entry, Queue};
+use super::{Entry, Queue, State};
 use crate::frame::Frame;
 
 /// A state that a client has been sent, and can be sent again in place of its changes.
@@ -12,39 +12,44 @@ pub(crate) trait Renewable: Send + Sync {
 }
 
 impl Queue {
-    /// Queues a state, for which room is made where it is large.
+    /// Queues a state. While it waits, as much again has room beside it.
     pub(crate) fn push_state(&mut self, frames: Vec<Frame>) {
-        self.make_room(&frames);
-        for frame in frames {
-            self.push(frame);
+        if self.state != State::Open {
+            return;
         }
+        for entry in self.state_entries(frames) {
+            self.put(entry);
+        }
+        // The connection's task may wait for the stream already, and without a deadline.
+        self.woken |= self.blocked;
     }
 
-    /// A large state may wait, and as much again beside it.
-    fn make_room(&mut self, state: &[Frame]) {
-        let len: usize = state.iter().map(Frame::len).sum();
-        self.max_cost = self.max_cost.max(2 * len);
+    /// A state, which may wait for a limited time.
+    fn state_entries(&mut self, frames: Vec<Frame>) -> impl Iterator<Item = Entry> + use<> {
+        if !frames.is_empty() {
+            self.entries.expect_state(frames.iter().map(Frame::len).sum());
+        }
+        let last = frames.len().saturating_sub(1);
+        frames.into_iter().enumerate().map(move |(index, frame)| Entry {
+            frame,
+            change_of: None,
+            is_timed: index == last,
+        })
     }
 
     /// Queues a change of a state. Where the client is too slow for it, it will get the state instead.
     pub(crate) fn push_change(&mut self, frame: Frame, of: &Arc<dyn Renewable>) {
         if !self.owes(of) {
-            self.put(Entry { frame, change_of: Some(of.clone()) });
+            self.put(Entry { frame, change_of: Some(of.clone()), is_timed: false });
         }
     }
 
     /// Takes out the changes that wait, but for one that is half written. Their states are owed from now on.
     pub(super) fn conflate(&mut self) {
         let half = usize::from(self.offset > 0);
-        let (kept, changes): (Vec<_>, Vec<_>) = self
-            .entries
-            .drain(..)
-            .enumerate()
-            .partition(|(index, entry)| *index < half || entry.change_of.is_none());
-        self.entries = kept.into_iter().map(|(_, entry)| entry).collect();
-        for (_, entry) in changes {
-            self.cost -= entry.cost();
-            if let Some(of) = entry.change_of {
+        let changes = self.entries.extract(|index, entry| index < half || entry.change_of.is_none());
+        for change in changes {
+            if let Some(of) = change.change_of {
                 self.owe(of);
             }
         }
@@ -65,11 +70,8 @@ impl Queue {
     pub(super) fn renew(&mut self) -> bool {
         for of in std::mem::take(&mut self.owed) {
             let frames = of.renew();
-            self.make_room(&frames);
-            for frame in frames {
-                let entry = Entry { frame, change_of: None };
-                self.cost += entry.cost();
-                self.entries.push_back(entry);
+            for entry in self.state_entries(frames) {
+                self.entries.push(entry);
             }
         }
         !self.entries.is_empty()

@@ -1,8 +1,23 @@
 //! What a queue does with what it is given.
 
-use std::io::Read;
+use std::{io::Read, time::Duration};
 
 use super::*;
+use crate::{
+    Sockets,
+    options::{DEFAULT_STATE_TIMEOUT, Options},
+};
+
+fn budget(options: &Options) -> (Sockets, Arc<Budget>) {
+    let sockets = Sockets::new();
+    let budget = Budget::new(options, &sockets);
+    (sockets, budget)
+}
+
+fn queue(max_queue_bytes: usize, stream: Option<Arc<TcpStream>>) -> Arc<Outbound> {
+    let (_, budget) = budget(&Options { max_queue_bytes, ..Options::default() });
+    Arc::new(Outbound::new(&budget, stream))
+}
 
 fn frame(text: &'static str) -> Frame {
     Frame::whole(Bytes::from_static(text.as_bytes()))
@@ -27,7 +42,7 @@ fn drain(outbound: &Outbound, mut room: usize, piece: usize) -> (Vec<u8>, Poll<i
 #[test]
 fn frames_leave_in_order_however_little_a_write_takes() {
     for piece in 1..12 {
-        let outbound = Arc::new(Outbound::new(10_000, None));
+        let outbound = queue(10_000, None);
         for text in ["abc", "de", "fghij", "k"] {
             outbound.push(frame(text));
         }
@@ -41,7 +56,7 @@ fn frames_leave_in_order_however_little_a_write_takes() {
 
 #[test]
 fn an_overflow_leaves_the_half_written_frame_and_a_close() {
-    let outbound = Arc::new(Outbound::new(400, None));
+    let outbound = queue(400, None);
     outbound.push(frame("abcdef"));
     assert_eq!(drain(&outbound, 2, 2).0, b"ab");
     for _ in 0..10 {
@@ -56,14 +71,14 @@ fn an_overflow_leaves_the_half_written_frame_and_a_close() {
 
 #[test]
 fn a_frame_larger_than_the_bound_is_sent_if_nothing_waits() {
-    let outbound = Arc::new(Outbound::new(1, None));
+    let outbound = queue(1, None);
     outbound.push(frame("large"));
     assert_eq!(drain(&outbound, 100, 100).0, b"large");
 }
 
 #[test]
 fn a_close_is_the_last_frame() {
-    let outbound = Arc::new(Outbound::new(1000, None));
+    let outbound = queue(1000, None);
     outbound.push(frame("a"));
     outbound.close(1001);
     outbound.close(1002);
@@ -73,7 +88,7 @@ fn a_close_is_the_last_frame() {
 
 #[test]
 fn a_failed_write_ends_the_queue() {
-    let outbound = Arc::new(Outbound::new(1000, None));
+    let outbound = queue(1000, None);
     outbound.push(frame("a"));
     let failed = outbound.drain(|_| Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())));
     assert!(matches!(failed, Poll::Ready(Err(_))));
@@ -93,7 +108,7 @@ impl Renewable for Text {
 }
 
 fn slow() -> (Arc<Outbound>, Arc<dyn Renewable>) {
-    let outbound = Arc::new(Outbound::new(1000, None));
+    let outbound = queue(1000, None);
     let state: Arc<dyn Renewable> = Arc::new(Text("state"));
     outbound.locked(|queue| {
         queue.push(frame("first"));
@@ -126,7 +141,7 @@ fn who_asks_gets_the_state_as_well() {
 
 #[test]
 fn a_half_written_change_is_finished_and_not_owed_alone() {
-    let outbound = Arc::new(Outbound::new(1000, None));
+    let outbound = queue(1000, None);
     let state: Arc<dyn Renewable> = Arc::new(Text("state"));
     outbound.locked(|queue| queue.push_change(frame("half"), &state));
     assert_eq!(drain(&outbound, 2, 2).0, b"ha");
@@ -139,15 +154,165 @@ fn a_half_written_change_is_finished_and_not_owed_alone() {
 }
 
 #[test]
-fn a_large_state_has_room_and_as_much_again_beside_it() {
-    let outbound = Arc::new(Outbound::new(1000, None));
+fn a_large_state_has_room_and_as_much_again_beside_it_until_it_is_written() {
+    let outbound = queue(1000, None);
     let large: &str = "x".repeat(5_000).leak();
     outbound.push(frame("before"));
     outbound.locked(|queue| queue.push_state(vec![frame(large)]));
     outbound.push(frame(&large[..4_000]));
     assert_eq!(outbound.state(), State::Open);
+    // What stands before the state is written, and then all but the last byte of the state.
+    assert!(drain(&outbound, 6 + 4_999, 10_000).1.is_pending());
+    outbound.push(frame(&large[..500]));
+    assert_eq!(outbound.state(), State::Open);
+    assert!(drain(&outbound, 1, 10_000).1.is_pending());
+    outbound.push(frame("x"));
+    assert_eq!(outbound.state(), State::Closing(OVERFLOW_CODE), "the bound is 1,000 bytes again");
+}
+
+#[test]
+fn a_large_state_has_room_and_no_more_than_as_much_again() {
+    let outbound = queue(1000, None);
+    let large: &str = "x".repeat(5_000).leak();
+    outbound.locked(|queue| queue.push_state(vec![frame(large)]));
+    outbound.push(frame(&large[..4_000]));
+    assert_eq!(outbound.state(), State::Open);
     outbound.push(frame(&large[..1_000]));
     assert_eq!(outbound.state(), State::Closing(OVERFLOW_CODE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_larger_than_the_bound_waits_for_a_limited_time_only() {
+    let small = frame("small");
+    let large = frame("x".repeat(2_000).leak());
+    for is_state in [true, false] {
+        let outbound = queue(1000, None);
+        assert_eq!(outbound.deadline(), None);
+        if is_state {
+            outbound.locked(|queue| queue.push_state(vec![small.clone(), large.clone()]));
+        } else {
+            outbound.push(large.clone());
+        }
+        assert_eq!(outbound.deadline(), Some(Instant::now() + DEFAULT_STATE_TIMEOUT));
+        tokio::time::advance(DEFAULT_STATE_TIMEOUT / 2).await;
+        outbound.expire();
+        assert_eq!(outbound.state(), State::Open);
+        tokio::time::advance(DEFAULT_STATE_TIMEOUT / 2).await;
+        outbound.expire();
+        assert_eq!(outbound.state(), State::Closing(OVERFLOW_CODE));
+    }
+    let outbound = queue(1000, None);
+    outbound.locked(|queue| queue.push_state(vec![small.clone(), large.clone()]));
+    assert!(drain(&outbound, small.len() + large.len(), 10_000).1.is_ready());
+    assert_eq!(outbound.deadline(), None);
+    outbound.push(small);
+    assert_eq!(outbound.deadline(), None, "what is small may wait as long as the client likes");
+}
+
+#[test]
+fn what_is_shared_is_counted_once_and_what_is_taken_at_once_not_at_all() {
+    let (sockets, budget) = budget(&Options::default());
+    let outbound = || Arc::new(Outbound::new(&budget, None));
+    let place = mem::size_of::<Entry>();
+    let broadcast = Frame::whole(Bytes::from("x".repeat(10_000)));
+    let payload = Bytes::from("y".repeat(5_000));
+    let queues: Vec<_> = (0..10).map(|_| outbound()).collect();
+    for queue in &queues {
+        queue.push(broadcast.clone());
+        queue.push(Frame::text(payload.clone()));
+    }
+    let heads = Frame::text(payload.clone()).len() - payload.len();
+    assert_eq!(sockets.queued_bytes(), 10_000 + 5_000 + 10 * (2 * place + heads));
+    // Not even when one has written the most of it, since the rest keeps all of it.
+    assert!(drain(&queues[0], 9_000, 9_000).1.is_pending());
+    assert_eq!(sockets.queued_bytes(), 10_000 + 5_000 + 10 * (2 * place + heads));
+    for (left, queue) in queues.iter().enumerate().rev() {
+        if left % 2 == 0 {
+            drop(drain(queue, 100_000, 100_000));
+        } else {
+            queue.shut();
+        }
+        let shared = if left > 0 { 10_000 + 5_000 } else { 0 };
+        assert_eq!(sockets.queued_bytes(), shared + left * (2 * place + heads));
+    }
+    let dropped = outbound();
+    dropped.push(broadcast);
+    assert_eq!(sockets.queued_bytes(), 10_000 + place);
+    dropped.note_returned(500);
+    assert_eq!(sockets.queued_bytes(), 10_000 + place + 500);
+    dropped.note_returned(200);
+    assert_eq!(sockets.queued_bytes(), 10_000 + place + 200);
+    drop(dropped);
+    assert_eq!(sockets.queued_bytes(), 0);
+}
+
+#[test]
+fn changes_that_give_way_to_a_state_are_not_counted_any_more() {
+    let (sockets, budget) = budget(&Options { max_queue_bytes: 1000, ..Options::default() });
+    let outbound = Arc::new(Outbound::new(&budget, None));
+    let state: Arc<dyn Renewable> = Arc::new(Text("state"));
+    for _ in 0..1000 {
+        outbound.locked(|queue| queue.push_change(frame("change"), &state));
+    }
+    assert_eq!((sockets.queued_bytes(), outbound.state()), (0, State::Open));
+    outbound.push(frame("other"));
+    assert!(sockets.queued_bytes() > 0);
+    assert_eq!(outbound.take().0.len(), 2);
+    assert_eq!(sockets.queued_bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_too_much_waits_those_that_have_waited_longest_are_closed() {
+    let options = Options { max_total_queue_bytes: 100_000, ..Options::default() };
+    let (sockets, budget) = budget(&options);
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        let outbound = Arc::new(Outbound::new(&budget, None));
+        open.push((sockets.seat(&outbound), outbound));
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let own = || Frame::whole(Bytes::from("x".repeat(12_000)));
+    for (_, outbound) in &open {
+        outbound.push(own());
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    // The first has read, and waits anew.
+    assert!(drain(&open[0].1, 100_000, 100_000).1.is_ready());
+    open[0].1.push(own());
+    assert!(open.iter().all(|(_, outbound)| outbound.state() == State::Open));
+    open[5].1.push(own());
+    let closed: Vec<_> = open.iter().map(|(_, outbound)| outbound.state() != State::Open).collect();
+    assert_eq!(closed, [false, true, true, false, false, false, false, false]);
+    assert_eq!(open[1].1.state(), State::Closing(OVERFLOW_CODE));
+    assert!(sockets.queued_bytes() <= 87_500);
+}
+
+#[test]
+fn an_evicted_socket_keeps_a_half_written_frame_for_its_close_unless_it_is_large() {
+    let (sockets, budget) = budget(&Options::default());
+    for (len, kept) in [(GATHERED, true), (GATHERED + 1, false)] {
+        let outbound = Arc::new(Outbound::new(&budget, None));
+        outbound.push(Frame::whole(Bytes::from("x".repeat(len))));
+        assert!(drain(&outbound, 10, 10).1.is_pending());
+        outbound.push(frame("more"));
+        outbound.evict();
+        assert_eq!(outbound.state() == State::Closing(OVERFLOW_CODE), kept);
+        assert_eq!(outbound.state() == State::Gone, !kept);
+        assert_eq!(sockets.queued_bytes() > 0, kept);
+        let rest = if kept { len - 10 + 4 } else { 0 };
+        assert_eq!(drain(&outbound, 2 * len, 2 * len).0.len(), rest);
+    }
+    assert_eq!(sockets.queued_bytes(), 0);
+}
+
+#[test]
+fn a_socket_that_is_closing_gives_way_as_well() {
+    let (sockets, budget) = budget(&Options::default());
+    let outbound = Arc::new(Outbound::new(&budget, None));
+    outbound.push(frame("waits"));
+    outbound.close(1012);
+    outbound.evict();
+    assert_eq!((outbound.state(), sockets.queued_bytes()), (State::Gone, 0));
 }
 
 /// A queue before a bare stream of this runtime, and the client's end.
@@ -157,7 +322,7 @@ async fn connected() -> (Arc<Outbound>, std::net::TcpStream) {
     let (server, _) = listener.accept().await.unwrap();
     server.writable().await.unwrap();
     client.set_nonblocking(true).unwrap();
-    (Arc::new(Outbound::new(1_000_000, Some(Arc::new(server)))), client)
+    (queue(1_000_000, Some(Arc::new(server))), client)
 }
 
 /// What has arrived at the client.

@@ -33,7 +33,7 @@ pub(crate) fn run(
     shutdown: CancellationToken,
 ) -> impl Future<Output = ()> + Send {
     // Put together here, outside of the future, which would keep room for each part as long as it lives.
-    let (source, sink, outbound) = stream.split(endpoint.options.max_queue_bytes);
+    let (source, sink, outbound) = stream.split(&endpoint.budget);
     let socket = WebSocket {
         reader: Reader::new(endpoint.options.max_message_bytes),
         heard: Instant::now(),

@@ -16,9 +16,10 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, ReadHalf, WriteHalf},
     net::TcpStream,
+    time::sleep_until,
 };
 
-use crate::outbound::{Outbound, State, try_write};
+use crate::outbound::{Budget, Outbound, State, try_write};
 
 /// How much is read at once. The buffer is on the stack, so an idle socket has none.
 const READ_BYTES: usize = 8 * 1024;
@@ -55,18 +56,18 @@ impl Stream {
     }
 
     /// The reading side, the writing side, and the outbound queue before it.
-    pub(crate) fn split(self, max_queue_bytes: usize) -> (Source, Sink, Arc<Outbound>) {
+    pub(crate) fn split(self, budget: &Arc<Budget>) -> (Source, Sink, Arc<Outbound>) {
         match self {
             Self::Tcp(stream, read) => {
                 let stream = Arc::new(stream);
-                let outbound = Outbound::new(max_queue_bytes, Some(stream.clone()));
+                let outbound = Outbound::new(budget, Some(stream.clone()));
                 let source = Source { read, side: ReadSide::Tcp(stream.clone()) };
                 (source, Sink::new(WriteSide::Tcp(stream)), Arc::new(outbound))
             }
             Self::Other(io) => {
                 let (read, write) = tokio::io::split(io);
                 let source = Source { read: Bytes::new(), side: ReadSide::Other(read) };
-                let outbound = Outbound::new(max_queue_bytes, None);
+                let outbound = Outbound::new(budget, None);
                 (source, Sink::new(WriteSide::Other(write)), Arc::new(outbound))
             }
         }
@@ -146,13 +147,25 @@ impl Sink {
         Self { side, backlog: false }
     }
 
-    /// Waits until the queue needs it, and writes all of it. Cancel safe.
-    pub(crate) async fn write(&mut self, outbound: &Outbound) -> io::Result<State> {
+    /// Waits until the queue needs it, and writes all of it, or as much as the client has taken when the socket comes
+    /// to its end. Cancel safe.
+    pub(crate) async fn write(&mut self, outbound: &Arc<Outbound>) -> io::Result<State> {
         if !self.backlog {
             outbound.woken().await;
             self.backlog = true;
         }
-        let state = self.drain(outbound).await?;
+        let state = loop {
+            tokio::select! {
+                biased;
+                state = self.drain(outbound) => break state?,
+                // A push, or the end of a socket that isn't taken from.
+                () = outbound.woken() => match outbound.state() {
+                    State::Open => {}
+                    state => return Ok(state),
+                },
+                () = overdue(outbound) => outbound.expire(),
+            }
+        };
         self.backlog = false;
         Ok(state)
     }
@@ -177,6 +190,15 @@ impl Sink {
                 .await
             }
         }
+    }
+}
+
+/// Waits until something has waited for longer than it may.
+async fn overdue(outbound: &Outbound) {
+    match outbound.deadline() {
+        // Boxed, as a socket that takes all needs no room for it.
+        Some(deadline) => Box::pin(sleep_until(deadline)).await,
+        None => std::future::pending().await,
     }
 }
 

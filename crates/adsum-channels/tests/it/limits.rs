@@ -105,7 +105,10 @@ async fn a_flooded_channel_that_hangs_is_cut_off(transport: Transport) {
 }
 
 async fn a_client_that_does_not_read_is_closed_and_others_go_on(transport: Transport) {
-    let mut server = Server::start_with(transport, |socket| socket.max_queue_bytes(500_000)).await;
+    let mut server = Server::start_with(transport, |socket| {
+        socket.max_queue_bytes(500_000).shutdown_grace(Duration::from_mins(1))
+    })
+    .await;
     let (mut slow, mut fast) = (server.client().await, server.client().await);
     slow.join("room:a", "1").await;
     fast.join("room:a", "1").await;

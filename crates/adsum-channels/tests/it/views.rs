@@ -1,13 +1,15 @@
 //! What a slow client is shown.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use adsum_channels::{
     Channel, JoinError, Joined, Json, Mark, Message, NoParams, Payload, PubSub, Reply, Socket, SocketBuilder,
-    Stop, SubscriberId, Topic, View, ViewState,
+    Sockets, Stop, SubscriberId, Topic, View, ViewState,
 };
+use futures_util::SinkExt;
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio_tungstenite::tungstenite;
 
 use crate::{
     client::Client,
@@ -20,6 +22,8 @@ struct Board {
     topic: String,
     number: Mutex<u64>,
     sender: SubscriberId,
+    /// How many bytes its state has, about.
+    state_len: usize,
 }
 
 /// All boards, as a channel is given nothing but its topic.
@@ -31,9 +35,14 @@ const MAX_QUEUE: usize = 500_000;
 
 impl Board {
     fn new() -> Arc<Self> {
+        Self::with_state_of(0)
+    }
+
+    fn with_state_of(state_len: usize) -> Arc<Self> {
         let mut boards = BOARDS.lock();
         let topic = format!("board:{}", boards.len());
-        let board = Arc::new(Self { topic, number: Mutex::new(0), sender: SubscriberId::unique() });
+        let sender = SubscriberId::unique();
+        let board = Arc::new(Self { topic, number: Mutex::new(0), sender, state_len });
         boards.push(board.clone());
         board
     }
@@ -62,7 +71,7 @@ struct Shown(Arc<Board>);
 impl View for Shown {
     fn state(&self) -> ViewState {
         let n = *self.0.number.lock();
-        let payload = Json::encode(&json!({"n": n})).unwrap();
+        let payload = Json::encode(&json!({"n": n, "why": "x".repeat(self.0.state_len)})).unwrap();
         ViewState { messages: vec![("state", payload.into())], seen: self.0.mark(n) }
     }
 }
@@ -222,7 +231,52 @@ async fn a_change_that_the_state_contains_is_not_sent(transport: Transport) {
     watcher.client.expect_nothing().await;
 }
 
+async fn a_state_that_is_not_read_in_time_closes_its_socket_whatever_heartbeats_come(transport: Transport) {
+    let sockets = Sockets::new();
+    let configure = |socket: SocketBuilder<App>| {
+        socket
+            .channel::<Watching>("board:*")
+            .sockets(&sockets)
+            .state_timeout(Duration::from_millis(200))
+            .shutdown_grace(Duration::from_millis(50))
+    };
+    let server = Server::start_with(transport, configure).await;
+    // More than the kernel holds for a connection.
+    let board = Board::with_state_of(24 * 1024 * 1024);
+    let mut client = server.client().await;
+    client.join(&board.topic, "1").await;
+    assert_eq!(sockets.len(), 1);
+    let closed = async {
+        while !sockets.is_empty() {
+            // It may be closed at this moment.
+            let _ = client.0.send(tungstenite::Message::text(r#"[null,"b","phoenix","heartbeat",{}]"#)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the socket is closed");
+    assert_eq!(sockets.queued_bytes(), 0);
+}
+
+async fn a_client_that_reads_its_large_state_stays(transport: Transport) {
+    let configure = |socket: SocketBuilder<App>| {
+        socket
+            .max_queue_bytes(MAX_QUEUE)
+            .channel::<Watching>("board:*")
+            .state_timeout(Duration::from_mins(10))
+    };
+    let server = Server::start_with(transport, configure).await;
+    let board = Board::with_state_of(8 * 1024 * 1024);
+    let mut watcher = Watcher::join(&server, &board).await;
+    for n in 1..=3 {
+        board.change(&server.pubsub);
+        assert_eq!((watcher.read().await, watcher.number), ("changed".to_owned(), n));
+    }
+    watcher.client.expect_nothing().await;
+}
+
 over_both!(
+    a_state_that_is_not_read_in_time_closes_its_socket_whatever_heartbeats_come,
+    a_client_that_reads_its_large_state_stays,
     a_client_that_reads_again_is_shown_the_state_and_others_see_no_delay,
     what_stands_before_the_changes_is_kept,
     a_state_that_is_owed_ends_with_its_subscription,

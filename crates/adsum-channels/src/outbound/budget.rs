@@ -1,0 +1,130 @@
+//! What may wait in one socket's queue, and in those of all sockets of a node.
+
+use std::{
+    collections::{HashMap, hash_map},
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::entries::Entry;
+use crate::{Sockets, options::Options};
+
+/// The part of the total that is freed when it is exceeded, so that it isn't exceeded again at once.
+const FREED_PART: usize = 8;
+/// The number of locks that the counts of shared buffers are spread over.
+const STRIPES: usize = 64;
+
+/// The bounds that the queues of a router share.
+pub(crate) struct Budget {
+    /// How many bytes may wait for one socket, a large state aside.
+    pub(super) max_queue: usize,
+    max_total: usize,
+    /// How long a state may wait.
+    pub(super) state_timeout: Duration,
+    pub(super) total: Arc<Total>,
+    sockets: Sockets,
+}
+
+impl Budget {
+    pub(crate) fn new(options: &Options, sockets: &Sockets) -> Arc<Self> {
+        Arc::new(Self {
+            max_queue: options.max_queue_bytes,
+            max_total: options.max_total_queue_bytes,
+            state_timeout: options.state_timeout,
+            total: sockets.total().clone(),
+            sockets: sockets.clone(),
+        })
+    }
+
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.total.bytes() > self.max_total
+    }
+
+    /// Closes the sockets that have waited longest, if more waits than may. Called without any lock held.
+    pub(super) fn relieve(&self) {
+        if self.is_exceeded() {
+            self.sockets.close_longest_waiting(self.max_total - self.max_total / FREED_PART);
+        }
+    }
+}
+
+/// How many bytes wait in the queues of all sockets. Bytes that several queues share are counted once.
+pub(crate) struct Total {
+    bytes: AtomicUsize,
+    /// In how many queues each buffer waits. A buffer that waits can't be freed, so its address names it.
+    buffers: [Mutex<Buffers>; STRIPES],
+}
+
+/// The number of queues in which a buffer waits, by its address and length.
+type Buffers = HashMap<(usize, usize), usize>;
+
+impl Default for Total {
+    fn default() -> Self {
+        Self { bytes: AtomicUsize::new(0), buffers: std::array::from_fn(|_| Mutex::default()) }
+    }
+}
+
+impl Total {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, entry: &Entry) {
+        let (own, shared) = entry.frame.buffers();
+        let first = shared.filter(|buffer| self.is_first(buffer)).map(Bytes::len).sum::<usize>();
+        self.add_bytes(mem::size_of::<Entry>() + own + first);
+    }
+
+    pub(super) fn remove(&self, entry: &Entry) {
+        let (own, shared) = entry.frame.buffers();
+        let last = shared.filter(|buffer| self.is_last(buffer)).map(Bytes::len).sum::<usize>();
+        self.remove_bytes(mem::size_of::<Entry>() + own + last);
+    }
+
+    pub(super) fn add_bytes(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove_bytes(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a queue in which a buffer waits from now on. True if it is the only one.
+    fn is_first(&self, buffer: &Bytes) -> bool {
+        let (key, stripe) = self.place(buffer);
+        let mut stripe = stripe.lock();
+        let queues = stripe.entry(key).or_insert(0);
+        *queues += 1;
+        *queues == 1
+    }
+
+    /// Forgets a queue in which a buffer has waited. True if it was the only one.
+    fn is_last(&self, buffer: &Bytes) -> bool {
+        let (key, stripe) = self.place(buffer);
+        let mut stripe = stripe.lock();
+        let hash_map::Entry::Occupied(mut queues) = stripe.entry(key) else { return false };
+        *queues.get_mut() -= 1;
+        let is_last = *queues.get() == 0;
+        if is_last {
+            queues.remove();
+            if stripe.len() * 4 < stripe.capacity() {
+                stripe.shrink_to(64);
+            }
+        }
+        is_last
+    }
+
+    fn place(&self, buffer: &Bytes) -> ((usize, usize), &Mutex<Buffers>) {
+        let address = buffer.as_ptr() as usize;
+        // Allocations are aligned, so the lowest bits say nothing.
+        let stripe = (address >> 6 ^ address >> 14) % STRIPES;
+        ((address, buffer.len()), &self.buffers[stripe])
+    }
+}
