@@ -10,7 +10,7 @@ use adsum_tracker::{
 };
 
 /// When a node that was started at zero is up.
-pub const LIVE: Time = Duration::from_secs(3);
+pub const LIVE: Time = Time::new(Duration::from_secs(3));
 
 /// A node, and its part in the cluster.
 #[derive(Debug)]

@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    PubSub,
+    OptionsError, PubSub,
+    bounds::{MAX_TIME, within},
     driver::{Driver, Engine, Failure},
     envelope::{Envelopes, MAX_ENVELOPE_BYTES, MAX_NODE_BYTES, Origin},
     link::{Link, Node, QueueLimits},
@@ -42,8 +43,11 @@ const MIN_SECRET_BYTES: usize = 20;
 /// The most messages that a queue can be made for.
 const MAX_QUEUE_MESSAGES: usize = 1 << 24;
 
-/// The longest time of any option.
-const MAX_TIME: Duration = Duration::from_hours(24);
+/// The most bytes that may wait: 64 GiB, or what the machine can address.
+const MAX_QUEUE_BYTES: usize = if usize::BITS > 36 { 1 << 36 } else { usize::MAX };
+
+/// The shortest time of an option for which zero makes no sense.
+const MIN_TIME: Duration = Duration::from_millis(1);
 
 /// The longest namespace.
 const MAX_NAMESPACE_BYTES: usize = 64;
@@ -242,7 +246,7 @@ impl NodeBuilder {
     /// ends when its last `PubSub`, inbox and attachment are dropped.
     ///
     /// # Errors
-    /// The configuration can't be right, or the engine refuses it.
+    /// An option is out of its bounds, the configuration can't be right, or the engine refuses it.
     pub async fn start(self) -> Result<PubSub, StartError> {
         self.check()?;
         match self.kind {
@@ -253,38 +257,32 @@ impl NodeBuilder {
         }
     }
 
-    fn check(&self) -> Result<(), StartError> {
-        let wrong = |text: String| Err(StartError::Config(text));
-        if self.node.is_empty() || self.node.len() > MAX_NODE_BYTES {
-            return wrong(format!("a node needs a name, of {MAX_NODE_BYTES} bytes at most"));
-        }
+    /// Checks all options that need no engine: [`start`](Self::start) does so first.
+    ///
+    /// # Errors
+    /// An option is out of its bounds. The error names it, and says what is allowed.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        within("node (bytes)", self.node.len(), 1, MAX_NODE_BYTES)?;
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if self.namespace.is_empty()
-            || self.namespace.len() > MAX_NAMESPACE_BYTES
-            || !self.namespace.chars().all(is_plain)
+        let len = self.namespace.len();
+        if !(1..=MAX_NAMESPACE_BYTES).contains(&len) || !self.namespace.chars().all(is_plain) {
+            let is =
+                format!("{:?}", self.namespace.chars().take(2 * MAX_NAMESPACE_BYTES).collect::<String>());
+            let allowed = format!("1 to {MAX_NAMESPACE_BYTES} letters, digits, `-` and `_`");
+            return Err(OptionsError::new("namespace", is, allowed));
+        }
+        if let Some(secret) = &self.secret
+            && secret.len() < MIN_SECRET_BYTES
         {
-            return wrong(format!(
-                "a namespace has letters, digits, `-` and `_`, {MAX_NAMESPACE_BYTES} at most; this is {:?}",
-                self.namespace
-            ));
+            let (is, allowed) = ("shorter", format!("{MIN_SECRET_BYTES} bytes or longer"));
+            return Err(OptionsError::new("secret", is, allowed));
         }
-        if self.secret.as_ref().is_some_and(|secret| secret.len() < MIN_SECRET_BYTES) {
-            return wrong(format!("a secret has {MIN_SECRET_BYTES} bytes or more, and this one is shorter"));
-        }
-        if !(1..=MAX_QUEUE_MESSAGES).contains(&self.limits.messages) || self.limits.bytes < MAX_ENVELOPE_BYTES
-        {
-            return wrong(format!(
-                "a queue takes 1 to {MAX_QUEUE_MESSAGES} messages, and at least {MAX_ENVELOPE_BYTES} bytes"
-            ));
-        }
-        let Settings { connect_timeout, ping_interval, .. } = self.settings;
-        let times = [connect_timeout, ping_interval, self.retry_interval];
-        if times.iter().any(Duration::is_zero)
-            || times.iter().chain([&self.linger]).any(|time| *time > MAX_TIME)
-        {
-            return wrong("an interval or a timeout is more than nothing, and a day at most".to_owned());
-        }
-        Ok(())
+        within("queue (messages)", self.limits.messages, 1, MAX_QUEUE_MESSAGES)?;
+        within("queue (bytes)", self.limits.bytes, MAX_ENVELOPE_BYTES, MAX_QUEUE_BYTES)?;
+        within("linger", self.linger, Duration::ZERO, MAX_TIME)?;
+        within("retry_interval", self.retry_interval, MIN_TIME, MAX_TIME)?;
+        within("connect_timeout", self.settings.connect_timeout, MIN_TIME, MAX_TIME)?;
+        within("ping_interval", self.settings.ping_interval, MIN_TIME, MAX_TIME)
     }
 
     async fn launch<E: Engine>(
@@ -351,6 +349,9 @@ impl fmt::Debug for NodeBuilder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// An option is out of its bounds: see [`NodeBuilder::check`].
+    #[error(transparent)]
+    Options(#[from] OptionsError),
     /// The configuration can't be right, whatever the engine says.
     #[error("{0}")]
     Config(String),

@@ -13,6 +13,7 @@ mod options;
 mod peer;
 mod pulling;
 mod serving;
+mod time;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,13 +31,14 @@ use self::{
     serving::Served,
 };
 pub use self::{
-    message::{Batch, Change, DepartedSet, Message, MessageError, PROTOCOL, PresenceRow, Versions},
-    options::{ClusterOptions, OptionsError},
+    message::{
+        Batch, Change, DepartedSet, MAX_GRACE, MAX_STARTED, MAX_VERSION, Message, MessageError, PROTOCOL,
+        PresenceRow, Versions,
+    },
+    options::ClusterOptions,
+    time::Time,
 };
 use crate::{Layer, Replica, SHARDS, Tracker};
-
-/// The time since some moment of this process, by a clock that never goes back.
-pub type Time = Duration;
 
 /// A node's part in the cluster. Every call takes the present time; [`wake_at`](Self::wake_at) says when
 /// [`tick`](Self::tick) is to be called next.
@@ -263,7 +265,7 @@ impl<X: Layer> Cluster<X> {
     /// A node that was stopped for a while must not take its own sleep for others' silence: all deadlines move
     /// by as much as it is late.
     fn catch_up(&mut self, now: Time) {
-        let late = now.saturating_sub(self.expected);
+        let late = now.since(self.expected);
         if late > self.options.heartbeat / 2 {
             for peer in self.peers.values_mut() {
                 peer.extend_by(late);

@@ -40,12 +40,12 @@ mod window;
 #[doc(inline)]
 pub use self::{
     cluster::{
-        Batch, Change, Cluster, ClusterOptions, DepartedSet, Effect, Message, MessageError, OptionsError,
-        PROTOCOL, PresenceRow, Report, Time, Usage, Versions,
+        Batch, Change, Cluster, ClusterOptions, DepartedSet, Effect, MAX_GRACE, MAX_STARTED, MAX_VERSION,
+        Message, MessageError, PROTOCOL, PresenceRow, Report, Time, Usage, Versions,
     },
     diff::{Diff, Left, Reason},
     group::{Group, Rows},
-    limits::{Limits, OverLimit},
+    limits::{Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, OverLimit},
     meta::{Key, Meta, Row},
     owner::{Owner, OwnerId, TrackError, UpdateError},
     reference::Ref,

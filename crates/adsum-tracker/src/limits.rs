@@ -1,6 +1,37 @@
 //! How large a presence may be.
 
+use adsum_pubsub::{
+    MAX_MESSAGE_BYTES,
+    bounds::{OptionsError, within},
+};
+
+/// The longest topic, in bytes, that nodes take from each other.
+pub const MAX_TOPIC_BYTES: usize = 4096;
+/// The longest key, in bytes, that nodes take from each other.
+pub const MAX_KEY_BYTES: usize = 4096;
+/// The largest meta, in bytes of JSON, that nodes take from each other. A batch of changes, which closes at
+/// [`BATCH_BYTES`], fits a message with one more change in it.
+pub const MAX_META_BYTES: usize = 128 * 1024;
+
+/// An open window closes early at this size, so that a batch fits a message.
+pub(crate) const BATCH_BYTES: usize = 256 * 1024;
+/// What a change weighs beside its texts, at most: refs, lengths, a grace.
+pub(crate) const CHANGE_BYTES: usize = 80;
+
+const _: () = assert!(
+    BATCH_BYTES + MAX_TOPIC_BYTES + MAX_KEY_BYTES + MAX_META_BYTES + CHANGE_BYTES + 1024 <= MAX_MESSAGE_BYTES,
+    "a batch fits a message"
+);
+
+/// The most bytes of one thing, and the most presences, on a node without others.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+const MAX_PRESENCES: usize = 10_000_000;
+
 /// The largest that may be tracked. What is larger is refused with a [`TrackError`](crate::TrackError).
+///
+/// They hold for what is tracked on this node. Nodes take from each other whatever a message may carry
+/// ([`MAX_TOPIC_BYTES`], [`MAX_KEY_BYTES`], [`MAX_META_BYTES`]), so that nodes of different limits, as during a
+/// deploy, see the same presences. On a node that has others, limits can't be above these.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of a topic's name. Default 255.
@@ -11,11 +42,59 @@ pub struct Limits {
     pub meta_bytes: usize,
     /// Presences of one owner. Default 1,000.
     pub presences_per_owner: usize,
+    /// Presences of one key in one topic, those of other nodes included: how often one user, or everyone who shares
+    /// a key such as `guest`, may be there. Default 100,000.
+    pub presences_per_key: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { topic_bytes: 255, key_bytes: 255, meta_bytes: 8 * 1024, presences_per_owner: 1000 }
+        Self {
+            topic_bytes: 255,
+            key_bytes: 255,
+            meta_bytes: 8 * 1024,
+            presences_per_owner: 1000,
+            presences_per_key: 100_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks the limits of a node against what can be kept and, if the node has others (`networked`), against what
+    /// a message between nodes may carry.
+    ///
+    /// # Errors
+    /// A limit is zero or too high.
+    pub fn check(&self, networked: bool) -> Result<(), OptionsError> {
+        let most = |between_nodes| if networked { between_nodes } else { MAX_BYTES };
+        within("Limits::topic_bytes", self.topic_bytes, 1, most(MAX_TOPIC_BYTES))?;
+        within("Limits::key_bytes", self.key_bytes, 1, most(MAX_KEY_BYTES))?;
+        within("Limits::meta_bytes", self.meta_bytes, 2, most(MAX_META_BYTES))?;
+        within("Limits::presences_per_owner", self.presences_per_owner, 1, MAX_PRESENCES)?;
+        within("Limits::presences_per_key", self.presences_per_key, 1, MAX_PRESENCES)
+    }
+
+    pub(crate) fn check_presence(&self, topic: &str, key: &str, held: usize) -> Result<(), OverLimit> {
+        at_most("the topic's name", "bytes", "topic_bytes", topic.len(), self.topic_bytes)?;
+        at_most("the key", "bytes", "key_bytes", key.len(), self.key_bytes)?;
+        let presences = "presences_per_owner";
+        at_most("what the owner would track", "presences", presences, held + 1, self.presences_per_owner)
+    }
+
+    pub(crate) fn check_meta(&self, meta: &str) -> Result<(), OverLimit> {
+        at_most("the meta", "bytes of JSON", "meta_bytes", meta.len(), self.meta_bytes)
+    }
+
+    /// `held`: the presences that the key has in the topic already.
+    pub(crate) fn check_key(&self, held: usize) -> Result<(), OverLimit> {
+        let presences = "presences_per_key";
+        at_most(
+            "what the key would have in the topic",
+            "presences",
+            presences,
+            held + 1,
+            self.presences_per_key,
+        )
     }
 }
 
@@ -28,19 +107,6 @@ pub struct OverLimit {
     option: &'static str,
     is: usize,
     limit: usize,
-}
-
-impl Limits {
-    pub(crate) fn check_presence(&self, topic: &str, key: &str, held: usize) -> Result<(), OverLimit> {
-        at_most("the topic's name", "bytes", "topic_bytes", topic.len(), self.topic_bytes)?;
-        at_most("the key", "bytes", "key_bytes", key.len(), self.key_bytes)?;
-        let presences = "presences_per_owner";
-        at_most("what the owner would track", "presences", presences, held + 1, self.presences_per_owner)
-    }
-
-    pub(crate) fn check_meta(&self, meta: &str) -> Result<(), OverLimit> {
-        at_most("the meta", "bytes of JSON", "meta_bytes", meta.len(), self.meta_bytes)
-    }
 }
 
 fn at_most(

@@ -9,17 +9,14 @@ use indexmap::IndexMap;
 use crate::{
     Reason, Ref, Row,
     cluster::{Batch, Change, PresenceRow},
+    limits::{BATCH_BYTES, CHANGE_BYTES},
 };
 
-/// An open window closes early at so many bytes, so that a batch fits a message.
-const BATCH_BYTES: usize = 256 * 1024;
 /// Published batches are kept, for nodes that missed some, up to so many bytes and batches.
 const KEPT_BYTES: usize = 256 * 1024;
 const KEPT_BATCHES: usize = 1024;
 /// Batches that closed early and wait to be sent. Beyond it the oldest go: who misses them pulls.
 const CLOSED_EARLY: usize = 32;
-/// What a change weighs beside its texts: refs, lengths.
-const CHANGE_BYTES: usize = 64;
 
 /// The changes of one node's own presences in one shard.
 #[derive(Debug, Default)]

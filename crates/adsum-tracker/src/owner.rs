@@ -63,7 +63,19 @@ impl<X: Layer> Owner<X> {
         tracker.limits().check_presence(topic, key, held.len())?;
         tracker.limits().check_meta(meta.as_str())?;
         let reference = tracker.next_ref();
-        if !tracker.lock(topic).track(*id, topic, key, meta, reference) {
+        let tracked = {
+            let mut shard = tracker.lock(topic);
+            // One that is about to leave makes room for it.
+            if let Some(set) = shard.topic(topic)
+                && let Some(group) = set.group(key)
+                && set.find(*id, key).is_none()
+                && set.departing(key).is_none()
+            {
+                tracker.limits().check_key(group.rows().len())?;
+            }
+            shard.track(*id, topic, key, meta, reference)
+        };
+        if !tracked {
             return Err(TrackError::AlreadyTracked { owner: *id, topic: topic.clone(), key: key.clone() });
         }
         tracker.to_publish(topic);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use adsum_pubsub::Topic;
 
 use crate::{
-    Key, Layer, Meta, OwnerId, Reason, Ref, Row, TopicSet, Windows,
+    Key, Layer, Meta, OwnerId, Reason, Ref, Row, Time, TopicSet, Windows,
     log::{Departed, Log},
     topics::Topics,
 };
@@ -34,7 +34,7 @@ pub struct Shard<X: Layer> {
     /// Versions of other nodes' presences that are never to be shown again: another has taken their place, or
     /// their grace has ended. Kept until their origin has removed them too, with the time since when, once
     /// somebody has noted it.
-    hidden: HashMap<Ref, Option<Duration>>,
+    hidden: HashMap<Ref, Option<Time>>,
 }
 
 /// Says for each topic how its changes are put together. Called under the shard's lock, when a topic is added.
@@ -194,20 +194,24 @@ impl<X: Layer> Shard<X> {
         }
         let set = self.entry(&row.topic);
         set.insert(row.clone());
-        if departing {
+        if departing && set.has(row) {
             set.depart(row);
         }
     }
 
     /// Takes a row of another node out of a topic.
-    pub(crate) fn take_out(&mut self, row: &Row, reason: Option<Reason>) {
-        if let Some(set) = self.topics.get_mut(&row.topic) {
+    pub(crate) fn take_out(&mut self, row: &Arc<Row>, reason: Option<Reason>) {
+        if let Some(set) = self.topics.get_mut(&row.topic)
+            && set.has(row)
+        {
             set.remove_ref(&row.key, row.reference, reason);
         }
     }
 
-    pub(crate) fn mark_departing(&mut self, row: &Row) {
-        if let Some(set) = self.topics.get_mut(&row.topic) {
+    pub(crate) fn mark_departing(&mut self, row: &Arc<Row>) {
+        if let Some(set) = self.topics.get_mut(&row.topic)
+            && set.has(row)
+        {
             set.depart(row);
         }
     }
@@ -238,10 +242,10 @@ impl<X: Layer> Shard<X> {
     }
 
     /// Forgets the hidden rows that are hidden for longer than `age` and not `known` any more.
-    pub(crate) fn purge_hidden(&mut self, now: Duration, age: Duration, known: impl Fn(Ref) -> bool) {
+    pub(crate) fn purge_hidden(&mut self, now: Time, age: Duration, known: impl Fn(Ref) -> bool) {
         self.hidden.retain(|reference, since| {
             let since = *since.get_or_insert(now);
-            now.saturating_sub(since) < age || known(*reference)
+            now.since(since) < age || known(*reference)
         });
         give_back(&mut self.hidden);
     }
@@ -270,7 +274,7 @@ impl<X: Layer> fmt::Debug for Shard<X> {
 }
 
 /// A table that has seen a crowd gives its memory back when the crowd has gone.
-fn give_back(table: &mut HashMap<Ref, Option<Duration>>) {
+fn give_back(table: &mut HashMap<Ref, Option<Time>>) {
     if table.capacity() > 16 && table.capacity() > 4 * table.len() {
         table.shrink_to(2 * table.len());
     }

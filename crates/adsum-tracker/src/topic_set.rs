@@ -149,7 +149,15 @@ impl<X: Layer> TopicSet<X> {
         self.window.begin();
     }
 
+    /// Adds a row. A name is given once: a row of another node that has the name of one that is there is left out,
+    /// and gives way to one of this node.
     pub(crate) fn insert(&mut self, row: Arc<Row>) {
+        if self.groups.get(&row.key).is_some_and(|group| group.find(row.reference).is_some()) {
+            if row.owner == OwnerId::REMOTE {
+                return;
+            }
+            self.remove_ref(&row.key, row.reference, None);
+        }
         self.window.came(&row);
         let key = row.key.clone();
         let group = self.groups.push(row, || self.window.kept_layer(&key));
@@ -168,6 +176,11 @@ impl<X: Layer> TopicSet<X> {
         let group = self.groups.get_mut(key)?;
         let old = group.of_owner(owner)?.clone();
         let row = Arc::new(new(&old));
+        if group.find(row.reference).is_some() {
+            // Somebody has guessed its name.
+            self.remove_ref(key, row.reference, None);
+        }
+        let group = self.groups.get_mut(key)?;
         self.window.went(old.clone(), None, &group.layer);
         self.window.came(&row);
         group.replace(old.reference, row.clone());
@@ -193,6 +206,12 @@ impl<X: Layer> TopicSet<X> {
         let row = self.groups.get(key)?.find(reference)?.clone();
         self.remove_row(&row, reason);
         Some(row)
+    }
+
+    /// Whether this very row is in the set: another of its name may be.
+    pub(crate) fn has(&self, row: &Arc<Row>) -> bool {
+        let found = self.groups.get(&row.key).and_then(|group| group.find(row.reference));
+        found.is_some_and(|found| Arc::ptr_eq(found, row))
     }
 
     /// Removes a row that is in the set.

@@ -2,16 +2,17 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use adsum_pubsub::{Pattern, PubSub};
+use adsum_pubsub::{OptionsError, Pattern, PubSub, bounds::within};
 use adsum_tracker::{ClusterOptions, Limits, Replica, Tracker, Windows};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Presence,
-    core::{Core, Large, Timing},
+    core::{Core, Large},
     flusher::Backlog,
     handler::{NoFetch, PresenceHandler},
     replication::{Link, Mail},
+    timing::{FOREVER, Timing},
 };
 
 /// How long changes of a topic are gathered into one diff, unless told otherwise.
@@ -28,6 +29,9 @@ pub const DEFAULT_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long presences of a node that is drained stay for others to take their places, unless told otherwise.
 pub const DEFAULT_HANDOFF: Duration = Duration::from_secs(10);
 
+/// The longest name of a presence, in bytes.
+const MAX_NAME_BYTES: usize = 255;
+
 /// Makes a [`Presence`]; from [`Presence::builder`].
 pub struct Builder<H> {
     pubsub: PubSub,
@@ -42,20 +46,11 @@ pub struct Builder<H> {
 
 impl Builder<NoFetch> {
     pub(crate) fn new(pubsub: PubSub) -> Self {
-        let timing = Timing {
-            diff_interval: DEFAULT_DIFF_INTERVAL,
-            fetch_ttl: DEFAULT_FETCH_TTL,
-            fetch_timeout: DEFAULT_FETCH_TIMEOUT,
-            refresh_memory: DEFAULT_REFRESH_MEMORY,
-            linger: Duration::ZERO,
-            count_interval: DEFAULT_COUNT_INTERVAL,
-            handoff: DEFAULT_HANDOFF,
-        };
         Self {
             pubsub,
             name: "presence".into(),
             handler: NoFetch::default(),
-            timing,
+            timing: Timing::default(),
             cluster: ClusterOptions::default(),
             limits: Limits::default(),
             without_diffs: Vec::new(),
@@ -84,35 +79,39 @@ impl<H: PresenceHandler> Builder<H> {
     }
 
     /// How long changes of a topic are gathered into one diff. The first change goes out at once, those of the
-    /// next interval together at its end. Default [`DEFAULT_DIFF_INTERVAL`] (50 ms); zero sends one diff for
-    /// each change, as Phoenix does.
+    /// next interval together at its end. Default [`DEFAULT_DIFF_INTERVAL`] (50 ms), at most a day; zero sends one
+    /// diff for each change, as Phoenix does.
     pub fn diff_interval(mut self, interval: Duration) -> Self {
         self.timing.diff_interval = interval;
         self
     }
 
-    /// How long what `fetch` brought for a key is good. Default [`DEFAULT_FETCH_TTL`] (10 s); zero asks for
-    /// every diff and every list, as Phoenix does.
-    pub fn fetch_ttl(mut self, ttl: Duration) -> Self {
-        self.timing.fetch_ttl = ttl;
+    /// How long what `fetch` brought for a key is good. Default [`DEFAULT_FETCH_TTL`] (10 s), at most a day; zero
+    /// asks for every diff and every list, as Phoenix does; `None` is for ever, until the key has left or is
+    /// [refreshed](Presence::refresh).
+    pub fn fetch_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        // The longest time of all would be taken for none: it is refused as any other that is too long.
+        self.timing.fetch_ttl = ttl.into().map_or(FOREVER, |ttl| ttl.min(FOREVER - Duration::from_nanos(1)));
         self
     }
 
-    /// How long `fetch` may take, and with it a topic's diffs may wait. Default [`DEFAULT_FETCH_TIMEOUT`] (2 s).
+    /// How long `fetch` may take, and with it a topic's diffs may wait. Default [`DEFAULT_FETCH_TIMEOUT`] (2 s); 1 ms
+    /// to a day.
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
         self.timing.fetch_timeout = timeout;
         self
     }
 
     /// For how long after a [`refresh`](Presence::refresh) clients that rejoin are told of it once more.
-    /// Default [`DEFAULT_REFRESH_MEMORY`] (5 min).
+    /// Default [`DEFAULT_REFRESH_MEMORY`] (5 min), at most a day.
     pub fn refresh_memory(mut self, memory: Duration) -> Self {
         self.timing.refresh_memory = memory;
         self
     }
 
     /// How long presences of a channel stay after its connection is lost or closed, so that a client that comes
-    /// back meanwhile, by a reload say, was never gone for anybody. Default zero: they leave at once.
+    /// back meanwhile, by a reload say, was never gone for anybody. Default zero: they leave at once. At most
+    /// [`MAX_GRACE`](crate::MAX_GRACE) (an hour).
     ///
     /// Who leaves the topic or is untracked leaves at once in any case.
     pub fn linger(mut self, linger: Duration) -> Self {
@@ -121,8 +120,8 @@ impl<H: PresenceHandler> Builder<H> {
     }
 
     /// How long the presences of this node stay once it is [drained](Presence::drain), so that clients that come
-    /// back on other nodes were never gone for anybody. Default [`DEFAULT_HANDOFF`] (10 s); zero: they leave at
-    /// once.
+    /// back on other nodes were never gone for anybody. Default [`DEFAULT_HANDOFF`] (10 s), at most
+    /// [`MAX_GRACE`](crate::MAX_GRACE) (an hour); zero: they leave at once.
     pub fn handoff(mut self, grace: Duration) -> Self {
         self.timing.handoff = grace;
         self
@@ -134,7 +133,7 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
-    /// How large a presence may be. Default [`Limits::default`].
+    /// How large a presence may be, and how many there may be. Default [`Limits::default`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
@@ -165,20 +164,32 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
-    /// The least time between two counts of a topic. Default [`DEFAULT_COUNT_INTERVAL`] (1 s).
+    /// The least time between two counts of a topic. Default [`DEFAULT_COUNT_INTERVAL`] (1 s), at most a day.
     pub fn count_interval(mut self, interval: Duration) -> Self {
         self.timing.count_interval = interval;
         self
     }
 
+    /// Checks all options, for a program whose options come from outside: [`start`](Self::start) panics if one is
+    /// out of its bounds.
+    ///
+    /// # Errors
+    /// An option is out of its bounds. The error names it, and says what is allowed.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        within("name (bytes)", self.name.len(), 1, MAX_NAME_BYTES)?;
+        self.timing.check()?;
+        self.cluster.check()?;
+        self.limits.check(self.pubsub.is_networked())
+    }
+
     /// Starts the presence: from now on presences can be tracked.
     ///
     /// # Panics
-    /// Called outside of a tokio runtime, which runs the tasks of a presence, or with a time of the cluster out of
-    /// its bounds ([`ClusterOptions::check`]).
+    /// Called outside of a tokio runtime, which runs the tasks of a presence, or with an option out of its bounds:
+    /// see [`check`](Self::check).
     pub fn start(self) -> Presence<H> {
+        self.check().unwrap_or_else(|error| panic!("{error}"));
         let Self { pubsub, name, handler, timing, cluster, limits, without_diffs, counted } = self;
-        cluster.check().unwrap_or_else(|error| panic!("{error}"));
         let windows = if timing.diff_interval.is_zero() { Windows::Each } else { Windows::Net };
         let large = Large { without_diffs: without_diffs.into(), counted: counted.into() };
         let quiet = large.clone();

@@ -11,7 +11,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use adsum_channels::ViewState;
@@ -27,6 +26,7 @@ use crate::{
     flow::{self, Cards},
     flusher::Backlog,
     handler::PresenceHandler,
+    timing::Timing,
     watch::{Published, Queue},
 };
 
@@ -50,18 +50,6 @@ pub(crate) struct Large {
     pub(crate) without_diffs: Arc<[Pattern]>,
     /// Their clients are told how many are there.
     pub(crate) counted: Arc<[Pattern]>,
-}
-
-/// The times of a Presence. See the builder for what each is.
-#[derive(Clone, Debug)]
-pub(crate) struct Timing {
-    pub(crate) diff_interval: Duration,
-    pub(crate) fetch_ttl: Duration,
-    pub(crate) fetch_timeout: Duration,
-    pub(crate) refresh_memory: Duration,
-    pub(crate) linger: Duration,
-    pub(crate) count_interval: Duration,
-    pub(crate) handoff: Duration,
 }
 
 /// What a flush has taken. However it ends, what it took goes out: a flush that is dropped while `fetch` runs

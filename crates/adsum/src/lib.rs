@@ -54,6 +54,7 @@ mod presence;
 mod refreshed;
 mod replication;
 mod socket;
+mod timing;
 mod watch;
 
 #[doc(inline)]
@@ -68,13 +69,16 @@ pub use adsum_channels::{
 #[doc(inline)]
 pub use adsum_pubsub::{
     Adapter, BroadcastError, Inbox, IntoPayload, Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES, Mark,
-    Message, Pattern, Payload, PubSub, ReservedEvent, SubscriberId, Topic,
+    Message, OptionsError, Pattern, Payload, PubSub, ReservedEvent, SubscriberId, Topic,
 };
 #[cfg(any(feature = "nats", feature = "redis"))]
 #[doc(inline)]
 pub use adsum_pubsub::{NodeBuilder, StartError};
 #[doc(inline)]
-pub use adsum_tracker::{ClusterOptions, Key, Limits, OptionsError, OverLimit, Reason as LeaveReason, Ref};
+pub use adsum_tracker::{
+    ClusterOptions, Key, Limits, MAX_GRACE, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, OverLimit,
+    Reason as LeaveReason, Ref,
+};
 
 #[doc(inline)]
 pub use self::{

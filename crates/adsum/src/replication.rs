@@ -8,7 +8,7 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 use adsum_pubsub::{
     Attachment, BroadcastError, Json, Message as Broadcast, Payload, PubSub, Subscriber, SubscriberId, Topic,
 };
-use adsum_tracker::{Cluster, ClusterOptions, Effect, Key, Message, MessageError, Report};
+use adsum_tracker::{Cluster, ClusterOptions, Effect, Key, Message, MessageError, Report, Time};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
@@ -193,7 +193,7 @@ impl<H: PresenceHandler> Replication<H> {
         let began = Instant::now();
         let seed = core.tracker.replica().incarnation.random;
         let attachment = link.attach(&mail);
-        let cluster = Cluster::start(Duration::ZERO, core.tracker.clone(), options, seed);
+        let cluster = Cluster::start(Time::ZERO, core.tracker.clone(), options, seed);
         Self {
             core,
             cluster,
@@ -216,6 +216,7 @@ impl<H: PresenceHandler> Replication<H> {
             let wake_at = self.cluster.wake_at();
             let due = async {
                 // A time so far ahead that the clock can't tell it is never.
+                let wake_at = wake_at.since_zero();
                 match self.began.checked_add(wake_at).filter(|_| wake_at < Duration::from_hours(24 * 365)) {
                     Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
@@ -233,8 +234,8 @@ impl<H: PresenceHandler> Replication<H> {
         }
     }
 
-    fn now(&self) -> Duration {
-        self.began.elapsed()
+    fn now(&self) -> Time {
+        Time::new(self.began.elapsed())
     }
 
     fn see_to_connection(&mut self, connected: &mut watch::Receiver<bool>) {

@@ -334,25 +334,35 @@ async fn a_dropped_node_leaves_the_engine(kind: Kind) {
 
 async fn a_configuration_that_is_wrong_is_refused(kind: Kind) {
     let server = Server::absent(kind);
-    for (builder, text) in [
-        (connect(kind, &server.url()), "needs a name"),
-        (server.builder(&"x".repeat(256)), "needs a name"),
-        (server.builder("a").secret("short"), "20 bytes"),
+    for (builder, option) in [
+        (connect(kind, &server.url()), "node (bytes)"),
+        (server.builder(&"x".repeat(256)), "node (bytes)"),
+        (server.builder("a").secret("short"), "secret"),
         (server.builder("a").namespace("a.b"), "namespace"),
         (server.builder("a").namespace(""), "namespace"),
-        (server.builder("a").queue(0, 1 << 20), "queue"),
-        (server.builder("a").queue(1, 1000), "queue"),
-        (server.builder("a").queue(usize::MAX, 1 << 20), "queue"),
-        (server.builder("a").ping_interval(Duration::ZERO), "interval"),
-        (server.builder("a").linger(Duration::MAX), "a day"),
-        (connect(kind, "").node("a"), ""),
-        (connect(kind, "http://127.0.0.1").node("a"), ""),
-        (connect(kind, "nats://[").node("a"), ""),
-        (connect(kind, "redis://[").node("a"), ""),
+        (server.builder("a").queue(0, 1 << 20), "queue (messages)"),
+        (server.builder("a").queue(1, 1000), "queue (bytes)"),
+        (server.builder("a").queue(usize::MAX, 1 << 20), "queue (messages)"),
+        (server.builder("a").ping_interval(Duration::ZERO), "ping_interval"),
+        (server.builder("a").connect_timeout(Duration::MAX), "connect_timeout"),
+        (server.builder("a").retry_interval(Duration::MAX), "retry_interval"),
+        (server.builder("a").linger(Duration::MAX), "linger"),
+    ] {
+        let checked = builder.check().unwrap_err();
+        let StartError::Options(error) = builder.start().await.unwrap_err() else {
+            panic!("an option is out of its bounds: {option}");
+        };
+        assert_eq!((error.option(), &error), (option, &checked));
+        assert!(!error.to_string().contains("short\""), "a secret isn't shown: {error}");
+    }
+    for builder in [
+        connect(kind, "").node("a"),
+        connect(kind, "http://127.0.0.1").node("a"),
+        connect(kind, "nats://[").node("a"),
+        connect(kind, "redis://[").node("a"),
     ] {
         let error = builder.start().await.unwrap_err();
         assert!(matches!(error, StartError::Config(_)), "{error}");
-        assert!(error.to_string().contains(text), "{error}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Cluster, DepartedSet, Message, Report, Time, Versions,
+    Cluster, DepartedSet, MAX_GRACE, Message, Report, Time, Versions,
     membership::{MAX_PEERS, Phase},
     peer::{Peer, State},
 };
@@ -16,8 +16,6 @@ use crate::{Layer, Reason, Ref, Replica, Row, SHARDS, log::Departed, shard_of};
 /// The final versions are said so often, and for so long, until all have them.
 const LEAVING_INTERVAL: Duration = Duration::from_millis(100);
 const LEAVING_TIME: Duration = Duration::from_secs(1);
-/// No grace from another node is longer: it would stay for as long as nobody takes its place.
-const MAX_GRACE: Duration = Duration::from_hours(1);
 
 /// A node that says goodbye.
 #[derive(Debug)]
@@ -132,7 +130,7 @@ impl<X: Layer> Cluster<X> {
     ) -> bool {
         // Where all that it said before was lost, its goodbye is the first word of it.
         self.replace_older(replica);
-        let until = now + grace.min(MAX_GRACE);
+        let until = now + grace;
         let others = || self.peers.values().filter(|peer| peer.is_up()).map(|peer| peer.replica.clone());
         let holders: Vec<Replica> = match holder {
             Some(holder) => vec![holder.clone()],
@@ -201,7 +199,7 @@ struct OwnDeparture {
 impl OwnDepartures {
     pub(super) fn note(&mut self, now: Time, departed: Vec<Departed>) {
         for Departed { row, reason, grace } in departed {
-            let (end, reference) = (now + grace, row.reference);
+            let (end, reference) = (now + grace.min(MAX_GRACE), row.reference);
             self.departures.insert(reference, OwnDeparture { row, reason, end });
             self.ends.insert((end, reference));
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Cluster, Message, Report, Time, Versions,
+    Cluster, MAX_STARTED, Message, Report, Time, Versions,
     leaving::Leaving,
     peer::{Peer, State},
 };
@@ -11,6 +11,9 @@ use crate::{Incarnation, Layer, Reason, Replica, SHARDS};
 
 /// A cluster of more nodes than this is refused: a stranger may invent names.
 pub(super) const MAX_PEERS: usize = 1024;
+
+/// Maximum number of departed sets in one message: each has a name and 64 versions.
+const SETS_AT_ONCE: usize = 256;
 
 /// What this node is to the others.
 #[derive(Debug)]
@@ -156,8 +159,12 @@ impl<X: Layer> Cluster<X> {
         }
         let departed = self.departed_sets(now);
         let versions = self.versions();
-        let welcome = Message::Welcome { from: self.me.clone(), to: from.clone(), versions, departed };
-        self.out.send(&from, welcome);
+        // In as many messages as it takes, of which the first needs no departed set.
+        let parts = departed.chunks(SETS_AT_ONCE).map(<[_]>::to_vec);
+        for departed in parts.chain(departed.is_empty().then(Vec::new)) {
+            let (me, versions) = (self.me.clone(), versions.clone());
+            self.out.send(&from, Message::Welcome { from: me, to: from.clone(), versions, departed });
+        }
     }
 
     pub(super) fn on_heartbeat(&mut self, now: Time, from: &Replica, versions: &Versions) {
@@ -336,8 +343,11 @@ impl<X: Layer> Cluster<X> {
     /// Outbids the higher incarnation that others know of, if there is one.
     fn take_higher_incarnation(&mut self) {
         let Some(Outbid { highest, .. }) = self.outbid.take() else { return };
-        self.me.incarnation =
-            Incarnation { started: highest.started.saturating_add(1), random: self.random.next() };
+        self.me.incarnation = if highest.started < MAX_STARTED {
+            Incarnation { started: highest.started + 1, random: self.random.next() }
+        } else {
+            Incarnation { started: MAX_STARTED, random: highest.random.saturating_add(1) }
+        };
         // The versions go on, but nobody has the batches under this name.
         for shard in 0..SHARDS {
             self.tracker.shard(shard).log.forget();

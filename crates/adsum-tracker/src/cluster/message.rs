@@ -3,12 +3,25 @@
 use std::{sync::Arc, time::Duration};
 
 use adsum_pubsub::Topic;
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
-use crate::{Incarnation, Key, Meta, OwnerId, Reason, Ref, Replica, Row, SHARDS, shard_of};
+use crate::{
+    Incarnation, Key, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, Meta, OwnerId, Reason, Ref, Replica,
+    Row, SHARDS, shard_of,
+};
 
 /// Grows when nodes of two versions could misunderstand each other. They refuse each other's messages then.
 pub const PROTOCOL: u8 = 1;
+
+/// No grace is longer: a presence would stay for as long as nobody takes its place. A longer one of another node is
+/// read as this.
+pub const MAX_GRACE: Duration = Duration::from_hours(1);
+/// No version is higher: at a thousand batches a second, none is in five thousand years.
+pub const MAX_VERSION: u64 = 1 << 47;
+/// No incarnation has started later, in milliseconds since 1970: the end of the year 9999.
+pub const MAX_STARTED: u64 = 253_402_300_799_999;
+/// The longest name of a node, in bytes.
+const MAX_NAME_BYTES: usize = 255;
 
 /// The last published version of each shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +115,7 @@ pub enum Message {
         /// Where its shards stand, for good.
         versions: Versions,
         /// How long its presences stay, for others to take their places.
+        #[serde(deserialize_with = "grace")]
         grace: Duration,
     },
     /// To one that leaves: its final set is held.
@@ -157,6 +171,7 @@ pub enum Change {
         /// Why it will leave.
         reason: Reason,
         /// When.
+        #[serde(deserialize_with = "grace")]
         grace: Duration,
     },
 }
@@ -173,6 +188,7 @@ pub struct PresenceRow {
     /// The departing version that it took the place of.
     pub replaces: Option<Ref>,
     /// If it is about to leave: why, and in what time.
+    #[serde(deserialize_with = "departing")]
     pub departing: Option<(Reason, Duration)>,
     /// What was tracked: JSON text of an object.
     meta: Arc<str>,
@@ -186,7 +202,17 @@ pub struct DepartedSet {
     /// Where it stands, for good.
     pub versions: Versions,
     /// How long its presences stay yet.
+    #[serde(deserialize_with = "grace")]
     pub grace: Duration,
+}
+
+fn grace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Ok(Duration::deserialize(deserializer)?.min(MAX_GRACE))
+}
+
+fn departing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<(Reason, Duration)>, D::Error> {
+    let departing = Option::<(Reason, Duration)>::deserialize(deserializer)?;
+    Ok(departing.map(|(reason, grace)| (reason, grace.min(MAX_GRACE))))
 }
 
 impl PresenceRow {
@@ -254,18 +280,35 @@ impl Message {
         Ok(message)
     }
 
-    /// Rules that the types don't hold.
+    /// Rules that the types don't hold: this is the one place that knows what may come from another node.
     fn check(&self) -> Result<(), &'static str> {
         match self {
-            Self::Heartbeat { versions, .. } | Self::Leaving { versions, .. } => versions.check(),
-            Self::Welcome { versions, departed, .. } => {
+            Self::Hello { from } | Self::Goodbye { from } => from.check(),
+            Self::Welcome { from, to, versions, departed } => {
+                from.check()?;
+                to.check()?;
                 versions.check()?;
-                departed.iter().try_for_each(|set| set.versions.check())
+                departed.iter().try_for_each(DepartedSet::check)
             }
-            Self::Batches { batches, .. } | Self::Run { batches, .. } => {
+            Self::Heartbeat { from, versions } | Self::Leaving { from, versions, .. } => {
+                from.check()?;
+                versions.check()
+            }
+            Self::Batches { from: of, batches } | Self::Run { of, batches } => {
+                of.check()?;
                 batches.iter().try_for_each(|batch| batch.check())
             }
-            Self::Chunk { shard, index, count, topics, .. } => {
+            Self::Pull { from, of, shard, have, chunk } => {
+                from.check()?;
+                of.check()?;
+                check_shard(*shard)?;
+                check_version(*have)?;
+                chunk.map_or(Ok(()), |(version, _)| check_version(version))
+            }
+            Self::Chunk { from, of, shard, version, index, count, topics } => {
+                from.check()?;
+                of.check()?;
+                check_version(*version)?;
                 if index >= count {
                     return Err("a snapshot has a chunk beyond its last");
                 }
@@ -273,23 +316,55 @@ impl Message {
                     check_topic(*shard, topic)?;
                     rows.iter().try_for_each(PresenceRow::check)?;
                 }
-                Ok(())
+                check_shard(*shard)
             }
-            Self::Pull { shard, .. } => check_shard(*shard),
-            Self::Hello { .. } | Self::Held { .. } | Self::Stale { .. } | Self::Goodbye { .. } => Ok(()),
+            Self::Held { from, of } => {
+                from.check()?;
+                of.check()
+            }
+            Self::Stale { of, highest } => {
+                of.check()?;
+                highest.check()
+            }
         }
+    }
+}
+
+impl Replica {
+    fn check(&self) -> Result<(), &'static str> {
+        if self.name.len() > MAX_NAME_BYTES {
+            return Err("the name of a node is too long");
+        }
+        self.incarnation.check()
+    }
+}
+
+impl Incarnation {
+    fn check(&self) -> Result<(), &'static str> {
+        if self.started <= MAX_STARTED { Ok(()) } else { Err("a node has started later than is possible") }
     }
 }
 
 impl Versions {
     fn check(&self) -> Result<(), &'static str> {
-        if self.0.len() == SHARDS { Ok(()) } else { Err("the number of shards is another") }
+        if self.0.len() != SHARDS {
+            return Err("the number of shards is another");
+        }
+        self.0.iter().try_for_each(|version| check_version(*version))
+    }
+}
+
+impl DepartedSet {
+    fn check(&self) -> Result<(), &'static str> {
+        self.replica.check()?;
+        self.versions.check()
     }
 }
 
 impl Batch {
     fn check(&self) -> Result<(), &'static str> {
         check_shard(self.shard)?;
+        check_version(self.version)?;
         for (topic, changes) in &self.topics {
             check_topic(self.shard, topic)?;
             for change in changes {
@@ -304,6 +379,12 @@ impl Batch {
 
 impl PresenceRow {
     fn check(&self) -> Result<(), &'static str> {
+        if self.key.len() > MAX_KEY_BYTES {
+            return Err("a key is longer than any limit allows");
+        }
+        if self.meta.len() > MAX_META_BYTES {
+            return Err("a meta is larger than any limit allows");
+        }
         let is_object = self.meta.starts_with('{') && self.meta.ends_with('}');
         if is_object && serde_json::from_str::<IgnoredAny>(&self.meta).is_ok() {
             Ok(())
@@ -313,12 +394,19 @@ impl PresenceRow {
     }
 }
 
+fn check_version(version: u64) -> Result<(), &'static str> {
+    if version <= MAX_VERSION { Ok(()) } else { Err("a version is higher than is possible") }
+}
+
 fn check_shard(shard: u8) -> Result<(), &'static str> {
     if usize::from(shard) < SHARDS { Ok(()) } else { Err("there is no such shard") }
 }
 
 fn check_topic(shard: u8, topic: &str) -> Result<(), &'static str> {
     check_shard(shard)?;
+    if topic.len() > MAX_TOPIC_BYTES {
+        return Err("the name of a topic is longer than any limit allows");
+    }
     if shard_of(topic) == usize::from(shard) { Ok(()) } else { Err("a topic belongs to another shard") }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
+
 /// The times of a cluster. All nodes should have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterOptions {
@@ -39,30 +41,19 @@ impl Default for ClusterOptions {
 
 impl ClusterOptions {
     /// Checks every time against its bounds.
+    ///
+    /// # Errors
+    /// One of them is out of its bounds, or contradicts another.
     pub fn check(&self) -> Result<(), OptionsError> {
         let Self { heartbeat, down_after, forget_after, batch_interval, engine_grace, sync_timeout } = *self;
-        let heartbeats = 2 * heartbeat;
         within("heartbeat", heartbeat, Duration::from_millis(100), Duration::from_mins(1))?;
+        let heartbeats = 2 * heartbeat;
         within("down_after", down_after, heartbeats, Duration::from_hours(1))?;
-        within("forget_after", forget_after, down_after + heartbeat, Duration::from_hours(24))?;
+        within("forget_after", forget_after, down_after + heartbeat, MAX_TIME)?;
         within("batch_interval", batch_interval, Duration::ZERO, Duration::from_secs(1))?;
         within("engine_grace", engine_grace, Duration::ZERO, Duration::from_hours(1))?;
         within("sync_timeout", sync_timeout, heartbeats, Duration::from_mins(5))
     }
-}
-
-fn within(option: &'static str, is: Duration, least: Duration, most: Duration) -> Result<(), OptionsError> {
-    if is < least || is > most { Err(OptionsError { option, is, least, most }) } else { Ok(()) }
-}
-
-/// A time of a cluster is out of its bounds.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the cluster option `{option}` is {is:?}, and must be between {least:?} and {most:?}")]
-pub struct OptionsError {
-    option: &'static str,
-    is: Duration,
-    least: Duration,
-    most: Duration,
 }
 
 #[cfg(test)]
@@ -76,14 +67,16 @@ mod tests {
         let second = Duration::from_secs(1);
         for (options, named) in [
             (ClusterOptions { heartbeat: Duration::ZERO, ..default() }, "heartbeat"),
+            (ClusterOptions { heartbeat: Duration::MAX, ..default() }, "heartbeat"),
             (ClusterOptions { down_after: second, ..default() }, "down_after"),
+            (ClusterOptions { down_after: Duration::MAX, ..default() }, "down_after"),
             (ClusterOptions { forget_after: 3 * second, ..default() }, "forget_after"),
             (ClusterOptions { batch_interval: 2 * second, ..default() }, "batch_interval"),
             (ClusterOptions { engine_grace: Duration::MAX, ..default() }, "engine_grace"),
             (ClusterOptions { sync_timeout: second, ..default() }, "sync_timeout"),
         ] {
-            let error = options.check().unwrap_err().to_string();
-            assert!(error.contains(named), "{error}");
+            let error = options.check().unwrap_err();
+            assert_eq!(error.option(), named, "{error}");
         }
     }
 }

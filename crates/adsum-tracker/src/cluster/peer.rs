@@ -143,7 +143,7 @@ impl Peer {
     /// How long the presences of a departed one stay yet; none where there is nothing to keep.
     pub(super) fn grace(&self, now: Time) -> Option<Duration> {
         match self.state {
-            State::Departed { until, .. } => until.checked_sub(now).filter(|grace| !grace.is_zero()),
+            State::Departed { until, .. } => Some(until.since(now)).filter(|grace| !grace.is_zero()),
             State::Up | State::Down(_) => None,
         }
     }

@@ -1,6 +1,6 @@
 //! Asking for what is missing.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::btree_map::Entry, sync::Arc, time::Duration};
 
 use super::{
     Batch, Cluster, ClusterOptions, Message, Out, Random, Time,
@@ -92,8 +92,9 @@ impl Peer {
             if shard.early_bytes + batch.bytes() > EARLY_BYTES {
                 shard.early.clear();
                 shard.early_bytes = 0;
-            } else if shard.early.insert(batch.version, batch.clone()).is_none() {
+            } else if let Entry::Vacant(vacant) = shard.early.entry(batch.version) {
                 shard.early_bytes += batch.bytes();
+                vacant.insert(batch.clone());
             }
             self.want(now + random.below(JITTER), index);
             return;

@@ -148,7 +148,7 @@ impl<X: Layer> Cluster<X> {
         served.until = now + KEPT;
         let mut topics: Vec<(Topic, Vec<PresenceRow>)> = Vec::new();
         for ServedRow { row, departing } in &served.rows[range] {
-            let departing = departing.map(|(end, reason)| (reason, end.saturating_sub(now)));
+            let departing = departing.map(|(end, reason)| (reason, end.since(now)));
             let on_wire = PresenceRow::new(row, departing);
             match topics.last_mut() {
                 Some((topic, rows)) if *topic == row.topic => rows.push(on_wire),

@@ -1,13 +1,17 @@
 //! What is at a limit is taken, what is above it is refused by name and changes nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use adsum_tracker::{Bare, Limits, Meta, OverLimit, Replica, TrackError, Tracker, UpdateError, Windows};
+use adsum_tracker::{
+    Bare, Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, Meta, OverLimit, Parting, Reason, Replica,
+    TrackError, Tracker, UpdateError, Windows,
+};
 
 use crate::{key, meta};
 
 fn limited() -> Arc<Tracker<Bare>> {
-    let limits = Limits { topic_bytes: 8, key_bytes: 4, meta_bytes: 16, presences_per_owner: 2 };
+    let limits =
+        Limits { topic_bytes: 8, key_bytes: 4, meta_bytes: 16, presences_per_owner: 2, ..Limits::default() };
     Tracker::new(Replica::start("node"), limits, |_| Windows::Net, |_| {})
 }
 
@@ -79,4 +83,60 @@ fn presences_of_an_owner() {
     tracker.owner().track(&"hall".into(), &key("7"), meta()).expect("another owner has its own");
     assert!(owner.untrack("room", "7"));
     owner.track(&"hall".into(), &key("7"), meta()).expect("what was untracked counts no more");
+}
+
+#[test]
+fn presences_of_a_key() {
+    let limits = Limits { presences_per_key: 2, ..Limits::default() };
+    let tracker = Tracker::<Bare>::new(Replica::start("node"), limits, |_| Windows::Net, |_| {});
+    let track = || {
+        let mut owner = tracker.owner();
+        owner.track(&"room".into(), &key("guest"), meta()).map(|_| owner)
+    };
+    let (mut first, _second) = (track().unwrap(), track().unwrap());
+    let said = "what the key would have in the topic is 3 presences, and the limit is 2; see `Limits::presences_per_key`";
+    assert_eq!(over(track().unwrap_err()).to_string(), said);
+    assert!(matches!(
+        first.track(&"room".into(), &key("guest"), meta()),
+        Err(TrackError::AlreadyTracked { .. })
+    ));
+    first.update(&"room".into(), &key("guest"), |_| Ok::<_, ()>(meta())).expect("an update adds none");
+    first.track(&"hall".into(), &key("guest"), meta()).expect("another topic has its own");
+    first.track(&"room".into(), &key("8"), meta()).expect("and so has another key");
+
+    // One that is about to leave makes room for another.
+    first.end(Parting::Depart(Reason::Gone, Duration::from_secs(10)));
+    let _third = track().unwrap();
+    assert!(track().is_err());
+    assert_eq!(tracker.get_by_key("room", "guest").len(), 2);
+}
+
+#[test]
+fn limits_are_held_against_what_a_message_carries() {
+    let default = Limits::default;
+    assert_eq!((default().check(true), default().check(false)), (Ok(()), Ok(())));
+    let largest = Limits {
+        topic_bytes: MAX_TOPIC_BYTES,
+        key_bytes: MAX_KEY_BYTES,
+        meta_bytes: MAX_META_BYTES,
+        ..default()
+    };
+    assert_eq!(largest.check(true), Ok(()));
+    for (limits, option) in [
+        (Limits { topic_bytes: MAX_TOPIC_BYTES + 1, ..default() }, "Limits::topic_bytes"),
+        (Limits { key_bytes: MAX_KEY_BYTES + 1, ..default() }, "Limits::key_bytes"),
+        (Limits { meta_bytes: MAX_META_BYTES + 1, ..default() }, "Limits::meta_bytes"),
+    ] {
+        let error = limits.check(true).unwrap_err();
+        assert_eq!(error.option(), option);
+        assert!(error.to_string().contains("must be between"), "{error}");
+        assert_eq!(limits.check(false), Ok(()), "a node by itself may have more");
+    }
+    for limits in [
+        Limits { presences_per_key: 0, ..default() },
+        Limits { presences_per_owner: usize::MAX, ..default() },
+        Limits { meta_bytes: usize::MAX, ..default() },
+    ] {
+        assert!(limits.check(false).is_err());
+    }
 }

@@ -5,6 +5,7 @@
 
 mod client;
 mod cluster;
+mod extremes;
 mod folding;
 mod history;
 mod layers;
@@ -15,6 +16,7 @@ mod owners;
 mod set;
 mod shards;
 mod simulation;
+mod stranger;
 mod threads;
 mod world;
 

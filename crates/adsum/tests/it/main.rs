@@ -8,6 +8,7 @@ mod counted;
 mod fetching;
 mod following;
 mod large;
+mod options;
 mod owners;
 mod reading;
 mod refreshing;

@@ -15,7 +15,7 @@ impl Trace {
 
     pub(super) fn note(&self, now: Time, line: impl FnOnce() -> String) {
         if let Some(lines) = &self.0 {
-            lines.lock().unwrap().push(format!("{:>9.3} {}", now.as_secs_f64(), line()));
+            lines.lock().unwrap().push(format!("{:>9.3} {}", now.since_zero().as_secs_f64(), line()));
         }
     }
 

@@ -105,7 +105,7 @@ impl World {
             return;
         }
         self.had_twins |= place >= self.config.nodes;
-        let clock = (self.now + Duration::from_hours(1)).saturating_sub(behind);
+        let clock = (self.now.since_zero() + Duration::from_hours(1)).saturating_sub(behind);
         let started = clock.as_millis() as u64;
         let incarnation = Incarnation { started, random: self.random.next() };
         let name = format!("n{}", place % self.config.nodes);
