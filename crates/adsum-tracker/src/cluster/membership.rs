@@ -217,12 +217,12 @@ impl<X: Layer> Cluster<X> {
             let down = State::Down(now);
             self.peers.insert(from.clone(), Peer::new(from.clone(), down, now));
         }
-        let deadline = now + self.options.down_after;
+        let (deadline, connected) = (now + self.options.down_after, self.disconnected.is_none());
         let peer = self.peers.get_mut(from)?;
         if peer.has_departed() {
             return None;
         }
-        peer.extend_to(deadline);
+        peer.heard(deadline, connected);
         Some(peer)
     }
 

@@ -121,6 +121,12 @@ impl Peer {
         }
     }
 
+    /// The peer has said something. While the network is there, silence counts from now on, also after an outage: what
+    /// was added to the deadline for that is taken back. While it is away, this may be an echo of before.
+    pub(super) fn heard(&mut self, deadline: Time, connected: bool) {
+        self.deadline = if connected { deadline } else { self.deadline.max(deadline) };
+    }
+
     /// Nobody counts as down before this.
     pub(super) fn extend_to(&mut self, deadline: Time) {
         self.deadline = self.deadline.max(deadline);

@@ -26,7 +26,7 @@ impl<X: Layer> Cluster<X> {
             // Its next heartbeat brings it up, and says where its shards stand.
             return;
         }
-        peer.extend_to(now + self.options.down_after);
+        peer.heard(now + self.options.down_after, self.disconnected.is_none());
         for batch in batches {
             peer.receive(now, &batch, &mut self.random, &self.tracker, &mut self.out);
         }

@@ -338,6 +338,23 @@ fn one_that_died_while_the_network_was_away_is_hidden_when_the_grace_is_over() {
 }
 
 #[test]
+fn one_that_dies_after_a_hiccup_of_the_network_is_detected_as_soon_as_ever() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let _owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    for (node, on) in [(a, false), (b, false), (a, true), (b, true)] {
+        world.plug(node, on);
+        world.pass(SECOND);
+    }
+    world.pass(SECOND);
+    world.kill(a);
+    world.pass(SECOND);
+    assert_eq!(world.keys(b, "room"), ["7"]);
+    world.pass(3 * SECOND);
+    assert!(world.keys(b, "room").is_empty());
+}
+
+#[test]
 fn a_late_heartbeat_of_one_that_has_left_does_not_silence_its_successor() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     world.leave(a, SECOND);
