@@ -72,7 +72,10 @@ fn certificates(settings: &Settings) -> Result<Option<TlsCertificates>, StartErr
         return Ok(None);
     }
     let client_tls = settings.client_certificate.as_ref().map(|(certificate, key)| {
-        Ok(ClientTlsConfig { client_cert: Settings::read(certificate)?, client_key: Settings::read(key)? })
+        Ok::<_, StartError>(ClientTlsConfig {
+            client_cert: Settings::read(certificate)?,
+            client_key: Settings::read(key)?,
+        })
     });
     let root_cert = settings.ca_file.as_deref().map(Settings::read);
     Ok(Some(TlsCertificates { client_tls: client_tls.transpose()?, root_cert: root_cert.transpose()? }))
