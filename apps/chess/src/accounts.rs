@@ -2,7 +2,7 @@ use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use serde::Serialize;
 use sqlx::{
-    SqlitePool,
+    ConnectOptions, Connection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -33,28 +33,30 @@ pub struct Accounts {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Not the address of an `SQLite` database.
-    #[error("DATABASE_URL is {0:?}; it has to be a file (chess.db) or an SQLite address (sqlite:chess.db)")]
+    /// Not the address of an `SQLite` database. It isn't shown, since addresses may contain passwords.
+    #[error("DATABASE_URL {0}; it has to be a file (chess.db) or an SQLite address (sqlite:chess.db)")]
     Address(String),
     /// It can't be opened, created or written.
-    #[error(
-        "cannot open or write the database {url}: {source}. Check that its folder exists and is writable, or \
-         name another file in DATABASE_URL"
-    )]
+    #[error("cannot open or write the database {file}: {source}. {}", advice(source))]
     Open {
-        /// What `DATABASE_URL` said.
-        url: String,
+        /// The database file.
+        file: String,
         /// What `SQLite` said.
         source: sqlx::Error,
     },
+    /// It belongs to another program. It was left as it is.
+    #[error(
+        "the database {0} holds tables of another program, and was left as it is. Name another file in DATABASE_URL"
+    )]
+    Foreign(String),
     /// It holds something else, or comes from a newer version of this program.
     #[error(
-        "cannot bring the database {url} up to date: {source}. If it isn't this program's, name another file \
+        "cannot bring the database {file} up to date: {source}. If it isn't this program's, name another file \
          in DATABASE_URL"
     )]
     Migrate {
-        /// What `DATABASE_URL` said.
-        url: String,
+        /// The database file.
+        file: String,
         /// Which migration failed and why.
         source: sqlx::migrate::MigrateError,
     },
@@ -81,20 +83,21 @@ impl Accounts {
     ///
     /// [`OpenError`] if it can't be opened or written, or isn't ours.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
-        if url.contains("://") && !url.starts_with("sqlite://") {
-            return Err(OpenError::Address(url.to_owned()));
-        }
-        let options = SqliteConnectOptions::from_str(url).map_err(|_| OpenError::Address(url.to_owned()))?;
-        let options = options
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(BUSY_TIMEOUT);
-        let open_error = |source| OpenError::Open { url: url.to_owned(), source };
+        let options = options(url)?;
+        let file = options.get_filename().display().to_string();
+        let open_error = |source| OpenError::Open { file: file.clone(), source };
 
         // A database in memory ends with its last connection, so one always stays; and it has no other, since
         // connections to the same memory refuse each other instead of waiting, whatever the busy timeout says.
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");
+        if !in_memory && !is_ours_or_empty(&options).await.map_err(open_error)? {
+            return Err(OpenError::Foreign(file));
+        }
+        // A write is durable once it is answered: an id that a power failure takes back would be given out twice.
+        let options = options
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(if in_memory { 1 } else { CONNECTIONS })
             .min_connections(1)
@@ -103,12 +106,10 @@ impl Accounts {
             .connect_with(options)
             .await
             .map_err(open_error)?;
-        // A file that can only be read is found out now, not when the first person chooses a name.
-        pool.begin_with("BEGIN IMMEDIATE").await.map_err(open_error)?.rollback().await.map_err(open_error)?;
         sqlx::migrate!()
             .run(&pool)
             .await
-            .map_err(|source| OpenError::Migrate { url: url.to_owned(), source })?;
+            .map_err(|source| OpenError::Migrate { file: file.clone(), source })?;
         Ok(Self { pool })
     }
 
@@ -118,13 +119,15 @@ impl Accounts {
     ///
     /// [`CreateError::Taken`] if somebody has it.
     pub async fn create(&self, name: &Name) -> Result<User, CreateError> {
-        let created = sqlx::query_scalar("INSERT INTO users (name, name_key) VALUES (?, ?) RETURNING id")
+        // Not `RETURNING id` with `fetch_one`: SQLite hands out that row before it commits, and sqlx then drops the
+        // statement and with it the error of a commit that fails. `execute` waits for the commit.
+        let created = sqlx::query("INSERT INTO users (name, name_key) VALUES (?, ?)")
             .bind(name.as_str())
             .bind(name.key())
-            .fetch_one(&self.pool)
+            .execute(&self.pool)
             .await;
         match created {
-            Ok(id) => Ok(User { id, name: name.to_string() }),
+            Ok(inserted) => Ok(User { id: inserted.last_insert_rowid(), name: name.to_string() }),
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(CreateError::Taken),
             Err(error) => Err(error.into()),
         }
@@ -159,5 +162,65 @@ impl Accounts {
     /// Finishes what is under way and closes the file.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// The options that an address stands for. What is wrong with it is said without quoting it.
+fn options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
+    let wrong = |what: String| OpenError::Address(what);
+    // One letter before the colon is a drive.
+    if let Some((scheme, _)) = url.split_once(':')
+        && scheme.len() > 1
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && scheme != "sqlite"
+    {
+        return Err(wrong(format!("begins with {scheme:?}")));
+    }
+    let path = url.strip_prefix("sqlite:").unwrap_or(url);
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.split('?').next().unwrap_or_default().trim().is_empty() {
+        // SQLite would open a database that is deleted with its connection.
+        return Err(wrong("names no file".to_owned()));
+    }
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|_| wrong("isn't an address that SQLite understands".to_owned()))?;
+    Ok(options.create_if_missing(true))
+}
+
+/// Whether a database file is new or this program's, and can be written. It is left as it is.
+async fn is_ours_or_empty(options: &SqliteConnectOptions) -> Result<bool, sqlx::Error> {
+    // Without `journal_mode`, which is kept in the file.
+    let mut connection = options.clone().busy_timeout(BUSY_TIMEOUT).connect().await?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    // A file that can only be read is found out now, not when the first person chooses a name: of such a file,
+    // `BEGIN IMMEDIATE` begins to read.
+    sqlx::query("CREATE TABLE is_writable (x)").execute(&mut *transaction).await?;
+    transaction.rollback().await?;
+    connection.close().await?;
+    Ok(tables.is_empty() || tables.iter().any(|table| table == "_sqlx_migrations"))
+}
+
+/// What to do about an error of opening.
+fn advice(error: &sqlx::Error) -> &'static str {
+    // Primary codes of SQLite: an extended code has them in its low byte.
+    let code = match error {
+        sqlx::Error::Database(error) => {
+            error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default() & 0xFF
+        }
+        _ => 0,
+    };
+    match code {
+        5 | 6 => "Another program holds it; end that program and start again",
+        8 => {
+            "It can only be read: make the file and its folder writable, or name another file in DATABASE_URL"
+        }
+        11 | 26 => "It is damaged or something else than a database: name another file in DATABASE_URL",
+        13 => "The disk is full: make room and start again",
+        _ => "Check that its folder exists and is writable, or name another file in DATABASE_URL",
     }
 }

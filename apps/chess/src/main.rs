@@ -30,7 +30,7 @@ struct Options {
     host: IpAddr,
 
     /// The file of the database, made if it is missing.
-    #[arg(long, env = "DATABASE_URL", default_value = "chess.db")]
+    #[arg(long, env = "DATABASE_URL", default_value = "chess.db", hide_env_values = true)]
     database_url: String,
 
     /// What session cookies are signed with: 32 random bytes or more. Without it the database keeps one.

@@ -1,5 +1,7 @@
 use chess::{Accounts, CreateError, Name, OpenError, Session};
 
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+
 use crate::statements::Statements;
 
 async fn accounts() -> Accounts {
@@ -7,14 +9,14 @@ async fn accounts() -> Accounts {
 }
 
 /// A database file that goes with the test.
-struct TempFile(std::path::PathBuf);
+pub(crate) struct TempFile(std::path::PathBuf);
 
 impl TempFile {
-    fn new(test: &str) -> Self {
+    pub(crate) fn new(test: &str) -> Self {
         Self(std::env::temp_dir().join(format!("chess-test-{test}-{}.db", std::process::id())))
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("sqlite:{}", self.0.display())
     }
 }
@@ -122,13 +124,68 @@ async fn what_cannot_be_opened_says_what_to_do() {
     let said = error.to_string();
     assert!(said.contains("/no/such/folder/chess.db") && said.contains("DATABASE_URL"), "{said}");
 
-    let error = Accounts::open("postgres://localhost/chess").await.unwrap_err();
-    assert!(matches!(error, OpenError::Address(_)), "{error}");
+    for address in ["", "  ", "sqlite:", "sqlite://", "sqlite:?mode=rwc", "sqlite://?cache=shared"] {
+        let error = Accounts::open(address).await.unwrap_err();
+        assert!(error.to_string().contains("DATABASE_URL names no file"), "{address:?}: {error}");
+    }
 
     // Some other file, which must stay as it is.
     let text = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let before = std::fs::read(text).unwrap();
     let error = Accounts::open(text).await.unwrap_err();
-    assert!(error.to_string().contains("DATABASE_URL"), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("something else than a database") && said.contains("DATABASE_URL"), "{said}");
     assert_eq!(std::fs::read(text).unwrap(), before);
+}
+
+#[tokio::test]
+async fn an_address_with_a_password_is_never_shown() {
+    for address in [
+        "postgres://ann:hunter2@localhost/chess",
+        "mysql:ann:hunter2@localhost/chess",
+        "sqlite:chess.db?key=hunter2",
+        "sqlite:chess.db?mode=hunter2",
+    ] {
+        let error = Accounts::open(address).await.unwrap_err();
+        assert!(matches!(error, OpenError::Address(_)), "{error}");
+        assert!(error.to_string().contains("DATABASE_URL"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_can_only_be_read_says_so() {
+    let file = TempFile::new("read-only");
+    Accounts::open(&file.url()).await.unwrap().close().await;
+    // As root, who may write any file, the mode of the file would change nothing.
+    let error = Accounts::open(&format!("{}?mode=ro", file.url())).await.unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("It can only be read") && said.contains("DATABASE_URL"), "{said}");
+}
+
+#[tokio::test]
+async fn a_database_of_another_program_is_refused_and_left_as_it_is() {
+    let file = TempFile::new("foreign");
+    let options = SqliteConnectOptions::new().filename(&file.0).create_if_missing(true);
+    let mut other = options.connect().await.unwrap();
+    sqlx::query("CREATE TABLE songs (title TEXT)").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    let before = std::fs::read(&file.0).unwrap();
+
+    let error = Accounts::open(&file.url()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Foreign(_)), "{error}");
+    assert!(error.to_string().contains("DATABASE_URL"), "{error}");
+    assert_eq!(std::fs::read(&file.0).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_database_that_another_program_holds_says_so() {
+    let file = TempFile::new("held");
+    Accounts::open(&file.url()).await.unwrap().close().await;
+    let mut other = SqliteConnectOptions::new().filename(&file.0).connect().await.unwrap();
+    let held = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
+    let error = Accounts::open(&file.url()).await.unwrap_err();
+    assert!(error.to_string().contains("Another program holds it"), "{error}");
+    held.rollback().await.unwrap();
+    Accounts::open(&file.url()).await.unwrap().close().await;
 }

@@ -1,11 +1,14 @@
 use std::{process::Stdio, time::Duration};
 
+use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     process::{Child, Command},
     time::timeout,
 };
+
+use crate::accounts::TempFile;
 
 /// Far longer than anything here takes: a test that gets there has failed.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -22,6 +25,27 @@ fn chess(port: &str, database: &str) -> Child {
         .unwrap()
 }
 
+/// Asks a program that runs on a port for something; the status and the whole answer.
+async fn ask(port: &str, method: &str, path: &str, cookie: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\nCookie: {cookie}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    (answer["HTTP/1.1 ".len()..][..3].parse().unwrap(), answer)
+}
+
+/// The port that a program says it listens on.
+async fn port_of(program: &mut Child) -> String {
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap();
+    line.strip_prefix("chess is on http://localhost:").unwrap().to_owned()
+}
+
 async fn fails_with(program: Child) -> String {
     let output = timeout(DEADLINE, program.wait_with_output()).await.unwrap().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -33,9 +57,7 @@ async fn fails_with(program: Child) -> String {
 #[tokio::test]
 async fn it_says_where_it_is_and_stops_when_told() {
     let mut program = chess("0", "sqlite::memory:");
-    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
-    let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap();
-    let port = line.strip_prefix("chess is on http://localhost:").unwrap().to_owned();
+    let port = port_of(&mut program).await;
 
     // A connection without a request, as browsers open them ahead of need.
     let idle = TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
@@ -55,4 +77,49 @@ async fn what_keeps_it_from_starting_says_what_to_do() {
 
     let said = fails_with(chess("0", "/no/such/folder/chess.db")).await;
     assert!(said.contains("/no/such/folder/chess.db") && said.contains("DATABASE_URL"), "{said}");
+}
+
+/// The database can't grow beyond a size, as on a full disk. Whoever was told to have a name has it afterwards.
+#[cfg(unix)]
+#[tokio::test]
+async fn who_is_let_in_is_stored_when_the_disk_is_full_too() {
+    let file = TempFile::new("full");
+    let mut program = chess("0", &file.url());
+    let _ = port_of(&mut program).await;
+    program.kill().await.unwrap();
+
+    // The log of the database, beside its file, takes some twenty names. A write beyond the limit is an error of the
+    // commit, where the signal that comes with it is ignored.
+    let limited = format!("trap '' XFSZ; ulimit -f 200; exec {}", env!("CARGO_BIN_EXE_chess"));
+    let mut command = Command::new("bash");
+    command.args(["-c", &limited]).env("PORT", "0").env("DATABASE_URL", file.url()).env_remove("SECRET");
+    let mut program =
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    let port = port_of(&mut program).await;
+    let mut let_in = Vec::new();
+    let mut refused = 0;
+    for n in 0..60 {
+        let name = format!("Player {n}");
+        let (status, answer) = ask(&port, "POST", "/session", "", &json!({ "name": name }).to_string()).await;
+        let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: "));
+        match (status, cookie) {
+            (201, Some(cookie)) => let_in.push((name, cookie.split(';').next().unwrap().to_owned())),
+            (500, None) => refused += 1,
+            other => panic!("{other:?} {answer}"),
+        }
+    }
+    assert!(!let_in.is_empty() && refused > 0, "{} were let in, {refused} refused", let_in.len());
+    program.kill().await.unwrap();
+
+    // There is room again, and new people come.
+    let mut program = chess("0", &file.url());
+    let port = port_of(&mut program).await;
+    for n in 0..60 {
+        ask(&port, "POST", "/session", "", &json!({ "name": format!("Later {n}") }).to_string()).await;
+    }
+    for (name, cookie) in let_in {
+        let (_, answer) = ask(&port, "GET", "/me", &cookie, "").await;
+        let me: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        assert_eq!(me["user"]["name"], name, "a cookie stays its owner's");
+    }
 }
