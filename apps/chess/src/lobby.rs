@@ -27,7 +27,6 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Hall {
     presence: Presence<Roster>,
     sockets: Sockets,
-    pubsub: PubSub,
 }
 
 impl Hall {
@@ -38,8 +37,8 @@ impl Hall {
     /// Called outside of a tokio runtime, in which the lobby's presences live.
     pub fn open(pubsub: PubSub, accounts: Accounts) -> Self {
         let roster = Roster { accounts };
-        let presence = Presence::builder(pubsub.clone()).name("lobby").linger(LINGER).handler(roster).start();
-        Self { presence, sockets: Sockets::new(), pubsub }
+        let presence = Presence::builder(pubsub).name("lobby").linger(LINGER).handler(roster).start();
+        Self { presence, sockets: Sockets::new() }
     }
 
     /// Waits until this node knows who is on the others.
@@ -56,7 +55,7 @@ impl Hall {
     pub(crate) fn socket(&self, accounts: Accounts, session: Session) -> Router {
         let app = App { accounts, session, presence: self.presence.clone() };
         let socket = SocketBuilder::new(app).sockets(&self.sockets).connect(connect);
-        socket.channel::<Lobby>("lobby").into_router(self.pubsub.clone())
+        socket.channel::<Lobby>("lobby").into_router(&self.presence)
     }
 }
 

@@ -382,11 +382,14 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     /// The router, with the socket at `/websocket`, and at `/longpoll` if that is on. Nest it where clients look
     /// for the socket.
     ///
+    /// It takes a [`PubSub`], or what has one: `socket.into_router(&presence)` is that of a presence, whose diffs then
+    /// reach the sockets.
+    ///
     /// Its sockets live as long as the router: when the server drops it, they are closed with 1012.
     ///
     /// # Panics
     /// An option is out of its bounds: [`check`](Self::check) says so without a panic.
-    pub fn into_router<S: Clone + Send + Sync + 'static>(self, pubsub: PubSub) -> Router<S> {
+    pub fn into_router<S: Clone + Send + Sync + 'static>(self, pubsub: impl Into<PubSub>) -> Router<S> {
         self.into_acceptor(pubsub).router()
     }
 
@@ -394,7 +397,8 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     ///
     /// # Panics
     /// As [`into_router`](Self::into_router).
-    pub fn into_acceptor(self, pubsub: PubSub) -> Acceptor {
+    pub fn into_acceptor(self, pubsub: impl Into<PubSub>) -> Acceptor {
+        let pubsub = pubsub.into();
         self.check().unwrap_or_else(|error| panic!("{error}"));
         let shutdown = CancellationToken::new();
         let owner = Arc::new(Owner {

@@ -30,6 +30,11 @@ impl PubSub {
         Self { registry, adapter }
     }
 
+    /// Whether another handle is to the same topics: a clone of this one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.registry, &other.registry)
+    }
+
     /// This node's name.
     pub fn node(&self) -> &str {
         self.adapter.node()

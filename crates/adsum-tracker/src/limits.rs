@@ -74,9 +74,17 @@ impl Limits {
         within("Limits::presences_per_key", self.presences_per_key, 1, MAX_PRESENCES)
     }
 
+    /// Checks a key, one that a client chooses say.
+    ///
+    /// # Errors
+    /// The key is longer than [`key_bytes`](Self::key_bytes).
+    pub fn check_key(&self, key: &str) -> Result<(), OverLimit> {
+        at_most("the key", "bytes", "key_bytes", key.len(), self.key_bytes)
+    }
+
     pub(crate) fn check_presence(&self, topic: &str, key: &str, held: usize) -> Result<(), OverLimit> {
         at_most("the topic's name", "bytes", "topic_bytes", topic.len(), self.topic_bytes)?;
-        at_most("the key", "bytes", "key_bytes", key.len(), self.key_bytes)?;
+        self.check_key(key)?;
         let presences = "presences_per_owner";
         at_most("what the owner would track", "presences", presences, held + 1, self.presences_per_owner)
     }

@@ -89,7 +89,7 @@ pub use self::{
     encode::MetaError,
     entry::{Entry, Presences, Tracked},
     handler::{Entries, FetchError, NoFetch, PresenceHandler},
-    owner::{Owner, TrackError, UpdateError},
+    owner::{OtherPubSub, Owner, PushStateError, TrackError, UpdateError},
     presence::{NotReady, Presence},
     watch::{Change, TopicDiff, WATCH_CAPACITY, Watch},
 };

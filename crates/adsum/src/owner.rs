@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use adsum_channels::PushError;
 use adsum_pubsub::Topic;
 use adsum_tracker::{Key, Parting, Reason, Ref};
 
@@ -143,6 +144,31 @@ pub enum TrackError {
     /// Its meta can't be a meta.
     #[error(transparent)]
     Meta(#[from] MetaError),
+    /// The socket belongs to another PubSub than the presence.
+    #[error(transparent)]
+    OtherPubSub(#[from] OtherPubSub),
+}
+
+/// A socket and a [`Presence`] belong to two different [`PubSub`](crate::PubSub)s, so that no diff would ever reach
+/// the socket's client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the presence and the socket belong to two different PubSubs, so no change would ever be sent to the client; \
+     give the router that of the presence: `socket.into_router(&presence)`"
+)]
+#[non_exhaustive]
+pub struct OtherPubSub;
+
+/// Why a state wasn't pushed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushStateError {
+    /// It can't be pushed.
+    #[error(transparent)]
+    Push(#[from] PushError),
+    /// The socket belongs to another PubSub than the presence.
+    #[error(transparent)]
+    OtherPubSub(#[from] OtherPubSub),
 }
 
 /// Why something wasn't updated.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use adsum_channels::{Drain, Sockets};
 use adsum_pubsub::{PubSub, Topic};
-use adsum_tracker::{ClusterOptions, Key, Parting, Reason};
+use adsum_tracker::{ClusterOptions, Key, Limits, OverLimit, Parting, Reason};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
@@ -100,6 +100,25 @@ impl<H: PresenceHandler> Presence<H> {
         // An error: the task has ended with its runtime, and there is nobody to wait for.
         let _ = self.mail.leave().await;
         left_open
+    }
+
+    /// Checks a key that a client chooses, so that `join` refuses one that can't be tracked. Where only the
+    /// [`track`](Self::track) after the join fails, the channel crashes, and its client joins again and again.
+    ///
+    /// ```
+    /// # use adsum::{JoinError, Presence, PubSub};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let presence = Presence::builder(PubSub::local()).start();
+    /// let refused = presence.check_key(&"x".repeat(1000)).map_err(|error| JoinError::reason(&error.to_string()));
+    /// assert!(refused.is_err());
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The key is over the [limit](Limits::key_bytes).
+    pub fn check_key(&self, key: &str) -> Result<(), OverLimit> {
+        self.core.tracker.limits().check_key(key)
     }
 
     /// An owner for the calling task: what it tracks leaves when it is dropped.
@@ -210,6 +229,14 @@ impl<H: PresenceHandler> Presence<H> {
     /// Follows all topics that are tracked with diffs: a state, then diffs without a gap.
     pub fn watch_all(&self) -> Watch<H> {
         Watch::new(self.clone(), None)
+    }
+}
+
+/// The topics whose subscribers a presence tells: for
+/// [`SocketBuilder::into_router`](crate::SocketBuilder::into_router).
+impl<H: PresenceHandler> From<&Presence<H>> for PubSub {
+    fn from(presence: &Presence<H>) -> Self {
+        presence.core.pubsub.clone()
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use adsum_channels::{PushError, Reason as EndReason, Socket, SocketExtension, View, ViewState};
+use adsum_channels::{Reason as EndReason, Socket, SocketExtension, View, ViewState};
 use adsum_pubsub::Topic;
 use adsum_tracker::{Key, Parting, Reason, Ref};
 
 use crate::{
-    Presence, TrackError, UpdateError, core::Core, flow::Cards, handler::PresenceHandler, owner::TypedOwner,
+    OtherPubSub, Presence, PushStateError, TrackError, UpdateError, core::Core, flow::Cards,
+    handler::PresenceHandler, owner::TypedOwner,
 };
 
 /// Presences whose owner is a channel: they leave with it, as [`left`](Reason::Left) where its client left the
@@ -19,7 +20,8 @@ impl<H: PresenceHandler> Presence<H> {
     /// Tracks a channel under its own topic, visible on this node when the call returns.
     ///
     /// # Errors
-    /// The channel tracks the key already, the meta is no JSON object, or something is over a limit.
+    /// The channel tracks the key already, the meta is no JSON object, something is over a limit, or the socket
+    /// belongs to another [`PubSub`](crate::PubSub) than the presence.
     pub fn track(&self, socket: &mut Socket, key: impl Into<Key>, meta: H::Meta) -> Result<Ref, TrackError> {
         self.track_in(socket, socket.topic().clone(), key, meta)
     }
@@ -35,6 +37,7 @@ impl<H: PresenceHandler> Presence<H> {
         key: impl Into<Key>,
         meta: H::Meta,
     ) -> Result<Ref, TrackError> {
+        self.check_pubsub(socket)?;
         self.of(socket).change(topic.into(), |owner, topic| owner.track_meta(topic, &key.into(), &meta))
     }
 
@@ -106,8 +109,9 @@ impl<H: PresenceHandler> Presence<H> {
     /// In a topic that is [counted](crate::Builder::counted) it is sent their number instead, as `presence_count`.
     ///
     /// # Errors
-    /// As [`Socket::push`].
-    pub async fn push_state(&self, socket: &mut Socket) -> Result<(), PushError> {
+    /// As [`Socket::push`], and where the socket belongs to another [`PubSub`](crate::PubSub) than the presence.
+    pub async fn push_state(&self, socket: &mut Socket) -> Result<(), PushStateError> {
+        self.check_pubsub(socket)?;
         let topic = socket.topic().clone();
         if self.core.is_counted(&topic) {
             self.core.flush(&topic);
@@ -116,7 +120,11 @@ impl<H: PresenceHandler> Presence<H> {
             self.core.fetch_for_list(&topic).await;
         }
         // Read and queued in one critical section: no diff can come between.
-        socket.show(State { core: self.core.clone(), topic })
+        Ok(socket.show(State { core: self.core.clone(), topic })?)
+    }
+
+    fn check_pubsub(&self, socket: &Socket) -> Result<(), OtherPubSub> {
+        if self.core.pubsub.is_same(socket.pubsub()) { Ok(()) } else { Err(OtherPubSub) }
     }
 
     fn of<'s>(&self, socket: &'s mut Socket) -> &'s mut TrackedChannel<H> {

@@ -5,6 +5,7 @@
 
 use std::{
     net::SocketAddr,
+    process::ExitCode,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -63,7 +64,9 @@ impl Channel for Room {
         if topic.as_str() == "room:denied" {
             return Err(JoinError::new(json!({"reason": "unauthorized"})));
         }
-        let room = Room { app: app.clone(), user: user(socket) };
+        let user = user(socket);
+        app.presence.check_key(&user).map_err(|error| JoinError::reason(&error.to_string()))?;
+        let room = Room { app: app.clone(), user };
         Ok(Joined::new(room).then(AfterJoin))
     }
 
@@ -155,6 +158,9 @@ fn refuse(error: impl std::fmt::Display) -> Reply {
     Reply::error(json!({"reason": error.to_string()}))
 }
 
+/// Good for trying out only: whoever reads this file knows it.
+const PUBLIC_SECRET: &str = "a secret for trying out, known to everybody";
+
 #[derive(Parser)]
 #[command(about = "A small presence server")]
 struct Options {
@@ -178,17 +184,25 @@ struct Options {
     linger: u64,
     /// Signs what nodes say to each other, and the tokens of long poll sessions: 20 bytes or more, the same on all
     /// nodes, and known to them alone
-    #[arg(long, env = "SECRET", default_value = "a secret for trying out, known to everybody")]
+    #[arg(long, env = "SECRET", default_value = PUBLIC_SECRET, hide_env_values = true)]
     secret: String,
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let options = Options::parse();
+    match run(Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rooms: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
+async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let pubsub = pubsub(&options).await?;
-    let presence = Presence::builder(pubsub.clone())
+    let presence = Presence::builder(pubsub)
         .name("rooms")
         .diff_interval(Duration::from_millis(options.diff_interval))
         .linger(Duration::from_millis(options.linger))
@@ -204,7 +218,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .longpoll_window(Duration::from_millis(options.longpoll_window))
         .channel::<Room>("room:*")
         .channel::<Plain>("plain:*");
-    let site = axum::Router::new().nest("/socket", socket.into_router(pubsub));
+    let site = axum::Router::new().nest("/socket", socket.into_router(&presence));
 
     let listener = TcpListener::bind(options.listen)
         .await
@@ -231,6 +245,12 @@ async fn pubsub(options: &Options) -> Result<PubSub, Box<dyn std::error::Error>>
         Some(("redis" | "rediss", _)) => PubSub::redis(&options.pubsub),
         _ => return Err("--pubsub is `local`, or a URL that begins with nats:// or redis://".into()),
     };
+    if options.secret == PUBLIC_SECRET {
+        tracing::warn!(
+            "the secret is the public one, with which anybody who reaches the engine can speak for this cluster; \
+             set --secret or SECRET to 20 random bytes or more, the same on all nodes"
+        );
+    }
     Ok(node.node(&options.node).secret(&*options.secret).namespace("rooms").start().await?)
 }
 

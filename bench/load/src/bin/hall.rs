@@ -265,11 +265,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         // The lists needn't be taken apart one by one.
         std::process::exit(i32::from(result["correct"] != true));
     }
-    let pubsub = PubSub::local();
-    let presence = Presence::builder(pubsub.clone()).counted("hall:*").start();
+    let presence = Presence::builder(PubSub::local()).counted("hall:*").start();
     let owners = Mutex::new(fill(&presence, COUNTED, options.presences));
-    let socket = SocketBuilder::new(App { presence, owners }).connect(connect).channel::<Hall>("hall:*");
-    let site = axum::Router::new().nest("/socket", socket.into_router(pubsub));
+    let socket = SocketBuilder::new(App { presence: presence.clone(), owners })
+        .connect(connect)
+        .channel::<Hall>("hall:*");
+    let site = axum::Router::new().nest("/socket", socket.into_router(&presence));
     let listener = tokio::net::TcpListener::bind(options.listen).await?;
     println!("listening on {}", listener.local_addr()?);
     axum::serve(listener, site).await?;

@@ -57,6 +57,7 @@ impl Channel for Document {
         if reader.name.is_empty() {
             return Err(JoinError::reason("a name, please"));
         }
+        readers.check_key(&reader.name).map_err(|error| JoinError::reason(&error.to_string()))?;
         Ok(Joined::new(Self { readers: readers.clone(), name: reader.name }).then(AfterJoin))
     }
 
@@ -82,10 +83,9 @@ impl Channel for Document {
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:4100".to_owned());
-    let pubsub = PubSub::local();
-    let readers: Readers = Presence::builder(pubsub.clone()).meta::<Place>().start();
-    let socket = SocketBuilder::new(readers).channel::<Document>("document:*").any_origin();
-    let site = axum::Router::new().nest("/socket", socket.into_router(pubsub));
+    let readers: Readers = Presence::builder(PubSub::local()).meta::<Place>().start();
+    let socket = SocketBuilder::new(readers.clone()).channel::<Document>("document:*").any_origin();
+    let site = axum::Router::new().nest("/socket", socket.into_router(&readers));
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
     axum::serve(listener, site).await
