@@ -85,6 +85,21 @@ play("a lost server is told, and everyone is back by themselves", async (stage) 
   for (const tab of tabs) await tab.untilPeople({ Alice: "here", Bob: "here" });
 });
 
+play("a site that refuses the page's address says so", async (stage) => {
+  await stage.chess.kill();
+  await stage.chess.start({ origin: "http://chess.example" });
+  const alice = await stage.visitor();
+  await alice.choose("Alice");
+  await alice.untilConnection("refused");
+  const said = await alice.page.locator("[data-test=connection]").innerText();
+  assert.match(said, /refuses the live connection from http:\/\/localhost:\d+.*--origin/s);
+  // Once the address is right, the page gets in by itself.
+  await stage.chess.kill();
+  await stage.chess.start();
+  await alice.untilConnection("online");
+  await alice.untilPeople({ Alice: "here" });
+});
+
 play("a name with markup is shown as text", async (stage) => {
   const names = ["<script>alert()</script>", "<img onerror=alert()>", "\"'&amp;<b>", "__proto__", "{{7*7}}${7*7}"];
   const bob = await stage.guest("Bob");

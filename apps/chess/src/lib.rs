@@ -3,11 +3,12 @@
 //! * [`Accounts`]: users in a database, and the rules for a [`Name`].
 //! * [`Session`]: the signed cookie that says who a browser is.
 //! * [`Hall`]: who is online, on all nodes of the site.
-//! * [`site`]: the pages and the lobby's channel, as one router.
+//! * [`site`]: the pages and the lobby's channel, as one router. It works at the root of a host, not below a path.
 
 mod accounts;
 mod lobby;
 mod name;
+mod origin;
 mod session;
 mod site;
 
@@ -16,6 +17,7 @@ pub use crate::{
     accounts::{Accounts, CreateError, OpenError, User},
     lobby::Hall,
     name::{Name, NameError},
+    origin::{Origin, OriginError},
     session::{SECRET_BYTES, Session, WeakSecret},
     site::{MissingFile, Site, site},
 };

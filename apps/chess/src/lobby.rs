@@ -17,7 +17,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{Accounts, Session, User};
+use crate::{Accounts, Origin, Session, User};
 
 /// How long the presence of a tab stays once its connection is gone: nobody sees a reload.
 const LINGER: Duration = Duration::from_secs(2);
@@ -52,9 +52,12 @@ impl Hall {
     }
 
     /// The socket that browsers connect to, with the lobby on it. Who they are comes from their session alone.
-    pub(crate) fn socket(&self, accounts: Accounts, session: Session) -> Router {
+    pub(crate) fn socket(&self, accounts: Accounts, session: Session, origin: Option<&Origin>) -> Router {
         let app = App { accounts, session, presence: self.presence.clone() };
-        let socket = SocketBuilder::new(app).sockets(&self.sockets).connect(connect);
+        let mut socket = SocketBuilder::new(app).sockets(&self.sockets).connect(connect);
+        if let Some(origin) = origin {
+            socket = socket.origins([origin.to_string().as_str()]);
+        }
         socket.channel::<Lobby>("lobby").into_router(&self.presence)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use adsum::PubSub;
-use chess::{Accounts, Hall, Session, Site, site};
+use chess::{Accounts, Hall, Origin, Session, Site, site};
 use clap::Parser;
 use tokio::{net::TcpListener, signal, sync::oneshot};
 use tracing_subscriber::EnvFilter;
@@ -28,6 +28,11 @@ struct Options {
     /// The address to listen on; 0.0.0.0 lets other machines in.
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
+
+    /// Where browsers find the site, such as `https://chess.example`: pages of other origins get no connection, and
+    /// with https cookies are kept for TLS. For a site behind a proxy. The site works at the root of a host only.
+    #[arg(long, env = "ORIGIN")]
+    origin: Option<Origin>,
 
     /// The file of the database, made if it is missing.
     #[arg(long, env = "DATABASE_URL", default_value = "chess.db", hide_env_values = true)]
@@ -73,7 +78,10 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     };
     let session = Session::new(&secret)?;
     let hall = Hall::open(pubsub(&options.pubsub, &options.node, &secret).await?, accounts.clone());
-    let site = site(Site { accounts: accounts.clone(), session, hall: hall.clone() }, &options.web)?;
+    let site = site(
+        Site { accounts: accounts.clone(), session, hall: hall.clone(), origin: options.origin },
+        &options.web,
+    )?;
     if let Err(error) = hall.ready().await {
         tracing::warn!(%error, "the site opens nonetheless");
     }

@@ -8,11 +8,15 @@ pub const SECRET_BYTES: usize = 32;
 
 /// The cookie's name. Browsers share cookies between the ports of a host, so it isn't just `session`.
 const COOKIE: &str = "chess_session";
+/// Its name over TLS. Browsers take a cookie of this prefix only from the host itself and over TLS, so that neither
+/// another host of the domain nor somebody on the network can plant one.
+const SECURE_COOKIE: &str = "__Host-chess_session";
 
 /// Says who a browser is, by a cookie with the user's id that only the holder of the secret can have signed.
 #[derive(Clone)]
 pub struct Session {
     key: Key,
+    is_secure: bool,
 }
 
 /// The secret is too short to sign cookies with.
@@ -33,7 +37,14 @@ impl Session {
         if secret.len() < SECRET_BYTES {
             return Err(WeakSecret(secret.len()));
         }
-        Ok(Self { key: Key::derive_from(secret) })
+        Ok(Self { key: Key::derive_from(secret), is_secure: false })
+    }
+
+    /// Has browsers keep the cookie for TLS. Cookies from before count as none.
+    #[must_use]
+    pub fn secure(mut self) -> Self {
+        self.is_secure = true;
+        self
     }
 
     /// A new random secret.
@@ -43,12 +54,12 @@ impl Session {
 
     /// The id of the user whose cookie came with a request. A cookie that isn't ours counts as none.
     pub fn user_id(&self, headers: &HeaderMap) -> Option<i64> {
-        self.jar(headers).get(COOKIE)?.value().parse().ok()
+        self.jar(headers).get(self.name())?.value().parse().ok()
     }
 
     /// The answer that makes the browser this user.
     pub fn sign_in(&self, user_id: i64) -> SignedCookieJar {
-        let mut cookie = cookie(user_id.to_string());
+        let mut cookie = self.cookie(user_id.to_string());
         // Browsers shorten this to the longest they allow, about a year.
         cookie.make_permanent();
         self.jar(&HeaderMap::new()).add(cookie)
@@ -56,18 +67,23 @@ impl Session {
 
     /// The answer that makes the browser nobody.
     pub fn sign_out(&self, headers: &HeaderMap) -> SignedCookieJar {
-        self.jar(headers).remove(cookie(String::new()))
+        self.jar(headers).remove(self.cookie(String::new()))
     }
 
     fn jar(&self, headers: &HeaderMap) -> SignedCookieJar {
         SignedCookieJar::from_headers(headers, self.key.clone())
     }
-}
 
-fn cookie(value: String) -> Cookie<'static> {
-    // Lax, not Strict: who follows a link to the site is still signed in. Other sites' requests that change
-    // anything come without it.
-    Cookie::build((COOKIE, value)).path("/").http_only(true).same_site(SameSite::Lax).build()
+    fn name(&self) -> &'static str {
+        if self.is_secure { SECURE_COOKIE } else { COOKIE }
+    }
+
+    fn cookie(&self, value: String) -> Cookie<'static> {
+        // Lax, not Strict: who follows a link to the site is still signed in. Other sites' requests that change
+        // anything come without it.
+        let cookie = Cookie::build((self.name(), value)).path("/").http_only(true).same_site(SameSite::Lax);
+        cookie.secure(self.is_secure).build()
+    }
 }
 
 impl fmt::Debug for Session {
@@ -105,8 +121,23 @@ mod tests {
     fn a_cookie_comes_back_as_its_user() {
         let (set, cookie) = signed_in(&session(), 42);
         assert!(set.contains("HttpOnly") && set.contains("SameSite=Lax") && set.contains("Path=/"), "{set}");
+        assert!(!set.contains("Secure"), "{set}");
         assert_eq!(session().user_id(&headers(&cookie)), Some(42));
         assert_eq!(session().user_id(&headers(&format!("a=b; {cookie}; c=d"))), Some(42));
+    }
+
+    #[test]
+    fn over_tls_a_cookie_is_of_this_host_alone() {
+        let (set, cookie) = signed_in(&session().secure(), 42);
+        assert!(set.starts_with("__Host-chess_session=") && set.contains("; Secure"), "{set}");
+        assert!(set.contains("; Path=/") && !set.contains("Domain"), "{set}");
+        assert_eq!(session().secure().user_id(&headers(&cookie)), Some(42));
+        let (_, planted) = signed_in(&session(), 42);
+        assert_eq!(session().secure().user_id(&headers(&planted)), None);
+        let gone = session().secure().sign_out(&headers(&cookie)).into_response();
+        let gone = gone.headers()[SET_COOKIE].to_str().unwrap();
+        // Browsers ignore the removal of such a cookie without these.
+        assert!(gone.contains("; Secure") && gone.contains("; Path=/"), "{gone}");
     }
 
     #[test]

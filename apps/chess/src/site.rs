@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tower_http::services::{ServeDir, ServeFile};
 
-use crate::{Accounts, CreateError, Hall, Name, Session, User};
+use crate::{Accounts, CreateError, Hall, Name, Origin, Session, User};
 
 /// The most bytes of a request's body; a name fits many times over.
 const MAX_BODY_BYTES: usize = 4096;
@@ -34,6 +34,8 @@ pub struct Site {
     pub session: Session,
     /// Who is online.
     pub hall: Hall,
+    /// Where browsers find the site. `None`: at the host that they ask for.
+    pub origin: Option<Origin>,
 }
 
 /// A file that the pages need is not there.
@@ -49,7 +51,7 @@ pub struct MissingFile {
 /// # Errors
 ///
 /// [`MissingFile`] if the folder is not that of the pages, or the `phoenix` package isn't installed beside it.
-pub fn site(site: Site, web: &Path) -> Result<Router, MissingFile> {
+pub fn site(mut site: Site, web: &Path) -> Result<Router, MissingFile> {
     let phoenix = web.join("../node_modules/phoenix/priv/static/phoenix.mjs");
     for (file, advice) in [
         (web.join("index.html"), "--web has to name the folder of the pages, apps/chess/web"),
@@ -59,7 +61,10 @@ pub fn site(site: Site, web: &Path) -> Result<Router, MissingFile> {
             return Err(MissingFile { path: file, advice });
         }
     }
-    let socket = site.hall.socket(site.accounts.clone(), site.session.clone());
+    if site.origin.as_ref().is_some_and(Origin::is_https) {
+        site.session = site.session.secure();
+    }
+    let socket = site.hall.socket(site.accounts.clone(), site.session.clone(), site.origin.as_ref());
     Ok(Router::new()
         .route("/me", get(me))
         .route("/session", post(sign_in).delete(sign_out))

@@ -8,6 +8,15 @@ import { drawBoard } from "./pieces.js";
 /** How long the first connection may take before the page says that something is wrong, in milliseconds. */
 const PATIENCE = 2_500;
 
+/** How often in a row the lobby may be refused to somebody whom the server knows before the page says so. */
+const REFUSALS = 3;
+
+const SAYS = {
+  lost: "Connection lost. Trying to get back…",
+  refused: `The site answers, but refuses the live connection from ${location.origin}. Its operator may have to name this
+    address (--origin), or let WebSockets through a proxy. Trying again…`,
+};
+
 /** How long to wait before asking again who we are, when the server did not answer, in milliseconds. */
 const RETRY = 2_000;
 
@@ -66,6 +75,7 @@ function enter(me) {
   document.body.dataset.view = "lobby";
   showConnection("connecting");
   const patience = setTimeout(() => showConnection("lost"), PATIENCE);
+  let refusals = 0;
   lobby?.close();
   lobby = openLobby({
     onPeople(everyone, fresh) {
@@ -78,10 +88,15 @@ function enter(me) {
     },
     onConnection(state) {
       clearTimeout(patience);
-      showConnection(state);
+      if (state === "online") refusals = 0;
+      showConnection(state === "lost" && refusals >= REFUSALS ? "refused" : state);
     },
     async onRefused() {
-      if ((await whoAmI()) === null) showDoor();
+      const user = await whoAmI();
+      if (user === null) return showDoor();
+      // Whoever is known and refused all the same is told: waiting won't help, as it does where nobody answers.
+      refusals = user ? refusals + 1 : 0;
+      if (refusals >= REFUSALS && connection.dataset.state === "lost") showConnection("refused");
     },
   });
 }
@@ -89,7 +104,7 @@ function enter(me) {
 function showConnection(state) {
   if (connection.dataset.state === state) return;
   connection.dataset.state = state;
-  connection.textContent = state === "lost" ? "Connection lost. Trying to get back…" : "";
+  connection.textContent = SAYS[state] ?? "";
 }
 
 form.addEventListener("submit", async (event) => {

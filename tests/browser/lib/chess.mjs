@@ -12,9 +12,11 @@ export class Chess {
   #server;
   #port = "0";
 
-  async start() {
+  /** `origin` is what the site is told of its address, if anything. */
+  async start({ origin } = {}) {
+    const told = origin === undefined ? {} : { ORIGIN: origin };
     this.#server = await startServer("chess", {
-      env: { PORT: this.#port, DATABASE_URL: join(this.#folder, "chess.db") },
+      env: { PORT: this.#port, DATABASE_URL: join(this.#folder, "chess.db"), ...told },
       ready: /http:\/\/localhost:(\d+)/,
     });
     this.#port = this.#server.readyLine[1];

@@ -149,7 +149,7 @@ class Tab {
     return this.page.locator("#name-form").waitFor();
   }
 
-  /** `online` or `lost`. */
+  /** `online`, `lost` or `refused`. */
   untilConnection(state) {
     return this.page.locator(`[data-test=connection][data-state=${state}]`).waitFor({ state: "attached" });
   }

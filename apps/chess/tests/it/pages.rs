@@ -16,8 +16,11 @@ pub(crate) const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
 async fn router() -> Router {
     let accounts = Accounts::open("sqlite::memory:").await.unwrap();
     let session = Session::new(&[7; SECRET_BYTES]).unwrap();
-    site(Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session }, Path::new(WEB))
-        .unwrap()
+    site(
+        Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session, origin: None },
+        Path::new(WEB),
+    )
+    .unwrap()
 }
 
 async fn call(router: &Router, method: Method, path: &str, cookie: &str, body: &str) -> Response {
@@ -135,7 +138,7 @@ async fn missing_files_are_named_at_start() {
     let accounts = Accounts::open("sqlite::memory:").await.unwrap();
     let session = Session::new(&[7; SECRET_BYTES]).unwrap();
     let error = site(
-        Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session },
+        Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session, origin: None },
         Path::new("/no/such/web"),
     )
     .unwrap_err();

@@ -18,6 +18,7 @@ fn chess(port: &str, database: &str) -> Child {
         .env("PORT", port)
         .env("DATABASE_URL", database)
         .env_remove("SECRET")
+        .env_remove("ORIGIN")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -74,6 +75,19 @@ async fn what_keeps_it_from_starting_says_what_to_do() {
     let port = taken.local_addr().unwrap().port().to_string();
     let said = fails_with(chess(&port, "sqlite::memory:")).await;
     assert!(said.contains(&port) && said.contains("PORT="), "{said}");
+
+    let below_a_path = Command::new(env!("CARGO_BIN_EXE_chess"))
+        .args(["--port", "0", "--origin", "https://example.com/chess"])
+        .env("DATABASE_URL", "postgres://ann:hunter2@localhost/chess")
+        .output();
+    let said = String::from_utf8(timeout(DEADLINE, below_a_path).await.unwrap().unwrap().stderr).unwrap();
+    assert!(said.contains("not below a path"), "{said}");
+    let help = Command::new(env!("CARGO_BIN_EXE_chess"))
+        .arg("--help")
+        .env("DATABASE_URL", "postgres://ann:hunter2@localhost/chess")
+        .output();
+    let said = String::from_utf8(timeout(DEADLINE, help).await.unwrap().unwrap().stdout).unwrap();
+    assert!(said.contains("--origin") && !said.contains("hunter2"), "{said}");
 
     let said = fails_with(chess("0", "/no/such/folder/chess.db")).await;
     assert!(said.contains("/no/such/folder/chess.db") && said.contains("DATABASE_URL"), "{said}");

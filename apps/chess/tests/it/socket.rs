@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use adsum::PubSub;
-use chess::{Accounts, Hall, Name, SECRET_BYTES, Session, Site, site};
+use chess::{Accounts, Hall, Name, Origin, SECRET_BYTES, Session, Site, site};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -16,13 +16,21 @@ struct Served {
 }
 
 async fn serve() -> Served {
+    serve_at(None).await
+}
+
+async fn serve_at(origin: Option<Origin>) -> Served {
     let accounts = Accounts::open("sqlite::memory:").await.unwrap();
     let session = Session::new(&[7; SECRET_BYTES]).unwrap();
     let anna = accounts.create(&Name::parse("Anna").unwrap()).await.unwrap();
-    let cookie = cookie_of(session.sign_in(anna.id));
-    let router =
-        site(Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session }, Path::new(WEB))
-            .unwrap();
+    let is_https = origin.as_ref().is_some_and(Origin::is_https);
+    let cookie =
+        cookie_of(if is_https { session.clone().secure() } else { session.clone() }.sign_in(anna.id));
+    let router = site(
+        Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session, origin },
+        Path::new(WEB),
+    )
+    .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async { axum::serve(listener, router).await });
@@ -64,4 +72,19 @@ async fn another_site_cannot_use_the_cookie() {
     for other in ["https://elsewhere.example", "http://127.0.0.1.elsewhere.example", "null"] {
         assert_eq!(status_of_socket(&address, &from(other)).await, 403, "{other}");
     }
+}
+
+/// Behind a proxy that passes on neither the host nor TLS.
+#[tokio::test]
+async fn the_site_can_be_told_its_origin() {
+    let Served { address, cookie } = serve_at(Some("https://chess.example".parse().unwrap())).await;
+    assert!(cookie.starts_with("__Host-chess_session="), "{cookie}");
+    let from = |origin: &str| format!("Cookie: {cookie}\r\nOrigin: {origin}\r\n");
+    assert_eq!(status_of_socket(&address, &from("https://chess.example")).await, 101);
+    for other in ["http://chess.example", "https://elsewhere.example", &format!("http://{address}")] {
+        assert_eq!(status_of_socket(&address, &from(other)).await, 403, "{other}");
+    }
+    let plain = cookie.replace("__Host-", "");
+    let headers = format!("Cookie: {plain}\r\nOrigin: https://chess.example\r\n");
+    assert_eq!(status_of_socket(&address, &headers).await, 403, "a cookie that anybody could have planted");
 }
