@@ -14,9 +14,14 @@ CHROMIUM ?= /usr/bin/chromium
 # What npm writes last when it installs, so a torn install is done again.
 INSTALLED := node_modules/.package-lock.json
 NODE_TEST := node --test --test-reporter=spec
-heading = @printf '\n=== %s\n' "$(1)"
+# Begins a step, and says how long the one before took. It is the first line of a recipe, since make expands a recipe
+# just before it runs it.
+heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: %s s\n' '$(STEP)' $(took); \
+	)printf '\n=== %s\n' '$(1)'$(eval STEP := $(1))$(eval BEGAN := $(now))
+now = $(shell date +%s)
+took = $(shell expr $(now) - $(BEGAN))
 
-.PHONY: help chess test soak fmt lint bench bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-browser licences parity
+.PHONY: help chess test soak fmt lint bench bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-browser licences parity format clippy docs-check
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,17 +31,24 @@ chess: apps/chess/$(INSTALLED) ## Build the chess site and serve it on http://lo
 	cargo build --package chess
 	PORT=$(PORT) $(BUILT)/chess
 
-test: deps lint test-rust counts test-node test-browser ## Everything below but bench: what must pass before a change lands
+test: deps lint test-rust counts test-node test-browser ## What must pass before a change lands: the lints, all tests, instruction counts
 	$(call heading,everything passed)
+	@printf '%s\n' $(STEPS)
 
 fmt: ## Format the Rust code
 	cargo fmt --all
 
-lint: licences parity ## Check format, clippy's warnings, docs and licences; changes nothing
+lint: licences parity format clippy docs-check ## Check format, clippy's warnings, docs and licences; changes nothing
+
+format:
 	$(call heading,format)
 	cargo fmt --all --check
+
+clippy:
 	$(call heading,clippy)
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+docs-check:
 	$(call heading,docs)
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
