@@ -94,7 +94,7 @@ impl Limits {
     }
 
     /// `held`: the presences that the key has in the topic already.
-    pub(crate) fn check_key(&self, held: usize) -> Result<(), OverLimit> {
+    pub(crate) fn check_presences_of_key(&self, held: usize) -> Result<(), OverLimit> {
         let presences = "presences_per_key";
         at_most(
             "what the key would have in the topic",

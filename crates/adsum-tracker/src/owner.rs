@@ -71,7 +71,7 @@ impl<X: Layer> Owner<X> {
                 && set.find(*id, key).is_none()
                 && set.departing(key).is_none()
             {
-                tracker.limits().check_key(group.rows().len())?;
+                tracker.limits().check_presences_of_key(group.rows().len())?;
             }
             shard.track(*id, topic, key, meta, reference)
         };

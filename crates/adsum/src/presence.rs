@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use adsum_channels::{Drain, Sockets};
 use adsum_pubsub::{PubSub, Topic};
-use adsum_tracker::{ClusterOptions, Key, Limits, OverLimit, Parting, Reason};
+use adsum_tracker::{ClusterOptions, Key, OverLimit, Parting, Reason};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
@@ -116,7 +116,7 @@ impl<H: PresenceHandler> Presence<H> {
     /// ```
     ///
     /// # Errors
-    /// The key is over the [limit](Limits::key_bytes).
+    /// The key is over the [limit](crate::Limits::key_bytes).
     pub fn check_key(&self, key: &str) -> Result<(), OverLimit> {
         self.core.tracker.limits().check_key(key)
     }

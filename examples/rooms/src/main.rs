@@ -205,8 +205,9 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let presence = Presence::builder(pubsub)
         .name("rooms")
         .diff_interval(Duration::from_millis(options.diff_interval))
-        .linger(Duration::from_millis(options.linger))
-        .start();
+        .linger(Duration::from_millis(options.linger));
+    presence.check()?;
+    let presence = presence.start();
     if let Err(error) = presence.ready().await {
         eprintln!("rooms: {error}; clients are served nonetheless");
     }
@@ -218,6 +219,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         .longpoll_window(Duration::from_millis(options.longpoll_window))
         .channel::<Room>("room:*")
         .channel::<Plain>("plain:*");
+    socket.check()?;
     let site = axum::Router::new().nest("/socket", socket.into_router(&presence));
 
     let listener = TcpListener::bind(options.listen)

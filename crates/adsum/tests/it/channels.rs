@@ -247,3 +247,62 @@ async fn a_state_is_followed_by_what_was_refreshed_of_late() {
     assert_eq!([&*state.0, &*diff.0], ["presence_state", "presence_diff"]);
     assert_eq!(diff.1["joins"], state.1);
 }
+
+/// Replies with what the presence says, where a program would end by `?`.
+struct Frank(Presence);
+
+impl Channel for Frank {
+    type App = App<NoFetch>;
+    type Params = NoParams;
+    type Info = ();
+
+    async fn join(
+        app: &Arc<App<NoFetch>>,
+        _: &Topic,
+        _: NoParams,
+        _: &mut Socket,
+    ) -> Result<Joined<Self>, JoinError> {
+        Ok(Joined::new(Self(app.0.clone())))
+    }
+
+    async fn handle_in(&mut self, event: &str, _: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+        let error = match event {
+            "track" => self.0.track(socket, "me", meta(1)).map(drop).map_err(|error| error.to_string()),
+            "track_in" => {
+                self.0.track_in(socket, "room:b", "me", meta(1)).map(drop).map_err(|error| error.to_string())
+            }
+            "push_state" => self.0.push_state(socket).await.map_err(|error| error.to_string()),
+            _ => return Err(Stop::unhandled(event)),
+        };
+        Ok(error.map_or_else(Reply::error, |()| Reply::ok(json!({}))))
+    }
+}
+
+#[tokio::test]
+async fn a_socket_of_another_pubsub_than_the_presence_is_refused_by_name() {
+    let presence = Presence::builder(PubSub::local()).start();
+    for (socket_is_of_the_presence, pubsub) in
+        [(false, PubSub::local()), (true, PubSub::from(&presence)), (true, PubSub::from(&presence.clone()))]
+    {
+        let socket = SocketBuilder::new(App(presence.clone())).channel::<Frank>("room:*");
+        let mut client = connect(serve_socket(socket, &pubsub).await).await;
+        client.send(JOIN).await;
+        client.event().await;
+        for event in ["push_state", "track", "track_in"] {
+            client.send(&format!(r#"["1","2","room:a","{event}",{{}}]"#)).await;
+            let reply = loop {
+                let (event, payload) = client.event().await;
+                if event == "phx_reply" {
+                    break payload;
+                }
+            };
+            if socket_is_of_the_presence {
+                assert_eq!(reply["status"], "ok", "{event}: {reply}");
+            } else {
+                let said = reply["response"].as_str().unwrap();
+                assert!(said.contains("into_router(&presence)"), "{event}: {said}");
+                assert_eq!(presence.count("room:a") + presence.count("room:b"), 0);
+            }
+        }
+    }
+}
