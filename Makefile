@@ -104,7 +104,8 @@ docs: ## Build the docs and say where they are
 deps: ## Install what the tests need and this machine lacks: Debian packages, parts of Rust, npm packages
 	$(call heading,what the tests need)
 	scripts/install-missing cc=build-essential $(CHROMIUM)=chromium \
-		/usr/sbin/nats-server=nats-server redis-server=redis-server
+		/usr/sbin/nats-server=nats-server redis-server=redis-server \
+		/usr/sbin/nginx=nginx /usr/sbin/haproxy=haproxy
 	cargo fmt --version && cargo clippy --version || rustup component add rustfmt clippy
 	@$(MAKE) --no-print-directory $(addsuffix /$(INSTALLED),apps/chess tests/conformance tests/browser)
 

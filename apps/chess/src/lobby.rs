@@ -7,8 +7,8 @@ use std::{
 };
 
 use adsum::{
-    Assigns, Channel, Connect, Drain, Entries, FetchError, JoinError, Joined, Key, NotReady, Payload,
-    Presence, PresenceHandler, PubSub, Refused, Reply, Socket, SocketBuilder, Sockets, Stop, Topic,
+    Assigns, Channel, Connect, Entries, FetchError, JoinError, Joined, Key, NotReady, Payload, Presence,
+    PresenceHandler, PubSub, Refused, Reply, Socket, SocketBuilder, Stop, Topic,
 };
 use axum::{
     Router,
@@ -16,17 +16,20 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use crate::{Accounts, Origin, Session, User};
 
 /// How long the presence of a tab stays once its connection is gone: nobody sees a reload.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Who is in the lobby, here and on the other nodes of the site, and the sockets that they came by.
+/// How long requests that are under way may take once the program is told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Who is in the lobby, here and on the other nodes of the site.
 #[derive(Debug, Clone)]
 pub struct Hall {
     presence: Presence<Roster>,
-    sockets: Sockets,
 }
 
 impl Hall {
@@ -38,7 +41,7 @@ impl Hall {
     pub fn open(pubsub: PubSub, accounts: Accounts) -> Self {
         let roster = Roster { accounts };
         let presence = Presence::builder(pubsub).name("lobby").linger(LINGER).handler(roster).start();
-        Self { presence, sockets: Sockets::new() }
+        Self { presence }
     }
 
     /// Waits until this node knows who is on the others.
@@ -46,15 +49,16 @@ impl Hall {
         self.presence.ready().await
     }
 
-    /// Sends everyone to the other nodes, or to whoever listens here next, and nobody is seen to leave.
-    pub async fn close(&self) {
-        self.presence.drain(&self.sockets, Drain::default()).await;
+    /// Serves a site with this hall in it until the program is told to stop. Then everyone is sent to the other nodes,
+    /// or to whoever listens here next, and nobody is seen to leave.
+    pub async fn serve(&self, listener: TcpListener, site: Router) -> std::io::Result<()> {
+        adsum::serve(listener, site).presence(&self.presence).request_grace(STOP_GRACE).await
     }
 
     /// The socket that browsers connect to, with the lobby on it. Who they are comes from their session alone.
     pub(crate) fn socket(&self, accounts: Accounts, session: Session, origin: Option<&Origin>) -> Router {
         let app = App { accounts, session, presence: self.presence.clone() };
-        let mut socket = SocketBuilder::new(app).sockets(&self.sockets).connect(connect);
+        let mut socket = SocketBuilder::new(app).connect(connect);
         if let Some(origin) = origin {
             socket = socket.origins([origin.to_string().as_str()]);
         }

@@ -5,17 +5,13 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
 use adsum::PubSub;
 use chess::{Accounts, Hall, Origin, Session, Site, site};
 use clap::Parser;
-use tokio::{net::TcpListener, signal, sync::oneshot};
+use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
-
-/// How long requests that are under way may take once the program is told to stop.
-const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// A chess site: choose a name, see who is here.
 #[derive(Parser)]
@@ -87,20 +83,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     }
 
     println!("chess is on {}", address_to_open(listener.local_addr()?));
-    // The site goes on while the hall is closed, to send away who comes.
-    let (closed, is_closed) = oneshot::channel();
-    let closing = async {
-        told_to_stop().await;
-        hall.close().await;
-        let _ = closed.send(());
-        tokio::time::sleep(STOP_GRACE).await;
-    };
-    let stop = async { is_closed.await.unwrap_or_default() };
-    tokio::select! {
-        served = axum::serve(listener, site).with_graceful_shutdown(stop).into_future() => served?,
-        // A browser may hold a connection open on which it never asks for anything; it isn't waited for any longer.
-        () = closing => {}
-    }
+    hall.serve(listener, site).await?;
     accounts.close().await;
     Ok(())
 }
@@ -127,27 +110,5 @@ fn address_to_open(address: SocketAddr) -> String {
         format!("http://localhost:{}", address.port())
     } else {
         format!("http://{address}")
-    }
-}
-
-/// Ctrl-c, or SIGTERM from whoever runs us.
-async fn told_to_stop() {
-    let interrupt = async {
-        if signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    #[cfg(unix)]
-    let terminate = async {
-        match signal::unix::signal(signal::unix::SignalKind::terminate()) {
-            Ok(mut terminate) => drop(terminate.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
     }
 }

@@ -101,11 +101,11 @@ impl Acceptor {
     pub async fn accept(&self, transport: &'static str, request: Parts) -> Result<Client, Refusal> {
         let endpoint = &self.owner.endpoint;
         let admitted = admission::admit(endpoint, request, transport).await;
-        let Admitted { codec, assigns, .. } = admitted.map_err(|denied| denied.refusal)?;
+        let Admitted { codec, assigns, sets, .. } = admitted.map_err(|denied| denied.refusal)?;
         let outbound = Arc::new(Outbound::new(&endpoint.budget, None));
         Ok(Client {
             heard: Instant::now(),
-            connection: Connection::new(endpoint.clone(), assigns, codec, outbound.clone()),
+            connection: Connection::new(endpoint.clone(), assigns, sets, codec, outbound.clone()),
             timeout: endpoint.options.timeout,
             outbound,
             ready: VecDeque::new(),
@@ -194,6 +194,7 @@ impl Client {
     /// Ends the client's channels, and waits until they have ended.
     pub async fn end(self) {
         self.connection.end_channels();
+        self.outbound.shut();
         self.connection.finish().await;
     }
 }

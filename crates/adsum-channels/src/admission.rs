@@ -16,6 +16,8 @@ use crate::{
     endpoint::Endpoint,
     log::{Shown, is_enabled},
     serializer::Codec,
+    serve::unanswered,
+    sockets::SocketSets,
 };
 
 /// A client that may connect.
@@ -24,6 +26,8 @@ pub(crate) struct Admitted {
     pub(crate) assigns: Assigns,
     /// What a WebSocket's answer names.
     pub(crate) subprotocol: Option<HeaderValue>,
+    /// Where its socket is noted.
+    pub(crate) sets: SocketSets,
 }
 
 /// A client that may not. Its request is kept where somebody wants to look at it.
@@ -35,11 +39,13 @@ pub(crate) struct Denied {
 impl Denied {
     /// The answer: that of the program's own handler, or an empty 403.
     pub(crate) fn response(&self, endpoint: &Endpoint) -> Response {
-        match (&endpoint.on_refused, &self.request) {
+        let is_draining = matches!(self.refusal, Refusal::Draining);
+        let response = match (&endpoint.on_refused, &self.request) {
             (Some(on_refused), Some(request)) => on_refused(&self.refusal, request),
-            _ if matches!(self.refusal, Refusal::Draining) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            _ if is_draining => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             _ => StatusCode::FORBIDDEN.into_response(),
-        }
+        };
+        if is_draining { unanswered(response) } else { response }
     }
 }
 
@@ -80,7 +86,8 @@ async fn decide(
     vsn: &str,
     subprotocol: Result<Option<HeaderValue>, Refusal>,
 ) -> Result<Admitted, Refusal> {
-    if endpoint.sockets.are_draining() {
+    let sets = SocketSets::of(&endpoint.sockets, request.extensions());
+    if sets.are_draining() {
         return Err(Refusal::Draining);
     }
     let codec = endpoint.codec(vsn).ok_or_else(|| Refusal::Version(vsn.to_owned()))?;
@@ -89,7 +96,7 @@ async fn decide(
     }
     let subprotocol = subprotocol?;
     let assigns = (endpoint.connect)(request).await.map_err(Refusal::Program)?;
-    Ok(Admitted { codec, assigns, subprotocol })
+    Ok(Admitted { codec, assigns, subprotocol, sets })
 }
 
 /// Whether the page that a request comes from may use the socket.

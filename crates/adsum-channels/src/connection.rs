@@ -12,7 +12,7 @@ use crate::{
     runtime::{EndCause, Letter, Link, Place, Start, reason_json},
     serializer::{Address, BadMessage, ClientMessage, Codec, Wire},
     session::{Action, Liveness, Session},
-    sockets::{RESTART_CODE, Seat},
+    sockets::{RESTART_CODE, Seat, SocketSets},
 };
 
 pub(crate) struct Connection {
@@ -25,7 +25,7 @@ pub(crate) struct Connection {
     tasks: JoinSet<Topic>,
     /// Hears of a `disconnect` to the socket's id.
     _named: Option<Attachment>,
-    _seat: Seat,
+    seat: Seat,
 }
 
 /// What a socket is closed with that is told to `disconnect`; its client connects again.
@@ -51,10 +51,11 @@ impl Connection {
     pub(crate) fn new(
         endpoint: Arc<Endpoint>,
         assigns: Assigns,
+        sets: SocketSets,
         codec: Arc<Codec>,
         outbound: Arc<Outbound>,
     ) -> Self {
-        let seat = endpoint.sockets.seat(&outbound);
+        let seat = sets.seat(&outbound);
         let named = assigns
             .socket_id()
             .map(|id| endpoint.pubsub.attach(id, SubscriberId::unique(), Arc::new(Named(outbound.clone()))));
@@ -66,7 +67,7 @@ impl Connection {
             outbound,
             tasks: JoinSet::new(),
             _named: named,
-            _seat: seat,
+            seat,
         }
     }
 
@@ -104,7 +105,7 @@ impl Connection {
                 }
             }
             // An answer would keep its client here for a moment more, and then send it away.
-            Action::Join { .. } if self.endpoint.sockets.are_draining() => self.outbound.close(RESTART_CODE),
+            Action::Join { .. } if self.seat.is_draining() => self.outbound.close(RESTART_CODE),
             Action::Join { topic, route, join_ref, after, duplicate } => {
                 // Joined over and over, a topic whose channel takes its time to end must not pile up tasks.
                 if self.tasks.len() >= self.endpoint.options.max_channels.saturating_mul(2) {
@@ -134,8 +135,7 @@ impl Connection {
 
     /// Tells all channels that the client is gone, or sent away.
     pub(crate) fn end_channels(&self) {
-        let drained =
-            self.endpoint.sockets.are_draining() && self.outbound.state() == State::Closing(RESTART_CODE);
+        let drained = self.seat.is_draining() && self.outbound.state() == State::Closing(RESTART_CODE);
         let cause = if drained { EndCause::Draining } else { EndCause::Closed };
         for channel in self.session.channels() {
             // One that is ending already needs not be told.
@@ -143,12 +143,13 @@ impl Connection {
         }
     }
 
-    /// Waits until all channels have ended, and aborts those that don't in time.
-    pub(crate) async fn finish(mut self) {
-        self.outbound.shut();
+    /// Waits until all channels have ended, and aborts those that don't in time. The socket is noted as open until its
+    /// seat is dropped.
+    pub(crate) async fn finish(mut self) -> Seat {
         // Each cuts itself off after the grace. One that blocks its thread can't, and is not waited for.
         let grace = 2 * self.endpoint.longest_grace();
         let _ = timeout(grace, async { while self.tasks.join_next().await.is_some() {} }).await;
+        self.seat
     }
 
     fn start(

@@ -80,6 +80,7 @@ mod reply;
 mod runtime;
 mod sender;
 mod serializer;
+mod serve;
 mod session;
 mod socket;
 mod sockets;
@@ -117,6 +118,10 @@ pub use self::{
     sender::{SendError, Sender},
     serializer::{
         Address, BadMessage, ClientMessage, Serializer, Unsendable, Wire, read_string, write_string,
+    },
+    serve::{
+        DEFAULT_BODY_TIMEOUT, DEFAULT_HEAD_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_CONNECTIONS,
+        DEFAULT_MAX_HEAD_BYTES, DEFAULT_REQUEST_GRACE, Depart, MIN_BODY_RATE, Serve, serve, termination,
     },
     socket::{PushError, Socket},
     sockets::{DEFAULT_DRAIN_BATCH, DEFAULT_DRAIN_INTERVAL, DEFAULT_DRAIN_TIMEOUT, Drain, Sockets},

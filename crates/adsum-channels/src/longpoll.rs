@@ -20,7 +20,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Uri,
+    Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri,
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
         ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
@@ -39,6 +39,8 @@ use crate::{
     Tokens,
     admission::{self, Admitted},
     endpoint::Owner,
+    serve::unanswered,
+    sockets::SocketSets,
 };
 
 const SALT: &str = "adsum long poll session";
@@ -100,8 +102,8 @@ impl LongPoll {
         let (parts, body) = request.into_parts();
         let mut response = match parts.method {
             Method::OPTIONS => preflight(&parts.headers),
-            Method::GET if self.owner.endpoint.sockets.are_draining() && self.session(&parts).is_none() => {
-                StatusCode::SERVICE_UNAVAILABLE.into_response()
+            Method::GET if self.is_draining(&parts.extensions) && self.session(&parts).is_none() => {
+                unanswered(StatusCode::SERVICE_UNAVAILABLE.into_response())
             }
             Method::GET => json(&self.poll(parts).await),
             Method::POST => self.publish(&parts, body).await,
@@ -116,6 +118,7 @@ impl LongPoll {
         if !admission::is_origin_accepted(&self.owner.endpoint, &parts.headers, &parts.uri) {
             return Answer::status(403);
         }
+        let is_draining = self.is_draining(&parts.extensions);
         let polled = match &session {
             Place::Here(session) => session.poll().await,
             Place::Elsewhere(name) => self.gate.poll(name, self.window()).await,
@@ -126,9 +129,7 @@ impl LongPoll {
             }
             (Polled::Nothing, _) => Answer { status: 204, token: Some(token), messages: Some(Vec::new()) },
             // Nobody knows it any more, as one of this node that isn't found above.
-            (Polled::Gone, Place::Elsewhere(_)) if !self.owner.endpoint.sockets.are_draining() => {
-                self.open(parts).await
-            }
+            (Polled::Gone, Place::Elsewhere(_)) if !is_draining => self.open(parts).await,
             // It has ended while the client waited. The next poll opens another one.
             (Polled::Gone, _) => Answer::status(410),
         }
@@ -137,7 +138,8 @@ impl LongPoll {
     /// Opens a session. The client takes its first 410 for an open socket, a later one for a lost one.
     async fn open(&self, parts: Parts) -> Answer {
         let endpoint = &self.owner.endpoint;
-        let Ok(Admitted { codec, assigns, .. }) = admission::admit(endpoint, parts, "longpoll").await else {
+        let Ok(Admitted { codec, assigns, sets, .. }) = admission::admit(endpoint, parts, "longpoll").await
+        else {
             return Answer::status(403);
         };
         let Some(id) = random() else { return Answer::status(403) };
@@ -153,7 +155,7 @@ impl LongPoll {
         let shutdown = self.owner.shutdown.child_token();
         // Under the lock, so that the session can't end before it stands there.
         let mut sessions = self.sessions.lock();
-        sessions.insert(id, session::start(endpoint.clone(), assigns, codec, shutdown, seat));
+        sessions.insert(id, session::start(endpoint.clone(), assigns, sets, codec, shutdown, seat));
         drop(sessions);
         Answer { status: 410, token: Some(token), messages: Some(Vec::new()) }
     }
@@ -189,6 +191,11 @@ impl LongPoll {
             Published::Gone => json(&Answer::status(410)),
             Published::Late => json(&Answer::status(408)),
         }
+    }
+
+    /// Whether the router's sockets, or those of the server that a request came by, are being drained.
+    fn is_draining(&self, request: &Extensions) -> bool {
+        SocketSets::of(&self.owner.endpoint.sockets, request).are_draining()
     }
 
     /// The session that a request names, and its token.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
+use http::Extensions;
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -46,13 +47,13 @@ pub(crate) const RESTART_CODE: u16 = 1012;
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 ///
 /// let ends = async {}; // a signal, say
-/// tokio::select! {
-///     served = async { axum::serve(listener, site).await } => served?,
-///     left = async { ends.await; sockets.drain(Drain::default()).await } => assert_eq!(left, 0),
-/// }
+/// adsum_channels::serve(listener, site).until(ends).await?; // drains its sockets once it comes
+/// assert!(sockets.is_empty());
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Behind another server, call [`drain`](Self::drain) when it ends.
 #[derive(Clone, Default)]
 pub struct Sockets(Arc<Inner>);
 
@@ -140,7 +141,7 @@ impl Sockets {
     /// they end with their socket.
     pub async fn drain(&self, drain: Drain) -> usize {
         let drain = drain.clamped();
-        self.0.draining.store(true, Ordering::Release);
+        self.refuse_new();
         let _ = timeout(drain.timeout, async {
             let open: Vec<_> = self.0.open.lock().values().cloned().collect();
             for (index, batch) in open.chunks(drain.batch).enumerate() {
@@ -195,20 +196,24 @@ impl Sockets {
         }
     }
 
+    /// From now on sockets and joins are refused.
+    pub(crate) fn refuse_new(&self) {
+        self.0.draining.store(true, Ordering::Release);
+    }
+
     pub(crate) fn are_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire)
     }
 
-    /// Takes note of a socket, for as long as the seat lives.
-    pub(crate) fn seat(&self, outbound: &Arc<Outbound>) -> Seat {
-        metrics::counter!("adsum_sockets_opened_total").increment(1);
+    /// Takes note of a socket, until the place is dropped.
+    fn enter(&self, outbound: &Arc<Outbound>) -> Place {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         self.0.open.lock().insert(id, Arc::downgrade(outbound));
         // One that was let in just before a drain began, which may have looked round already.
         if self.are_draining() {
             outbound.close(RESTART_CODE);
         }
-        Seat { sockets: self.clone(), id }
+        Place { sockets: self.clone(), id }
     }
 }
 
@@ -218,16 +223,66 @@ impl fmt::Debug for Sockets {
     }
 }
 
-/// A socket's place among the open ones.
-pub(crate) struct Seat {
+/// All sockets of a [`Serve`](crate::Serve), which has put this into the extensions of a request.
+#[derive(Clone)]
+pub(crate) struct ServerSockets(pub(crate) Sockets);
+
+/// A socket's place among those of its router.
+struct Place {
     sockets: Sockets,
     id: u64,
 }
 
-impl Drop for Seat {
+impl Drop for Place {
     fn drop(&mut self) {
         self.sockets.0.open.lock().remove(&self.id);
         self.sockets.0.closed.notify_one();
+    }
+}
+
+/// Where a socket is to be noted: among those of its router, and of its server.
+#[derive(Clone)]
+pub(crate) struct SocketSets {
+    router: Sockets,
+    server: Option<Sockets>,
+}
+
+impl SocketSets {
+    /// Those of a router, and of the server that a request with these extensions came by.
+    pub(crate) fn of(router: &Sockets, request: &Extensions) -> Self {
+        let server = request.get::<ServerSockets>().map(|server| server.0.clone());
+        let server = server.filter(|server| !Arc::ptr_eq(&server.0, &router.0));
+        Self { router: router.clone(), server }
+    }
+
+    pub(crate) fn are_draining(&self) -> bool {
+        self.router.are_draining() || self.server.as_ref().is_some_and(Sockets::are_draining)
+    }
+
+    /// Takes note of a socket, for as long as the seat lives.
+    pub(crate) fn seat(self, outbound: &Arc<Outbound>) -> Seat {
+        metrics::counter!("adsum_sockets_opened_total").increment(1);
+        let (router, server) =
+            (self.router.enter(outbound), self.server.map(|server| server.enter(outbound)));
+        Seat { router, server }
+    }
+}
+
+/// A socket's place among the open ones.
+pub(crate) struct Seat {
+    router: Place,
+    server: Option<Place>,
+}
+
+impl Seat {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.router.sockets.are_draining()
+            || self.server.as_ref().is_some_and(|server| server.sockets.are_draining())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
         metrics::counter!("adsum_sockets_closed_total").increment(1);
     }
 }

@@ -175,7 +175,12 @@ impl Link {
         let full = match Room::take(self.engine, &self.queued_bytes, envelope.len(), self.max_queued_bytes) {
             Ok(room) => match self.queue.try_send(Outgoing { subject, envelope, room }) {
                 Ok(()) => return Ok(()),
-                Err(TrySendError::Full(outgoing) | TrySendError::Closed(outgoing)) => {
+                // The node has left, or its task has ended.
+                Err(TrySendError::Closed(outgoing)) => {
+                    outgoing.room.unsent("disconnected");
+                    return Err(BroadcastError::Disconnected(self.engine.to_owned()));
+                }
+                Err(TrySendError::Full(outgoing)) => {
                     outgoing.room.unsent("full");
                     format!("{} messages wait for {}", self.queue.max_capacity(), self.engine)
                 }
@@ -282,5 +287,24 @@ impl Adapter for Node {
 
     fn unsubscribed(&self, topic: &Topic) {
         self.link.interest.leave(topic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Payload;
+
+    #[test]
+    fn a_node_that_has_left_is_disconnected_and_its_queue_is_not_full() {
+        let envelopes = Envelopes::new("adsum", "a", [0; 16], None);
+        let limits = QueueLimits { messages: 1, bytes: 1024 };
+        let (link, outgoing) = Link::new("NATS", "adsum", envelopes, Duration::ZERO, limits);
+        link.connected.send_replace(true);
+        let message = Message::new("topic", "event", Payload::Binary(Bytes::new()));
+        assert!(link.send(None, &message).is_ok());
+        assert!(matches!(link.send(None, &message), Err(BroadcastError::Full(_))));
+        drop(outgoing);
+        assert!(matches!(link.send(None, &message), Err(BroadcastError::Disconnected(_))));
     }
 }

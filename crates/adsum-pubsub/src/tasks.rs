@@ -7,7 +7,7 @@
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::{runtime::Handle, time::sleep};
+use tokio::{runtime::Handle, task::JoinSet, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 /// The pause before a task that panicked is started again. It doubles with each panic in a row.
@@ -63,6 +63,17 @@ pub fn spawn_short(runtime: &Handle, name: &'static str, work: impl Future<Outpu
     drop(runtime.spawn(async move {
         let _ = noticed(name, work).await;
     }));
+}
+
+/// Starts a task as one of many that are waited for, and aborted, together.
+pub fn spawn_in(
+    tasks: &mut JoinSet<()>,
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        let _ = noticed(name, work).await;
+    });
 }
 
 /// Runs `work`, and logs and counts its panic.

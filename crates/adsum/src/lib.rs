@@ -59,12 +59,12 @@ mod watch;
 
 #[doc(inline)]
 pub use adsum_channels::{
-    Acceptor, Address, Assigns, BadMessage, Channel, Client, ClientMessage, Connect, Drain, EventResult,
-    Frame, JoinError, JoinResult, Joined, Level, MaxAge, NoParams, ObservedConnect, ObservedEvent,
-    ObservedJoin, Observer, Outgoing, ParamFilter, PushError, Reason as EndReason, Refusal, Refused, Reply,
-    ReplyRef, SecretTooShort, SendError, Sender, Serializer, SignError, Socket, SocketBuilder,
-    SocketExtension, Sockets, Stop, TokenError, Tokens, Unsendable, View, ViewState, Wire, read_string,
-    write_string,
+    Acceptor, Address, Assigns, BadMessage, Channel, Client, ClientMessage, Connect, Depart, Drain,
+    EventResult, Frame, JoinError, JoinResult, Joined, Level, MaxAge, NoParams, ObservedConnect,
+    ObservedEvent, ObservedJoin, Observer, Outgoing, ParamFilter, PushError, Reason as EndReason, Refusal,
+    Refused, Reply, ReplyRef, SecretTooShort, SendError, Sender, Serializer, Serve, SignError, Socket,
+    SocketBuilder, SocketExtension, Sockets, Stop, TokenError, Tokens, Unsendable, View, ViewState, Wire,
+    read_string, serve, termination, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{

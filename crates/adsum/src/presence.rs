@@ -1,8 +1,8 @@
 //! The face of the crate.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use adsum_channels::{Drain, Sockets};
+use adsum_channels::{Depart, Drain, Sockets};
 use adsum_pubsub::{PubSub, Topic};
 use adsum_tracker::{ClusterOptions, Key, OverLimit, Parting, Reason};
 use tokio::{sync::watch, task::JoinHandle};
@@ -89,17 +89,22 @@ impl<H: PresenceHandler> Presence<H> {
     /// were never gone. Waits until the other nodes hold what is to be handed over, at most a second.
     ///
     /// Returns how many sockets are left open when the time of the drain is over.
+    ///
+    /// [`serve`](crate::serve()) does it for the presences that it is given.
     pub async fn drain(&self, sockets: &Sockets, drain: Drain) -> usize {
+        self.departing();
+        let left_open = sockets.drain(drain).await;
+        self.depart().await;
+        left_open
+    }
+
+    fn set_parting(&self) {
         let handoff = self.core.timing.handoff;
         self.core.tracker.set_parting(if handoff.is_zero() {
             Parting::Leave(Reason::Draining)
         } else {
             Parting::Depart(Reason::Draining, handoff)
         });
-        let left_open = sockets.drain(drain).await;
-        // An error: the task has ended with its runtime, and there is nobody to wait for.
-        let _ = self.mail.leave().await;
-        left_open
     }
 
     /// Checks a key that a client chooses, so that `join` refuses one that can't be tracked. Where only the
@@ -237,6 +242,20 @@ impl<H: PresenceHandler> Presence<H> {
 impl<H: PresenceHandler> From<&Presence<H>> for PubSub {
     fn from(presence: &Presence<H>) -> Self {
         presence.core.pubsub.clone()
+    }
+}
+
+impl<H: PresenceHandler> Depart for Presence<H> {
+    fn departing(&self) {
+        self.set_parting();
+    }
+
+    fn depart(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mail = self.mail.clone();
+        Box::pin(async move {
+            // An error: the task has ended with its runtime, and there is nobody to wait for.
+            let _ = mail.leave().await;
+        })
     }
 }
 

@@ -11,16 +11,13 @@ use std::{
 };
 
 use adsum::{
-    Assigns, Channel, Connect, Drain, JoinError, Joined, Key, NoParams, Payload, Presence, PubSub, Ref,
-    Refused, Reply, Socket, SocketBuilder, Sockets, Stop, Topic,
+    Assigns, Channel, Connect, JoinError, Joined, Key, NoParams, Payload, Presence, PubSub, Ref, Refused,
+    Reply, Socket, SocketBuilder, Stop, Topic,
 };
 use clap::Parser;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::TcpListener;
 
 /// What the program's channels share.
 struct App {
@@ -211,9 +208,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     if let Err(error) = presence.ready().await {
         eprintln!("rooms: {error}; clients are served nonetheless");
     }
-    let sockets = Sockets::new();
     let socket = SocketBuilder::new(App { presence: presence.clone() })
-        .sockets(&sockets)
         .connect(connect)
         .longpoll(&options.secret)?
         .longpoll_window(Duration::from_millis(options.longpoll_window))
@@ -226,16 +221,8 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         .await
         .map_err(|error| format!("can't listen on {}: {error}; try another --listen", options.listen))?;
     println!("listening on {}", listener.local_addr()?);
-    tokio::select! {
-        served = async { axum::serve(listener, site).await } => served?,
-        // The server goes on meanwhile, to send away who comes: its sockets end with it.
-        left = async {
-            asked_to_end().await?;
-            // The clients come back to whoever listens next, batch by batch, and nobody sees them leave.
-            presence.drain(&sockets, Drain::default()).await;
-            Ok::<_, std::io::Error>(())
-        } => left?,
-    }
+    // At SIGTERM or ctrl-c the clients are sent to whoever listens next, and nobody sees them leave.
+    adsum::serve(listener, site).presence(&presence).await?;
     Ok(())
 }
 
@@ -254,12 +241,4 @@ async fn pubsub(options: &Options) -> Result<PubSub, Box<dyn std::error::Error>>
         );
     }
     Ok(node.node(&options.node).secret(&*options.secret).namespace("rooms").start().await?)
-}
-
-async fn asked_to_end() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        pressed = tokio::signal::ctrl_c() => pressed,
-    }
 }

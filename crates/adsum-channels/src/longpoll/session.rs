@@ -19,6 +19,7 @@ use crate::{
     frame::Frame,
     outbound::{Outbound, State},
     serializer::{Codec, Wire},
+    sockets::SocketSets,
 };
 
 /// How many requests of one client may wait for its session. It sends one post and one poll at a time.
@@ -155,6 +156,7 @@ impl Reply<Polled> {
 pub(super) fn start(
     endpoint: Arc<Endpoint>,
     assigns: Assigns,
+    sets: SocketSets,
     codec: Arc<Codec>,
     shutdown: CancellationToken,
     seat: Seat,
@@ -162,7 +164,7 @@ pub(super) fn start(
     let (requests, received) = mpsc::channel(MAX_REQUESTS);
     let window = endpoint.options.longpoll_window;
     let outbound = Arc::new(Outbound::new(&endpoint.budget, None));
-    let connection = Connection::new(endpoint, assigns, codec, outbound.clone());
+    let connection = Connection::new(endpoint, assigns, sets, codec, outbound.clone());
     let mut running = Running { connection, outbound, window, waiting: None, unread: Vec::new() };
     tokio::spawn(async move {
         running.serve(received, shutdown).await;
@@ -170,6 +172,7 @@ pub(super) fn start(
         // Whoever waits for an answer learns that the session has ended.
         running.waiting = None;
         running.connection.end_channels();
+        running.outbound.shut();
         running.connection.finish().await;
     });
     Session { requests, window }

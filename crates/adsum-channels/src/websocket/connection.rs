@@ -1,9 +1,12 @@
 //! The task of one WebSocket: reads its client, and writes what has gathered.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use adsum_pubsub::bounds::MAX_TIME;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -16,7 +19,7 @@ use crate::{
     endpoint::Endpoint,
     outbound::{Outbound, State, pong},
     serializer::{Codec, Wire},
-    sockets::RESTART_CODE,
+    sockets::{RESTART_CODE, SocketSets},
 };
 
 /// What Bandit closes a silent client's socket with.
@@ -24,10 +27,14 @@ const IDLE_CODE: u16 = 1002;
 /// What Phoenix closes with after a message that it can't read.
 const BAD_MESSAGE_CODE: u16 = 1011;
 
+/// How long a drain waits for a client that reads nothing to be told.
+const TELL_GRACE: Duration = Duration::from_secs(1);
+
 /// Serves a socket until its client or the server closes it.
 pub(crate) fn run(
     endpoint: Arc<Endpoint>,
     assigns: Assigns,
+    sets: SocketSets,
     codec: Arc<Codec>,
     stream: Stream,
     shutdown: CancellationToken,
@@ -37,7 +44,7 @@ pub(crate) fn run(
     let socket = WebSocket {
         reader: Reader::new(endpoint.options.max_message_bytes),
         heard: Instant::now(),
-        connection: Connection::new(endpoint.clone(), assigns, codec, outbound.clone()),
+        connection: Connection::new(endpoint.clone(), assigns, sets, codec, outbound.clone()),
         outbound,
         endpoint,
     };
@@ -137,7 +144,7 @@ impl WebSocket {
     }
 
     /// Says goodbye to the client while the channels end.
-    async fn end(mut self, ending: Ending, mut source: Source, mut sink: Sink) {
+    async fn end(self, ending: Ending, mut source: Source, mut sink: Sink) {
         match ending {
             Ending::Gone => self.outbound.shut(),
             Ending::ClosedByClient(code) | Ending::Close(code) | Ending::Fail(code) => {
@@ -146,24 +153,38 @@ impl WebSocket {
         }
         self.connection.end_channels();
         let grace = self.endpoint.options.shutdown_grace;
-        let Self { reader, outbound, .. } = &mut self;
+        let Self { mut reader, outbound, connection, .. } = self;
+        let (tell_written, written) = oneshot::channel::<()>();
         // A client that neither reads nor answers is left alone after a while.
-        let _ = timeout(grace, async {
+        let goodbye = timeout(grace, async {
             match ending {
-                Ending::Gone => {}
+                Ending::Gone => drop(tell_written),
                 Ending::Close(_) => {
-                    let heard = hear_close(&mut source, reader);
-                    let _ = tokio::join!(sink.drain(outbound), heard);
+                    let heard = hear_close(&mut source, &mut reader);
+                    let write = async {
+                        let _ = sink.drain(&outbound).await;
+                        drop(tell_written);
+                    };
+                    tokio::join!(write, heard);
                 }
                 Ending::ClosedByClient(_) | Ending::Fail(_) => {
-                    if sink.drain(outbound).await.is_ok() {
-                        let _ = shut_down(source, sink, outbound).await;
+                    let drained = sink.drain(&outbound).await;
+                    drop(tell_written);
+                    if drained.is_ok() {
+                        let _ = shut_down(source, sink, &outbound).await;
                     }
                 }
             }
-        })
-        .await;
-        self.connection.finish().await;
+        });
+        // A socket is closed once its channels have ended and the client has been told; a drain doesn't wait for the
+        // client's answer.
+        let closed = async {
+            let seat = connection.finish().await;
+            let _ = timeout(TELL_GRACE, written).await;
+            drop(seat);
+        };
+        let _ = tokio::join!(goodbye, closed);
+        outbound.shut();
     }
 }
 

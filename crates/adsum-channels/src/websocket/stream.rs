@@ -16,10 +16,14 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, ReadHalf, WriteHalf},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
     time::sleep_until,
 };
 
-use crate::outbound::{Budget, Outbound, State, try_write};
+use crate::{
+    outbound::{Budget, Outbound, State, try_write},
+    serve::WatchedStream,
+};
 
 /// How much is read at once. The buffer is on the stack, so an idle socket has none.
 const READ_BYTES: usize = 8 * 1024;
@@ -28,45 +32,51 @@ type Io = TokioIo<Upgraded>;
 
 /// A stream that was upgraded, and what was read of it already.
 pub(crate) enum Stream {
-    Tcp(TcpStream, Bytes),
+    Tcp(TcpStream, Option<OwnedSemaphorePermit>, Bytes),
     Other(Io),
 }
 
 impl Stream {
     /// Takes the bare TCP stream out of an upgraded connection, where that is what it is.
     pub(crate) fn new(upgraded: Upgraded) -> Self {
+        let upgraded = match upgraded.downcast::<TokioIo<WatchedStream>>() {
+            Ok(parts) => {
+                let (stream, place) = parts.io.into_inner().into_parts();
+                return Self::tcp(stream, Some(place), parts.read_buf);
+            }
+            Err(upgraded) => upgraded,
+        };
         // `axum::serve` drives connections by hyper-util, others by hyper itself; each wraps in its own way.
         let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => return Self::tcp(parts.io, parts.read_buf),
+            Ok(parts) => return Self::tcp(parts.io.into_inner(), None, parts.read_buf),
             Err(upgraded) => upgraded,
         };
         match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => Self::tcp(parts.io, parts.read_buf),
+            Ok(parts) => Self::tcp(parts.io.into_inner(), None, parts.read_buf),
             Err(upgraded) => Self::Other(TokioIo::new(upgraded)),
         }
     }
 
-    fn tcp(io: TokioIo<TcpStream>, read: Bytes) -> Self {
-        let stream = io.into_inner();
+    fn tcp(stream: TcpStream, place: Option<OwnedSemaphorePermit>, read: Bytes) -> Self {
         // Frames are small and written whole; waiting for more only delays them. Without it all still works.
         let _ = stream.set_nodelay(true);
         // Of nothing, too, hyper's whole buffer would be kept.
         let read = if read.is_empty() { Bytes::new() } else { read };
-        Self::Tcp(stream, read)
+        Self::Tcp(stream, place, read)
     }
 
     /// The reading side, the writing side, and the outbound queue before it.
     pub(crate) fn split(self, budget: &Arc<Budget>) -> (Source, Sink, Arc<Outbound>) {
         match self {
-            Self::Tcp(stream, read) => {
+            Self::Tcp(stream, place, read) => {
                 let stream = Arc::new(stream);
                 let outbound = Outbound::new(budget, Some(stream.clone()));
-                let source = Source { read, side: ReadSide::Tcp(stream.clone()) };
+                let source = Source { read, side: ReadSide::Tcp(stream.clone()), _place: place };
                 (source, Sink::new(WriteSide::Tcp(stream)), Arc::new(outbound))
             }
             Self::Other(io) => {
                 let (read, write) = tokio::io::split(io);
-                let source = Source { read: Bytes::new(), side: ReadSide::Other(read) };
+                let source = Source { read: Bytes::new(), side: ReadSide::Other(read), _place: None };
                 let outbound = Outbound::new(budget, None);
                 (source, Sink::new(WriteSide::Other(write)), Arc::new(outbound))
             }
@@ -79,6 +89,8 @@ pub(crate) struct Source {
     /// What was read before the upgrade.
     read: Bytes,
     side: ReadSide,
+    /// Its place among the connections of the server.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 enum ReadSide {

@@ -28,7 +28,7 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return (StatusCode::BAD_REQUEST, "this connection can't be upgraded").into_response();
     };
-    let Admitted { codec, assigns, subprotocol } =
+    let Admitted { codec, assigns, subprotocol, sets } =
         match admission::admit(&owner.endpoint, parts, "websocket").await {
             Ok(admitted) => admitted,
             Err(denied) => return denied.response(&owner.endpoint),
@@ -44,7 +44,7 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
         };
         match upgraded {
             Ok(upgraded) => {
-                connection::run(endpoint, assigns, codec, Stream::new(upgraded), shutdown).await;
+                connection::run(endpoint, assigns, sets, codec, Stream::new(upgraded), shutdown).await;
             }
             Err(error) => tracing::debug!(%error, "client went away during the upgrade"),
         }

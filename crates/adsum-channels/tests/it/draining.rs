@@ -78,6 +78,21 @@ async fn a_drain_goes_on_whatever_it_is_told() {
     assert_eq!(left, 0);
 }
 
+async fn a_client_that_does_not_answer_its_close_does_not_stretch_the_drain(transport: Transport) {
+    let day = Duration::from_hours(24);
+    let sockets = Sockets::new();
+    let mut server =
+        Server::start_with(transport, |socket| socket.sockets(&sockets).shutdown_grace(day)).await;
+    // It reads no more, so it doesn't answer either.
+    let mut asleep = open(&server).await;
+    asleep.join("room:a", "1").await;
+    let drained = sockets.drain(Drain { timeout: day, ..Drain::default() });
+    let left = tokio::time::timeout(Duration::from_secs(20), drained).await.expect("the drain ends");
+    assert_eq!(left, 0);
+    server.logged_at_last("ended room:a Draining").await;
+    asleep.expect_close(1012).await;
+}
+
 async fn a_join_while_draining_closes_its_socket(transport: Transport) {
     let sockets = Sockets::new();
     let server = Server::start_with(transport, |socket| socket.sockets(&sockets)).await;
@@ -107,5 +122,6 @@ async fn a_join_while_draining_closes_its_socket(transport: Transport) {
 over_both!(
     sockets_are_closed_with_1012_and_new_ones_refused,
     batches_follow_each_other_at_the_interval,
+    a_client_that_does_not_answer_its_close_does_not_stretch_the_drain,
     a_join_while_draining_closes_its_socket,
 );

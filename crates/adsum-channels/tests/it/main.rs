@@ -32,5 +32,6 @@ mod longpoll;
 mod nodes;
 mod observing;
 mod program;
+mod serving;
 mod transport;
 mod views;

@@ -96,5 +96,5 @@ async fn main() -> std::io::Result<()> {
     let site = axum::Router::new().nest("/socket", socket.into_router(PubSub::local()));
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
-    axum::serve(listener, site).await
+    adsum::serve(listener, site).await
 }

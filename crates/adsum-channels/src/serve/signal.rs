@@ -1,0 +1,27 @@
+//! What tells a program to end.
+
+/// Resolves once the process is told to end: by SIGTERM, as service managers and container runtimes send, or by ctrl-c.
+///
+/// # Panics
+/// Awaited outside of a tokio runtime with I/O.
+pub async fn termination() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // The process can't listen for it, so it isn't told this way.
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}
