@@ -14,7 +14,7 @@ use crate::{
     Assigns, Connect, ObservedConnect, Refusal,
     connect::offered_subprotocols,
     endpoint::Endpoint,
-    log::{Shown, is_enabled},
+    log::{Shown, cut_name, is_enabled, limited},
     serializer::Codec,
     serve::unanswered,
     sockets::SocketSets,
@@ -70,7 +70,10 @@ pub(crate) async fn admit(
     metrics::histogram!("adsum_socket_connect_seconds").record(duration);
     if let Err(refusal) = &decided {
         metrics::counter!("adsum_sockets_refused_total").increment(1);
-        tracing::debug!(transport, reason = %Shown::of(refusal), "connect refused");
+        // A refused origin has a line of its own, which says more.
+        if !matches!(refusal, Refusal::Origin) {
+            limited!(INFO, transport, reason = %Shown::of(refusal), "connect refused");
+        }
     }
     if let Some(request) = &kept {
         let result = decided.as_ref().map(|admitted| &admitted.assigns);
@@ -103,9 +106,11 @@ async fn decide(
 pub(crate) fn is_origin_accepted(endpoint: &Endpoint, headers: &HeaderMap, uri: &Uri) -> bool {
     let accepted = endpoint.origins.accept(headers, uri);
     if !accepted {
-        tracing::warn!(
-            origin = ?headers.get(ORIGIN),
-            host = ?headers.get(HOST),
+        let shown = |name| headers.get(name).map(|value| cut_name(format!("{value:?}")));
+        limited!(
+            WARN,
+            origin = shown(ORIGIN).map(tracing::field::display),
+            host = shown(HOST).map(tracing::field::display),
             "connect refused: the page's origin isn't accepted; see `SocketBuilder::origins`"
         );
     }

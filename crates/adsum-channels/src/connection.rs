@@ -8,6 +8,7 @@ use tokio::{task::JoinSet, time::timeout};
 use crate::{
     Assigns,
     endpoint::Endpoint,
+    log::limited,
     outbound::{Outbound, State},
     runtime::{EndCause, Letter, Link, Place, Start, reason_json},
     serializer::{Address, BadMessage, ClientMessage, Codec, Wire},
@@ -190,7 +191,7 @@ impl Connection {
         let to = Address { join_ref, reference: &message.reference, topic: &message.topic };
         match self.codec.reply(to, status, &Payload::Json(response)) {
             Ok(frame) => self.outbound.push(frame),
-            Err(error) => tracing::error!(%error, "reply not sent"),
+            Err(error) => limited!(ERROR, %error, "reply not sent"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the log shows: at which level, and without the secrets of clients.
 
+mod limit;
+
 use std::{error::Error, fmt};
 
 use adsum_pubsub::Payload;
@@ -8,6 +10,8 @@ use serde_json::Value;
 use tracing::Level;
 
 use crate::Refusal;
+
+pub(crate) use self::limit::{Limit, cut, cut_name, limited};
 
 /// What stands for a value that isn't shown.
 const FILTERED: &str = "[FILTERED]";
@@ -128,7 +132,7 @@ pub(crate) fn is_enabled(level: Level) -> bool {
     }
 }
 
-/// An error as the log shows it. Those of reading a client's data quote it, so of them only what can't be a
+/// An error as the log shows it: its beginning. Those of reading a client's data quote it, so of them only what can't be a
 /// value of the client's is shown.
 pub(crate) enum Shown<'e> {
     Error(&'e (dyn Error + 'static)),
@@ -147,13 +151,13 @@ impl<'e> Shown<'e> {
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let error = match self {
-            Self::Refusal(refusal) => return refusal.fmt(f),
+            Self::Refusal(refusal) => return cut(refusal).fmt(f),
             Self::Error(error) => error,
         };
         if error.is::<serde_json::Error>() || error.is::<QueryRejection>() {
             return f.write_str(&without_values(&error.to_string()));
         }
-        error.fmt(f)
+        cut(error).fmt(f)
     }
 }
 

@@ -39,6 +39,7 @@ use crate::{
     Tokens,
     admission::{self, Admitted},
     endpoint::Owner,
+    log::limited,
     serve::unanswered,
     sockets::SocketSets,
 };
@@ -147,7 +148,7 @@ impl LongPoll {
         let token = match self.tokens.sign_for(SALT, &self.gate.name(id.clone()), TOKEN_MAX_AGE) {
             Ok(token) => token,
             Err(error) => {
-                tracing::error!(%error, "a long poll session's token can't be signed");
+                limited!(ERROR, %error, "a long poll session's token can't be signed");
                 return Answer::status(403);
             }
         };
@@ -237,7 +238,7 @@ fn random() -> Option<String> {
     match getrandom::fill(&mut random) {
         Ok(()) => Some(STANDARD.encode(random)),
         Err(error) => {
-            tracing::error!(%error, "no long poll session without randomness");
+            limited!(ERROR, %error, "no long poll session without randomness");
             None
         }
     }

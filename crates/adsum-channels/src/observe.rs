@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{Payload, Topic};
+use adsum_pubsub::{Payload, Topic, tasks::panic_text};
 use tracing::Level;
 
 use crate::{
     Assigns, Connect, ParamFilter, Refusal,
-    log::{event_at, is_enabled},
+    log::{cut_name, event_at, is_enabled, limited},
 };
 
 /// Told of what clients do, as the listeners of Phoenix's telemetry are. Given to
@@ -141,7 +141,7 @@ impl Watch {
             event_at!(
                 level,
                 transport = connected.transport,
-                version = connected.version,
+                version = %cut_name(connected.version),
                 duration = ?connected.duration,
                 params = self.filter.show_query(connected.request.uri()),
                 "connected"
@@ -154,7 +154,7 @@ impl Watch {
         if let Some(level) = level.filter(|level| is_enabled(*level)) {
             event_at!(
                 level,
-                topic = %joined.topic,
+                topic = %cut_name(joined.topic),
                 channel = joined.channel,
                 result = ?joined.result,
                 duration = ?joined.duration,
@@ -169,9 +169,9 @@ impl Watch {
         if let Some(level) = level.filter(|level| is_enabled(*level)) {
             event_at!(
                 level,
-                topic = %handled.topic,
+                topic = %cut_name(handled.topic),
                 channel = handled.channel,
-                event = handled.event,
+                event = %cut_name(handled.event),
                 result = ?handled.result,
                 duration = ?handled.duration,
                 params = self.filter.show(handled.payload),
@@ -184,9 +184,9 @@ impl Watch {
     /// A panic of the observer's is not the client's matter.
     fn tell(&self, tell: impl FnOnce(&dyn Observer)) {
         if let Some(observer) = &self.observer
-            && panic::catch_unwind(AssertUnwindSafe(|| tell(&**observer))).is_err()
+            && let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| tell(&**observer)))
         {
-            tracing::error!("an observer of sockets panicked");
+            limited!(ERROR, panic = panic_text(&*panic), "an observer of sockets panicked");
         }
     }
 }

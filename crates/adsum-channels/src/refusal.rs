@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt};
 
+use crate::log::cut_name;
+
 /// Turns a client away: it is answered with 403 and an empty body, or as
 /// [`on_refused`](crate::SocketBuilder::on_refused) says.
 ///
@@ -59,7 +61,7 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version(vsn) => write!(f, "version {vsn:?} of the protocol isn't spoken"),
+            Self::Version(vsn) => write!(f, "version \"{}\" of the protocol isn't spoken", cut_name(vsn)),
             Self::Origin => f.write_str("the page's origin isn't accepted; see `SocketBuilder::origins`"),
             Self::Subprotocol => f.write_str("none of the subprotocols that the client offers is known"),
             Self::Draining => f.write_str("the server is draining its sockets"),

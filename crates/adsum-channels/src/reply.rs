@@ -4,7 +4,7 @@ use std::{borrow::Cow, error::Error, fmt, sync::Weak};
 
 use adsum_pubsub::{IntoPayload, Payload};
 
-use crate::{PushError, runtime::Link};
+use crate::{PushError, log::cut_name, runtime::Link};
 
 /// What a client gets in answer to an event.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Stop {
 
     /// The channel doesn't know this event, which is a crash as in Phoenix.
     pub fn unhandled(event: &str) -> Self {
-        Self::crash(format!("the event {event:?} isn't handled"))
+        Self::crash(format!("the event \"{}\" isn't handled", cut_name(event)))
     }
 
     /// Answers the event first. Where the handler was not called for an event there is nobody to answer.

@@ -10,7 +10,10 @@ use adsum_pubsub::{EncodingId, Message, Payload};
 use bytes::Bytes;
 
 pub(crate) use self::{v1::V1, v2::V2};
-use crate::frame::Frame;
+use crate::{
+    frame::Frame,
+    log::{cut_name, limited},
+};
 
 /// The longest ref, in bytes of its JSON text. Clients count up from 1.
 pub(crate) const MAX_REF_BYTES: usize = 64;
@@ -163,7 +166,8 @@ impl Codec {
         let bytes = message.encoded(self.id, |message| match self.serializer.broadcast(message) {
             Ok(frame) => frame.into_bytes(),
             Err(error) => {
-                tracing::error!(topic = %message.topic(), event = message.event(), %error, "broadcast not sent");
+                let (topic, event) = (cut_name(message.topic()), cut_name(message.event()));
+                limited!(WARN, %topic, %event, %error, "broadcast not sent to clients of this version");
                 // No frame is empty, so this stands for none.
                 Bytes::new()
             }

@@ -18,7 +18,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::outbound::{Outbound, Total};
+use crate::{
+    log::limited,
+    outbound::{Outbound, Total},
+};
 
 /// How many sockets are closed at once, unless told otherwise.
 pub const DEFAULT_DRAIN_BATCH: usize = 10_000;
@@ -188,7 +191,8 @@ impl Sockets {
         }
         self.0.relieving.store(false, Ordering::Release);
         if closed > 0 {
-            tracing::warn!(
+            limited!(
+                WARN,
                 sockets = closed,
                 "closed the sockets that waited longest: more waits in all sockets than \
                  `SocketBuilder::max_total_queue_bytes` allows"

@@ -23,7 +23,7 @@ use super::{
     Message, Sessions,
     session::{Polled, Published, Reply, Request},
 };
-use crate::session::RESERVED_PREFIX;
+use crate::{log::limited, session::RESERVED_PREFIX};
 
 /// How much travels in one message between nodes, unless one client's message alone is longer. Engines have a
 /// limit of their own, and half a mebibyte is within all of them.
@@ -124,13 +124,13 @@ impl Gate {
             match inbox.recv().await {
                 Ok(message) if message.event() == "ask" => match message.payload().decode() {
                     Ok(letter) => self.asked(letter, &sessions),
-                    Err(error) => tracing::warn!(%error, "unreadable long poll request of another node"),
+                    Err(error) => limited!(WARN, %error, "unreadable long poll request of another node"),
                 },
                 Ok(message) => match message.payload().decode() {
                     Ok(answered) => self.answered(answered),
-                    Err(error) => tracing::warn!(%error, "unreadable long poll answer of another node"),
+                    Err(error) => limited!(WARN, %error, "unreadable long poll answer of another node"),
                 },
-                Err(lagged) => tracing::warn!(%lagged, "long poll requests of other nodes were lost"),
+                Err(lagged) => limited!(WARN, %lagged, "long poll requests of other nodes were lost"),
             }
         }
     }
@@ -231,7 +231,7 @@ impl Gate {
             ask,
         };
         let sent = self.pubsub.direct_broadcast(&name.node, topic(&name.gate), "ask", json(&letter));
-        sent.map_err(|error| tracing::warn!(node = name.node, %error, "long poll request not sent on"))
+        sent.map_err(|error| limited!(WARN, node = name.node, %error, "long poll request not sent on"))
     }
 
     fn number(&self) -> u64 {
@@ -313,7 +313,7 @@ impl Asker {
     fn say(&self, answer: &Answer) -> bool {
         let answered = Answered { number: self.number, answer: answer.clone() };
         let sent = self.pubsub.direct_broadcast(&self.node, topic(&self.gate), "answer", json(&answered));
-        sent.map_err(|error| tracing::warn!(node = self.node, %error, "long poll answer not sent")).is_ok()
+        sent.map_err(|error| limited!(WARN, node = self.node, %error, "long poll answer not sent")).is_ok()
     }
 }
 

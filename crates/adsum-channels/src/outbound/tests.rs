@@ -318,12 +318,16 @@ fn a_socket_that_is_closing_gives_way_as_well() {
 
 /// A queue before a bare stream of this runtime, and the client's end.
 async fn connected() -> (Arc<Outbound>, std::net::TcpStream) {
+    connected_with(1_000_000).await
+}
+
+async fn connected_with(max_queue_bytes: usize) -> (Arc<Outbound>, std::net::TcpStream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().await.unwrap();
     server.writable().await.unwrap();
     client.set_nonblocking(true).unwrap();
-    (queue(1_000_000, Some(Arc::new(server))), client)
+    (queue(max_queue_bytes, Some(Arc::new(server))), client)
 }
 
 /// What has arrived at the client.
@@ -362,6 +366,48 @@ async fn a_large_burst_does_not_wait_for_its_end_nor_overflow() {
     outbound.push(frame("first"));
     outbound.push(frame(large));
     assert_eq!(&arrived(&mut client)[..7], "firstxx");
+}
+
+#[tokio::test]
+async fn a_small_bound_is_no_trouble_where_the_kernel_takes_all() {
+    let (outbound, mut client) = connected_with(100).await;
+    for _ in 0..20 {
+        outbound.push(frame("0123456789"));
+        assert_eq!(outbound.state(), State::Open);
+    }
+    until_quiet(&outbound).await;
+    let mut read = String::new();
+    while read.len() < 200 {
+        read.push_str(&arrived(&mut client));
+    }
+    assert_eq!(read, "0123456789".repeat(20));
+}
+
+/// A state of 2,000 bytes.
+struct Large;
+
+impl Renewable for Large {
+    fn renew(&self) -> Vec<Frame> {
+        vec![frame("s".repeat(2_000).leak())]
+    }
+}
+
+#[test]
+fn a_state_that_comes_again_has_room_beside_it_too() {
+    let outbound = queue(1000, None);
+    let state: Arc<dyn Renewable> = Arc::new(Large);
+    outbound.push(frame("first"));
+    for _ in 0..100 {
+        outbound.locked(|queue| queue.push_change(frame("change"), &state));
+    }
+    // The state follows what waits, and is written but for its end.
+    assert!(drain(&outbound, 5 + 1_999, 10_000).1.is_pending());
+    outbound.push(frame("x".repeat(1_500).leak()));
+    assert_eq!(outbound.state(), State::Open);
+    assert!(outbound.deadline().is_some(), "it may wait for a limited time");
+    let (rest, _) = drain(&outbound, 10_000, 10_000);
+    assert_eq!(rest.len(), 1 + 1_500);
+    assert_eq!(outbound.deadline(), None);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use super::mailbox::{Capacity, EndCause, Letter, Mailbox, MailboxError};
 use crate::{
     PushError, View,
     frame::Frame,
+    log::{cut_name, limited},
     options::Options,
     outbound::{Outbound, Queue, Renewable},
     serializer::{Address, Codec, Unsendable},
@@ -191,7 +192,7 @@ impl Link {
     fn last_frame(&self, event: &str, payload: Json) -> Option<Frame> {
         let join_ref = &self.place.join_ref;
         let frame = self.codec.push(self.address(join_ref, join_ref), event, &Payload::Json(payload));
-        frame.inspect_err(|error| tracing::error!(event, %error, "not sent")).ok()
+        frame.inspect_err(|error| limited!(ERROR, event, %error, "not sent")).ok()
     }
 
     fn address<'a>(&'a self, join_ref: &'a str, reference: &'a str) -> Address<'a> {
@@ -289,7 +290,7 @@ impl Renewable for Shown {
             return Vec::new();
         }
         self.frames(&link).unwrap_or_else(|error| {
-            tracing::error!(topic = %link.topic, %error, "a state was not sent");
+            limited!(ERROR, topic = %cut_name(&link.topic), %error, "a state was not sent");
             Vec::new()
         })
     }

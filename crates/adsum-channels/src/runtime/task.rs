@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{Json, OptionsError, Pattern, Payload, Topic};
+use adsum_pubsub::{Json, OptionsError, Pattern, Payload, Topic, tasks::panic_text};
 use futures_util::FutureExt;
 use tokio::{
     task::JoinSet,
@@ -24,7 +24,12 @@ use super::{
 };
 use crate::{
     Assigns, Channel, JoinError, JoinResult, Joined, ObservedJoin, PushError, Reason, Reply, Socket, Stop,
-    channel::JoinErrorKind, endpoint::Endpoint, frame::Frame, log::Shown, options, reply::StopKind,
+    channel::JoinErrorKind,
+    endpoint::Endpoint,
+    frame::Frame,
+    log::{Shown, cut, cut_name, limited},
+    options,
+    reply::StopKind,
     serializer::Unsendable,
 };
 
@@ -108,11 +113,13 @@ async fn run<C: Channel>(app: Arc<C::App>, start: Box<Start>) -> Topic {
     let serving = serve(&endpoint, &mut channel, info, &mut socket, &mut end);
     match guarded(serving, overdue).await {
         Outcome::Done(()) => {}
-        Outcome::Panicked => {
-            tracing::error!(%topic, "channel panicked");
+        Outcome::Panicked(panic) => {
+            limited!(ERROR, topic = %cut_name(&topic), panic = %cut(panic), "channel panicked");
             end.get_or_insert(End::new(Reason::Crashed));
         }
-        Outcome::Overdue => tracing::error!(%topic, ?grace, "channel did not end in time and was cut off"),
+        Outcome::Overdue => {
+            limited!(ERROR, topic = %cut_name(&topic), ?grace, "channel did not end in time and was cut off");
+        }
     }
     finish(end, &mut socket);
     topic
@@ -169,7 +176,8 @@ impl Drop for Ended {
 
 enum Outcome<T> {
     Done(T),
-    Panicked,
+    /// With what the panic said.
+    Panicked(Box<str>),
     Overdue,
 }
 
@@ -178,7 +186,10 @@ async fn guarded<F: Future>(work: F, overdue: Pin<&mut impl Future<Output = ()>>
     // What the work has borrowed is only ended after a panic, never handled on.
     tokio::select! {
         biased;
-        result = AssertUnwindSafe(work).catch_unwind() => result.map_or(Outcome::Panicked, Outcome::Done),
+        result = AssertUnwindSafe(work).catch_unwind() => match result {
+            Ok(done) => Outcome::Done(done),
+            Err(panic) => Outcome::Panicked(panic_text(&*panic).into()),
+        },
         () = overdue => Outcome::Overdue,
     }
 }
@@ -218,26 +229,26 @@ fn judge<C: Channel>(
     let failed =
         |result, response: &Payload| Verdict { joined: None, result, reply: reply("error", response).ok() };
     let crashed = |error: &dyn std::fmt::Display| {
-        tracing::error!(%topic, %error, "join crashed");
+        limited!(ERROR, topic = %cut_name(topic), error = %cut(error), "join crashed");
         failed(JoinResult::Crashed, &reason("join crashed"))
     };
     let (joined, status, response) = match outcome {
         Outcome::Done(Err(_elapsed)) => {
-            tracing::error!(%topic, "join took longer than the join_timeout");
+            limited!(ERROR, topic = %cut_name(topic), "join took longer than the join_timeout");
             return failed(JoinResult::Crashed, &reason("join timeout"));
         }
         Outcome::Done(Ok(Ok(Joined { channel, info, response }))) => {
             (Some((channel, info)), "ok", response.unwrap_or_else(|| Ok(empty())))
         }
         Outcome::Done(Ok(Err(JoinFailure::Params(error)))) => {
-            tracing::debug!(%topic, error = %Shown::Error(&error), "join with invalid params");
+            limited!(DEBUG, topic = %cut_name(topic), error = %Shown::Error(&error), "join with invalid params");
             return failed(JoinResult::Refused, &reason("invalid params"));
         }
         Outcome::Done(Ok(Err(JoinFailure::Join(error)))) => match error.kind {
             JoinErrorKind::Refused(response) => (None, "error", response),
             JoinErrorKind::Crashed(error) => return crashed(&Shown::Error(&*error)),
         },
-        Outcome::Panicked => return crashed(&"panicked"),
+        Outcome::Panicked(panic) => return crashed(&format_args!("panicked: {panic}")),
         Outcome::Overdue => return crashed(&"did not end in time and was cut off"),
     };
     match response.map_err(PushError::from).and_then(|response| Ok(reply(status, &response)?)) {
@@ -364,7 +375,7 @@ async fn handle_letters<C: Channel>(
         }
         socket.handler_returned();
     }
-    tracing::warn!(topic = %link.topic(), "channel overloaded: its mailbox is full");
+    limited!(WARN, topic = %cut_name(link.topic()), "channel overloaded: its mailbox is full");
     End::new(Reason::Overloaded)
 }
 
@@ -387,7 +398,7 @@ fn stopped(link: &Link, stop: Stop, reference: Option<&str>) -> End {
         StopKind::Normal => Reason::Stopped,
         StopKind::Shutdown => Reason::Shutdown,
         StopKind::Crash(error) => {
-            tracing::error!(topic = %link.topic(), error = %Shown::Error(&*error), "channel crashed");
+            limited!(ERROR, topic = %cut_name(link.topic()), error = %Shown::Error(&*error), "channel crashed");
             Reason::Crashed
         }
     })
@@ -427,8 +438,9 @@ fn finish(end: Option<End>, socket: &mut Socket) {
         metrics::counter!("adsum_channels_crashed_total").increment(1);
     }
     socket.detach();
-    if panic::catch_unwind(AssertUnwindSafe(|| socket.channel_ended(&end.reason))).is_err() {
-        tracing::error!(topic = %link.topic(), "an extension panicked at the end of its channel");
+    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| socket.channel_ended(&end.reason))) {
+        let (topic, panic) = (cut_name(link.topic()), cut(panic_text(&*panic)));
+        limited!(ERROR, %topic, %panic, "an extension panicked at the end of its channel");
     }
 }
 

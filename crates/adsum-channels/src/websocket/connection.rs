@@ -17,6 +17,7 @@ use crate::{
     Assigns,
     connection::Connection,
     endpoint::Endpoint,
+    log::{cut, cut_name, limited},
     outbound::{Outbound, State, pong},
     serializer::{Codec, Wire},
     sockets::{RESTART_CODE, SocketSets},
@@ -125,7 +126,7 @@ impl WebSocket {
                 Ok(Some(Incoming::Ping(payload))) => self.outbound.push(pong(&payload)),
                 Ok(Some(Incoming::Pong)) => {}
                 Ok(Some(Incoming::Close { code, reason })) => {
-                    tracing::debug!(code, reason, "client closes");
+                    tracing::debug!(code, reason = %cut_name(&reason), "client closes");
                     return Err(Ending::ClosedByClient(code.unwrap_or(1000)));
                 }
                 Err(error) => {
@@ -138,7 +139,7 @@ impl WebSocket {
 
     fn handle(&mut self, message: Wire<'_>) -> Result<(), Ending> {
         self.connection.receive(message).map_err(|error| {
-            tracing::debug!(%error, "client sent a bad message");
+            limited!(DEBUG, error = %cut(&error), "client sent a bad message");
             Ending::Close(BAD_MESSAGE_CODE)
         })
     }

@@ -1,0 +1,161 @@
+//! Lines that clients can cause: cut, and limited in time.
+
+use std::{
+    fmt::{self, Write},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+/// The most lines of one kind that are written within [`WINDOW`].
+const LINES: u32 = 20;
+/// The time after which lines of a kind are written again.
+const WINDOW: Duration = Duration::from_secs(10);
+/// The most of an error that a line shows, in bytes.
+const MAX_ERROR_BYTES: usize = 1024;
+/// The most of a name that a line shows, in bytes.
+const MAX_NAME_BYTES: usize = 200;
+
+/// Writes a line that clients can cause, unless too many of its kind were written of late. Each place in the code that
+/// uses this is a kind of its own. The next line of the kind says how many were left out.
+macro_rules! limited {
+    ($level:ident, $($event:tt)*) => {{
+        static LIMIT: $crate::log::Limit = $crate::log::Limit::new();
+        if ::tracing::enabled!(::tracing::Level::$level) && let Some(left_out) = LIMIT.allow() {
+            let left_out = (left_out > 0).then_some(left_out);
+            ::tracing::event!(::tracing::Level::$level, left_out, $($event)*);
+        }
+    }};
+}
+pub(crate) use limited;
+
+/// How many lines of one kind were written, and left out.
+///
+/// It goes by the system's clock: all runtimes of a process share it.
+pub(crate) struct Limit(Mutex<Lines>);
+
+struct Lines {
+    since: Option<Instant>,
+    written: u32,
+    left_out: u64,
+}
+
+impl Limit {
+    pub(crate) const fn new() -> Self {
+        Self(parking_lot::const_mutex(Lines { since: None, written: 0, left_out: 0 }))
+    }
+
+    /// `None` if a line has to be left out, else how many were left out before it.
+    pub(crate) fn allow(&self) -> Option<u64> {
+        self.allow_at(Instant::now())
+    }
+
+    fn allow_at(&self, now: Instant) -> Option<u64> {
+        let mut lines = self.0.lock();
+        if lines.since.is_none_or(|since| now.duration_since(since) >= WINDOW) {
+            lines.since = Some(now);
+            lines.written = 0;
+        }
+        if lines.written == LINES {
+            lines.left_out += 1;
+            return None;
+        }
+        lines.written += 1;
+        Some(std::mem::take(&mut lines.left_out))
+    }
+}
+
+/// An error, cut to what a line shows of it.
+pub(crate) fn cut<T: fmt::Display>(error: T) -> Cut<T> {
+    Cut { text: error, bytes: MAX_ERROR_BYTES }
+}
+
+/// A name that a client chose, cut to what a line shows of it.
+pub(crate) fn cut_name<T: fmt::Display>(name: T) -> Cut<T> {
+    Cut { text: name, bytes: MAX_NAME_BYTES }
+}
+
+/// A text of which the log shows the beginning. Characters that would begin a line or turn the direction of writing are
+/// escaped, so that nobody writes lines of their own.
+pub(crate) struct Cut<T> {
+    text: T,
+    bytes: usize,
+}
+
+impl<T: fmt::Display> fmt::Display for Cut<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cutter = Cutter { out: f, left: self.bytes, is_full: false };
+        let written = write!(cutter, "{}", self.text);
+        if cutter.is_full { f.write_char('…') } else { written }
+    }
+}
+
+struct Cutter<'a, 'f> {
+    out: &'a mut fmt::Formatter<'f>,
+    left: usize,
+    is_full: bool,
+}
+
+impl fmt::Write for Cutter<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for char in text.chars() {
+            if self.left < char.len_utf8() {
+                self.is_full = true;
+                // Ends the formatting of what would be cut.
+                return Err(fmt::Error);
+            }
+            self.left -= char.len_utf8();
+            let turns =
+                matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if char.is_control() || turns {
+                write!(self.out, "{}", char.escape_default())?;
+            } else {
+                self.out.write_char(char)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_kind_are_limited_and_those_left_out_are_counted() {
+        let (limit, start) = (Limit::new(), Instant::now());
+        for round in 0..3 {
+            let begin = start + round * WINDOW;
+            let before = if round == 0 { 0 } else { 100 };
+            assert_eq!(limit.allow_at(begin), Some(before));
+            for _ in 1..LINES {
+                assert_eq!(limit.allow_at(begin), Some(0));
+            }
+            for _ in 0..100 {
+                assert_eq!(limit.allow_at(begin + WINDOW / 2), None);
+            }
+        }
+    }
+
+    struct Fails;
+
+    impl fmt::Display for Fails {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("begun")?;
+            Err(fmt::Error)
+        }
+    }
+
+    #[test]
+    fn what_clients_say_is_cut_and_begins_no_line() {
+        assert_eq!(cut("short é").to_string(), "short é");
+        let long = cut("é".repeat(100_000)).to_string();
+        assert_eq!(long, "é".repeat(MAX_ERROR_BYTES / 2) + "…");
+        let exact = "x".repeat(MAX_NAME_BYTES);
+        assert_eq!(cut_name(&exact).to_string(), exact);
+        assert_eq!(cut_name("a\n\u{1b}[2J\u{202e}b").to_string(), r"a\n\u{1b}[2J\u{202e}b");
+        let mut text = String::new();
+        assert!(write!(text, "{}", cut(Fails)).is_err());
+        assert_eq!(text, "begun");
+    }
+}
