@@ -38,7 +38,7 @@ const IDLE_CODE: u16 = 1002;
 ///     let mut client = acceptor.accept("carrier pigeon", request).await?;
 ///     loop {
 ///         tokio::select! {
-///             message = read() => match message {
+///             message = read(), if client.is_ready() => match message {
 ///                 Some(message) if client.receive(Wire::Text(&message)).is_ok() => {}
 ///                 _ => break,
 ///             },
@@ -48,6 +48,7 @@ const IDLE_CODE: u16 = 1002;
 ///                     close(code).await;
 ///                     break;
 ///                 }
+///                 Outgoing::Nothing => {}
 ///             },
 ///         }
 ///     }
@@ -105,11 +106,12 @@ impl Acceptor {
         let outbound = Arc::new(Outbound::new(&endpoint.budget, None));
         Ok(Client {
             heard: Instant::now(),
+            waits: false,
             connection: Connection::new(endpoint.clone(), assigns, sets, codec, outbound.clone()),
             timeout: endpoint.options.timeout,
             outbound,
             ready: VecDeque::new(),
-            shutdown: self.owner.shutdown.child_token(),
+            shutdown: self.owner.tasks.token(),
         })
     }
 }
@@ -131,6 +133,8 @@ pub struct Client {
     ready: VecDeque<Outgoing>,
     /// When the client has last sent something.
     heard: Instant,
+    /// It was too fast, and is not to be read.
+    waits: bool,
     timeout: Option<Duration>,
     shutdown: CancellationToken,
 }
@@ -142,12 +146,24 @@ pub enum Outgoing {
     Text(Bytes),
     /// Send a message of bytes. A transport that can't leaves it out.
     Binary(Bytes),
+    /// Send nothing. The client, which was not [ready](Client::is_ready), may be read again.
+    Nothing,
     /// Close, with a code of WebSocket's if the transport has a place for one, and then [`end`](Client::end).
     /// Nothing comes after it.
     Close(u16),
 }
 
 impl Client {
+    /// Whether the next message of the client should be read. If not, one of its channels has no room for what was
+    /// read last, or the client sends faster than its [rate](crate::SocketBuilder::max_message_rate). A transport that
+    /// reads on all the same has the channel end as overloaded.
+    ///
+    /// Once the client may be read again, [`next`](Self::next) says [`Outgoing::Nothing`], so that a `select!` looks
+    /// again.
+    pub fn is_ready(&self) -> bool {
+        self.connection.is_ready()
+    }
+
     /// Handles a message of the client.
     ///
     /// The transport sees to it that it is no longer than it should be: a WebSocket closes with 1009 beyond
@@ -157,7 +173,13 @@ impl Client {
     /// Nobody can make sense of it. A WebSocket closes with 1011 then, as Phoenix does.
     pub fn receive(&mut self, message: Wire<'_>) -> Result<(), BadMessage> {
         self.heard = Instant::now();
-        self.connection.receive(message)
+        let bytes = match &message {
+            Wire::Text(bytes) | Wire::Binary(bytes) => bytes.len(),
+        };
+        let received = self.connection.receive(message);
+        self.connection.spend(1, bytes, self.heard);
+        self.waits = !self.connection.is_ready();
+        received
     }
 
     /// What there is to do for the client, once there is something. To be awaited again and again until it says
@@ -184,8 +206,15 @@ impl Client {
             self.ready = VecDeque::new();
             tokio::select! {
                 () = self.outbound.woken() => {}
-                () = self.connection.channel_ended() => {}
-                () = silence(self.heard, self.timeout) => self.outbound.close(IDLE_CODE),
+                () = self.connection.tend() => {
+                    if self.waits && self.connection.is_ready() {
+                        self.waits = false;
+                        // That we didn't read is not its silence.
+                        self.heard = Instant::now();
+                        return Outgoing::Nothing;
+                    }
+                }
+                () = silence(self.heard, self.timeout), if !self.waits => self.outbound.close(IDLE_CODE),
                 () = self.shutdown.cancelled() => self.outbound.close(RESTART_CODE),
             }
         }

@@ -7,11 +7,10 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{OptionsError, Pattern, PubSub};
+use adsum_pubsub::{OptionsError, Pattern, PubSub, tasks::TaskGroup};
 use axum::{Router, response::IntoResponse};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue};
-use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
 use crate::{
@@ -336,12 +335,51 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// How many letters (events, messages of the program and of further topics) may wait for one channel.
-    /// Default 1,024. Where more come, the channel ends with `phx_error` and `{"reason": "overloaded"}`; the
-    /// program's own senders get an error instead.
+    /// How many events of the client and messages of the program may wait for one channel. Default 1,024. While there
+    /// is no room for an event, its client isn't read, for a [limited time](Self::mailbox_timeout); the program's own
+    /// senders get an error.
+    ///
+    /// Broadcasts (those that a channel intercepts, and those of further topics) are bounded by
+    /// [`max_queue_bytes`](Self::max_queue_bytes) alone, for one handler may send any number of them before another
+    /// channel gets its turn. Where they don't fit, the channel ends with `phx_error` and `{"reason": "overloaded"}`.
     #[must_use]
     pub fn max_mailbox(mut self, letters: usize) -> Self {
         self.options.max_mailbox = letters;
+        self
+    }
+
+    /// How long a client is not read while one of its channels has no room for its next event. Default 5 s. Then that
+    /// channel ends with `phx_error` and `{"reason": "overloaded"}`, and the client is read again.
+    ///
+    /// Meanwhile the client's other channels get nothing from it either, and the time doesn't count as its silence.
+    #[must_use]
+    pub fn mailbox_timeout(mut self, timeout: Duration) -> Self {
+        self.options.mailbox_timeout = timeout;
+        self
+    }
+
+    /// How many messages a second a client may send; `None`: any number. Default 20,000. A client that was quiet may
+    /// send as many at once. One that sends more isn't closed but read more slowly. Each frame of a WebSocket counts,
+    /// pings and parts of a message too.
+    #[must_use]
+    pub fn max_message_rate(mut self, messages: impl Into<Option<u32>>) -> Self {
+        self.options.max_message_rate = messages.into();
+        self
+    }
+
+    /// How many bytes a second a client may send; `None`: any number. Default 32 MiB. As with
+    /// [`max_message_rate`](Self::max_message_rate), a client that sends more is read more slowly.
+    #[must_use]
+    pub fn max_byte_rate(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.options.max_byte_rate = bytes.into();
+        self
+    }
+
+    /// How long a client may take from the first byte of a message to its last. Default 60 s. A WebSocket that takes
+    /// longer is closed with 1002, however often it sends a byte.
+    #[must_use]
+    pub fn message_timeout(mut self, timeout: Duration) -> Self {
+        self.options.message_timeout = timeout;
         self
     }
 
@@ -400,7 +438,6 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     pub fn into_acceptor(self, pubsub: impl Into<PubSub>) -> Acceptor {
         let pubsub = pubsub.into();
         self.check().unwrap_or_else(|error| panic!("{error}"));
-        let shutdown = CancellationToken::new();
         let owner = Arc::new(Owner {
             endpoint: Arc::new(Endpoint {
                 connect: self.connect,
@@ -416,8 +453,7 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
                 handle_in_seconds: OnceLock::new(),
                 pubsub,
             }),
-            shutdown: shutdown.clone(),
-            _guard: shutdown.drop_guard(),
+            tasks: TaskGroup::new(),
         });
         let longpoll = self.longpoll.map(|tokens| Arc::new(LongPoll::new(owner.clone(), tokens)));
         Acceptor::new(owner, longpoll)

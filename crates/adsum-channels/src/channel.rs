@@ -79,6 +79,8 @@ pub trait Channel: Send + Sized + 'static {
 
     /// The client has sent an event. One that isn't handled ends the channel, as in Phoenix.
     ///
+    /// It must not wait for another event of the same client: while its mailbox is full, the client isn't read.
+    ///
     /// # Errors
     /// The channel ends as the [`Stop`] says.
     fn handle_in(

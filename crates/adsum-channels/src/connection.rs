@@ -1,16 +1,22 @@
 //! One client, whatever carries its messages: runs its session, starts its channels and owns their tasks.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use adsum_pubsub::{Attachment, Json, Message, Payload, Subscriber, SubscriberId, Topic};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::{
     Assigns,
     endpoint::Endpoint,
     log::limited,
     outbound::{Outbound, State},
-    runtime::{EndCause, Letter, Link, Place, Start, reason_json},
+    pace::Pace,
+    runtime::{ChannelTasks, EndCause, Letter, Link, Place, Start, reason_json},
     serializer::{Address, BadMessage, ClientMessage, Codec, Wire},
     session::{Action, Liveness, Session},
     sockets::{RESTART_CODE, Seat, SocketSets},
@@ -23,7 +29,10 @@ pub(crate) struct Connection {
     outbound: Arc<Outbound>,
     session: Session<Arc<Link>>,
     /// One task for each join.
-    tasks: JoinSet<Topic>,
+    tasks: ChannelTasks,
+    pace: Pace,
+    /// Why the client is not to be read, while that is so.
+    wait: Option<Box<Wait>>,
     /// Hears of a `disconnect` to the socket's id.
     _named: Option<Attachment>,
     seat: Seat,
@@ -66,17 +75,36 @@ impl Connection {
             assigns: Arc::new(assigns),
             codec,
             outbound,
-            tasks: JoinSet::new(),
+            tasks: ChannelTasks::new(),
+            pace: Pace::new(),
+            wait: None,
             _named: named,
             seat,
         }
     }
 
-    /// Handles a message of the client.
+    /// Whether the client's next message may be read now. If not, [`tend`](Self::tend) sees to it.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.wait.is_none()
+    }
+
+    /// Counts what the client has sent. One that sends too fast isn't read for a moment.
+    pub(crate) fn spend(&mut self, messages: usize, bytes: usize, now: Instant) {
+        let waits = self.pace.spend(messages, bytes, &self.endpoint.options, now);
+        if let Some(until) = waits.filter(|_| self.is_ready()) {
+            self.wait = Some(Box::new(Wait::until(until)));
+        }
+    }
+
+    /// Handles a message of the client. One that comes while the connection isn't [ready](Self::is_ready) costs the
+    /// channel that has no room its end.
     ///
     /// # Errors
     /// Nobody can make sense of it.
     pub(crate) fn receive(&mut self, message: Wire<'_>) -> Result<(), BadMessage> {
+        if let Some(wait) = self.wait.take_if(|wait| wait.held.is_some()) {
+            wait.give_up();
+        }
         let codec = self.codec.clone();
         let message = codec.decode(message)?;
         let routes = &self.endpoint.routes;
@@ -96,8 +124,10 @@ impl Connection {
                     event: message.event.into(),
                     payload: message.payload,
                 };
-                // A channel that ends at this moment has told its client so; one that overflows will.
-                let _ = channel.deliver_letter(event);
+                if let Err(event) = channel.put_event(event) {
+                    let until = Instant::now() + self.endpoint.options.mailbox_timeout;
+                    self.wait = Some(Box::new(Wait::for_room(channel, event, until)));
+                }
             }
             Action::Leave(channel) => {
                 let leave = EndCause::Leave { reference: (*message.reference).into() };
@@ -123,15 +153,25 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for channels that end by themselves, and forgets them. Pending while there are none; never
-    /// resolves to anything else than another round. Cancel safe.
-    pub(crate) async fn channel_ended(&mut self) {
-        match self.tasks.join_next().await {
-            Some(Ok(topic)) => self.session.forget(&topic, |link| link.has_ended()),
-            // A task that panicked doesn't say which it was.
-            Some(Err(_)) => self.session.forget_all(|link| link.has_ended()),
-            None => std::future::pending().await,
-        }
+    /// Looks after the channels: forgets those that end by themselves, and ends the wait of a connection that isn't
+    /// [ready](Self::is_ready). Pending while there is nothing to do; never resolves to anything else than another
+    /// round. Cancel safe.
+    pub(crate) async fn tend(&mut self) {
+        poll_fn(|cx| {
+            match self.tasks.poll_join_next(cx) {
+                Poll::Ready(Some(Ok(Ok(topic)))) => self.session.forget(&topic, |link| link.has_ended()),
+                // A task that panicked doesn't say which it was.
+                Poll::Ready(Some(_)) => self.session.forget_all(|link| link.has_ended()),
+                Poll::Ready(None) | Poll::Pending => {
+                    let Some(wait) = &mut self.wait else { return Poll::Pending };
+                    ready!(wait.poll(cx));
+                    // It may have sent too much besides.
+                    self.wait = self.pace.waits_until(Instant::now()).map(|over| Box::new(Wait::until(over)));
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Tells all channels that the client is gone, or sent away.
@@ -192,6 +232,47 @@ impl Connection {
         match self.codec.reply(to, status, &Payload::Json(response)) {
             Ok(frame) => self.outbound.push(frame),
             Err(error) => limited!(ERROR, %error, "reply not sent"),
+        }
+    }
+}
+
+/// Why a client isn't read for a while.
+struct Wait {
+    /// When it is over at the latest.
+    over: Pin<Box<Sleep>>,
+    /// The event for which its channel has no room; `None` where the client was too fast.
+    held: Option<(Arc<Link>, Option<Letter>)>,
+}
+
+impl Wait {
+    fn until(over: Instant) -> Self {
+        Self { over: Box::pin(sleep_until(over)), held: None }
+    }
+
+    fn for_room(channel: Arc<Link>, event: Letter, over: Instant) -> Self {
+        Self { over: Box::pin(sleep_until(over)), held: Some((channel, Some(event))) }
+    }
+
+    /// Hands over the event once there is room. A channel that makes none in time ends.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some((channel, event)) = &mut self.held
+            && channel.poll_event(event, cx).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        ready!(self.over.as_mut().poll(cx));
+        if let Some((channel, _)) = &self.held {
+            channel.overload();
+        }
+        Poll::Ready(())
+    }
+
+    /// For a transport that doesn't wait.
+    fn give_up(self) {
+        if let Some((channel, Some(event))) = self.held
+            && channel.put_event(event).is_err()
+        {
+            channel.overload();
         }
     }
 }

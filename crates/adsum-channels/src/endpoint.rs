@@ -5,12 +5,11 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::PubSub;
+use adsum_pubsub::{PubSub, tasks::TaskGroup};
 use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use metrics::Histogram;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     Assigns, Connect, Refusal, Refused, Sockets, observe::Watch, options::Options, origin::Origins,
@@ -25,8 +24,8 @@ pub(crate) type OnRefused = Box<dyn Fn(&Refusal, &Connect) -> Response + Send + 
 /// Held by the router alone: its end is the end of the sockets.
 pub(crate) struct Owner {
     pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) shutdown: CancellationToken,
-    pub(crate) _guard: DropGuard,
+    /// Sockets and long poll sessions.
+    pub(crate) tasks: TaskGroup,
 }
 
 /// What all sockets share.

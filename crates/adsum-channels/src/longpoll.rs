@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use adsum_pubsub::tasks::{self, Task};
 use axum::{
     body::{Body, to_bytes},
     extract::{Query, Request},
@@ -29,7 +30,6 @@ use http::{
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio_util::task::AbortOnDropHandle;
 
 use self::{
     elsewhere::{Gate, Name},
@@ -56,8 +56,10 @@ pub(crate) struct LongPoll {
     tokens: Tokens,
     sessions: Arc<Sessions>,
     gate: Arc<Gate>,
-    /// Hears the gate, from the first time on that another node may have something to say.
-    listener: OnceLock<AbortOnDropHandle<()>>,
+    /// The gate is subscribed, from the first time on that another node may have something to say.
+    listens: OnceLock<()>,
+    /// Hears the gate.
+    listener: OnceLock<Task>,
 }
 
 type Sessions = Mutex<HashMap<String, Session>>;
@@ -71,7 +73,9 @@ struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         if let Some(sessions) = self.sessions.upgrade() {
-            sessions.lock().remove(&self.id);
+            let session = sessions.lock().remove(&self.id);
+            // Outside of the lock: with it go requests that wait, which answer other nodes.
+            drop(session);
         }
     }
 }
@@ -96,7 +100,8 @@ impl LongPoll {
         let pubsub = owner.endpoint.pubsub.clone();
         let gate =
             Gate::new(pubsub, random().unwrap_or_default(), owner.endpoint.options.longpoll_node_timeout);
-        Self { owner, tokens, sessions: Arc::default(), gate: Arc::new(gate), listener: OnceLock::new() }
+        let (listens, listener) = (OnceLock::new(), OnceLock::new());
+        Self { owner, tokens, sessions: Arc::default(), gate: Arc::new(gate), listens, listener }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Response {
@@ -153,11 +158,10 @@ impl LongPoll {
             }
         };
         let seat = Seat { id: id.clone(), sessions: Arc::downgrade(&self.sessions) };
-        let shutdown = self.owner.shutdown.child_token();
-        // Under the lock, so that the session can't end before it stands there.
-        let mut sessions = self.sessions.lock();
-        sessions.insert(id, session::start(endpoint.clone(), assigns, sets, codec, shutdown, seat));
-        drop(sessions);
+        let (session, requests) = Session::new(endpoint.options.longpoll_window);
+        // It stands there before it starts, so that it can't end before.
+        self.sessions.lock().insert(id, session);
+        session::start(&self.owner, assigns, sets, codec, requests, seat);
         Answer { status: 410, token: Some(token), messages: Some(Vec::new()) }
     }
 
@@ -213,11 +217,20 @@ impl LongPoll {
 
     /// From now on other nodes are heard, if there can be any.
     fn listen(&self) {
-        if self.owner.endpoint.pubsub.is_networked() {
-            self.listener.get_or_init(|| {
-                let listen = self.gate.clone().listen(self.gate.subscribe(), self.sessions.clone());
-                AbortOnDropHandle::new(tokio::spawn(listen))
-            });
+        if !self.owner.endpoint.pubsub.is_networked() {
+            return;
+        }
+        let mut inbox = None;
+        self.listens.get_or_init(|| inbox = Some(self.gate.subscribe()));
+        // Started outside of the lock, by the one that has subscribed.
+        if inbox.is_some() {
+            let (gate, sessions) = (self.gate.clone(), self.sessions.clone());
+            let listen = move || {
+                let inbox = inbox.take().unwrap_or_else(|| gate.subscribe());
+                gate.clone().listen(inbox, sessions.clone())
+            };
+            let name = "long poll listener";
+            let _ = self.listener.set(tasks::spawn(name, tasks::restarted(name, listen)));
         }
     }
 

@@ -18,6 +18,14 @@ pub const DEFAULT_MAX_TOTAL_QUEUE_BYTES: usize = 256 * 1024 * 1024;
 pub const DEFAULT_STATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many letters may wait for one channel.
 pub const DEFAULT_MAX_MAILBOX: usize = 1024;
+/// How long a client is not read while one of its channels has no room for its next event.
+pub const DEFAULT_MAILBOX_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many messages a second a client may send before it is read more slowly.
+pub const DEFAULT_MAX_MESSAGE_RATE: u32 = 20_000;
+/// How many bytes a second a client may send before it is read more slowly.
+pub const DEFAULT_MAX_BYTE_RATE: u32 = 32 * 1024 * 1024;
+/// How long a client may take to send one message.
+pub const DEFAULT_MESSAGE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a client may be silent.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a join may take.
@@ -39,6 +47,12 @@ pub(crate) struct Options {
     pub(crate) max_total_queue_bytes: usize,
     pub(crate) state_timeout: Duration,
     pub(crate) max_mailbox: usize,
+    pub(crate) mailbox_timeout: Duration,
+    /// `None`: no limit.
+    pub(crate) max_message_rate: Option<u32>,
+    /// `None`: no limit.
+    pub(crate) max_byte_rate: Option<u32>,
+    pub(crate) message_timeout: Duration,
     /// `None`: a client may be silent for ever.
     pub(crate) timeout: Option<Duration>,
     pub(crate) shutdown_grace: Duration,
@@ -57,6 +71,10 @@ impl Default for Options {
             max_total_queue_bytes: DEFAULT_MAX_TOTAL_QUEUE_BYTES,
             state_timeout: DEFAULT_STATE_TIMEOUT,
             max_mailbox: DEFAULT_MAX_MAILBOX,
+            mailbox_timeout: DEFAULT_MAILBOX_TIMEOUT,
+            max_message_rate: Some(DEFAULT_MAX_MESSAGE_RATE),
+            max_byte_rate: Some(DEFAULT_MAX_BYTE_RATE),
+            message_timeout: DEFAULT_MESSAGE_TIMEOUT,
             timeout: Some(DEFAULT_TIMEOUT),
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             join_timeout: DEFAULT_JOIN_TIMEOUT,
@@ -87,6 +105,14 @@ impl Options {
         within("max_total_queue_bytes", self.max_total_queue_bytes, self.max_queue_bytes, MAX_TOTAL_BYTES)?;
         within("state_timeout", self.state_timeout, MIN_TIME, MAX_TIME)?;
         within("max_mailbox", self.max_mailbox, 1, MAX_COUNT)?;
+        within("mailbox_timeout", self.mailbox_timeout, Duration::ZERO, MAX_TIME)?;
+        if let Some(rate) = self.max_message_rate {
+            within("max_message_rate", rate, 1, u32::MAX)?;
+        }
+        if let Some(rate) = self.max_byte_rate {
+            within("max_byte_rate", rate, 1, u32::MAX)?;
+        }
+        within("message_timeout", self.message_timeout, MIN_TIME, MAX_TIME)?;
         if let Some(timeout) = self.timeout {
             within("timeout", timeout, MIN_TIME, MAX_TIME)?;
         }
@@ -139,6 +165,10 @@ mod tests {
             ("state_timeout", |options| options.state_timeout = Duration::ZERO),
             ("state_timeout", |options| options.state_timeout = Duration::MAX),
             ("max_mailbox", |options| options.max_mailbox = 0),
+            ("mailbox_timeout", |options| options.mailbox_timeout = Duration::MAX),
+            ("max_message_rate", |options| options.max_message_rate = Some(0)),
+            ("max_byte_rate", |options| options.max_byte_rate = Some(0)),
+            ("message_timeout", |options| options.message_timeout = Duration::ZERO),
             ("timeout", |options| options.timeout = Some(Duration::MAX)),
             ("timeout", |options| options.timeout = Some(Duration::ZERO)),
             ("shutdown_grace", |options| options.shutdown_grace = Duration::MAX),

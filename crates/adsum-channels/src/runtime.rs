@@ -8,5 +8,5 @@ mod task;
 pub(crate) use self::{
     link::{Further, Link, Place, reason_json},
     mailbox::{EndCause, Letter, MailboxError},
-    task::{Route, Start},
+    task::{ChannelTasks, Route, Start},
 };

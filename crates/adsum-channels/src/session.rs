@@ -334,6 +334,17 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_that_was_left_may_be_joined_again_at_the_bound() {
+        let options = Options { max_channels: 1, ..Options::default() };
+        let mut client = Client::new(&options);
+        client.send(r#"["1","1","room:a","phx_join",{}]"#);
+        client.send(r#"["1","2","room:a","phx_leave",{}]"#);
+        // The channel before takes its time to end.
+        let again = client.send(r#"["3","3","room:a","phx_join",{}]"#);
+        assert!(matches!(again, Action::Join { duplicate: false, .. }), "{again:?}");
+    }
+
+    #[test]
     fn joins_are_bounded() {
         let options = Options { max_channels: 2, max_topic_bytes: 10, ..Options::default() };
         let mut client = Client::new(&options);

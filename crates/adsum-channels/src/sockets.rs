@@ -159,8 +159,13 @@ impl Sockets {
                 }
                 metrics::counter!("adsum_sockets_drained_total").increment(drained);
             }
-            while !self.is_empty() {
-                self.0.closed.notified().await;
+            loop {
+                // Made before it is looked whether any is left, so that no end is missed.
+                let closed = self.0.closed.notified();
+                if self.is_empty() {
+                    break;
+                }
+                closed.await;
             }
         })
         .await;
@@ -240,7 +245,8 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.sockets.0.open.lock().remove(&self.id);
-        self.sockets.0.closed.notify_one();
+        // All of them: more than one may drain.
+        self.sockets.0.closed.notify_waiters();
     }
 }
 

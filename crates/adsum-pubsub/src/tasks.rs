@@ -8,7 +8,7 @@ use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::{runtime::Handle, task::JoinSet, time::sleep};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// The pause before a task that panicked is started again. It doubles with each panic in a row.
 pub const RESTART_PAUSE: Duration = Duration::from_millis(50);
@@ -52,17 +52,49 @@ pub struct Panicked;
 /// # Panics
 /// Called outside of a tokio runtime.
 pub fn spawn(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Task {
-    Task(AbortOnDropHandle::new(tokio::spawn(async move {
-        let _ = noticed(name, work).await;
-    })))
+    Task(AbortOnDropHandle::new(tokio::spawn(noticed(name, work).map(drop))))
 }
 
 /// Starts a task that nobody waits for: its work is short, ends by itself, and completes what it does in its drop
 /// if the runtime ends before.
 pub fn spawn_short(runtime: &Handle, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-    drop(runtime.spawn(async move {
-        let _ = noticed(name, work).await;
-    }));
+    drop(runtime.spawn(noticed(name, work).map(drop)));
+}
+
+/// Tasks that end in good order once their owner drops this: each has a token that tells it to.
+#[derive(Debug, Default)]
+pub struct TaskGroup {
+    end: CancellationToken,
+}
+
+impl TaskGroup {
+    /// No task yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a task of the group. It has to end soon after its token says so.
+    ///
+    /// # Panics
+    /// Called outside of a tokio runtime.
+    pub fn spawn<F>(&self, name: &'static str, work: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        drop(tokio::spawn(noticed(name, work(self.token())).map(drop)));
+    }
+
+    /// Tells something else than a task of this group that it has to end. A token of its own: waiting on it takes no
+    /// lock that others take.
+    pub fn token(&self) -> CancellationToken {
+        self.end.child_token()
+    }
+}
+
+impl Drop for TaskGroup {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
 }
 
 /// Starts a task as one of many that are waited for, and aborted, together.
@@ -71,16 +103,20 @@ pub fn spawn_in(
     name: &'static str,
     work: impl Future<Output = ()> + Send + 'static,
 ) {
-    tasks.spawn(async move {
-        let _ = noticed(name, work).await;
-    });
+    tasks.spawn(noticed(name, work).map(drop));
 }
 
 /// Runs `work`, and logs and counts its panic.
-pub async fn noticed<T>(name: &'static str, work: impl Future<Output = T>) -> Result<T, Panicked> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
-        note_panic(name, &*panic);
-        Panicked
+// Put together of combinators: an async block would keep room for the work twice.
+pub fn noticed<T>(
+    name: &'static str,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Panicked>> {
+    AssertUnwindSafe(work).catch_unwind().map(move |result| {
+        result.map_err(|panic| {
+            note_panic(name, &*panic);
+            Panicked
+        })
     })
 }
 
@@ -103,9 +139,22 @@ pub async fn restarted<F: Future<Output = ()>>(name: &'static str, mut start: im
     }
 }
 
+/// Runs `work`, such as the drop of a value of the program's, and logs and counts its panic.
+pub fn guarded<T>(name: &'static str, work: impl FnOnce() -> T) -> Result<T, Panicked> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        note_panic(name, &*panic);
+        Panicked
+    })
+}
+
+/// Counts a panic, for one who logs it in words of its own.
+pub fn count_panic(name: &'static str) {
+    metrics::counter!("adsum_task_panics_total", "task" => name).increment(1);
+}
+
 /// Logs and counts a panic that was caught.
 pub fn note_panic(name: &'static str, panic: &(dyn Any + Send)) {
-    metrics::counter!("adsum_task_panics_total", "task" => name).increment(1);
+    count_panic(name);
     tracing::error!(task = name, panic = panic_text(panic), "a task panicked");
 }
 
@@ -149,6 +198,30 @@ mod tests {
         while Arc::strong_count(&held) > 1 {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn the_tasks_of_a_group_are_told_to_end_with_it() {
+        let group = TaskGroup::new();
+        let (ended, has_ended) = tokio::sync::oneshot::channel();
+        group.spawn("test", |end| async move {
+            end.cancelled().await;
+            let _ = ended.send(());
+        });
+        group.spawn("test", |_| async { panic!("on purpose") });
+        drop(group);
+        assert_eq!(has_ended.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_noticed_future_is_hardly_larger_than_its_work() {
+        let work = async {
+            let room = [0_u8; 1000];
+            tokio::task::yield_now().await;
+            room.len()
+        };
+        let size = size_of_val(&work);
+        assert!(size_of_val(&noticed("test", work)) <= size + 64);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! One client's session: the task that stands for its socket between two polls.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration, vec};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Assigns, Outgoing,
     connection::Connection,
-    endpoint::Endpoint,
+    endpoint::Owner,
     frame::Frame,
     outbound::{Outbound, State},
     serializer::{Codec, Wire},
@@ -67,6 +67,12 @@ pub(super) enum Reply<T> {
 }
 
 impl Session {
+    /// A session that is still to be [started](start), and what it is asked for.
+    pub(super) fn new(window: Duration) -> (Self, mpsc::Receiver<Request>) {
+        let (requests, received) = mpsc::channel(MAX_REQUESTS);
+        (Self { requests, window }, received)
+    }
+
     /// What there is for the client, once there is something or the window has passed.
     pub(super) async fn poll(&self) -> Polled {
         let (answer, answered) = oneshot::channel();
@@ -154,28 +160,28 @@ impl Reply<Polled> {
 
 /// Starts a session, which leaves its seat when it ends: by the client's silence, or with the server.
 pub(super) fn start(
-    endpoint: Arc<Endpoint>,
+    owner: &Owner,
     assigns: Assigns,
     sets: SocketSets,
     codec: Arc<Codec>,
-    shutdown: CancellationToken,
+    requests: mpsc::Receiver<Request>,
     seat: Seat,
-) -> Session {
-    let (requests, received) = mpsc::channel(MAX_REQUESTS);
+) {
+    let endpoint = owner.endpoint.clone();
     let window = endpoint.options.longpoll_window;
     let outbound = Arc::new(Outbound::new(&endpoint.budget, None));
     let connection = Connection::new(endpoint, assigns, sets, codec, outbound.clone());
-    let mut running = Running { connection, outbound, window, waiting: None, unread: Vec::new() };
-    tokio::spawn(async move {
-        running.serve(received, shutdown).await;
+    let mut running =
+        Running { connection, outbound, window, waiting: None, posted: None, unread: Vec::new() };
+    owner.tasks.spawn("long poll session", |shutdown| async move {
+        running.serve(requests, shutdown).await;
         drop(seat);
         // Whoever waits for an answer learns that the session has ended.
-        running.waiting = None;
+        (running.waiting, running.posted) = (None, None);
         running.connection.end_channels();
         running.outbound.shut();
         running.connection.finish().await;
     });
-    Session { requests, window }
 }
 
 struct Running {
@@ -184,8 +190,16 @@ struct Running {
     window: Duration,
     /// The poll that is held open, and until when.
     waiting: Option<(Reply<Polled>, Instant)>,
+    /// The post that is being handled. While a channel has no room for its next event, or the client is too fast, no
+    /// other request is looked at.
+    posted: Option<Posted>,
     /// What was to answer a poll, and didn't reach its client. The queue is left alone until this has gone.
     unread: Vec<String>,
+}
+
+struct Posted {
+    batch: vec::IntoIter<Message>,
+    answer: Reply<Result<(), String>>,
 }
 
 impl Running {
@@ -196,10 +210,11 @@ impl Running {
             let wake = self.waiting.as_ref().map_or(heard + patience, |(_, until)| *until);
             let Self { connection, outbound, .. } = self;
             tokio::select! {
-                request = requests.recv() => match request {
+                request = requests.recv(), if self.posted.is_none() => match request {
                     Some(Request::Publish(batch, answer)) => {
                         heard = Instant::now();
-                        answer.send(self.receive(&batch));
+                        self.posted = Some(Posted { batch: batch.into_iter(), answer });
+                        self.receive();
                     }
                     Some(Request::Poll(answer)) => {
                         heard = Instant::now();
@@ -219,11 +234,20 @@ impl Running {
                     None => return,
                 },
                 () = outbound.woken() => {}
-                () = connection.channel_ended() => {}
+                () = connection.tend() => {
+                    if self.posted.is_some() {
+                        // That we didn't listen is not its silence.
+                        heard = Instant::now();
+                        self.receive();
+                    }
+                }
                 () = sleep_until(wake) => {
                     heard = Instant::now();
-                    let Some((poll, _)) = self.waiting.take() else { return };
-                    poll.send_nothing();
+                    match self.waiting.take() {
+                        Some((poll, _)) => poll.send_nothing(),
+                        None if self.posted.is_some() => {}
+                        None => return,
+                    }
                 }
                 () = shutdown.cancelled() => return,
             }
@@ -233,16 +257,24 @@ impl Running {
         }
     }
 
-    fn receive(&mut self, batch: &[Message]) -> Result<(), String> {
-        for message in batch {
-            let message = match message {
+    /// Handles what was posted, as far as the channels have room for it, and answers the post once all of it is done.
+    fn receive(&mut self) {
+        let Some(mut posted) = self.posted.take() else { return };
+        let now = Instant::now();
+        while self.connection.is_ready() {
+            let Some(message) = posted.batch.next() else { return posted.answer.send(Ok(())) };
+            let wire = match &message {
                 Message::Text(text) => Wire::Text(text),
                 Message::Binary(bytes) => Wire::Binary(bytes),
             };
-            // The session goes on: the client hears of its mistake by the answer.
-            self.connection.receive(message).map_err(|error| error.to_string())?;
+            let received = self.connection.receive(wire);
+            self.connection.spend(1, message.len(), now);
+            if let Err(error) = received {
+                // The session goes on: the client hears of its mistake by the answer.
+                return posted.answer.send(Err(error.to_string()));
+            }
         }
-        Ok(())
+        self.posted = Some(posted);
     }
 
     /// Answers the poll that is held open, if there is something to say.
@@ -253,7 +285,7 @@ impl Running {
             let messages = self.outbound.take().0.into_iter().filter_map(Frame::into_message);
             let texts = messages.filter_map(|message| match message {
                 Outgoing::Text(text) => Some(String::from_utf8_lossy(&text).into_owned()),
-                Outgoing::Binary(_) | Outgoing::Close(_) => None,
+                Outgoing::Binary(_) | Outgoing::Nothing | Outgoing::Close(_) => None,
             });
             self.unread = texts.collect();
         }

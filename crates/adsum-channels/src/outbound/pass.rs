@@ -7,6 +7,7 @@
 
 use std::{cell::RefCell, sync::Arc, vec};
 
+use adsum_pubsub::tasks;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, task};
 
@@ -20,15 +21,14 @@ thread_local! {
 /// Has a socket written by the next pass. False where there can be none: not in a runtime.
 pub(super) fn enrol(outbound: &Arc<Outbound>) -> bool {
     let enrolled = COMING.try_with(|coming| {
-        let mut coming = coming.borrow_mut();
-        if coming.as_ref().is_some_and(|pass| pass.add(outbound)) {
+        if coming.borrow().as_ref().is_some_and(|pass| pass.add(outbound)) {
             return true;
         }
         let Ok(runtime) = Handle::try_current() else { return false };
         let pass = Arc::new(Pass(Mutex::new(Some(vec![outbound.clone()]))));
-        *coming = Some(pass.clone());
-        // Ends by itself, and where the runtime ends before, all is written as it is dropped.
-        runtime.spawn(Writer { pass, sockets: Vec::new().into_iter() }.run());
+        *coming.borrow_mut() = Some(pass.clone());
+        // Where the runtime ends before it has run, all is written as it is dropped.
+        tasks::spawn_short(&runtime, "write pass", Writer { pass, sockets: Vec::new().into_iter() }.run());
         true
     });
     enrolled.unwrap_or(false)

@@ -435,3 +435,70 @@ fn a_runtime_that_ends_leaves_nothing_unwritten() {
     });
     assert_eq!(arrived(&mut client), "c");
 }
+
+#[tokio::test]
+async fn a_small_bound_does_not_matter_where_the_kernel_takes_all() {
+    let (outbound, mut client) = connected_with(300).await;
+    for _ in 0..20 {
+        outbound.push(frame("abc"));
+    }
+    assert_eq!(outbound.state(), State::Open);
+    until_quiet(&outbound).await;
+    assert_eq!(arrived(&mut client), "abc".repeat(20));
+}
+
+/// A state that is as long as it is told.
+struct Long(usize);
+
+impl Renewable for Long {
+    fn renew(&self) -> Vec<Frame> {
+        vec![frame("x".repeat(self.0).leak())]
+    }
+}
+
+#[test]
+fn a_renewed_state_that_is_large_has_room_beside_it_too() {
+    let outbound = queue(1000, None);
+    let state: Arc<dyn Renewable> = Arc::new(Long(5_000));
+    outbound.push(frame("first"));
+    for _ in 0..100 {
+        outbound.locked(|queue| queue.push_change(frame("a"), &state));
+    }
+    // The first is read, and a piece of the state that follows.
+    let (read, _) = drain(&outbound, 10, 10);
+    assert_eq!(read, b"firstxxxxx");
+    outbound.push(frame("x".repeat(4_000).leak()));
+    assert_eq!(outbound.state(), State::Open);
+}
+
+/// A queue before a bare stream whose peer is gone.
+async fn forsaken() -> Arc<Outbound> {
+    let (outbound, client) = connected().await;
+    socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(client);
+    let stream = outbound.queue.lock().stream.clone().unwrap();
+    // Until the reset has arrived.
+    while !stream.ready(tokio::io::Interest::READABLE).await.unwrap().is_read_closed() {
+        // The driver has to hear of it.
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    outbound
+}
+
+#[tokio::test]
+async fn a_close_that_finds_the_peer_gone_is_no_close() {
+    let outbound = forsaken().await;
+    let almost: &str = "x".repeat(GATHERED - mem::size_of::<Entry>() - 1).leak();
+    outbound.push(frame(almost));
+    assert_eq!(outbound.state(), State::Open);
+    outbound.close(1001);
+    assert_eq!(outbound.state(), State::Gone);
+}
+
+#[tokio::test]
+async fn the_connection_s_task_hears_that_a_push_has_found_the_peer_gone() {
+    let outbound = forsaken().await;
+    outbound.push(frame("x".repeat(GATHERED).leak()));
+    assert_eq!(outbound.state(), State::Gone);
+    tokio::time::timeout(std::time::Duration::from_secs(20), outbound.woken()).await.expect("it is woken");
+}

@@ -1,11 +1,15 @@
 //! What a channel's task, its socket and its topic share.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use adsum_pubsub::{Json, Mark, Message, Payload, Subscriber, Topic};
@@ -90,9 +94,25 @@ impl Link {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// A letter that must not be lost, or else the channel ends as overloaded.
-    pub(crate) fn deliver_letter(&self, letter: Letter) -> Result<(), MailboxError> {
-        self.mailbox.deliver(letter, self.capacity)
+    /// Hands over an event of the client, or gives it back if there is no room.
+    pub(crate) fn put_event(&self, event: Letter) -> Result<(), Letter> {
+        self.mailbox.put_event(event, self.capacity)
+    }
+
+    /// Hands over an event of the client once there is room, or once the channel has ended.
+    pub(crate) fn poll_event(&self, event: &mut Option<Letter>, cx: &Context<'_>) -> Poll<()> {
+        self.mailbox.poll_event(event, self.capacity, cx)
+    }
+
+    /// Has the channel end as overloaded.
+    pub(crate) fn overload(&self) {
+        self.mailbox.overload();
+    }
+
+    /// A broadcast, which must not be lost, or else the channel ends as overloaded.
+    fn deliver_broadcast(&self, broadcast: Letter) {
+        // One that has ended or overflowed needs no more messages.
+        let _ = self.mailbox.deliver(broadcast, self.capacity);
     }
 
     /// A letter that the sender can do without.
@@ -135,10 +155,12 @@ impl Link {
         let shown = Arc::new(Shown { link: Arc::downgrade(self), view, seen: Mutex::new(None) });
         self.locked(|queue| {
             let frames = shown.frames(self)?;
-            *self.shown.lock() = Some(shown);
+            let before = self.shown.lock().replace(shown);
             queue.push_state(frames);
-            Ok(())
+            // Dropped outside of the locks: a view is the program's.
+            Ok(before)
         })
+        .map(drop)
     }
 
     fn push_frame(&self, event: &str, payload: &Payload) -> Result<Frame, Unsendable> {
@@ -199,11 +221,13 @@ impl Link {
         Address { join_ref, reference, topic: &self.place.topic }
     }
 
-    /// Begins or ends the subscription. The queue is there to prove that its lock is held.
-    pub(super) fn set_subscribed(&self, subscribed: bool, _: &mut Queue) {
+    /// Begins or ends the subscription. The queue is there to prove that its lock is held. Returns what the client was
+    /// shown, to be dropped outside of the lock: a view is the program's.
+    #[must_use]
+    pub(super) fn set_subscribed(&self, subscribed: bool, _: &mut Queue) -> Option<Arc<Shown>> {
         self.subscribed.store(subscribed, Ordering::Relaxed);
         // A state that is still owed goes with it.
-        *self.shown.lock() = None;
+        self.shown.lock().take()
     }
 
     pub(super) fn mailbox(&self) -> &Mailbox {
@@ -238,8 +262,7 @@ impl Link {
 impl Subscriber for Link {
     fn deliver(&self, message: &Arc<Message>) {
         if self.intercepts.contains(&message.event()) {
-            // One that has ended or overflowed needs no more messages.
-            let _ = self.deliver_letter(Letter::Out(message.clone()));
+            self.deliver_broadcast(Letter::Out(message.clone()));
             return;
         }
         let Some(frame) = self.codec.broadcast(message) else { return };
@@ -259,7 +282,7 @@ impl Subscriber for Link {
 }
 
 /// What a client is shown of a view.
-struct Shown {
+pub(super) struct Shown {
     link: Weak<Link>,
     view: Box<dyn View>,
     /// The last change that the client was shown as part of the state.
@@ -301,8 +324,7 @@ pub(crate) struct Further(pub(crate) Arc<Link>);
 
 impl Subscriber for Further {
     fn deliver(&self, message: &Arc<Message>) {
-        // One that has ended or overflowed needs no more messages.
-        let _ = self.0.deliver_letter(Letter::Message(message.clone()));
+        self.0.deliver_broadcast(Letter::Message(message.clone()));
     }
 }
 

@@ -2,18 +2,22 @@
 
 use std::{
     any::type_name,
+    borrow::Cow,
     collections::VecDeque,
-    future::Future,
+    future::{Future, poll_fn},
     panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
-use adsum_pubsub::{Json, OptionsError, Pattern, Payload, Topic, tasks::panic_text};
-use futures_util::FutureExt;
+use adsum_pubsub::{
+    Json, OptionsError, Pattern, Payload, Topic,
+    tasks::{self, Panicked, noticed},
+};
 use tokio::{
-    task::JoinSet,
+    task::{JoinSet, consume_budget},
     time::{Instant, error::Elapsed, timeout},
 };
 
@@ -43,13 +47,16 @@ pub(crate) struct Route {
     spawn: Spawn,
 }
 
+/// The tasks of one socket's joins. Each returns its topic.
+pub(crate) type ChannelTasks = JoinSet<Result<Topic, Panicked>>;
+
 /// Spawns the task of one channel type.
-type Spawn = Box<dyn Fn(Start, &mut JoinSet<Topic>) + Send + Sync>;
+type Spawn = Box<dyn Fn(Start, &mut ChannelTasks) + Send + Sync>;
 
 impl Route {
     pub(crate) fn new<C: Channel>(pattern: Pattern, app: Arc<C::App>, assigns: Option<Assigns>) -> Self {
-        let spawn = Box::new(move |start, tasks: &mut JoinSet<Topic>| {
-            tasks.spawn(run::<C>(app.clone(), Box::new(start)));
+        let spawn = Box::new(move |start, tasks: &mut ChannelTasks| {
+            tasks.spawn(noticed("channel", run::<C>(app.clone(), Box::new(start))));
         });
         let (intercepts, shutdown_grace) = (C::INTERCEPT, C::SHUTDOWN_GRACE);
         Self { pattern, channel: type_name::<C>(), intercepts, shutdown_grace, assigns, spawn }
@@ -72,8 +79,8 @@ impl Route {
         }
     }
 
-    /// Starts a join's task, which returns its topic.
-    pub(crate) fn spawn(&self, start: Start, tasks: &mut JoinSet<Topic>) {
+    /// Starts a join's task.
+    pub(crate) fn spawn(&self, start: Start, tasks: &mut ChannelTasks) {
         (self.spawn)(start, tasks);
     }
 }
@@ -109,12 +116,15 @@ async fn run<C: Channel>(app: Arc<C::App>, start: Box<Start>) -> Topic {
     };
     drop(app);
 
-    let mut end = None;
-    let serving = serve(&endpoint, &mut channel, info, &mut socket, &mut end);
-    match guarded(serving, overdue).await {
+    let (mut end, mut doing) = (None, Cow::Borrowed(""));
+    let outcome = {
+        let mut serving = pin!(Some(serve(&endpoint, &mut channel, info, &mut socket, &mut doing, &mut end)));
+        guarded(serving.as_mut(), overdue).await
+    };
+    match outcome {
         Outcome::Done(()) => {}
         Outcome::Panicked(panic) => {
-            limited!(ERROR, topic = %cut_name(&topic), panic = %cut(panic), "channel panicked");
+            log_panic::<C>(&topic, &doing, &panic);
             end.get_or_insert(End::new(Reason::Crashed));
         }
         Outcome::Overdue => {
@@ -122,7 +132,27 @@ async fn run<C: Channel>(app: Arc<C::App>, start: Box<Start>) -> Topic {
         }
     }
     finish(end, &mut socket);
+    discard(channel);
     topic
+}
+
+/// Logs and counts a panic of the program's code.
+fn log_panic<C: Channel>(topic: &Topic, doing: &str, panic: &str) {
+    tasks::count_panic("channel");
+    limited!(
+        ERROR,
+        topic = %cut_name(topic),
+        channel = type_name::<C>(),
+        event = %cut_name(doing),
+        panic = %cut(panic),
+        "channel panicked"
+    );
+}
+
+/// Drops a value of the program's, which may panic: what has to be done at a channel's end is done all the same.
+fn discard<T>(value: T) {
+    // The panic is in the log.
+    let _ = tasks::guarded("drop of a channel's value", || drop(value));
 }
 
 /// Lets the client join, and answers it.
@@ -135,21 +165,26 @@ async fn enter<C: Channel>(
     let Start { link, endpoint, params, join_ref, reference, after, .. } = *start;
     let begun = Instant::now();
     let watched = endpoint.watch.is_watched(C::LOG_JOIN).then(|| params.clone());
-    let joining = join::<C>(app, params, after.as_deref(), socket);
-    let outcome = guarded(timeout(endpoint.options.join_timeout, joining), overdue).await;
+    let outcome = {
+        let joining = join::<C>(app, params, after.as_deref(), socket);
+        let mut joining = pin!(Some(timeout(endpoint.options.join_timeout, joining)));
+        guarded(joining.as_mut(), overdue).await
+    };
     let verdict = judge(outcome, link.topic(), |status, response| {
         link.join_reply_frame(&join_ref, &reference, status, response)
     });
     // A client that knows of a failed join must find the topic unmatched.
     let unread = if verdict.joined.is_some() { VecDeque::new() } else { link.mailbox().close() };
+    let answers: Vec<_> = unread.iter().filter_map(|letter| unjoined(&link, letter)).collect();
+    discard(unread);
     link.locked(|queue| {
         if verdict.joined.is_some() {
             socket.attach();
-            link.set_subscribed(true, queue);
+            // Nothing was shown yet.
+            let _ = link.set_subscribed(true, queue);
         }
         let close = after.as_deref().filter(|after| after.owes_close()).and_then(Link::close_frame);
-        let unread = unread.into_iter().filter_map(|letter| unjoined(&link, letter));
-        verdict.reply.into_iter().chain(close).chain(unread).for_each(|frame| queue.push(frame));
+        verdict.reply.into_iter().chain(close).chain(answers).for_each(|frame| queue.push(frame));
     });
     let duration = begun.elapsed();
     metrics::histogram!("adsum_channel_join_seconds").record(duration);
@@ -170,28 +205,40 @@ struct Ended(Arc<Link>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.0.set_ended();
+        discard(self.0.set_ended());
     }
 }
 
 enum Outcome<T> {
     Done(T),
     /// With what the panic said.
-    Panicked(Box<str>),
+    Panicked(String),
     Overdue,
 }
 
-/// Runs the program's code: a panic in it, or a handler that hangs, ends nothing but this channel.
-async fn guarded<F: Future>(work: F, overdue: Pin<&mut impl Future<Output = ()>>) -> Outcome<F::Output> {
-    // What the work has borrowed is only ended after a panic, never handled on.
-    tokio::select! {
+/// Runs the program's code: a panic in it, or a handler that hangs, ends nothing but this channel. The work is dropped
+/// before this returns, and a panic in that ends nothing either.
+async fn guarded<F: Future>(
+    mut work: Pin<&mut Option<F>>,
+    overdue: Pin<&mut impl Future<Output = ()>>,
+) -> Outcome<F::Output> {
+    // After a panic, what the work has borrowed is only torn down, never used again.
+    let running = poll_fn(|cx| {
+        let work = work.as_mut().as_pin_mut().expect("the work is dropped after this only");
+        match panic::catch_unwind(AssertUnwindSafe(|| work.poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Outcome::Done(output)),
+            Err(panic) => Poll::Ready(Outcome::Panicked(tasks::panic_text(&*panic).to_owned())),
+        }
+    });
+    let outcome = tokio::select! {
         biased;
-        result = AssertUnwindSafe(work).catch_unwind() => match result {
-            Ok(done) => Outcome::Done(done),
-            Err(panic) => Outcome::Panicked(panic_text(&*panic).into()),
-        },
+        outcome = running => outcome,
         () = overdue => Outcome::Overdue,
-    }
+    };
+    // The panic is in the log.
+    let _ = tasks::guarded("drop of a channel's future", || work.set(None));
+    outcome
 }
 
 enum JoinFailure {
@@ -248,7 +295,10 @@ fn judge<C: Channel>(
             JoinErrorKind::Refused(response) => (None, "error", response),
             JoinErrorKind::Crashed(error) => return crashed(&Shown::Error(&*error)),
         },
-        Outcome::Panicked(panic) => return crashed(&format_args!("panicked: {panic}")),
+        Outcome::Panicked(panic) => {
+            tasks::count_panic("channel");
+            return crashed(&format_args!("panicked: {panic}"));
+        }
         Outcome::Overdue => return crashed(&"did not end in time and was cut off"),
     };
     match response.map_err(PushError::from).and_then(|response| Ok(reply(status, &response)?)) {
@@ -256,7 +306,10 @@ fn judge<C: Channel>(
             let result = if joined.is_some() { JoinResult::Joined } else { JoinResult::Refused };
             Verdict { joined, result, reply: Some(reply) }
         }
-        Err(error) => crashed(&error),
+        Err(error) => {
+            discard(joined);
+            crashed(&error)
+        }
     }
 }
 
@@ -269,19 +322,19 @@ fn reason(text: &str) -> Payload {
 }
 
 /// How a letter is answered whose channel was never joined.
-fn unjoined(link: &Link, letter: Letter) -> Option<Frame> {
+fn unjoined(link: &Link, letter: &Letter) -> Option<Frame> {
     match letter {
         Letter::Event { reference, .. } => {
-            link.join_reply_frame("null", &reference, "error", &reason("unmatched topic")).ok()
+            link.join_reply_frame("null", reference, "error", &reason("unmatched topic")).ok()
         }
         letter => left(link, letter),
     }
 }
 
 /// The reply to a leave that the channel itself has not got to.
-fn left(link: &Link, letter: Letter) -> Option<Frame> {
+fn left(link: &Link, letter: &Letter) -> Option<Frame> {
     match letter {
-        Letter::End(EndCause::Leave { reference }) => link.reply_frame(&reference, "ok", &empty()).ok(),
+        Letter::End(EndCause::Leave { reference }) => link.reply_frame(reference, "ok", &empty()).ok(),
         _ => None,
     }
 }
@@ -314,13 +367,15 @@ async fn serve<C: Channel>(
     channel: &mut C,
     info: Option<C::Info>,
     socket: &mut Socket,
+    doing: &mut Cow<'static, str>,
     end: &mut Option<End>,
 ) {
     socket.handler_returned();
-    let found = handle_letters(endpoint, channel, info, socket).await;
+    let found = handle_letters(endpoint, channel, info, socket, doing).await;
     // A channel that ends by itself has no more time for it than one that is told to.
     socket.link().mailbox().begin_ending();
     let reason = end.insert(found).reason.clone();
+    *doing = Cow::Borrowed("terminate");
     Box::pin(channel.terminate(&reason, socket)).await;
 }
 
@@ -329,9 +384,11 @@ async fn handle_letters<C: Channel>(
     channel: &mut C,
     info: Option<C::Info>,
     socket: &mut Socket,
+    doing: &mut Cow<'static, str>,
 ) -> End {
     let link = socket.link().clone();
     if let Some(info) = info {
+        *doing = Cow::Borrowed("handle_info");
         if let Err(stop) = Box::pin(channel.handle_info(info, socket)).await {
             return stopped(&link, stop, None);
         }
@@ -343,7 +400,8 @@ async fn handle_letters<C: Channel>(
             Letter::Event { reference, event, payload } => {
                 let handling = Handling::begin::<C>(endpoint, socket, &event, &payload);
                 socket.answering = Some(reference);
-                let handled = Box::pin(channel.handle_in(&event, payload, socket)).await;
+                *doing = Cow::Owned(event.into());
+                let handled = Box::pin(channel.handle_in(doing, payload, socket)).await;
                 handling.end(&handled);
                 let reference = socket.answering.take().unwrap_or_default();
                 match handled {
@@ -356,24 +414,30 @@ async fn handle_letters<C: Channel>(
                 }
             }
             Letter::Info(info) => {
+                *doing = Cow::Borrowed("handle_info");
                 let info = info.downcast().expect("a sender is made for its channel's type only");
                 if let Err(stop) = Box::pin(channel.handle_info(*info, socket)).await {
                     return stopped(&link, stop, None);
                 }
             }
             Letter::Message(message) => {
+                *doing = Cow::Borrowed("handle_message");
                 if let Err(stop) = Box::pin(channel.handle_message(message, socket)).await {
                     return stopped(&link, stop, None);
                 }
             }
             Letter::Out(message) => {
+                *doing = Cow::Borrowed("handle_out");
                 if let Err(stop) = Box::pin(channel.handle_out(message, socket)).await {
                     return stopped(&link, stop, None);
                 }
             }
             Letter::End(cause) => return End::by(cause),
         }
+        *doing = Cow::Borrowed("handler_returned");
         socket.handler_returned();
+        // A mailbox that never empties must not keep others from their turn.
+        consume_budget().await;
     }
     limited!(WARN, topic = %cut_name(link.topic()), "channel overloaded: its mailbox is full");
     End::new(Reason::Overloaded)
@@ -413,13 +477,12 @@ fn finish(end: Option<End>, socket: &mut Socket) {
     let end = end
         .or_else(|| first_cause(&mut unread).map(End::by))
         .unwrap_or_else(|| End::new(if overflowed { Reason::Overloaded } else { Reason::Crashed }));
-    link.locked(|queue| {
-        link.set_subscribed(false, queue);
-        end.leave
-            .into_iter()
-            .chain(unread)
-            .filter_map(|letter| left(&link, letter))
-            .for_each(|frame| queue.push(frame));
+    let answers: Vec<_> = end.leave.iter().chain(&unread).filter_map(|letter| left(&link, letter)).collect();
+    let shown = link.locked(|queue| {
+        let shown = link.set_subscribed(false, queue);
+        for frame in answers {
+            queue.push(frame);
+        }
         let last = match end.reason {
             Reason::Left | Reason::Stopped | Reason::Shutdown => link.close_frame(),
             Reason::Crashed => link.error_frame("channel_crash"),
@@ -433,15 +496,15 @@ fn finish(end: Option<End>, socket: &mut Socket) {
         if let Some(frame) = last {
             queue.push(frame);
         }
+        shown
     });
+    discard((unread, shown));
     if matches!(end.reason, Reason::Crashed | Reason::Overloaded) {
         metrics::counter!("adsum_channels_crashed_total").increment(1);
     }
     socket.detach();
-    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| socket.channel_ended(&end.reason))) {
-        let (topic, panic) = (cut_name(link.topic()), cut(panic_text(&*panic)));
-        limited!(ERROR, %topic, %panic, "an extension panicked at the end of its channel");
-    }
+    // An extension's panic is in the log.
+    let _ = tasks::guarded("extension of a channel", || socket.channel_ended(&end.reason));
 }
 
 fn first_cause(unread: &mut VecDeque<Letter>) -> Option<EndCause> {

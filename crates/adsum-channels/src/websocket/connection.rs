@@ -5,13 +5,14 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use adsum_pubsub::bounds::MAX_TIME;
 use tokio::{
     sync::oneshot,
+    task::{consume_budget, yield_now},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Incoming, Reader,
-    stream::{Sink, Source, Stream, shut_down},
+    stream::{READ_BYTES, Sink, Source, Stream, shut_down},
 };
 use crate::{
     Assigns,
@@ -45,6 +46,8 @@ pub(crate) fn run(
     let socket = WebSocket {
         reader: Reader::new(endpoint.options.max_message_bytes),
         heard: Instant::now(),
+        begun: None,
+        paused: None,
         connection: Connection::new(endpoint.clone(), assigns, sets, codec, outbound.clone()),
         outbound,
         endpoint,
@@ -59,6 +62,10 @@ struct WebSocket {
     reader: Reader,
     /// When the client has last sent something.
     heard: Instant,
+    /// When the message has begun that hasn't ended yet.
+    begun: Option<Instant>,
+    /// Since when the client isn't read.
+    paused: Option<Instant>,
 }
 
 /// How a socket ends.
@@ -83,44 +90,97 @@ impl WebSocket {
     }
 
     async fn serve(&mut self, source: &mut Source, sink: &mut Sink, shutdown: CancellationToken) -> Ending {
-        let silence = self.endpoint.options.timeout;
-        // Without a timeout, a timer that only comes round.
-        let mut idle = pin!(sleep_until(self.heard + silence.unwrap_or(MAX_TIME)));
+        let mut timer = pin!(sleep_until(self.due()));
         let mut shutdown = pin!(shutdown.cancelled_owned());
         loop {
-            let Self { reader, outbound, connection, .. } = self;
+            let mut fed = 0;
+            let Self { reader, outbound, connection, paused, .. } = self;
+            let read = async {
+                if paused.is_some() {
+                    source.hung_up().await;
+                    return Ok(false);
+                }
+                let take = |bytes: &[u8]| {
+                    fed = bytes.len();
+                    reader.feed(bytes);
+                };
+                source.read(take).await
+            };
             tokio::select! {
-                read = source.read(|bytes| reader.feed(bytes)) => {
+                read = read => {
                     if !read.unwrap_or(false) {
                         return Ending::Gone;
                     }
-                    if let Err(ending) = self.receive() {
+                    if let Err(ending) = self.receive(fed) {
                         return ending;
                     }
+                    // Reading takes nothing of the task's turn by itself, so a client that sends faster than it is read
+                    // would keep all others from theirs.
+                    if fed == READ_BYTES { yield_now().await } else { consume_budget().await }
                 }
                 state = sink.write(outbound) => match state {
                     Ok(State::Open) => {}
                     Ok(State::Closing(code)) => return Ending::Close(code),
                     Ok(State::Gone) | Err(_) => return Ending::Gone,
                 },
-                () = connection.channel_ended() => {}
-                () = &mut idle => {
-                    if silence.is_some_and(|silence| self.heard.elapsed() >= silence) {
+                () = connection.tend() => {
+                    if self.paused.is_some() && let Err(ending) = self.receive(0) {
+                        return ending;
+                    }
+                }
+                () = &mut timer => {
+                    if self.is_overdue(Instant::now()) {
                         return Ending::Close(IDLE_CODE);
                     }
-                    idle.as_mut().reset(silence.map_or(Instant::now() + MAX_TIME, |silence| self.heard + silence));
+                    timer.as_mut().reset(self.due());
                 }
                 () = &mut shutdown => return Ending::Close(RESTART_CODE),
+            }
+            // It is only moved on when it fires, but for a message that has to end before.
+            if self
+                .begun
+                .is_some_and(|begun| begun + self.endpoint.options.message_timeout < timer.deadline())
+            {
+                timer.as_mut().reset(self.due());
             }
         }
     }
 
-    /// Handles all that has arrived in full.
-    fn receive(&mut self) -> Result<(), Ending> {
-        self.heard = Instant::now();
-        loop {
-            match self.reader.next() {
-                Ok(None) => return Ok(()),
+    /// When to look whether the client is silent, or too slow with a message, for too long.
+    fn due(&self) -> Instant {
+        let options = &self.endpoint.options;
+        let silence = options.timeout.map(|timeout| self.heard + timeout);
+        let message = self.begun.map(|begun| begun + options.message_timeout);
+        let due = silence.into_iter().chain(message).min().filter(|_| self.paused.is_none());
+        // Nothing to wait for: a timer that only comes round.
+        due.unwrap_or_else(|| Instant::now() + options.timeout.unwrap_or(MAX_TIME))
+    }
+
+    fn is_overdue(&self, now: Instant) -> bool {
+        let options = &self.endpoint.options;
+        let is_silent = options.timeout.is_some_and(|timeout| now >= self.heard + timeout);
+        let is_slow = self.begun.is_some_and(|begun| now >= begun + options.message_timeout);
+        // Time in which we don't read is neither.
+        self.paused.is_none() && (is_silent || is_slow)
+    }
+
+    /// Handles what has arrived in full, as far as the channels have room for it and the client isn't too fast.
+    fn receive(&mut self, bytes: usize) -> Result<(), Ending> {
+        let now = Instant::now();
+        self.heard = now;
+        if let (Some(paused), Some(begun)) = (self.paused.take(), &mut self.begun) {
+            *begun += now - paused;
+        }
+        self.connection.spend(0, bytes, now);
+        while self.connection.is_ready() {
+            let next = self.reader.next();
+            self.connection.spend(self.reader.take_frames(), 0, now);
+            match next {
+                Ok(None) => {
+                    // A message that goes on keeps the time at which it began.
+                    self.begun = self.reader.is_amid().then(|| self.begun.unwrap_or(now));
+                    return Ok(());
+                }
                 Ok(Some(Incoming::Text(text))) => self.handle(Wire::Text(&text))?,
                 Ok(Some(Incoming::Binary(bytes))) => self.handle(Wire::Binary(&bytes))?,
                 Ok(Some(Incoming::Ping(payload))) => self.outbound.push(pong(&payload)),
@@ -135,9 +195,12 @@ impl WebSocket {
                 }
             }
         }
+        self.paused = Some(now);
+        Ok(())
     }
 
     fn handle(&mut self, message: Wire<'_>) -> Result<(), Ending> {
+        self.begun = None;
         self.connection.receive(message).map_err(|error| {
             limited!(DEBUG, error = %cut(&error), "client sent a bad message");
             Ending::Close(BAD_MESSAGE_CODE)
@@ -199,6 +262,7 @@ async fn hear_close(source: &mut Source, reader: &mut Reader) {
                 if !source.read(|bytes| reader.feed(bytes)).await.unwrap_or(false) {
                     return;
                 }
+                consume_budget().await;
             }
         }
     }

@@ -8,6 +8,8 @@
 mod tests;
 mod utf8;
 
+use std::mem;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use self::utf8::Utf8;
@@ -82,6 +84,8 @@ pub(crate) struct Reader {
     frame: Option<Frame>,
     /// The message that is not at its end yet.
     message: Option<Message>,
+    /// The frames whose headers were read since somebody asked.
+    frames: usize,
     /// After a close or an error there is nothing to be read.
     ended: bool,
 }
@@ -89,7 +93,14 @@ pub(crate) struct Reader {
 impl Reader {
     /// A reader that refuses messages of more than `max_message_bytes`.
     pub(crate) fn new(max_message_bytes: usize) -> Self {
-        Self { max_message_bytes, input: BytesMut::new(), frame: None, message: None, ended: false }
+        Self {
+            max_message_bytes,
+            input: BytesMut::new(),
+            frame: None,
+            message: None,
+            frames: 0,
+            ended: false,
+        }
     }
 
     /// Takes what was read from the client. After a close or an error it is dropped.
@@ -112,6 +123,16 @@ impl Reader {
             self.input = BytesMut::new();
         }
         next
+    }
+
+    /// Whether a message or a frame has begun that has not ended yet.
+    pub(crate) fn is_amid(&self) -> bool {
+        self.frame.is_some() || self.message.is_some() || !self.input.is_empty()
+    }
+
+    /// How many frames were begun since this was asked last.
+    pub(crate) fn take_frames(&mut self) -> usize {
+        mem::take(&mut self.frames)
     }
 
     /// The bytes that it has room for.
@@ -206,6 +227,7 @@ impl Reader {
 
         let Some(&mask) = after[len_bytes..].first_chunk() else { return Ok(None) };
         self.input.advance(2 + len_bytes + mask.len());
+        self.frames += 1;
         if matches!(opcode, Opcode::Text | Opcode::Binary) {
             let text = (opcode == Opcode::Text).then(Utf8::default);
             self.message = Some(Message { text, data: BytesMut::new() });

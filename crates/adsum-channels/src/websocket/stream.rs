@@ -17,6 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, ReadHalf, WriteHalf},
     net::TcpStream,
     sync::OwnedSemaphorePermit,
+    task::consume_budget,
     time::sleep_until,
 };
 
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// How much is read at once. The buffer is on the stack, so an idle socket has none.
-const READ_BYTES: usize = 8 * 1024;
+pub(super) const READ_BYTES: usize = 8 * 1024;
 
 type Io = TokioIo<Upgraded>;
 
@@ -71,12 +72,14 @@ impl Stream {
             Self::Tcp(stream, place, read) => {
                 let stream = Arc::new(stream);
                 let outbound = Outbound::new(budget, Some(stream.clone()));
-                let source = Source { read, side: ReadSide::Tcp(stream.clone()), _place: place };
+                let source =
+                    Source { read, unsure: false, side: ReadSide::Tcp(stream.clone()), _place: place };
                 (source, Sink::new(WriteSide::Tcp(stream)), Arc::new(outbound))
             }
             Self::Other(io) => {
                 let (read, write) = tokio::io::split(io);
-                let source = Source { read: Bytes::new(), side: ReadSide::Other(read), _place: None };
+                let source =
+                    Source { read: Bytes::new(), unsure: false, side: ReadSide::Other(read), _place: None };
                 let outbound = Outbound::new(budget, None);
                 (source, Sink::new(WriteSide::Other(write)), Arc::new(outbound))
             }
@@ -86,8 +89,10 @@ impl Stream {
 
 /// The reading side.
 pub(crate) struct Source {
-    /// What was read before the upgrade.
+    /// What was read before the upgrade, or while nobody wanted to read.
     read: Bytes,
+    /// The kernel may hold more than the readiness of the stream tells: it is asked, whatever that says.
+    unsure: bool,
     side: ReadSide,
     /// Its place among the connections of the server.
     _place: Option<OwnedSemaphorePermit>,
@@ -107,24 +112,69 @@ impl Source {
         }
         match &mut self.side {
             ReadSide::Tcp(stream) => loop {
-                stream.readable().await?;
-                match try_read(stream, &mut take) {
+                let read = if self.unsure {
+                    read_unsure(stream, &mut self.unsure, &mut take)
+                } else {
+                    stream.readable().await?;
+                    try_read(stream, &mut take)
+                };
+                match read {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     result => return result,
                 }
             },
+            ReadSide::Other(stream) => read_piece(stream, take).await,
+        }
+    }
+
+    /// Waits until the client has hung up, while it isn't read. Cancel safe.
+    ///
+    /// Over a stream that isn't bare TCP this has to read ahead, a piece at most: a client that has sent more before it
+    /// hung up is missed by the next write or read.
+    pub(crate) async fn hung_up(&mut self) {
+        match &mut self.side {
+            ReadSide::Tcp(stream) => loop {
+                match stream.ready(Interest::READABLE).await {
+                    Ok(ready) if !ready.is_read_closed() => {}
+                    _ => return,
+                }
+                // There is something to read. That is forgotten, so that the next news is waited for.
+                self.unsure = true;
+                let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            },
             ReadSide::Other(stream) => {
-                poll_fn(|cx| {
-                    let mut room = [MaybeUninit::uninit(); READ_BYTES];
-                    let mut buffer = ReadBuf::uninit(&mut room);
-                    ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
-                    take(buffer.filled());
-                    Poll::Ready(Ok(!buffer.filled().is_empty()))
-                })
-                .await
+                let ahead = &mut self.read;
+                if ahead.is_empty() {
+                    let read = read_piece(stream, |bytes| *ahead = Bytes::copy_from_slice(bytes)).await;
+                    if !read.unwrap_or(false) {
+                        return;
+                    }
+                }
+                std::future::pending::<()>().await;
             }
         }
     }
+}
+
+async fn read_piece(stream: &mut ReadHalf<Io>, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
+    poll_fn(|cx| {
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+        take(buffer.filled());
+        Poll::Ready(Ok(!buffer.filled().is_empty()))
+    })
+    .await
+}
+
+/// Reads whatever the readiness says, until it is seen that the kernel holds nothing more: a later arrival is told again.
+fn read_unsure(stream: &TcpStream, unsure: &mut bool, take: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+    let mut room = [0; READ_BYTES];
+    let read = (&*SockRef::from(stream)).read(&mut room);
+    *unsure = read.as_ref().is_ok_and(|bytes| *bytes == READ_BYTES);
+    let bytes = read?;
+    take(&room[..bytes]);
+    Ok(bytes > 0)
 }
 
 fn try_read(stream: &TcpStream, take: &mut impl FnMut(&[u8])) -> io::Result<bool> {
@@ -188,7 +238,11 @@ impl Sink {
             WriteSide::Tcp(stream) => loop {
                 match outbound.drain(|parts| try_write(stream, parts)) {
                     Poll::Ready(result) => return result,
-                    Poll::Pending => stream.writable().await?,
+                    Poll::Pending => {
+                        stream.writable().await?;
+                        // Waiting for the stream takes nothing of the task's turn, however fast it is read.
+                        consume_budget().await;
+                    }
                 }
             },
             WriteSide::Other(stream) => {

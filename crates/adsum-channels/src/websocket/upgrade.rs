@@ -10,7 +10,6 @@ use http::{
     header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
 };
 use hyper::upgrade::OnUpgrade;
-use tokio_util::sync::CancellationToken;
 
 use super::{connection, handshake, stream::Stream};
 use crate::{
@@ -35,9 +34,7 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
         };
 
     let endpoint = owner.endpoint.clone();
-    // A token of its own: waiting on it takes no lock that other sockets take.
-    let shutdown: CancellationToken = owner.shutdown.child_token();
-    tokio::spawn(async move {
+    owner.tasks.spawn("socket", |shutdown| async move {
         let upgraded = tokio::select! {
             upgraded = on_upgrade => upgraded,
             () = shutdown.cancelled() => return,

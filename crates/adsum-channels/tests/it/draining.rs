@@ -93,6 +93,21 @@ async fn a_client_that_does_not_answer_its_close_does_not_stretch_the_drain(tran
     asleep.expect_close(1012).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn two_drains_at_once_end_both() {
+    let sockets = Sockets::new();
+    let server = Server::start_with(Transport::Duplex, |socket| socket.sockets(&sockets)).await;
+    let mut client = open(&server).await;
+    let drain = Drain { timeout: Duration::from_hours(1), ..Drain::default() };
+    let start = Instant::now();
+    let (one, other, ()) = tokio::join!(sockets.drain(drain.clone()), sockets.drain(drain), async {
+        client.expect_close(1012).await;
+        drop(client);
+    });
+    assert_eq!((one, other), (0, 0));
+    assert!(start.elapsed() < Duration::from_secs(30), "both end with the last socket");
+}
+
 async fn a_join_while_draining_closes_its_socket(transport: Transport) {
     let sockets = Sockets::new();
     let server = Server::start_with(transport, |socket| socket.sockets(&sockets)).await;

@@ -98,6 +98,21 @@ async fn a_crash_ends_one_channel_and_is_known_at_once(transport: Transport) {
     client.expect(r#"["b","4","room:b","phx_reply",{"response":{},"status":"ok"}]"#).await;
 }
 
+async fn a_leave_that_waits_behind_a_crash_is_answered(transport: Transport) {
+    let mut server = Server::start(transport).await;
+    let mut client = joined(&server, "room:a").await;
+    client.send(r#"["1","2","room:a","slow",{}]"#).await;
+    server.logged_at_last("slow").await;
+    client.send(r#"["1","3","room:a","crash",{}]"#).await;
+    client.send(r#"["1","4","room:a","phx_leave",{}]"#).await;
+    // Read before the channel goes on.
+    client.expect_nothing().await;
+    server.app.gate.add_permits(1);
+    client.expect(r#"["1","2","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    client.expect(r#"["1","4","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
+    client.expect(r#"["1","1","room:a","phx_error",{"reason":"channel_crash"}]"#).await;
+}
+
 async fn after_its_end_a_channel_sends_nothing(transport: Transport) {
     let server = Server::start(transport).await;
     let (mut a, mut b) = (joined(&server, "room:a").await, joined(&server, "room:a").await);
@@ -226,6 +241,7 @@ over_both!(
     a_leave_comes_after_the_events_before_it_and_a_join_after_both,
     a_channel_stops_with_or_without_a_reply,
     a_crash_ends_one_channel_and_is_known_at_once,
+    a_leave_that_waits_behind_a_crash_is_answered,
     after_its_end_a_channel_sends_nothing,
     a_hung_channel_is_cut_off_at_its_leave,
     an_end_that_takes_too_long_is_cut_off,

@@ -70,7 +70,8 @@ async fn joins_of_a_hung_topic_do_not_pile_up(transport: Transport) {
 }
 
 async fn a_flooded_channel_is_ended_and_others_go_on(transport: Transport) {
-    let mut server = Server::start_with(transport, |socket| socket.max_mailbox(10)).await;
+    let at_once = |socket: SocketBuilder<App>| socket.max_mailbox(10).mailbox_timeout(Duration::ZERO);
+    let mut server = Server::start_with(transport, at_once).await;
     let mut client = server.client().await;
     client.join("room:a", "1").await;
     client.join("room:b", "2").await;
@@ -91,7 +92,9 @@ async fn a_flooded_channel_is_ended_and_others_go_on(transport: Transport) {
 
 async fn a_flooded_channel_that_hangs_is_cut_off(transport: Transport) {
     let grace = std::time::Duration::from_millis(50);
-    let configure = |socket: SocketBuilder<App>| socket.max_mailbox(10).shutdown_grace(grace);
+    let configure = |socket: SocketBuilder<App>| {
+        socket.max_mailbox(10).mailbox_timeout(Duration::ZERO).shutdown_grace(grace)
+    };
     let mut server = Server::start_with(transport, configure).await;
     let mut client = server.client().await;
     client.join("room:a", "1").await;

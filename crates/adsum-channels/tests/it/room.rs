@@ -116,6 +116,12 @@ impl Channel for Room {
                 socket.broadcast("shout", payload)?;
                 Reply::none()
             }
+            "storm" => {
+                for n in 0..payload.decode::<u32>()? {
+                    socket.broadcast("as_it_is", n)?;
+                }
+                Reply::none()
+            }
             "shout_from" => {
                 socket.broadcast_from("shout", payload)?;
                 Reply::ok(Json::empty_object())

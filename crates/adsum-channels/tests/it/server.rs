@@ -125,6 +125,14 @@ impl Server {
         answer.trim_end().to_owned()
     }
 
+    /// Where a server over TCP listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        match &self.listening {
+            Listening::Tcp(address, _) => *address,
+            Listening::Duplex(_) => panic!("a server without an address"),
+        }
+    }
+
     /// A new connection to the server.
     pub(crate) async fn stream(&self) -> Box<dyn Stream> {
         match &self.listening {

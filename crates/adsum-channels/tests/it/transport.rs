@@ -25,6 +25,16 @@ fn start(
     (configure(socket).into_acceptor(pubsub.clone()), pubsub, log)
 }
 
+/// With the app that opens the gate.
+pub(crate) fn start_small(
+    configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+) -> (Acceptor, Arc<App>) {
+    let (sender, _) = mpsc::unbounded_channel();
+    let app = Arc::new(App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) });
+    let socket = SocketBuilder::shared(app.clone()).connect(connect).channel::<Room>("room:*");
+    (configure(socket).into_acceptor(PubSub::local()), app)
+}
+
 fn request(query: &str) -> Parts {
     Request::get(format!("/?{query}")).body(()).unwrap().into_parts().0
 }

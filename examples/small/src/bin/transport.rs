@@ -49,6 +49,7 @@ async fn serve(acceptor: Acceptor, stream: TcpStream) -> Result<(), Box<dyn Erro
                     // A line break in JSON is white space.
                     Outgoing::Text(text) => (String::from_utf8_lossy(&text).replace(['\r', '\n'], " "), false),
                     Outgoing::Binary(bytes) => (format!("{} bytes, which are no line", bytes.len()), false),
+                    Outgoing::Nothing => continue,
                     Outgoing::Close(code) => (format!("closed: {code}"), true),
                 };
                 let sent = timeout(PATIENCE, lines.send(line)).await;

@@ -1,0 +1,94 @@
+//! How fast a client may send before its transport stops reading for a moment.
+//!
+//! What a client sends is known once it was read, and may be more than a second's worth, so it is counted as a debt that
+//! time pays. (The crate `governor` refuses what is more than its burst, and keeps 80 bytes a socket for two limits.)
+
+use std::time::Duration;
+
+use adsum_pubsub::bounds::MAX_TIME;
+use tokio::time::Instant;
+
+use crate::options::Options;
+
+/// A client that was quiet may send a second's worth at once.
+const BURST: Duration = Duration::from_secs(1);
+
+/// What one client has sent, against its rates.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    messages_paid: Instant,
+    bytes_paid: Instant,
+}
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self { messages_paid: now, bytes_paid: now }
+    }
+
+    /// Counts what was sent. Returns until when the client is not to be read, if it is too fast.
+    pub(crate) fn spend(
+        &mut self,
+        messages: usize,
+        bytes: usize,
+        options: &Options,
+        now: Instant,
+    ) -> Option<Instant> {
+        if let Some(rate) = options.max_message_rate {
+            self.messages_paid = pay(self.messages_paid, messages, rate, now);
+        }
+        if let Some(rate) = options.max_byte_rate {
+            self.bytes_paid = pay(self.bytes_paid, bytes, rate, now);
+        }
+        self.waits_until(now)
+    }
+
+    /// Until when the client is not to be read, if it is too fast.
+    pub(crate) fn waits_until(&self, now: Instant) -> Option<Instant> {
+        let paid = self.messages_paid.max(self.bytes_paid);
+        (paid > now + BURST).then(|| paid - BURST)
+    }
+}
+
+fn pay(paid: Instant, count: usize, rate: u32, now: Instant) -> Instant {
+    if count == 0 {
+        return paid;
+    }
+    let nanos = (count as u64).saturating_mul(1_000_000_000) / u64::from(rate);
+    // Bounded, so that no sum overflows: what is longer than a day is for ever to a client.
+    (paid.max(now) + Duration::from_nanos(nanos).min(MAX_TIME)).min(now + MAX_TIME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(messages: impl Into<Option<u32>>, bytes: impl Into<Option<u32>>) -> Options {
+        Options { max_message_rate: messages.into(), max_byte_rate: bytes.into(), ..Options::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_s_worth_is_free_and_what_is_more_waits_for_its_time() {
+        let options = options(10, None);
+        let (mut pace, start) = (Pace::new(), Instant::now());
+        assert_eq!(pace.spend(10, usize::MAX, &options, start), None);
+        assert_eq!(pace.spend(1, 0, &options, start), Some(start + Duration::from_millis(100)));
+        let later = start + Duration::from_millis(100);
+        assert_eq!(pace.waits_until(later), None);
+        assert_eq!(pace.spend(5, 0, &options, later), Some(later + Duration::from_millis(500)));
+        // Silence is not saved up beyond the burst.
+        let much_later = start + Duration::from_secs(60);
+        assert_eq!(pace.spend(10, 0, &options, much_later), None);
+        assert!(pace.spend(1, 0, &options, much_later).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_have_a_rate_of_their_own() {
+        let options = options(None, 1000);
+        let (mut pace, start) = (Pace::new(), Instant::now());
+        assert_eq!(pace.spend(usize::MAX, 1000, &options, start), None);
+        assert_eq!(pace.spend(0, 500, &options, start), Some(start + Duration::from_millis(500)));
+        // A day is the longest debt, whatever was sent.
+        assert_eq!(pace.spend(0, usize::MAX, &options, start), Some(start + MAX_TIME - BURST));
+    }
+}
