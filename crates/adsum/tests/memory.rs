@@ -1,0 +1,120 @@
+//! What clients that don't read may hold: a program of its own, since it looks at the memory of the whole process.
+
+// A test that can't go on fails.
+#![allow(clippy::unwrap_used)]
+
+use std::{sync::Arc, time::Duration};
+
+use adsum::{
+    Channel, JoinError, Joined, NoFetch, NoParams, Presence, PubSub, Socket, SocketBuilder, Sockets, Stop,
+    Topic,
+};
+use futures_util::SinkExt;
+use serde_json::{Map, json};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::mpsc,
+};
+use tokio_tungstenite::{client_async, tungstenite::Message};
+
+const MIB: usize = 1024 * 1024;
+/// A state has 6.4 MB, of which the kernel takes 4 MB at most.
+const PRESENCES: usize = 800;
+const META_BYTES: usize = 7_900;
+const STATE_BYTES: usize = 7 * MIB;
+/// Their states would take 640 MB.
+const JOINERS: usize = 100;
+const MAX_TOTAL: usize = 48 * MIB;
+
+struct App {
+    presence: Presence<NoFetch>,
+    /// Told of each state that was pushed.
+    pushed: mpsc::UnboundedSender<()>,
+}
+
+struct Room(Arc<App>);
+
+impl Channel for Room {
+    type App = App;
+    type Params = NoParams;
+    type Info = ();
+
+    async fn join(app: &Arc<App>, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+        Ok(Joined::new(Self(app.clone())).then(()))
+    }
+
+    async fn handle_info(&mut self, (): (), socket: &mut Socket) -> Result<(), Stop> {
+        self.0.presence.push_state(socket).await?;
+        let _ = self.0.pushed.send(());
+        Ok(())
+    }
+}
+
+fn meta(n: usize) -> Map<String, serde_json::Value> {
+    Map::from_iter([("n".to_owned(), json!(n)), ("x".to_owned(), json!("x".repeat(META_BYTES)))])
+}
+
+/// The memory that the process has, in bytes.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joiners_of_a_large_state_that_do_not_read_hold_no_more_than_the_total() {
+    let presence: Presence<NoFetch> =
+        Presence::builder(PubSub::local()).diff_interval(Duration::ZERO).start();
+    let sockets = Sockets::new();
+    let (pushed, mut pushes) = mpsc::unbounded_channel();
+    let socket = SocketBuilder::new(App { presence: presence.clone(), pushed })
+        .channel::<Room>("room:*")
+        .sockets(&sockets)
+        .max_total_queue_bytes(MAX_TOTAL)
+        .state_timeout(Duration::from_hours(1));
+    let site = axum::Router::new().nest("/socket", socket.into_router(&presence));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // Ends with the test's runtime.
+    tokio::spawn(async move { axum::serve(listener, site).await });
+    let mut owner = presence.owner();
+    for n in 0..PRESENCES {
+        owner.track("room:a", format!("k{n}"), meta(n)).unwrap();
+    }
+
+    let mut clients = Vec::new();
+    let (mut before, mut most) = (0, 0);
+    for n in 0..JOINERS {
+        // Each state is of its own, and so is each diff.
+        owner.update("room:a", format!("k{n}"), meta(PRESENCES + n)).unwrap();
+        let stream = TcpSocket::new_v4().unwrap();
+        stream.set_recv_buffer_size(4096).unwrap();
+        let stream = stream.connect(address).await.unwrap();
+        let url = "ws://localhost/socket/websocket?vsn=2.0.0";
+        let (mut client, _) = client_async(url, stream).await.unwrap();
+        client.send(Message::text(r#"["1","1","room:a","phx_join",{}]"#)).await.unwrap();
+        clients.push(client);
+        pushes.recv().await.unwrap();
+        // Each worker may be about to make room for what it has just added.
+        let queued = sockets.queued_bytes();
+        assert!(queued <= MAX_TOTAL + 2 * STATE_BYTES, "{queued} bytes wait");
+        // What a first state needs once is no matter of the joiners.
+        if n == 0 {
+            before = resident();
+        }
+        most = most.max(resident());
+    }
+    // The last ones still wait, and the first ones are closed.
+    let settled = async {
+        while sockets.queued_bytes() < MAX_TOTAL / 2 || sockets.len() > JOINERS / 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let settled = tokio::time::timeout(Duration::from_mins(1), settled).await;
+    let (queued, open) = (sockets.queued_bytes(), sockets.len());
+    assert!(settled.is_ok(), "{queued} bytes wait in {open} sockets");
+    assert!(sockets.queued_bytes() <= MAX_TOTAL);
+    // Three times as much, since the allocator keeps pieces of what was freed.
+    let held = most - before.min(most);
+    assert!(held < 4 * MAX_TOTAL, "the joiners hold {} MiB", held / MIB);
+    println!("{} MiB of {} MiB that may wait", held / MIB, MAX_TOTAL / MIB);
+}
