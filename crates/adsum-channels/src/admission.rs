@@ -1,6 +1,6 @@
 //! Who may connect: the protocol's version, the page's origin, the subprotocol, and what the program says.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::response::{IntoResponse, Response};
 use http::{
@@ -20,6 +20,9 @@ use crate::{
     sockets::SocketSets,
 };
 
+/// What carries the messages of a long poll session.
+pub(crate) const LONGPOLL: &str = "longpoll";
+
 /// A client that may connect.
 pub(crate) struct Admitted {
     pub(crate) codec: Arc<Codec>,
@@ -37,13 +40,16 @@ pub(crate) struct Denied {
 }
 
 impl Denied {
-    /// The answer: that of the program's own handler, or an empty 403.
+    /// The answer: that of the program's own handler, or an empty one, which says why only for limits.
     pub(crate) fn response(&self, endpoint: &Endpoint) -> Response {
         let is_draining = matches!(self.refusal, Refusal::Draining);
         let response = match (&endpoint.on_refused, &self.request) {
             (Some(on_refused), Some(request)) => on_refused(&self.refusal, request),
-            _ if is_draining => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-            _ => StatusCode::FORBIDDEN.into_response(),
+            _ => match self.refusal {
+                Refusal::Draining => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                Refusal::Limit(limit) => (limit.status(), limit.to_string()).into_response(),
+                _ => StatusCode::FORBIDDEN.into_response(),
+            },
         };
         if is_draining { unanswered(response) } else { response }
     }
@@ -59,13 +65,14 @@ pub(crate) async fn admit(
     let vsn = version(&parts.uri);
     let subprotocol = choose(&endpoint.subprotocols, &parts.headers);
     let chosen = subprotocol.as_ref().ok().cloned().flatten();
-    let request = Connect::new(parts, chosen);
+    let mut request = Connect::new(parts, chosen);
+    let client = request.find_client_address(&endpoint.options.trusted_proxies);
     let keeps = endpoint.watch.observer.is_some()
         || endpoint.on_refused.is_some()
         || endpoint.watch.log_connect.is_some_and(is_enabled);
     let kept = keeps.then(|| request.clone());
 
-    let decided = decide(endpoint, request, &vsn, subprotocol).await;
+    let decided = decide(endpoint, request, client, transport, &vsn, subprotocol).await;
     let duration = start.elapsed();
     metrics::histogram!("adsum_socket_connect_seconds").record(duration);
     if let Err(refusal) = &decided {
@@ -86,6 +93,8 @@ pub(crate) async fn admit(
 async fn decide(
     endpoint: &Endpoint,
     request: Connect,
+    client: Option<IpAddr>,
+    transport: &str,
     vsn: &str,
     subprotocol: Result<Option<HeaderValue>, Refusal>,
 ) -> Result<Admitted, Refusal> {
@@ -98,7 +107,15 @@ async fn decide(
         return Err(Refusal::Origin);
     }
     let subprotocol = subprotocol?;
+    // Before `connect`, which may ask a database.
+    let (quota, options) = (&endpoint.quota, &endpoint.options);
+    let counted = quota.enter(options, client, transport == LONGPOLL).map_err(Refusal::Limit)?;
     let assigns = (endpoint.connect)(request).await.map_err(Refusal::Program)?;
+    let counted = match assigns.key_of_limit() {
+        Some(key) => quota.enter_as(options, client, counted, key).map_err(Refusal::Limit)?,
+        None => counted,
+    };
+    let sets = sets.counted(counted);
     Ok(Admitted { codec, assigns, subprotocol, sets })
 }
 

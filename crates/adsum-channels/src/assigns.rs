@@ -1,5 +1,7 @@
 //! What the program knows of a socket.
 
+use std::sync::Arc;
+
 use adsum_pubsub::Topic;
 use http::Extensions;
 
@@ -17,6 +19,7 @@ use http::Extensions;
 pub struct Assigns {
     values: Extensions,
     id: Option<Topic>,
+    limit_key: Option<Arc<str>>,
 }
 
 impl Assigns {
@@ -41,11 +44,23 @@ impl Assigns {
         self
     }
 
+    /// Counts the socket under a key, such as a user's id, of which there may be
+    /// [`max_sockets_per_key`](crate::SocketBuilder::max_sockets_per_key).
+    #[must_use]
+    pub fn limit_key(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.limit_key = Some(key.into());
+        self
+    }
+
+    pub(crate) fn key_of_limit(&self) -> Option<&Arc<str>> {
+        self.limit_key.as_ref()
+    }
+
     /// These, and those of a route, which take the place of values of the same type.
     pub(crate) fn extended(&self, route: &Self) -> Self {
         let mut values = self.values.clone();
         values.extend(route.values.clone());
-        Self { values, id: self.id.clone() }
+        Self { values, id: self.id.clone(), limit_key: self.limit_key.clone() }
     }
 
     pub(crate) fn socket_id(&self) -> Option<&Topic> {

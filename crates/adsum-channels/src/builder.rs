@@ -16,12 +16,14 @@ use tracing::Level;
 use crate::{
     Acceptor, Assigns, Channel, Connect, Observer, ParamFilter, Refusal, Refused, SecretTooShort, Serializer,
     Sockets, Tokens,
+    address::Network,
     endpoint::{ConnectFn, Endpoint, OnRefused, Owner},
     longpoll::LongPoll,
     observe::Watch,
     options::Options,
     origin::{self, Origins},
     outbound::Budget,
+    quota::Quota,
     runtime::Route,
     serializer::{Codec, V1, V2},
 };
@@ -383,6 +385,58 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
+    /// How many sockets may be open, long poll sessions included. Default 100,000. A client beyond is answered with 503,
+    /// so that a balancer may ask another node; phoenix.js tries again, with longer and longer pauses.
+    #[must_use]
+    pub fn max_sockets(mut self, sockets: usize) -> Self {
+        self.options.max_sockets = sockets;
+        self
+    }
+
+    /// How many long poll sessions may be open. Default 10,000. A client beyond is answered with 503, in whose body
+    /// phoenix.js finds the 403 at which it pauses.
+    #[must_use]
+    pub fn max_longpoll_sessions(mut self, sessions: usize) -> Self {
+        self.options.max_longpoll_sessions = sessions;
+        self
+    }
+
+    /// How many sockets clients of one [address](Connect::client_address) may have; of IPv6, clients of one /64 network.
+    /// `None`: no limit of its own. Default 10,000. A client beyond is answered with 429.
+    ///
+    /// Behind a proxy all clients have its address, unless it is one of the [`trusted_proxies`](Self::trusted_proxies).
+    #[must_use]
+    pub fn max_sockets_per_address(mut self, sockets: impl Into<Option<usize>>) -> Self {
+        self.options.max_sockets_per_address = sockets.into();
+        self
+    }
+
+    /// How many sockets may have the same [limit key](Assigns::limit_key), which `connect` names: a user, say. `None`: no
+    /// limit. Default 100. A client beyond is answered with 429.
+    #[must_use]
+    pub fn max_sockets_per_key(mut self, sockets: impl Into<Option<usize>>) -> Self {
+        self.options.max_sockets_per_key = sockets.into();
+        self
+    }
+
+    /// Believes these proxies what they say of their clients: addresses such as `10.0.0.1`, or networks such as
+    /// `10.0.0.0/8`. Where a connection comes from one of them, the client's address is the last one of
+    /// `X-Forwarded-For`, or else of `Forwarded`, that isn't one of them. By default there are none, and the client's
+    /// address is that of the connection.
+    ///
+    /// # Panics
+    /// One is neither an address nor a network.
+    #[must_use]
+    pub fn trusted_proxies<'p>(mut self, proxies: impl IntoIterator<Item = &'p str>) -> Self {
+        let network = |text: &str| {
+            Network::parse(text).unwrap_or_else(|| {
+                panic!("{text:?} is no proxy; write an address such as \"10.0.0.1\", or a network such as \"10.0.0.0/8\"")
+            })
+        };
+        self.options.trusted_proxies = proxies.into_iter().map(network).collect();
+        self
+    }
+
     /// How long a client may be silent before its socket is closed; `None`: for ever. Default 60 s. Clients send a
     /// heartbeat every 30 s. Without a timeout, a client whose network fails without a word stays until a write fails.
     #[must_use]
@@ -449,6 +503,7 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
                 budget: Budget::new(&self.options, &self.sockets),
                 sockets: self.sockets,
                 options: self.options,
+                quota: Quota::default(),
                 watch: self.watch,
                 handle_in_seconds: OnceLock::new(),
                 pubsub,

@@ -1,6 +1,9 @@
 //! A client that asks to connect, and what the program makes of it.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, Query, rejection::QueryRejection};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
@@ -10,6 +13,11 @@ use http::{
     request::Parts,
 };
 use serde::de::DeserializeOwned;
+
+use crate::address::{self, Network};
+
+#[derive(Clone, Copy)]
+struct ClientAddress(IpAddr);
 
 /// What stands before a token that is sent as a subprotocol.
 const TOKEN_PROTOCOL: &str = "base64url.bearer.phx.";
@@ -66,6 +74,19 @@ impl Connect {
     /// The parameters as they stand in the URI, `vsn` of the protocol among them.
     pub fn query(&self) -> &str {
         self.parts.uri.query().unwrap_or_default()
+    }
+
+    /// The client's address: that of the connection, or what the
+    /// [`trusted_proxies`](crate::SocketBuilder::trusted_proxies) say. `None` behind a server that doesn't say who its
+    /// peer is.
+    pub fn client_address(&self) -> Option<IpAddr> {
+        self.extension().map(|ClientAddress(address)| *address)
+    }
+
+    pub(crate) fn find_client_address(&mut self, proxies: &[Network]) -> Option<IpAddr> {
+        let address = address::client_address(self.peer()?.ip(), &self.parts.headers, proxies);
+        self.parts.extensions.insert(ClientAddress(address));
+        Some(address)
     }
 
     /// The request's headers.

@@ -13,7 +13,7 @@ use metrics::Histogram;
 
 use crate::{
     Assigns, Connect, Refusal, Refused, Sockets, observe::Watch, options::Options, origin::Origins,
-    outbound::Budget, runtime::Route, serializer::Codec,
+    outbound::Budget, quota::Quota, runtime::Route, serializer::Codec,
 };
 
 pub(crate) type ConnectFn =
@@ -39,6 +39,7 @@ pub(crate) struct Endpoint {
     pub(crate) sockets: Sockets,
     pub(crate) budget: Arc<Budget>,
     pub(crate) options: Options,
+    pub(crate) quota: Quota,
     pub(crate) watch: Watch,
     /// Looked up at the first event: it is recorded at each.
     pub(crate) handle_in_seconds: OnceLock<Histogram>,

@@ -57,6 +57,7 @@
 //! (from a join to its reply) and `adsum_channel_handle_in_seconds` (a channel's handler of an event).
 
 mod acceptor;
+mod address;
 mod admission;
 mod assigns;
 mod builder;
@@ -76,6 +77,7 @@ mod options;
 mod origin;
 mod outbound;
 mod pace;
+mod quota;
 mod refusal;
 mod reply;
 mod runtime;
@@ -111,12 +113,13 @@ pub use self::{
     observe::{EventResult, JoinResult, ObservedConnect, ObservedEvent, ObservedJoin, Observer},
     options::{
         DEFAULT_JOIN_TIMEOUT, DEFAULT_LONGPOLL_NODE_TIMEOUT, DEFAULT_LONGPOLL_WINDOW,
-        DEFAULT_MAILBOX_TIMEOUT, DEFAULT_MAX_BYTE_RATE, DEFAULT_MAX_CHANNELS, DEFAULT_MAX_MAILBOX,
-        DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_MESSAGE_RATE, DEFAULT_MAX_QUEUE_BYTES,
+        DEFAULT_MAILBOX_TIMEOUT, DEFAULT_MAX_BYTE_RATE, DEFAULT_MAX_CHANNELS, DEFAULT_MAX_LONGPOLL_SESSIONS,
+        DEFAULT_MAX_MAILBOX, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_MESSAGE_RATE, DEFAULT_MAX_QUEUE_BYTES,
+        DEFAULT_MAX_SOCKETS, DEFAULT_MAX_SOCKETS_PER_ADDRESS, DEFAULT_MAX_SOCKETS_PER_KEY,
         DEFAULT_MAX_TOPIC_BYTES, DEFAULT_MAX_TOTAL_QUEUE_BYTES, DEFAULT_MESSAGE_TIMEOUT,
         DEFAULT_SHUTDOWN_GRACE, DEFAULT_STATE_TIMEOUT, DEFAULT_TIMEOUT,
     },
-    refusal::{Refusal, Refused},
+    refusal::{Refusal, Refused, SocketLimit},
     reply::{Reply, ReplyRef, Stop},
     sender::{SendError, Sender},
     serializer::{

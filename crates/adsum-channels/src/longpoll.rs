@@ -36,8 +36,8 @@ use self::{
     session::{Polled, Published, Session},
 };
 use crate::{
-    Tokens,
-    admission::{self, Admitted},
+    Refusal, Tokens,
+    admission::{self, Admitted, LONGPOLL},
     endpoint::Owner,
     log::limited,
     serve::unanswered,
@@ -87,11 +87,29 @@ struct Answer {
     token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     messages: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The status of HTTP, which phoenix.js doesn't look at, but a proxy may.
+    #[serde(skip)]
+    http: StatusCode,
 }
 
 impl Answer {
     fn status(status: u16) -> Self {
-        Self { status, token: None, messages: None }
+        Self { status, token: None, messages: None, reason: None, http: StatusCode::OK }
+    }
+
+    fn with(status: u16, token: String, messages: Vec<String>) -> Self {
+        Self { token: Some(token), messages: Some(messages), ..Self::status(status) }
+    }
+
+    /// phoenix.js closes at a 403, and tries again with longer and longer pauses.
+    fn refused(refusal: &Refusal) -> Self {
+        let answer = Self::status(403);
+        match refusal {
+            Refusal::Limit(limit) => Self { http: limit.status(), reason: Some(limit.to_string()), ..answer },
+            _ => answer,
+        }
     }
 }
 
@@ -130,10 +148,8 @@ impl LongPoll {
             Place::Elsewhere(name) => self.gate.poll(name, self.window()).await,
         };
         match (polled, session) {
-            (Polled::Messages(messages), _) => {
-                Answer { status: 200, token: Some(token), messages: Some(messages) }
-            }
-            (Polled::Nothing, _) => Answer { status: 204, token: Some(token), messages: Some(Vec::new()) },
+            (Polled::Messages(messages), _) => Answer::with(200, token, messages),
+            (Polled::Nothing, _) => Answer::with(204, token, Vec::new()),
             // Nobody knows it any more, as one of this node that isn't found above.
             (Polled::Gone, Place::Elsewhere(_)) if !is_draining => self.open(parts).await,
             // It has ended while the client waited. The next poll opens another one.
@@ -144,9 +160,10 @@ impl LongPoll {
     /// Opens a session. The client takes its first 410 for an open socket, a later one for a lost one.
     async fn open(&self, parts: Parts) -> Answer {
         let endpoint = &self.owner.endpoint;
-        let Ok(Admitted { codec, assigns, sets, .. }) = admission::admit(endpoint, parts, "longpoll").await
-        else {
-            return Answer::status(403);
+        let admitted = admission::admit(endpoint, parts, LONGPOLL).await;
+        let Admitted { codec, assigns, sets, .. } = match admitted {
+            Ok(admitted) => admitted,
+            Err(denied) => return Answer::refused(&denied.refusal),
         };
         let Some(id) = random() else { return Answer::status(403) };
         self.listen();
@@ -162,7 +179,7 @@ impl LongPoll {
         // It stands there before it starts, so that it can't end before.
         self.sessions.lock().insert(id, session);
         session::start(&self.owner, assigns, sets, codec, requests, seat);
-        Answer { status: 410, token: Some(token), messages: Some(Vec::new()) }
+        Answer::with(410, token, Vec::new())
     }
 
     async fn publish(&self, parts: &Parts, body: Body) -> Response {
@@ -316,7 +333,7 @@ fn json(answer: &Answer) -> Response {
         (CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    (headers, body).into_response()
+    (answer.http, headers, body).into_response()
 }
 
 fn bad_request(reason: &str) -> Response {

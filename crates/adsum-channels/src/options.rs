@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
 
+use crate::address::Network;
+
 /// How many channels a socket may have joined.
 pub const DEFAULT_MAX_CHANNELS: usize = 100;
 /// The longest topic in bytes: a topic's length is one byte in the protocol's binary frames.
@@ -26,6 +28,14 @@ pub const DEFAULT_MAX_MESSAGE_RATE: u32 = 20_000;
 pub const DEFAULT_MAX_BYTE_RATE: u32 = 32 * 1024 * 1024;
 /// How long a client may take to send one message.
 pub const DEFAULT_MESSAGE_TIMEOUT: Duration = Duration::from_mins(1);
+/// How many sockets may be open.
+pub const DEFAULT_MAX_SOCKETS: usize = 100_000;
+/// How many of them may be sessions of long poll.
+pub const DEFAULT_MAX_LONGPOLL_SESSIONS: usize = 10_000;
+/// How many sockets one address may have.
+pub const DEFAULT_MAX_SOCKETS_PER_ADDRESS: usize = 10_000;
+/// How many sockets one key may have.
+pub const DEFAULT_MAX_SOCKETS_PER_KEY: usize = 100;
 /// How long a client may be silent.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a join may take.
@@ -53,6 +63,11 @@ pub(crate) struct Options {
     /// `None`: no limit.
     pub(crate) max_byte_rate: Option<u32>,
     pub(crate) message_timeout: Duration,
+    pub(crate) max_sockets: usize,
+    pub(crate) max_longpoll_sessions: usize,
+    pub(crate) max_sockets_per_address: Option<usize>,
+    pub(crate) max_sockets_per_key: Option<usize>,
+    pub(crate) trusted_proxies: Vec<Network>,
     /// `None`: a client may be silent for ever.
     pub(crate) timeout: Option<Duration>,
     pub(crate) shutdown_grace: Duration,
@@ -75,6 +90,11 @@ impl Default for Options {
             max_message_rate: Some(DEFAULT_MAX_MESSAGE_RATE),
             max_byte_rate: Some(DEFAULT_MAX_BYTE_RATE),
             message_timeout: DEFAULT_MESSAGE_TIMEOUT,
+            max_sockets: DEFAULT_MAX_SOCKETS,
+            max_longpoll_sessions: DEFAULT_MAX_LONGPOLL_SESSIONS,
+            max_sockets_per_address: Some(DEFAULT_MAX_SOCKETS_PER_ADDRESS),
+            max_sockets_per_key: Some(DEFAULT_MAX_SOCKETS_PER_KEY),
+            trusted_proxies: Vec::new(),
             timeout: Some(DEFAULT_TIMEOUT),
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             join_timeout: DEFAULT_JOIN_TIMEOUT,
@@ -98,6 +118,11 @@ const MAX_TOPIC_BYTES: usize = 4096;
 impl Options {
     /// Checks all options of a socket: this is the one place that knows their bounds.
     pub(crate) fn check(&self) -> Result<(), OptionsError> {
+        let any = usize::MAX;
+        within("max_sockets", self.max_sockets, 1, any)?;
+        within("max_longpoll_sessions", self.max_longpoll_sessions, 1, any)?;
+        within("max_sockets_per_address", self.max_sockets_per_address.unwrap_or(any), 1, any)?;
+        within("max_sockets_per_key", self.max_sockets_per_key.unwrap_or(any), 1, any)?;
         within("max_channels", self.max_channels, 1, MAX_COUNT)?;
         within("max_topic_bytes", self.max_topic_bytes, 1, MAX_TOPIC_BYTES)?;
         within("max_message_bytes", self.max_message_bytes, 1, MAX_BYTES)?;

@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt};
 
+use http::StatusCode;
+
 use crate::log::cut_name;
 
 /// Turns a client away: it is answered with 403 and an empty body, or as
@@ -54,6 +56,8 @@ pub enum Refusal {
     Subprotocol,
     /// The server goes: it takes no more clients, who find another one when they try again. A WebSocket gets 503.
     Draining,
+    /// As many sockets are open as may be. A WebSocket gets 503, or 429 for a limit of one client.
+    Limit(SocketLimit),
     /// The program's [`connect`](crate::SocketBuilder::connect) has refused it.
     Program(Refused),
 }
@@ -65,7 +69,52 @@ impl fmt::Display for Refusal {
             Self::Origin => f.write_str("the page's origin isn't accepted; see `SocketBuilder::origins`"),
             Self::Subprotocol => f.write_str("none of the subprotocols that the client offers is known"),
             Self::Draining => f.write_str("the server is draining its sockets"),
+            Self::Limit(limit) => limit.fmt(f),
             Self::Program(refused) => refused.fmt(f),
         }
+    }
+}
+
+/// A limit on the number of sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SocketLimit {
+    /// [`max_sockets`](crate::SocketBuilder::max_sockets) of all clients.
+    Sockets,
+    /// [`max_longpoll_sessions`](crate::SocketBuilder::max_longpoll_sessions) of all clients.
+    LongPollSessions,
+    /// [`max_sockets_per_address`](crate::SocketBuilder::max_sockets_per_address).
+    Address,
+    /// [`max_sockets_per_key`](crate::SocketBuilder::max_sockets_per_key).
+    Key,
+}
+
+impl SocketLimit {
+    pub(crate) fn option(self) -> &'static str {
+        match self {
+            Self::Sockets => "max_sockets",
+            Self::LongPollSessions => "max_longpoll_sessions",
+            Self::Address => "max_sockets_per_address",
+            Self::Key => "max_sockets_per_key",
+        }
+    }
+
+    /// 503 for a full node, which makes a balancer ask the next one; 429 for a client that has too many.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Sockets | Self::LongPollSessions => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Address | Self::Key => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+}
+
+impl fmt::Display for SocketLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sockets => "too many sockets are open",
+            Self::LongPollSessions => "too many long poll sessions are open",
+            Self::Address => "the client's address has too many sockets",
+            Self::Key => "the client's key has too many sockets",
+        })
     }
 }

@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     log::limited,
     outbound::{Outbound, Total},
+    quota::Counted,
 };
 
 /// How many sockets are closed at once, unless told otherwise.
@@ -251,10 +252,10 @@ impl Drop for Place {
 }
 
 /// Where a socket is to be noted: among those of its router, and of its server.
-#[derive(Clone)]
 pub(crate) struct SocketSets {
     router: Sockets,
     server: Option<Sockets>,
+    counted: Option<Counted>,
 }
 
 impl SocketSets {
@@ -262,7 +263,12 @@ impl SocketSets {
     pub(crate) fn of(router: &Sockets, request: &Extensions) -> Self {
         let server = request.get::<ServerSockets>().map(|server| server.0.clone());
         let server = server.filter(|server| !Arc::ptr_eq(&server.0, &router.0));
-        Self { router: router.clone(), server }
+        Self { router: router.clone(), server, counted: None }
+    }
+
+    /// Keeps a socket counted for as long as it is open.
+    pub(crate) fn counted(self, counted: Counted) -> Self {
+        Self { counted: Some(counted), ..self }
     }
 
     pub(crate) fn are_draining(&self) -> bool {
@@ -274,7 +280,7 @@ impl SocketSets {
         metrics::counter!("adsum_sockets_opened_total").increment(1);
         let (router, server) =
             (self.router.enter(outbound), self.server.map(|server| server.enter(outbound)));
-        Seat { router, server }
+        Seat { router, server, _counted: self.counted }
     }
 }
 
@@ -282,6 +288,7 @@ impl SocketSets {
 pub(crate) struct Seat {
     router: Place,
     server: Option<Place>,
+    _counted: Option<Counted>,
 }
 
 impl Seat {

@@ -8,11 +8,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use crate::log::limited;
+
 /// The pause after an error that hits every connection. It doubles with each in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often the log says at most that connections can't be accepted.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A listener, and how accepting goes.
 pub(super) struct Acceptance {
@@ -20,20 +20,11 @@ pub(super) struct Acceptance {
     places: Arc<Semaphore>,
     pause: Duration,
     paused_until: Option<Instant>,
-    unaccepted: Occasion,
-    refused: Occasion,
 }
 
 impl Acceptance {
     pub(super) fn new(listener: TcpListener, places: Arc<Semaphore>) -> Self {
-        Self {
-            listener,
-            places,
-            pause: FIRST_PAUSE,
-            paused_until: None,
-            unaccepted: Occasion::default(),
-            refused: Occasion::default(),
-        }
+        Self { listener, places, pause: FIRST_PAUSE, paused_until: None }
     }
 
     /// The next connection, and its place among the open ones. Cancel safe.
@@ -52,18 +43,16 @@ impl Acceptance {
                     // Closed at once: a balancer asks the next node, and no memory is held.
                     drop(stream);
                     metrics::counter!("adsum_connections_refused_total").increment(1);
-                    if let Some(times) = self.refused.due() {
-                        tracing::error!(times, "closed a new connection, since `max_connections` are open");
-                    }
+                    limited!(ERROR, "closed a new connection, since `max_connections` are open");
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    if let Some(times) = self.unaccepted.due() {
-                        tracing::error!(
-                            %error, times, retry_in = ?self.pause,
-                            "can't accept connections; if there are too many open files, raise the limit (ulimit -n)"
-                        );
-                    }
+                    limited!(
+                        ERROR,
+                        %error,
+                        retry_in = ?self.pause,
+                        "can't accept connections; if too many files are open, raise their limit (ulimit -n)"
+                    );
                     self.paused_until = Some(Instant::now() + self.pause);
                     self.pause = (2 * self.pause).min(LONGEST_PAUSE);
                 }
@@ -76,24 +65,4 @@ impl Acceptance {
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-/// Something that is logged at most once in an interval, with the number of times that it happened.
-#[derive(Default)]
-struct Occasion {
-    logged: Option<Instant>,
-    times: u64,
-}
-
-impl Occasion {
-    /// Notes that it has happened. The number of times since the last line, if it is time for the next.
-    fn due(&mut self) -> Option<u64> {
-        self.times += 1;
-        let now = Instant::now();
-        if self.logged.is_some_and(|logged| now - logged < LOG_INTERVAL) {
-            return None;
-        }
-        self.logged = Some(now);
-        Some(std::mem::take(&mut self.times))
-    }
 }

@@ -34,6 +34,7 @@ mod longpoll;
 mod nodes;
 mod observing;
 mod program;
+mod quotas;
 mod reading;
 mod serving;
 mod transport;

@@ -105,7 +105,7 @@ over_both!(an_observer_hears_of_connects_joins_and_events);
 
 /// All that is logged.
 #[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Written {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
@@ -118,7 +118,7 @@ impl io::Write for Written {
 }
 
 impl Written {
-    fn at(level: Level) -> (Self, tracing::subscriber::DefaultGuard) {
+    pub(crate) fn at(level: Level) -> (Self, tracing::subscriber::DefaultGuard) {
         let written = Self::default();
         let writer = written.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -127,6 +127,12 @@ impl Written {
             .with_writer(move || writer.clone())
             .finish();
         (written, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// How many lines contain this.
+    pub(crate) fn count(&self, part: &str) -> usize {
+        let text = String::from_utf8(self.0.lock().clone()).unwrap();
+        text.lines().filter(|line| line.contains(part)).count()
     }
 
     /// The line that contains this.

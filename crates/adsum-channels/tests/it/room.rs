@@ -37,7 +37,8 @@ pub(crate) async fn connect(_: Arc<App>, request: Connect) -> Result<Assigns, Re
         return Err(Refused::new("unwanted"));
     }
     let id = format!("user:{}", user.user_id);
-    Ok(Assigns::new().with(user).with(Token(request.auth_token())).id(id))
+    let key = user.user_id.clone();
+    Ok(Assigns::new().with(user).with(Token(request.auth_token())).id(id).limit_key(key))
 }
 
 #[derive(Clone)]

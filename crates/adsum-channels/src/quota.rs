@@ -1,0 +1,146 @@
+//! How many sockets there may be: in all, of one address, of one key of the program's.
+
+use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
+
+use parking_lot::Mutex;
+
+use crate::{address, log::limited, options::Options, refusal::SocketLimit};
+
+/// Counts the sockets of a router.
+#[derive(Default)]
+pub(crate) struct Quota {
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    sockets: usize,
+    longpolls: usize,
+    by_address: HashMap<IpAddr, usize>,
+    by_key: HashMap<Arc<str>, usize>,
+}
+
+/// One socket that is counted, until this is dropped.
+pub(crate) struct Counted {
+    counts: Arc<Mutex<Counts>>,
+    is_longpoll: bool,
+    address: Option<IpAddr>,
+    key: Option<Arc<str>>,
+}
+
+impl Quota {
+    /// Counts a socket that is about to be opened by a client, whose address is not known behind every server.
+    pub(crate) fn enter(
+        &self,
+        options: &Options,
+        client: Option<IpAddr>,
+        is_longpoll: bool,
+    ) -> Result<Counted, SocketLimit> {
+        let address = client.map(address::counted);
+        let mut counts = self.counts.lock();
+        let limit = if counts.sockets >= options.max_sockets {
+            Some(SocketLimit::Sockets)
+        } else if is_longpoll && counts.longpolls >= options.max_longpoll_sessions {
+            Some(SocketLimit::LongPollSessions)
+        } else if !add(&mut counts.by_address, address, options.max_sockets_per_address) {
+            Some(SocketLimit::Address)
+        } else {
+            None
+        };
+        if let Some(limit) = limit {
+            drop(counts);
+            Self::log(limit, client);
+            return Err(limit);
+        }
+        counts.sockets += 1;
+        counts.longpolls += usize::from(is_longpoll);
+        Ok(Counted { counts: self.counts.clone(), is_longpoll, address, key: None })
+    }
+
+    /// Counts a socket under a key as well.
+    pub(crate) fn enter_as(
+        &self,
+        options: &Options,
+        client: Option<IpAddr>,
+        mut counted: Counted,
+        key: &Arc<str>,
+    ) -> Result<Counted, SocketLimit> {
+        if !add(&mut self.counts.lock().by_key, Some(key.clone()), options.max_sockets_per_key) {
+            Self::log(SocketLimit::Key, client);
+            return Err(SocketLimit::Key);
+        }
+        counted.key = Some(key.clone());
+        Ok(counted)
+    }
+
+    fn log(limit: SocketLimit, client: Option<IpAddr>) {
+        let hint = match client {
+            Some(client) if limit == SocketLimit::Address && address::is_private(client) => {
+                "; if this is a proxy, name it by `SocketBuilder::trusted_proxies`"
+            }
+            _ => "",
+        };
+        let client = client.map(tracing::field::display);
+        limited!(WARN, client, option = limit.option(), "refused a socket: {limit}{hint}");
+    }
+}
+
+/// Counts one more, if that is within the limit.
+fn add<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: Option<K>, limit: Option<usize>) -> bool {
+    let Some(key) = key else { return true };
+    let count = counts.entry(key).or_default();
+    if limit.is_some_and(|limit| *count >= limit) {
+        return false;
+    }
+    *count += 1;
+    true
+}
+
+fn take<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock();
+        counts.sockets -= 1;
+        counts.longpolls -= usize::from(self.is_longpoll);
+        if let Some(address) = &self.address {
+            take(&mut counts.by_address, address);
+        }
+        if let Some(key) = &self.key {
+            take(&mut counts.by_key, key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_closed_is_counted_no_more_and_nothing_is_kept_of_it() {
+        let (quota, options) =
+            (Quota::default(), Options { max_sockets_per_key: Some(1), ..Options::default() });
+        let client = Some("192.0.2.1".parse().expect("an address"));
+        let key: Arc<str> = "7".into();
+        let open = || {
+            let counted = quota.enter(&options, client, true)?;
+            quota.enter_as(&options, client, counted, &key)
+        };
+        let Ok(one) = open() else { panic!("there is room") };
+        assert_eq!(open().err(), Some(SocketLimit::Key));
+        drop(one);
+        let two = open();
+        assert!(two.is_ok());
+        drop(two);
+        let counts = quota.counts.lock();
+        assert_eq!((counts.sockets, counts.longpolls), (0, 0));
+        assert!(counts.by_address.is_empty() && counts.by_key.is_empty());
+    }
+}
