@@ -70,6 +70,33 @@ describe("the phoenix package over long poll", () => {
     await alice.untilEvent("phx_close");
   });
 
+  // A browser names the page with a GET and its origin with a POST, and the proxy in between says another Host.
+  test("a page is refused at its first request where Host isn't passed on, and backs off", async () => {
+    const real = globalThis.fetch;
+    const methods = [];
+    globalThis.fetch = (url, options) => {
+      methods.push(options.method);
+      const names = options.method === "GET" ? { referer: "https://example.org/page" } : { origin: "https://example.org" };
+      return real(url, { ...options, headers: { ...options.headers, ...names } });
+    };
+    try {
+      const attempts = [];
+      const backedOff = new Promise((resolve) => {
+        const reconnectAfterMs = (tries) => {
+          attempts.push(tries);
+          if (tries === 5) resolve();
+          return 10;
+        };
+        connect("alice", { reconnectAfterMs }).join("room:proxy").catch(() => {});
+      });
+      await backedOff;
+      assert.deepEqual(attempts, [1, 2, 3, 4, 5]);
+      assert.deepEqual(methods, ["GET", "GET", "GET", "GET", "GET"]);
+    } finally {
+      globalThis.fetch = real;
+    }
+  });
+
   test("a client that polls no more leaves", async () => {
     const bob = await connect("bob").join("room:silent");
     const alice = connect("alice");

@@ -2,15 +2,18 @@
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
-use axum::{Router, extract::Request, routing::any};
+use axum::{
+    Router,
+    extract::Request,
+    routing::{MethodRouter, any},
+};
 use bytes::Bytes;
 use http::request::Parts;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BadMessage, Refusal, Wire,
-    admission::{self, Admitted},
+    BadMessage, Refusal, Wire, admission,
     connection::Connection,
     endpoint::Owner,
     longpoll::LongPoll,
@@ -70,25 +73,26 @@ impl Acceptor {
         Self { owner, longpoll }
     }
 
+    #[cfg(test)]
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
     /// The router of the built-in transports, as of
     /// [`SocketBuilder::into_router`](crate::SocketBuilder::into_router).
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let owner = self.owner.clone();
-        let router = Router::new().route(
-            "/websocket",
-            any(move |request: Request| {
-                let owner = owner.clone();
-                async move { upgrade::upgrade(&owner, request).await }
-            }),
-        );
+        let websocket = any(move |request: Request| {
+            let owner = owner.clone();
+            async move { upgrade::upgrade(&owner, request).await }
+        });
+        let router = route(Router::new(), "websocket", &websocket);
         let Some(longpoll) = self.longpoll.clone() else { return router };
-        router.route(
-            "/longpoll",
-            any(move |request: Request| {
-                let longpoll = longpoll.clone();
-                async move { longpoll.answer(request).await }
-            }),
-        )
+        let longpoll = any(move |request: Request| {
+            let longpoll = longpoll.clone();
+            async move { longpoll.answer(request).await }
+        });
+        route(router, "longpoll", &longpoll)
     }
 
     /// Decides whether a client may connect, as for any other transport: by the version that its URI asks for
@@ -102,18 +106,31 @@ impl Acceptor {
     pub async fn accept(&self, transport: &'static str, request: Parts) -> Result<Client, Refusal> {
         let endpoint = &self.owner.endpoint;
         let admitted = admission::admit(endpoint, request, transport).await;
-        let Admitted { codec, assigns, sets, .. } = admitted.map_err(|denied| denied.refusal)?;
+        let admitted = admitted.map_err(|denied| denied.refusal)?;
         let outbound = Arc::new(Outbound::new(&endpoint.budget, None));
         Ok(Client {
             heard: Instant::now(),
             waits: false,
-            connection: Connection::new(endpoint.clone(), assigns, sets, codec, outbound.clone()),
+            connection: Connection::new(endpoint.clone(), admitted, outbound.clone()),
             timeout: endpoint.options.timeout,
             outbound,
             ready: VecDeque::new(),
             shutdown: self.owner.tasks.token(),
         })
     }
+}
+
+/// As in Phoenix, a slash too many does no harm: `new Socket("/socket/")` asks for `/socket//websocket`. Each form is a
+/// route, since a router with a fallback or a wildcard could not be merged with a program's own.
+fn route<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    transport: &str,
+    to: &MethodRouter<S>,
+) -> Router<S> {
+    let forms = [("/", ""), ("/", "/"), ("//", ""), ("//", "/")];
+    forms.into_iter().fold(router, |router, (before, after)| {
+        router.route(&format!("{before}{transport}{after}"), to.clone())
+    })
 }
 
 impl fmt::Debug for Acceptor {

@@ -3,18 +3,17 @@
 use std::{net::IpAddr, sync::Arc};
 
 use axum::response::{IntoResponse, Response};
-use http::{
-    HeaderMap, HeaderValue, StatusCode, Uri,
-    header::{HOST, ORIGIN},
-    request::Parts,
-};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, request::Parts};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
     Assigns, Connect, ObservedConnect, Refusal,
     connect::offered_subprotocols,
+    disconnect::DisconnectListener,
     endpoint::Endpoint,
-    log::{Shown, cut_name, is_enabled, limited},
+    log::{Shown, is_enabled, limited},
+    query::{self, BadQuery},
     serializer::Codec,
     serve::unanswered,
     sockets::SocketSets,
@@ -27,6 +26,7 @@ pub(crate) const LONGPOLL: &str = "longpoll";
 pub(crate) struct Admitted {
     pub(crate) codec: Arc<Codec>,
     pub(crate) assigns: Assigns,
+    pub(crate) disconnects: Option<DisconnectListener>,
     /// What a WebSocket's answer names.
     pub(crate) subprotocol: Option<HeaderValue>,
     /// Where its socket is noted.
@@ -48,6 +48,7 @@ impl Denied {
             _ => match self.refusal {
                 Refusal::Draining => StatusCode::SERVICE_UNAVAILABLE.into_response(),
                 Refusal::Limit(limit) => (limit.status(), limit.to_string()).into_response(),
+                Refusal::Query(_) => StatusCode::BAD_REQUEST.into_response(),
                 _ => StatusCode::FORBIDDEN.into_response(),
             },
         };
@@ -72,19 +73,21 @@ pub(crate) async fn admit(
         || endpoint.watch.log_connect.is_some_and(is_enabled);
     let kept = keeps.then(|| request.clone());
 
-    let decided = decide(endpoint, request, client, transport, &vsn, subprotocol).await;
+    let vsn = vsn.map_err(|error| Refusal::Query(error.reason()));
+    let version = vsn.as_deref().unwrap_or_default().to_owned();
+    let decided = decide(endpoint, request, client, transport, vsn, subprotocol).await;
     let duration = start.elapsed();
     metrics::histogram!("adsum_socket_connect_seconds").record(duration);
     if let Err(refusal) = &decided {
         metrics::counter!("adsum_sockets_refused_total").increment(1);
-        // A refused origin has a line of its own, which says more.
-        if !matches!(refusal, Refusal::Origin) {
+        // A refused origin or host has a line of its own, which says more.
+        if !matches!(refusal, Refusal::Origin | Refusal::Host) {
             limited!(INFO, transport, reason = %Shown::of(refusal), "connect refused");
         }
     }
     if let Some(request) = &kept {
         let result = decided.as_ref().map(|admitted| &admitted.assigns);
-        let observed = ObservedConnect { request, transport, version: &vsn, duration, result };
+        let observed = ObservedConnect { request, transport, version: &version, duration, result };
         endpoint.watch.connected(&observed);
     }
     decided.map_err(|refusal| Box::new(Denied { refusal, request: kept }))
@@ -95,17 +98,16 @@ async fn decide(
     request: Connect,
     client: Option<IpAddr>,
     transport: &str,
-    vsn: &str,
+    vsn: Result<String, Refusal>,
     subprotocol: Result<Option<HeaderValue>, Refusal>,
 ) -> Result<Admitted, Refusal> {
     let sets = SocketSets::of(&endpoint.sockets, request.extensions());
     if sets.are_draining() {
         return Err(Refusal::Draining);
     }
-    let codec = endpoint.codec(vsn).ok_or_else(|| Refusal::Version(vsn.to_owned()))?;
-    if !is_origin_accepted(endpoint, request.headers(), request.uri()) {
-        return Err(Refusal::Origin);
-    }
+    let vsn = vsn?;
+    let codec = endpoint.codec(&vsn).ok_or_else(|| Refusal::Version(vsn))?;
+    endpoint.origins.check(request.headers(), request.uri())?;
     let subprotocol = subprotocol?;
     // Before `connect`, which may ask a database.
     let (quota, options) = (&endpoint.quota, &endpoint.options);
@@ -116,22 +118,8 @@ async fn decide(
         None => counted,
     };
     let sets = sets.counted(counted);
-    Ok(Admitted { codec, assigns, subprotocol, sets })
-}
-
-/// Whether the page that a request comes from may use the socket.
-pub(crate) fn is_origin_accepted(endpoint: &Endpoint, headers: &HeaderMap, uri: &Uri) -> bool {
-    let accepted = endpoint.origins.accept(headers, uri);
-    if !accepted {
-        let shown = |name| headers.get(name).map(|value| cut_name(format!("{value:?}")));
-        limited!(
-            WARN,
-            origin = shown(ORIGIN).map(tracing::field::display),
-            host = shown(HOST).map(tracing::field::display),
-            "connect refused: the page's origin isn't accepted; see `SocketBuilder::origins`"
-        );
-    }
-    accepted
+    let disconnects = DisconnectListener::attach(endpoint, &assigns);
+    Ok(Admitted { codec, assigns, disconnects, subprotocol, sets })
 }
 
 /// The first of ours that the client offers. Who offers none needs none.
@@ -145,13 +133,13 @@ fn choose(ours: &[HeaderValue], headers: &HeaderMap) -> Result<Option<HeaderValu
 }
 
 /// The protocol's version that a client asks for. One that doesn't ask means the first.
-pub(crate) fn version(uri: &Uri) -> String {
-    #[derive(serde::Deserialize)]
-    struct Params {
-        vsn: Option<String>,
-    }
-    let params = axum::extract::Query::<Params>::try_from_uri(uri);
-    params.ok().and_then(|params| params.0.vsn).unwrap_or_else(|| "1.0.0".to_owned())
+pub(crate) fn version(uri: &Uri) -> Result<String, BadQuery> {
+    Ok(match query::read(uri)?.remove("vsn") {
+        None => "1.0.0".to_owned(),
+        Some(Value::String(vsn)) => vsn,
+        // No version is a list or a map.
+        Some(_) => String::new(),
+    })
 }
 
 #[cfg(test)]
@@ -162,8 +150,11 @@ mod tests {
 
     #[test]
     fn who_asks_for_no_version_means_the_first() {
-        assert_eq!(version(&Uri::from_static("/?a=%2&vsn=2.0.0")), "2.0.0");
-        assert_eq!(version(&Uri::from_static("/?a=1")), "1.0.0");
+        let version = |uri| version(&Uri::from_static(uri));
+        assert_eq!(version("/?a=1").as_deref(), Ok("1.0.0"));
+        assert_eq!(version("/?vsn=1.4.2&a=1&vsn=2.0.0").as_deref(), Ok("2.0.0"));
+        assert_eq!(version("/?vsn[]=2.0.0").as_deref(), Ok(""));
+        assert_eq!(version("/?a=%2&vsn=2.0.0"), Err(BadQuery::Escape));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::{
     longpoll::LongPoll,
     observe::Watch,
     options::Options,
-    origin::{self, Origins},
+    origin::{Origins, OwnHost, Pattern as OriginPattern, Rule},
     outbound::Budget,
     quota::Quota,
     runtime::Route,
@@ -186,38 +186,61 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Accepts requests of web pages of these origins alone: `https://example.com`, `//example.com` of any
-    /// scheme, `//*.example.com` of all hosts below it. A port counts where one is named.
+    /// Accepts requests of web pages of these origins alone, as Phoenix's `check_origin` does: `https://example.com`,
+    /// whose port is the scheme's if it names none; `//example.com` of any scheme and port; `//*.example.com` of
+    /// that host and all below it.
     ///
-    /// Where nothing is said, the `Origin` header, which browsers send, must name the host that the request was
-    /// sent to. A request without one doesn't come from a page, and is accepted.
+    /// By default the host and port of the `Origin` header, which browsers send, must be those of the `Host` header.
+    /// A `Host` without a port stands for 80 and 443, and the scheme isn't compared, as a proxy may end TLS. Where a
+    /// browser says that a page is of the same origin (`Sec-Fetch-Site`), that counts whatever `Host` is. A request
+    /// without an origin is judged by its `Referer`; one that has neither doesn't come from a page, and is accepted.
     ///
     /// # Panics
     /// One is no such pattern.
     #[must_use]
     pub fn origins<'o>(mut self, origins: impl IntoIterator<Item = &'o str>) -> Self {
         let pattern = |text: &str| {
-            origin::Pattern::parse(text).unwrap_or_else(|| {
+            OriginPattern::parse(text).unwrap_or_else(|| {
                 panic!(
                     "{text:?} is no origin; write one such as \"https://example.com\" or \"//*.example.com\""
                 )
             })
         };
-        self.origins = Origins::Listed(origins.into_iter().map(pattern).collect());
+        self.origins.rule = Rule::Listed(origins.into_iter().map(pattern).collect());
         self
     }
 
     /// Has a function decide about the origin of a web page, which it gets with the request's headers.
     #[must_use]
     pub fn check_origin(mut self, check: impl Fn(&str, &HeaderMap) -> bool + Send + Sync + 'static) -> Self {
-        self.origins = Origins::Checked(Box::new(check));
+        self.origins.rule = Rule::Checked(Box::new(check));
         self
     }
 
     /// Accepts requests of web pages of any origin: for sockets that look at no cookie.
     #[must_use]
     pub fn any_origin(mut self) -> Self {
-        self.origins = Origins::Any;
+        self.origins.rule = Rule::Any;
+        self
+    }
+
+    /// Names the hosts under which the server is reached, such as `example.com`, `localhost` or `127.0.0.1:4000`. A
+    /// request whose `Host` is none of them is refused; a port counts where one is named. By default any host will
+    /// do.
+    ///
+    /// For servers that browsers reach on a private network or on the same machine: a foreign page may let its own
+    /// name point there (DNS rebinding), and is of the same origin then.
+    ///
+    /// # Panics
+    /// One is no host.
+    #[must_use]
+    pub fn host<'h>(mut self, hosts: impl IntoIterator<Item = &'h str>) -> Self {
+        let host = |text: &str| {
+            OwnHost::parse(text).unwrap_or_else(|| {
+                panic!("{text:?} is no host; write one such as \"example.com\" or \"[::1]:4000\"")
+            })
+        };
+        self.origins.hosts = hosts.into_iter().map(host).collect();
         self
     }
 

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, Query, rejection::QueryRejection};
+use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Uri,
@@ -14,7 +14,10 @@ use http::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::address::{self, Network};
+use crate::{
+    address::{self, Network},
+    query::{self, ParamsError},
+};
 
 #[derive(Clone, Copy)]
 struct ClientAddress(IpAddr);
@@ -65,10 +68,13 @@ impl Connect {
 
     /// The parameters the client was given, read as a type.
     ///
+    /// They are read as Plug reads them: the last of several values of one name counts, `user[id]=7` is a map or
+    /// struct, and `roles[]=a` a list, as is `roles[0]=a`, which phoenix.js writes.
+    ///
     /// # Errors
     /// They don't have the shape of `T`. With `?` in a `connect` function that refuses the client.
-    pub fn params<T: DeserializeOwned>(&self) -> Result<T, QueryRejection> {
-        Query::try_from_uri(&self.parts.uri).map(|Query(params)| params)
+    pub fn params<T: DeserializeOwned>(&self) -> Result<T, ParamsError> {
+        query::typed(&self.parts.uri)
     }
 
     /// The parameters as they stand in the URI, `vsn` of the protocol among them.

@@ -7,11 +7,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use adsum_pubsub::{Attachment, Json, Message, Payload, Subscriber, SubscriberId, Topic};
+use adsum_pubsub::{Json, Payload, Topic};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::{
     Assigns,
+    admission::Admitted,
+    disconnect::DisconnectListener,
     endpoint::Endpoint,
     log::limited,
     outbound::{Outbound, State},
@@ -19,7 +21,7 @@ use crate::{
     runtime::{ChannelTasks, EndCause, Letter, Link, Place, Start, reason_json},
     serializer::{Address, BadMessage, ClientMessage, Codec, Wire},
     session::{Action, Liveness, Session},
-    sockets::{RESTART_CODE, Seat, SocketSets},
+    sockets::{RESTART_CODE, Seat},
 };
 
 pub(crate) struct Connection {
@@ -33,22 +35,8 @@ pub(crate) struct Connection {
     pace: Pace,
     /// Why the client is not to be read, while that is so.
     wait: Option<Box<Wait>>,
-    /// Hears of a `disconnect` to the socket's id.
-    _named: Option<Attachment>,
+    _disconnects: Option<DisconnectListener>,
     seat: Seat,
-}
-
-/// What a socket is closed with that is told to `disconnect`; its client connects again.
-const DISCONNECT_CODE: u16 = 1001;
-
-struct Named(Arc<Outbound>);
-
-impl Subscriber for Named {
-    fn deliver(&self, message: &Arc<Message>) {
-        if message.event() == "disconnect" {
-            self.0.close(DISCONNECT_CODE);
-        }
-    }
 }
 
 impl Liveness for Arc<Link> {
@@ -58,17 +46,12 @@ impl Liveness for Arc<Link> {
 }
 
 impl Connection {
-    pub(crate) fn new(
-        endpoint: Arc<Endpoint>,
-        assigns: Assigns,
-        sets: SocketSets,
-        codec: Arc<Codec>,
-        outbound: Arc<Outbound>,
-    ) -> Self {
+    pub(crate) fn new(endpoint: Arc<Endpoint>, admitted: Admitted, outbound: Arc<Outbound>) -> Self {
+        let Admitted { codec, assigns, disconnects, sets, .. } = admitted;
         let seat = sets.seat(&outbound);
-        let named = assigns
-            .socket_id()
-            .map(|id| endpoint.pubsub.attach(id, SubscriberId::unique(), Arc::new(Named(outbound.clone()))));
+        if let Some(disconnects) = &disconnects {
+            disconnects.opened(&outbound);
+        }
         Self {
             session: Session::new(&endpoint.options),
             endpoint,
@@ -78,7 +61,7 @@ impl Connection {
             tasks: ChannelTasks::new(),
             pace: Pace::new(),
             wait: None,
-            _named: named,
+            _disconnects: disconnects,
             seat,
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     ClientMessage, Connect, Frame, Serializer, admission,
     longpoll::{self, Message},
     options::Options,
-    origin::{Origins, Pattern},
+    origin::{Origins, Pattern, Rule},
     serializer::{V1, V2},
     session::{Action, Liveness, Session},
     token::term,
@@ -91,23 +91,23 @@ pub fn connect(request: Parts) -> Connect {
 }
 
 /// The version of the protocol that an address asks for.
-pub fn version(uri: &Uri) -> String {
-    admission::version(uri)
+pub fn version(uri: &Uri) -> Option<String> {
+    admission::version(uri).ok()
 }
 
 /// The token of a request of long poll.
 pub fn longpoll_token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
-    longpoll::token(headers, uri)
+    longpoll::token(headers, uri).ok().flatten()
 }
 
 /// Whether a request's origin is the host itself or, where a pattern is given, one that it matches. None where
 /// it is no pattern.
 pub fn accepts_origin(pattern: Option<&str>, headers: &HeaderMap, uri: &Uri) -> Option<bool> {
-    let origins = match pattern {
-        Some(pattern) => Origins::Listed(vec![Pattern::parse(pattern)?]),
-        None => Origins::Host,
+    let rule = match pattern {
+        Some(pattern) => Rule::Listed(vec![Pattern::parse(pattern)?]),
+        None => Rule::Host,
     };
-    Some(origins.accept(headers, uri))
+    Some(Origins { rule, hosts: Vec::new() }.check(headers, uri).is_ok())
 }
 
 /// The messages of one post.

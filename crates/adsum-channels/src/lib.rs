@@ -64,6 +64,7 @@ mod builder;
 mod channel;
 mod connect;
 mod connection;
+mod disconnect;
 mod endpoint;
 mod extension;
 mod frame;
@@ -77,6 +78,7 @@ mod options;
 mod origin;
 mod outbound;
 mod pace;
+mod query;
 mod quota;
 mod refusal;
 mod reply;
@@ -119,6 +121,7 @@ pub use self::{
         DEFAULT_MAX_TOPIC_BYTES, DEFAULT_MAX_TOTAL_QUEUE_BYTES, DEFAULT_MESSAGE_TIMEOUT,
         DEFAULT_SHUTDOWN_GRACE, DEFAULT_STATE_TIMEOUT, DEFAULT_TIMEOUT,
     },
+    query::ParamsError,
     refusal::{Refusal, Refused, SocketLimit},
     reply::{Reply, ReplyRef, Stop},
     sender::{SendError, Sender},

@@ -5,11 +5,10 @@ mod limit;
 use std::{error::Error, fmt};
 
 use adsum_pubsub::Payload;
-use axum::extract::rejection::QueryRejection;
 use serde_json::Value;
 use tracing::Level;
 
-use crate::Refusal;
+use crate::{ParamsError, Refusal, query};
 
 pub(crate) use self::limit::{Limit, cut, cut_name, limited};
 
@@ -62,9 +61,10 @@ impl ParamFilter {
 
     /// What of a URI's query may be shown.
     pub(crate) fn show_query(&self, uri: &http::Uri) -> String {
-        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
-        let Ok(pairs) = pairs else { return "<an unreadable query>".to_owned() };
-        self.text(Value::Object(pairs.0.into_iter().map(|(key, value)| (key, value.into())).collect()))
+        match query::read(uri) {
+            Ok(params) => self.text(Value::Object(params)),
+            Err(_) => "<an unreadable query>".to_owned(),
+        }
     }
 
     fn text(&self, mut value: Value) -> String {
@@ -154,7 +154,7 @@ impl fmt::Display for Shown<'_> {
             Self::Refusal(refusal) => return cut(refusal).fmt(f),
             Self::Error(error) => error,
         };
-        if error.is::<serde_json::Error>() || error.is::<QueryRejection>() {
+        if error.is::<serde_json::Error>() || error.is::<ParamsError>() {
             return f.write_str(&without_values(&error.to_string()));
         }
         cut(error).fmt(f)

@@ -4,6 +4,7 @@
 //! The status of an answer is in its JSON: phoenix.js expects HTTP's to be 200.
 
 mod elsewhere;
+mod parts;
 mod session;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
 use adsum_pubsub::tasks::{self, Task};
 use axum::{
     body::{Body, to_bytes},
-    extract::{Query, Request},
+    extract::{OriginalUri, Request},
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -30,21 +31,25 @@ use http::{
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use self::{
     elsewhere::{Gate, Name},
     session::{Polled, Published, Session},
 };
 use crate::{
-    Refusal, Tokens,
-    admission::{self, Admitted, LONGPOLL},
+    Refusal, SignError, Tokens,
+    admission::{self, LONGPOLL},
     endpoint::Owner,
     log::limited,
+    query::{self, BadQuery},
     serve::unanswered,
     sockets::SocketSets,
 };
 
 const SALT: &str = "adsum long poll session";
+/// For the key that hides the names of nodes in tokens.
+const NODE_SALT: &str = "adsum long poll node";
 /// How long a session's token is good, as in Phoenix.
 const TOKEN_MAX_AGE: Duration = Duration::from_hours(14 * 24);
 /// The most messages of one post, as many as phoenix.js sends.
@@ -78,6 +83,17 @@ impl Drop for Seat {
             drop(session);
         }
     }
+}
+
+/// What a token holds. Clients can read it, but for the node's name.
+#[derive(Serialize, Deserialize)]
+struct SignedName {
+    /// Veiled, in base64.
+    node: String,
+    gate: String,
+    session: String,
+    /// A hash of the path at which the session was opened: another socket's clients, origins and layers are others.
+    mount: String,
 }
 
 #[derive(Serialize)]
@@ -126,20 +142,32 @@ impl LongPoll {
         let (parts, body) = request.into_parts();
         let mut response = match parts.method {
             Method::OPTIONS => preflight(&parts.headers),
-            Method::GET if self.is_draining(&parts.extensions) && self.session(&parts).is_none() => {
-                unanswered(StatusCode::SERVICE_UNAVAILABLE.into_response())
-            }
-            Method::GET => json(&self.poll(parts).await),
-            Method::POST => self.publish(&parts, body).await,
+            Method::GET | Method::POST => match token(&parts.headers, &parts.uri) {
+                Ok(token) => self.serve(parts, body, token).await,
+                Err(error) => bad_request(error.reason()),
+            },
             _ => StatusCode::BAD_REQUEST.into_response(),
         };
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         response
     }
 
-    async fn poll(&self, parts: Parts) -> Answer {
-        let Some((token, session)) = self.session(&parts) else { return self.open(parts).await };
-        if !admission::is_origin_accepted(&self.owner.endpoint, &parts.headers, &parts.uri) {
+    async fn serve(&self, parts: Parts, body: Body, token: Option<String>) -> Response {
+        let session = token.and_then(|token| self.session(token, &mount(&parts)));
+        if parts.method == Method::POST {
+            return self.publish(&parts, body, session).await;
+        }
+        match session {
+            None if self.is_draining(&parts.extensions) => {
+                unanswered(StatusCode::SERVICE_UNAVAILABLE.into_response())
+            }
+            None => json(&self.open(parts).await),
+            Some((token, session)) => json(&self.poll(parts, token, session).await),
+        }
+    }
+
+    async fn poll(&self, parts: Parts, token: String, session: Place) -> Answer {
+        if self.is_refused(&parts) {
             return Answer::status(403);
         }
         let is_draining = self.is_draining(&parts.extensions);
@@ -160,14 +188,14 @@ impl LongPoll {
     /// Opens a session. The client takes its first 410 for an open socket, a later one for a lost one.
     async fn open(&self, parts: Parts) -> Answer {
         let endpoint = &self.owner.endpoint;
-        let admitted = admission::admit(endpoint, parts, LONGPOLL).await;
-        let Admitted { codec, assigns, sets, .. } = match admitted {
+        let mount = mount(&parts);
+        let admitted = match admission::admit(endpoint, parts, LONGPOLL).await {
             Ok(admitted) => admitted,
             Err(denied) => return Answer::refused(&denied.refusal),
         };
         let Some(id) = random() else { return Answer::status(403) };
         self.listen();
-        let token = match self.tokens.sign_for(SALT, &self.gate.name(id.clone()), TOKEN_MAX_AGE) {
+        let token = match self.sign(self.gate.name(id.clone()), mount) {
             Ok(token) => token,
             Err(error) => {
                 limited!(ERROR, %error, "a long poll session's token can't be signed");
@@ -178,16 +206,20 @@ impl LongPoll {
         let (session, requests) = Session::new(endpoint.options.longpoll_window);
         // It stands there before it starts, so that it can't end before.
         self.sessions.lock().insert(id, session);
-        session::start(&self.owner, assigns, sets, codec, requests, seat);
+        session::start(&self.owner, admitted, requests, seat);
         Answer::with(410, token, Vec::new())
     }
 
-    async fn publish(&self, parts: &Parts, body: Body) -> Response {
+    fn is_refused(&self, parts: &Parts) -> bool {
+        self.owner.endpoint.origins.check(&parts.headers, &parts.uri).is_err()
+    }
+
+    async fn publish(&self, parts: &Parts, body: Body, session: Option<(String, Place)>) -> Response {
         let options = &self.owner.endpoint.options;
-        if !admission::is_origin_accepted(&self.owner.endpoint, &parts.headers, &parts.uri) {
+        if self.is_refused(parts) {
             return json(&Answer::status(403));
         }
-        let Some((_, session)) = self.session(parts) else { return json(&Answer::status(410)) };
+        let Some((_, session)) = session else { return json(&Answer::status(410)) };
         // As much as may wait to be sent the other way. Each message by itself may be as long as in a WebSocket.
         let Ok(body) = to_bytes(body, options.max_queue_bytes).await else {
             return bad_request("the body is longer than max_queue_bytes, or was cut off");
@@ -220,16 +252,27 @@ impl LongPoll {
         SocketSets::of(&self.owner.endpoint.sockets, request).are_draining()
     }
 
-    /// The session that a request names, and its token.
-    fn session(&self, parts: &Parts) -> Option<(String, Place)> {
-        let token = token(&parts.headers, &parts.uri)?;
-        let name: Name = self.tokens.verify(SALT, &token, TOKEN_MAX_AGE).ok()?;
+    /// The session that a token names, if it was opened at this mount.
+    fn session(&self, token: String, mount: &str) -> Option<(String, Place)> {
+        let signed: SignedName = self.tokens.verify(SALT, &token, TOKEN_MAX_AGE).ok()?;
+        let node = STANDARD.decode(&signed.node).ok()?;
+        let node = String::from_utf8(self.tokens.veil(NODE_SALT, &signed.session, &node)).ok()?;
+        if signed.mount != mount {
+            return None;
+        }
+        let name = Name { node, gate: signed.gate, session: signed.session };
         if self.gate.is_elsewhere(&name) {
             self.listen();
             return Some((token, Place::Elsewhere(name)));
         }
         let session = self.sessions.lock().get(&name.session).cloned()?;
         Some((token, Place::Here(session)))
+    }
+
+    fn sign(&self, name: Name, mount: String) -> Result<String, SignError> {
+        let Name { node, gate, session } = name;
+        let node = STANDARD.encode(self.tokens.veil(NODE_SALT, &session, node.as_bytes()));
+        self.tokens.sign_for(SALT, &SignedName { node, gate, session, mount }, TOKEN_MAX_AGE)
     }
 
     /// From now on other nodes are heard, if there can be any.
@@ -260,6 +303,14 @@ impl LongPoll {
 enum Place {
     Here(Session),
     Elsewhere(Name),
+}
+
+/// The path that a request is sent to, as the client has written it but for empty segments, in a hash of fixed length.
+fn mount(parts: &Parts) -> String {
+    let uri = parts.extensions.get().map_or(&parts.uri, |OriginalUri(uri)| uri);
+    let segments = uri.path().split('/').filter(|segment| !segment.is_empty());
+    let hash = segments.fold(Sha256::new(), |hash, segment| hash.chain_update(segment).chain_update("/"));
+    STANDARD.encode(&hash.finalize()[..16])
 }
 
 /// A name that nobody guesses; none, and logged, where there is no randomness.
@@ -306,15 +357,13 @@ pub(crate) fn batch(body: &Bytes) -> Result<Vec<Message>, &'static str> {
     Ok(messages)
 }
 
-pub(crate) fn token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Params {
-        token: Option<String>,
-    }
-    if let Some(token) = headers.get("x-phoenix-longpoll-token") {
-        return token.to_str().ok().map(str::to_owned);
-    }
-    Query::<Params>::try_from_uri(uri).ok()?.0.token
+/// The token that a request names. A program's own parameter of this name comes before it in the query.
+pub(crate) fn token(headers: &HeaderMap, uri: &Uri) -> Result<Option<String>, BadQuery> {
+    let in_query = query::text(uri, "token")?;
+    Ok(match headers.get("x-phoenix-longpoll-token") {
+        Some(token) => token.to_str().ok().map(str::to_owned),
+        None => in_query,
+    })
 }
 
 fn preflight(headers: &HeaderMap) -> Response {

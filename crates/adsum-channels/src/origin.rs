@@ -1,4 +1,4 @@
-//! Which web pages may use a socket.
+//! Which web pages may use a socket, and under which hosts.
 //!
 //! A browser sends the cookies of a site along with whatever page opens a socket to it, and names the page's
 //! origin. So the origin has to be looked at, or any page could act as the user.
@@ -6,15 +6,29 @@
 use std::fmt;
 
 use http::{
-    HeaderMap, Uri,
-    header::{HOST, ORIGIN},
+    HeaderMap, HeaderName, HeaderValue, Uri,
+    header::{HOST, ORIGIN, REFERER},
     uri::Authority,
 };
 
-/// The origins that are accepted. A request without one doesn't come from a page, and always is.
+use crate::{Refusal, log::limited};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// How much of a header one line of the log shows.
+const MAX_SHOWN_BYTES: usize = 200;
+
+/// Which origins and hosts are accepted.
+#[derive(Debug, Default)]
+pub(crate) struct Origins {
+    pub(crate) rule: Rule,
+    /// Our own hosts. Empty if any will do.
+    pub(crate) hosts: Vec<OwnHost>,
+}
+
+/// The origins that are accepted. A request that names none doesn't come from a page, and is accepted.
 #[derive(Default)]
-pub(crate) enum Origins {
-    /// The host that the request is sent to.
+pub(crate) enum Rule {
+    /// The host and port that the request is sent to.
     #[default]
     Host,
     Any,
@@ -25,21 +39,82 @@ pub(crate) enum Origins {
 type Check = Box<dyn Fn(&str, &HeaderMap) -> bool + Send + Sync>;
 
 impl Origins {
-    pub(crate) fn accept(&self, headers: &HeaderMap, uri: &Uri) -> bool {
-        let Some(origin) = headers.get(ORIGIN) else { return true };
-        let Ok(origin) = origin.to_str() else { return matches!(self, Self::Any) };
-        match self {
-            Self::Any => true,
-            Self::Host => is_of_host(origin, headers, uri),
-            Self::Listed(patterns) => {
-                origin.parse().is_ok_and(|origin| patterns.iter().any(|pattern| pattern.matches(&origin)))
+    /// Whether the page that a request comes from may use the socket, and the request's host is one of ours.
+    pub(crate) fn check(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Refusal> {
+        let host = host_of(headers, uri);
+        let refused = if !self.is_own(host) {
+            Refusal::Host
+        } else if !self.accepts(headers, host) {
+            Refusal::Origin
+        } else {
+            return Ok(());
+        };
+        let why = match (&refused, &self.rule) {
+            (Refusal::Host, _) => "the request's `Host` is not one of `SocketBuilder::host`",
+            (_, Rule::Listed(_)) => "the page's origin is not one of `SocketBuilder::origins`",
+            (_, Rule::Checked(_)) => "`SocketBuilder::check_origin` does not accept the page's origin",
+            _ => {
+                "the page's origin is not the request's `Host`; add it to `SocketBuilder::origins`, or have the \
+                 proxy pass `Host` on with its port"
             }
-            Self::Checked(check) => check(origin, headers),
+        };
+        let origin = headers.get(ORIGIN).or_else(|| headers.get(REFERER)).map(HeaderValue::as_bytes);
+        limited!(
+            WARN,
+            origin = shown(origin),
+            host = shown(host.map(str::as_bytes)),
+            "connect refused: {why}"
+        );
+        Err(refused)
+    }
+
+    fn is_own(&self, host: Option<&str>) -> bool {
+        let is_own = |site: Site<'_>| self.hosts.iter().any(|own| own.matches(site));
+        self.hosts.is_empty() || host.and_then(Site::of_host).is_some_and(is_own)
+    }
+
+    fn accepts(&self, headers: &HeaderMap, host: Option<&str>) -> bool {
+        // No page can forge this header, which is right whatever a proxy does to `Host`.
+        let is_same_origin = || headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "same-origin");
+        if matches!(self.rule, Rule::Any) || (matches!(self.rule, Rule::Host) && is_same_origin()) {
+            return true;
+        }
+        match headers.get(ORIGIN) {
+            Some(origin) => origin.to_str().is_ok_and(|origin| self.accepts_origin(origin, headers, host)),
+            // A page's GET to its own origin names none. The POSTs that follow do: better refused now, as phoenix.js
+            // takes an answer to the GET for a connection, and tries again at once when it is lost.
+            None => match headers.get(REFERER).and_then(|referer| origin_of(referer.to_str().ok()?)) {
+                Some(origin) => self.accepts_origin(&origin, headers, host),
+                None => true,
+            },
+        }
+    }
+
+    fn accepts_origin(&self, origin: &str, headers: &HeaderMap, host: Option<&str>) -> bool {
+        let uri = origin.parse::<Uri>().ok();
+        let site = uri.as_ref().and_then(Site::of_origin);
+        match &self.rule {
+            Rule::Any => true,
+            Rule::Host => match (host.and_then(Site::of_host), site) {
+                (Some(host), Some(origin)) => {
+                    let port = match host.port {
+                        Some(_) => host.port == origin.port,
+                        // Without TLS the one, behind a proxy that ends TLS the other.
+                        None => matches!(origin.port, Some(80 | 443)),
+                    };
+                    port && host.host.eq_ignore_ascii_case(origin.host)
+                }
+                _ => false,
+            },
+            Rule::Listed(patterns) => {
+                site.is_some_and(|origin| patterns.iter().any(|pattern| pattern.matches(origin)))
+            }
+            Rule::Checked(check) => check(origin, headers),
         }
     }
 }
 
-impl fmt::Debug for Origins {
+impl fmt::Debug for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host => f.write_str("Host"),
@@ -50,21 +125,100 @@ impl fmt::Debug for Origins {
     }
 }
 
-fn is_of_host(origin: &str, headers: &HeaderMap, uri: &Uri) -> bool {
-    let host = headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .or_else(|| uri.authority().map(Authority::as_str));
-    let host = host.and_then(|host| host.parse::<Uri>().ok());
-    let origin = origin.parse::<Uri>().ok();
-    match (host.as_ref().and_then(Uri::host), origin.as_ref().and_then(Uri::host)) {
-        (Some(host), Some(origin)) => host.eq_ignore_ascii_case(origin),
-        _ => false,
+/// The host that a request is sent to. HTTP/2 names it in the URI.
+fn host_of<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
+    match headers.get(HOST) {
+        Some(host) => host.to_str().ok(),
+        None => uri.authority().map(Authority::as_str),
     }
 }
 
-/// An origin such as `https://example.com`; `//example.com` of any scheme; `//*.example.com` of all that is
-/// below it. A port counts where one is named.
+/// The origin of a page's address.
+fn origin_of(address: &str) -> Option<String> {
+    let uri = address.parse::<Uri>().ok()?;
+    Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
+}
+
+/// What the log shows of a header.
+fn shown(value: Option<&[u8]>) -> String {
+    let Some(value) = value else { return "none".to_owned() };
+    let cut = &value[..value.len().min(MAX_SHOWN_BYTES)];
+    format!("{}{}", cut.escape_ascii(), if cut.len() < value.len() { "…" } else { "" })
+}
+
+/// Where a page comes from, or a request goes to.
+#[derive(Clone, Copy, Debug)]
+struct Site<'a> {
+    scheme: Option<&'a str>,
+    host: &'a str,
+    port: Option<u16>,
+}
+
+impl<'a> Site<'a> {
+    /// Browsers leave out a port that is the scheme's own.
+    fn of_origin(uri: &'a Uri) -> Option<Self> {
+        let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+        let (host, port) = host_and_port(authority)?;
+        Some(Self { scheme: Some(scheme), host, port: port.or_else(|| default_port(scheme)) })
+    }
+
+    fn of_host(host: &'a str) -> Option<Self> {
+        let (host, port) = split_port(host)?;
+        Some(Self { scheme: None, host, port })
+    }
+}
+
+fn host_and_port(authority: &Authority) -> Option<(&str, Option<u16>)> {
+    split_port(authority.as_str())
+}
+
+/// A host and its port. `None` if there is anything else, such as a user's name.
+fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let host_len = match text.strip_prefix('[') {
+        Some(rest) => rest.find(']')? + 2,
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let (host, rest) = text.split_at(host_len);
+    let port = match rest.strip_prefix(':') {
+        None if rest.is_empty() => None,
+        Some("") => None,
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok()?),
+        _ => return None,
+    };
+    let is_plain = !host.is_empty() && !host.contains(['@', '/', '*', ' ']);
+    is_plain.then_some((host, port))
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}
+
+/// One of our own hosts, on any port unless one is named.
+#[derive(Debug)]
+pub(crate) struct OwnHost {
+    host: String,
+    port: Option<u16>,
+}
+
+impl OwnHost {
+    /// `None` if it isn't one.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let authority: Authority = text.parse().ok()?;
+        let (host, port) = host_and_port(&authority)?;
+        Some(Self { host: host.to_owned(), port })
+    }
+
+    fn matches(&self, host: Site<'_>) -> bool {
+        self.host.eq_ignore_ascii_case(host.host) && self.port.is_none_or(|port| host.port == Some(port))
+    }
+}
+
+/// An origin such as `https://example.com`, whose port is the scheme's unless it names one; `//example.com` of any
+/// scheme and port; `//*.example.com` of that host and all that are below it.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     scheme: Option<String>,
@@ -74,7 +228,7 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// None where it isn't one.
+    /// `None` if it isn't one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("//")?;
         let scheme = if scheme.is_empty() { None } else { Some(scheme.strip_suffix(':')?.to_owned()) };
@@ -83,28 +237,26 @@ impl Pattern {
             None => (false, authority),
         };
         let authority: Authority = authority.parse().ok()?;
-        let (host, port) = (authority.host(), authority.port_u16());
-        // What is neither host nor port, or a port that is no number, would be left out of account.
-        let rest = authority.as_str().strip_prefix(host)?;
-        let is_plain = !host.is_empty()
-            && !host.contains('*')
-            && (rest.is_empty() || (rest.starts_with(':') && port.is_some()));
-        is_plain.then_some(Self { scheme, host: host.to_owned(), below, port })
+        let (host, port) = host_and_port(&authority)?;
+        let port = port.or_else(|| default_port(scheme.as_deref()?));
+        Some(Self { scheme, host: host.to_owned(), below, port })
     }
 
-    fn matches(&self, origin: &Uri) -> bool {
-        let Some(host) = origin.host() else { return false };
-        let scheme = self.scheme.as_deref().is_none_or(|scheme| origin.scheme_str() == Some(scheme));
-        let port = self.port.is_none_or(|port| origin.port_u16() == Some(port));
-        let host = if self.below {
-            let name = host.len().checked_sub(self.host.len() + 1).and_then(|at| host.split_at_checked(at));
-            name.is_some_and(|(name, rest)| {
+    fn matches(&self, origin: Site<'_>) -> bool {
+        let scheme = self.scheme.as_deref().is_none_or(|scheme| origin.scheme == Some(scheme));
+        let port = self.port.is_none_or(|port| origin.port == Some(port));
+        scheme && port && self.matches_host(origin.host)
+    }
+
+    fn matches_host(&self, host: &str) -> bool {
+        if host.eq_ignore_ascii_case(&self.host) {
+            return true;
+        }
+        let name = host.len().checked_sub(self.host.len() + 1).and_then(|at| host.split_at_checked(at));
+        self.below
+            && name.is_some_and(|(name, rest)| {
                 !name.is_empty() && rest.starts_with('.') && rest[1..].eq_ignore_ascii_case(&self.host)
             })
-        } else {
-            host.eq_ignore_ascii_case(&self.host)
-        };
-        scheme && port && host
     }
 }
 
@@ -112,37 +264,119 @@ impl Pattern {
 mod tests {
     use super::*;
 
+    fn check(origins: &Origins, headers: &[(HeaderName, &str)]) -> Result<(), Refusal> {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
+        origins.check(&headers.collect(), &Uri::from_static("/socket"))
+    }
+
+    fn rule(rule: Rule) -> Origins {
+        Origins { rule, hosts: Vec::new() }
+    }
+
+    fn listed(patterns: &[&str]) -> Origins {
+        rule(Rule::Listed(patterns.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect()))
+    }
+
     fn accepts(origins: &Origins, origin: &str, host: &str) -> bool {
-        let headers = [(ORIGIN, origin), (HOST, host)].map(|(name, value)| (name, value.parse().unwrap()));
-        origins.accept(&HeaderMap::from_iter(headers), &Uri::from_static("/socket"))
+        check(origins, &[(ORIGIN, origin), (HOST, host)]).is_ok()
     }
 
     #[test]
-    fn a_page_of_another_host_is_of_another_origin() {
-        let same = |origin, host| accepts(&Origins::Host, origin, host);
-        assert!(same("http://localhost:4000", "localhost:4000"));
-        assert!(same("https://Example.org", "example.org:8443"));
-        assert!(same("http://[::1]:4000", "[::1]:4000"));
-        assert!(!same("https://evil.org", "example.org"));
-        assert!(!same("https://example.org.evil.org", "example.org"));
-        assert!(!same("null", "example.org"));
-        assert!(!same("file://", "example.org"));
-        assert!(Origins::Host.accept(&HeaderMap::new(), &Uri::from_static("/socket")));
+    fn a_page_of_another_host_or_port_is_of_another_origin() {
+        let same = |origin, host| accepts(&Origins::default(), origin, host);
+        for (origin, host) in [
+            ("http://localhost:4000", "localhost:4000"),
+            ("http://[::1]:4000", "[::1]:4000"),
+            ("https://Example.org", "example.org"),
+            ("http://example.org", "example.org"),
+            ("https://example.org", "example.org:443"),
+            ("http://example.org", "example.org:80"),
+            // A proxy may end TLS, so the scheme isn't compared.
+            ("https://example.org:8443", "example.org:8443"),
+            ("https://host.com/", "host.com"),
+        ] {
+            assert!(same(origin, host), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("https://another.com/", "host.com"),
+            ("https://evil.org", "example.org"),
+            ("https://example.org.evil.org", "example.org"),
+            ("http://localhost:3000", "localhost:4000"),
+            ("http://localhost", "localhost:4000"),
+            ("http://localhost:4000", "localhost"),
+            ("https://example.org:8443", "example.org"),
+            ("https://example.org:80", "example.org:443"),
+            ("app://example.org", "example.org"),
+            ("https://example.org@evil.org", "example.org"),
+            ("https://evil.org@example.org", "example.org"),
+            ("https://example.org", "example.org:99999"),
+            ("https://example.org", "evil@example.org"),
+            ("file://", "example.org"),
+            ("null", "example.org"),
+            ("null", "null"),
+            ("", "example.org"),
+            ("", ""),
+        ] {
+            assert!(!same(origin, host), "{origin} {host}");
+        }
+        assert!(check(&Origins::default(), &[(ORIGIN, "https://example.org")]).is_err(), "no host");
+        assert!(check(&Origins::default(), &[(HOST, "example.org")]).is_ok(), "no page");
+        assert!(check(&Origins::default(), &[]).is_ok(), "no page");
     }
 
     #[test]
-    fn listed_origins_match_by_scheme_host_and_port_as_far_as_they_name_them() {
-        let listed = |pattern, origin| {
-            accepts(&Origins::Listed(vec![Pattern::parse(pattern).unwrap()]), origin, "elsewhere")
-        };
-        assert!(listed("https://example.com", "https://example.com"));
-        assert!(listed("https://example.com", "https://EXAMPLE.com:8443"));
-        assert!(!listed("https://example.com", "http://example.com"));
-        assert!(!listed("https://example.com:443", "https://example.com:8443"));
-        assert!(listed("//example.com", "http://example.com"));
-        assert!(listed("//*.example.com", "https://a.b.example.com"));
-        for origin in ["https://example.com", "https://evilexample.com", "https://.example.com", "null", "é"]
+    fn http_2_names_the_host_in_the_uri() {
+        let headers = HeaderMap::from_iter([(ORIGIN, "https://example.org".parse().unwrap())]);
+        let check = |uri| Origins::default().check(&headers, &Uri::from_static(uri));
+        assert!(check("https://example.org/socket/longpoll").is_ok());
+        assert!(check("https://evil.org/socket/longpoll").is_err());
+    }
+
+    /// The values of `check_origin/4` in Phoenix's transport_test.exs.
+    #[test]
+    fn listed_origins_are_compared_as_phoenix_does() {
+        let wild = listed(&["https://*.ex.com", "http://*.ex.com"]);
+        for origin in ["http://org1.ex.com", "https://org1.ex.com", "http://ex.com", "https://ex.com"] {
+            assert!(accepts(&wild, origin, "elsewhere"), "{origin}");
+        }
+        for origin in ["http://org1.prefix-ex.com", "http://prefix-ex.com", "https://bar-ex.com"] {
+            assert!(!accepts(&wild, origin, "elsewhere"), "{origin}");
+        }
+        let nested = listed(&["http://*.foo.example.com"]);
+        assert!(accepts(&nested, "http://org1.foo.example.com", "elsewhere"));
+        assert!(!accepts(&nested, "http://org1.bar.example.com", "elsewhere"));
+        assert!(!accepts(&listed(&["//ex.com"]), "http://org1.ex.com", "elsewhere"));
+        let origins = listed(&["//example.com", "http://scheme.com", "//port.com:81"]);
+        for origin in
+            ["http://example.com/", "https://example.com/", "http://scheme.com/", "http://port.com:81/"]
         {
+            assert!(accepts(&origins, origin, "elsewhere"), "{origin}");
+        }
+        for origin in [
+            "http://notallowed.com/",
+            "https://scheme.com/",
+            "http://scheme.com:8080/",
+            "http://port.com:82/",
+            "file://",
+            "null",
+            "",
+        ] {
+            assert!(!accepts(&origins, origin, "elsewhere"), "{origin}");
+        }
+    }
+
+    #[test]
+    fn ports_and_cases_of_listed_origins() {
+        let listed = |pattern, origin| accepts(&listed(&[pattern]), origin, "elsewhere");
+        assert!(listed("https://example.com:443", "https://example.com"));
+        assert!(listed("http://eighty.com:80", "http://eighty.com"));
+        assert!(!listed("https://plain.com", "https://plain.com:8443"));
+        assert!(!listed("https://example.com:443", "https://example.com:8443"));
+        assert!(listed("https://example.com", "https://EXAMPLE.com"));
+        assert!(listed("//*.wild.com", "https://wild.com:8443"));
+        assert!(listed("//*.example.com", "https://a.b.example.com"));
+        assert!(listed("app://own", "app://own"));
+        for origin in ["https://evilexample.com", "https://.example.com", "null"] {
             assert!(!listed("//*.example.com", origin), "{origin}");
         }
         for pattern in [
@@ -162,10 +396,82 @@ mod tests {
 
     #[test]
     fn a_program_may_look_for_itself() {
-        let checked =
-            Origins::Checked(Box::new(|origin, headers| origin == "app://own" && headers.contains_key(HOST)));
-        assert!(accepts(&checked, "app://own", "example.org"));
-        assert!(!accepts(&checked, "https://example.org", "example.org"));
-        assert!(accepts(&Origins::Any, "null", "example.org"));
+        let invalid =
+            |origin: &str| origin.parse::<Uri>().map_or(true, |uri| uri.host().is_none_or(str::is_empty));
+        let checked = rule(Rule::Checked(Box::new(move |origin, headers| {
+            (origin == "app://own" || origin == "http://example.com/" || invalid(origin))
+                && headers.contains_key(HOST)
+        })));
+        for origin in ["app://own", "http://example.com/", "file://", ""] {
+            assert!(accepts(&checked, origin, "example.org"), "{origin}");
+        }
+        assert!(!accepts(&checked, "http://notallowed.com/", "example.org"));
+        let any = rule(Rule::Any);
+        for origin in ["/", "null", "file://", "", "é"] {
+            assert!(accepts(&any, origin, "example.org"), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_names_no_origin_is_known_by_its_address() {
+        let get =
+            |origins: &Origins, referer, host| check(origins, &[(REFERER, referer), (HOST, host)]).is_ok();
+        assert!(get(&Origins::default(), "https://example.org/a/page?b", "example.org"));
+        assert!(!get(&Origins::default(), "https://example.org/a/page?b", "127.0.0.1:4100"));
+        assert!(get(&listed(&["//example.org"]), "https://example.org/", "127.0.0.1:4100"));
+        assert!(!get(&listed(&["//example.com"]), "https://example.org/", "example.org"));
+        assert!(get(&rule(Rule::Any), "https://example.org/", "127.0.0.1:4100"));
+        for referer in ["", "/page", "about:client"] {
+            assert!(get(&Origins::default(), referer, "example.org"), "{referer:?} names no origin");
+        }
+    }
+
+    #[test]
+    fn a_browser_s_word_that_the_origin_is_the_same_counts_whatever_the_host() {
+        let says = |origins: &Origins, site| {
+            let headers = [(SEC_FETCH_SITE, site), (ORIGIN, "https://example.org"), (HOST, "127.0.0.1:4100")];
+            check(origins, &headers).is_ok()
+        };
+        assert!(says(&Origins::default(), "same-origin"));
+        for site in ["same-site", "cross-site", "none", ""] {
+            assert!(!says(&Origins::default(), site), "{site:?}");
+        }
+        // A list is a list: pages of our own host may be anybody's.
+        assert!(!says(&listed(&["//example.com"]), "same-origin"));
+    }
+
+    #[test]
+    fn requests_to_other_hosts_than_ours_are_refused() {
+        let hosts = ["example.org", "[::1]", "127.0.0.1:4100"].map(|host| OwnHost::parse(host).unwrap());
+        let ours = Origins { rule: Rule::Host, hosts: hosts.into() };
+        let to = |host| check(&ours, &[(HOST, host)]);
+        for host in ["example.org", "EXAMPLE.org:8443", "[::1]:4100", "127.0.0.1:4100"] {
+            assert!(to(host).is_ok(), "{host}");
+        }
+        // The last is a page whose name was made to point at us.
+        for host in
+            ["example.com", "127.0.0.1", "127.0.0.1:4101", "a.example.org", "", "rebound.evil.org:4100"]
+        {
+            assert!(matches!(to(host), Err(Refusal::Host)), "{host}");
+        }
+        assert!(matches!(check(&ours, &[]), Err(Refusal::Host)));
+        let rebound = [(ORIGIN, "http://rebound.evil.org:4100"), (HOST, "rebound.evil.org:4100")];
+        assert!(matches!(check(&ours, &rebound), Err(Refusal::Host)));
+        let same_site = [(SEC_FETCH_SITE, "same-origin"), (HOST, "rebound.evil.org:4100")];
+        assert!(matches!(check(&ours, &same_site), Err(Refusal::Host)));
+        assert!(matches!(
+            check(&ours, &[(ORIGIN, "http://evil.org"), (HOST, "example.org")]),
+            Err(Refusal::Origin)
+        ));
+        for host in ["", "http://example.org", "*.example.org", "a@b", "example.org:x", "example.org/"] {
+            assert!(OwnHost::parse(host).is_none(), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_the_log_shows_is_cut() {
+        assert_eq!(shown(None), "none");
+        assert_eq!(shown(Some(b"https://a\n\xff")), "https://a\\n\\xff");
+        assert!(shown(Some(&[b'x'; 200_000])).len() < 2 * MAX_SHOWN_BYTES);
     }
 }

@@ -162,9 +162,10 @@ impl Outbound {
         self.unlock(queue);
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits, nor is a state owed.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.queue.lock().entries.is_empty()
+        let queue = self.queue.lock();
+        queue.entries.is_empty() && queue.owed.is_empty()
     }
 
     /// How far the socket's end is.

@@ -50,8 +50,12 @@ impl fmt::Debug for Refused {
 pub enum Refusal {
     /// It asks for this version of the protocol, which isn't spoken.
     Version(String),
+    /// The query of its URI can't be read, for this reason: an escape or its UTF-8 is broken. A client gets 400.
+    Query(&'static str),
     /// It is a page of an origin that isn't accepted.
     Origin,
+    /// It is sent to a host that is none of [`host`](crate::SocketBuilder::host).
+    Host,
     /// It offers subprotocols, and none that [`subprotocols`](crate::SocketBuilder::subprotocols) names.
     Subprotocol,
     /// The server goes: it takes no more clients, who find another one when they try again. A WebSocket gets 503.
@@ -66,7 +70,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Version(vsn) => write!(f, "version \"{}\" of the protocol isn't spoken", cut_name(vsn)),
+            Self::Query(reason) => f.write_str(reason),
             Self::Origin => f.write_str("the page's origin isn't accepted; see `SocketBuilder::origins`"),
+            Self::Host => f.write_str("the request's host isn't ours; see `SocketBuilder::host`"),
             Self::Subprotocol => f.write_str("none of the subprotocols that the client offers is known"),
             Self::Draining => f.write_str("the server is draining its sockets"),
             Self::Limit(limit) => limit.fmt(f),

@@ -135,6 +135,18 @@ impl Tokens {
     }
 }
 
+impl Tokens {
+    /// Hides a part of a token's data from the client, or shows it again: the bytes are combined with a stream of
+    /// keyed hashes. The nonce is never used twice with other bytes.
+    pub(crate) fn veil(&self, salt: &str, nonce: &str, bytes: &[u8]) -> Vec<u8> {
+        let stream = (0u32..).flat_map(|block| {
+            let mac = self.secrets[0].mac(salt).chain_update(block.to_be_bytes()).chain_update(nonce);
+            mac.finalize().into_bytes()
+        });
+        bytes.iter().zip(stream).map(|(byte, key)| byte ^ key).collect()
+    }
+}
+
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokens").field("secrets", &self.secrets.len()).finish_non_exhaustive()

@@ -70,6 +70,8 @@ pub use self::node::{
     DEFAULT_CONNECT_TIMEOUT, DEFAULT_LINGER, DEFAULT_NAMESPACE, DEFAULT_PING_INTERVAL, DEFAULT_QUEUE_BYTES,
     DEFAULT_QUEUE_MESSAGES, DEFAULT_RETRY_INTERVAL, NodeBuilder, StartError,
 };
+#[doc(hidden)]
+pub use self::topic::{NODE_DOWN, NODES_TOPIC};
 #[doc(inline)]
 pub use self::{
     adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES},

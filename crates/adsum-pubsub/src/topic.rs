@@ -5,6 +5,12 @@ use std::{borrow::Borrow, fmt, ops::Deref};
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 
+/// The topic on which the parts of this node tell each other of other nodes, by local broadcasts. No part of the public
+/// face.
+pub const NODES_TOPIC: &str = "adsum:nodes";
+/// The event of a node that is taken for dead. The payload is its name.
+pub const NODE_DOWN: &str = "down";
+
 /// A topic's name, such as `game:42`.
 ///
 /// Up to 15 bytes stand in the value itself; clones of a longer name share its text.

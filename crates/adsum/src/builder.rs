@@ -113,7 +113,9 @@ impl<H: PresenceHandler> Builder<H> {
     /// back meanwhile, by a reload say, was never gone for anybody. Default zero: they leave at once. At most
     /// [`MAX_GRACE`](crate::MAX_GRACE) (an hour).
     ///
-    /// Who leaves the topic or is untracked leaves at once in any case.
+    /// Every close lingers alike: a reload and phoenix.js's `disconnect()` send the same close (1005; a reload 1000 with
+    /// phoenix.js 1.4 and 1.5), so it doesn't tell who comes back. A client that means to go pushes `phx_leave`
+    /// (`channel.leave()`), and leaves at once, as what is untracked does.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.timing.linger = linger;
         self

@@ -61,10 +61,10 @@ mod watch;
 pub use adsum_channels::{
     Acceptor, Address, Assigns, BadMessage, Channel, Client, ClientMessage, Connect, Depart, Drain,
     EventResult, Frame, JoinError, JoinResult, Joined, Level, MaxAge, NoParams, ObservedConnect,
-    ObservedEvent, ObservedJoin, Observer, Outgoing, ParamFilter, PushError, Reason as EndReason, Refusal,
-    Refused, Reply, ReplyRef, SecretTooShort, SendError, Sender, Serializer, Serve, SignError, Socket,
-    SocketBuilder, SocketExtension, Sockets, Stop, TokenError, Tokens, Unsendable, View, ViewState, Wire,
-    read_string, serve, termination, write_string,
+    ObservedEvent, ObservedJoin, Observer, Outgoing, ParamFilter, ParamsError, PushError,
+    Reason as EndReason, Refusal, Refused, Reply, ReplyRef, SecretTooShort, SendError, Sender, Serializer,
+    Serve, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop, TokenError, Tokens, Unsendable,
+    View, ViewState, Wire, read_string, serve, termination, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{

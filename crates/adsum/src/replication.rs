@@ -6,7 +6,8 @@
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use adsum_pubsub::{
-    Attachment, BroadcastError, Json, Message as Broadcast, Payload, PubSub, Subscriber, SubscriberId, Topic,
+    Attachment, BroadcastError, Json, Message as Broadcast, NODE_DOWN, NODES_TOPIC, Payload, PubSub,
+    Subscriber, SubscriberId, Topic,
 };
 use adsum_tracker::{Cluster, ClusterOptions, Effect, Key, Message, MessageError, Report, Time};
 use bytes::Bytes;
@@ -317,6 +318,8 @@ impl<H: PresenceHandler> Replication<H> {
             Report::Up(replica) => tracing::info!(%replica, "a node is up"),
             Report::Down(replica) => {
                 tracing::warn!(%replica, "a node is silent; its presences are hidden until it is heard again");
+                // Whoever waits for that node hears of it: long polls of its sessions, say.
+                let _ = self.link.pubsub.local_broadcast(NODES_TOPIC, NODE_DOWN, &*replica.name);
             }
             Report::Departed(replica) => tracing::info!(%replica, "a node has left"),
             Report::Left { held, of } => {

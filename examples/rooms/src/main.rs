@@ -165,6 +165,9 @@ struct Options {
     /// Where to listen; port 0 takes any free one
     #[arg(long, default_value = "127.0.0.1:4100")]
     listen: SocketAddr,
+    /// A host under which clients reach this server; any, unless it listens on loopback alone
+    #[arg(long)]
+    host: Vec<String>,
     /// How long changes are gathered into one diff, in milliseconds; 0 sends each by itself, as Phoenix does
     #[arg(long, value_name = "MS", default_value_t = 50)]
     diff_interval: u64,
@@ -211,10 +214,16 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     if let Err(error) = presence.ready().await {
         eprintln!("rooms: {error}; clients are served nonetheless");
     }
+    // A page of any site could let its name point to this machine, where no login keeps it out.
+    let hosts = match &options.host[..] {
+        [] if options.listen.ip().is_loopback() => vec!["localhost", "127.0.0.1", "[::1]"],
+        hosts => hosts.iter().map(String::as_str).collect(),
+    };
     let socket = SocketBuilder::new(App { presence: presence.clone() })
         .connect(connect)
         .longpoll(&options.secret)?
         .longpoll_window(Duration::from_millis(options.longpoll_window))
+        .host(hosts)
         .channel::<Room>("room:*")
         .channel::<Plain>("plain:*");
     socket.check()?;

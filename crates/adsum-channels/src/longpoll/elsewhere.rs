@@ -2,7 +2,8 @@
 //!
 //! A request goes to the node of its session as a direct broadcast to that node's gate, a topic that its other
 //! nodes know from the session's token, and the answers come back to the gate of who asked. Topics of this kind
-//! can't be joined. A node that doesn't say at once that it has the session counts as gone.
+//! can't be joined. A node that doesn't say at once that it has the session counts as gone, and so does one that the
+//! presences of this node call silent.
 
 use std::{
     collections::HashMap,
@@ -13,20 +14,24 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{Inbox, Json, Payload, PubSub, Topic};
-use base64::{Engine, engine::general_purpose::STANDARD};
+use adsum_pubsub::{
+    BroadcastError, Inbox, Message as Broadcast, NODE_DOWN, NODES_TOPIC, Payload, PubSub, Topic,
+};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Message, Sessions,
+    parts::{self, Parts},
     session::{Polled, Published, Reply, Request},
 };
 use crate::{log::limited, session::RESERVED_PREFIX};
 
-/// How much travels in one message between nodes, unless one client's message alone is longer. Engines have a
-/// limit of their own, and half a mebibyte is within all of them.
+/// The events at a gate.
+const ASK: &str = "ask";
+const ANSWER: &str = "answer";
+/// How much one request or answer between nodes carries, unless one client's message alone is longer.
 const MAX_PARCEL_BYTES: usize = 256 * 1024;
 
 /// Where a node hears of requests for its sessions, and of answers to its own.
@@ -35,12 +40,19 @@ pub(super) struct Gate {
     name: String,
     next: AtomicU64,
     /// The requests to other nodes that wait for an answer, by number. Each is one of HTTP that is held open.
-    waiting: Mutex<HashMap<u64, mpsc::Sender<Answer>>>,
+    waiting: Mutex<HashMap<u64, Waiter>>,
     timeout: Duration,
 }
 
+/// A request that waits for its answer.
+struct Waiter {
+    /// The node that is asked.
+    node: String,
+    answers: mpsc::Sender<Answer>,
+}
+
 /// The session of a node, as its token names it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) node: String,
     pub(super) gate: String,
@@ -69,8 +81,7 @@ enum Ask {
 #[derive(Serialize, Deserialize)]
 enum Parcel {
     Text(String),
-    /// In base64.
-    Binary(String),
+    Binary(Vec<u8>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,25 +124,48 @@ impl Gate {
         self.pubsub.is_networked() && name.node != self.pubsub.node()
     }
 
-    /// What other nodes say arrives there from now on.
+    /// What other nodes say arrives there from now on, and what is said of them.
     pub(super) fn subscribe(&self) -> Inbox {
-        self.pubsub.subscribe(topic(&self.name))
+        let mut inbox = self.pubsub.subscribe(topic(&self.name));
+        inbox.subscribe(NODES_TOPIC);
+        inbox
     }
 
     /// Hears other nodes, for ever.
     pub(super) async fn listen(self: Arc<Self>, mut inbox: Inbox, sessions: Arc<Sessions>) {
+        let mut parts = Parts::default();
         loop {
             match inbox.recv().await {
-                Ok(message) if message.event() == "ask" => match message.payload().decode() {
-                    Ok(letter) => self.asked(letter, &sessions),
-                    Err(error) => limited!(WARN, %error, "unreadable long poll request of another node"),
-                },
-                Ok(message) => match message.payload().decode() {
-                    Ok(answered) => self.answered(answered),
-                    Err(error) => limited!(WARN, %error, "unreadable long poll answer of another node"),
-                },
-                Err(lagged) => limited!(WARN, %lagged, "long poll requests of other nodes were lost"),
+                Ok(message) if message.topic().as_str() == NODES_TOPIC => self.told(&message),
+                Ok(message) => {
+                    if let Err(error) = self.heard(&message, &mut parts, &sessions) {
+                        limited!(WARN, %error, "unreadable long poll message from another node");
+                    }
+                }
+                Err(lagged) => limited!(WARN, %lagged, "long poll requests from other nodes were lost"),
             }
+        }
+    }
+
+    fn heard(&self, message: &Broadcast, parts: &mut Parts, sessions: &Sessions) -> postcard::Result<()> {
+        let Payload::Binary(bytes) = message.payload() else {
+            return Err(postcard::Error::DeserializeBadEncoding);
+        };
+        let Some(whole) = parts.join(bytes)? else { return Ok(()) };
+        if message.event() == ASK {
+            self.asked(postcard::from_bytes(&whole)?, sessions);
+        } else {
+            self.answered(postcard::from_bytes(&whole)?);
+        }
+        Ok(())
+    }
+
+    /// Ends the requests to a node that is silent. Dropped, their senders say so.
+    fn told(&self, message: &Broadcast) {
+        if message.event() == NODE_DOWN
+            && let Ok(node) = message.payload().decode::<String>()
+        {
+            self.waiting.lock().retain(|_, waiter| waiter.node != node);
         }
     }
 
@@ -149,21 +183,19 @@ impl Gate {
                 asker.say(&Answer::Here);
                 Request::Poll(Reply::Elsewhere(asker))
             }
-            Ask::Post(parcels) => match parcels.into_iter().map(Parcel::open).collect() {
-                Some(batch) => {
-                    asker.say(&Answer::Here);
-                    Request::Publish(batch, Reply::Elsewhere(asker))
-                }
-                None => return,
-            },
+            Ask::Post(parcels) => {
+                asker.say(&Answer::Here);
+                let batch = parcels.into_iter().map(Parcel::open).collect();
+                Request::Publish(batch, Reply::Elsewhere(asker))
+            }
         };
         session.offer(request);
     }
 
     fn answered(&self, Answered { number, answer }: Answered) {
-        if let Some(waiting) = self.waiting.lock().get(&number) {
+        if let Some(waiter) = self.waiting.lock().get(&number) {
             // There is room for all that an honest node says.
-            let _ = waiting.try_send(answer);
+            let _ = waiter.answers.try_send(answer);
         }
     }
 
@@ -208,7 +240,7 @@ impl Gate {
     async fn ask(&self, name: &Name, number: u64, ask: Ask, window: Duration) -> Result<Answer, Silence> {
         // One for that it is there, one for the answer itself.
         let (answers, mut answered) = mpsc::channel(2);
-        self.waiting.lock().insert(number, answers);
+        self.waiting.lock().insert(number, Waiter { node: name.node.clone(), answers });
         let _waiting = Waiting { gate: self, number };
         self.send(name, number, ask).map_err(|()| Silence::Late)?;
         match timeout(self.timeout, answered.recv()).await {
@@ -218,7 +250,9 @@ impl Gate {
         }
         match timeout(window, answered.recv()).await {
             Ok(Some(answer)) => Ok(answer),
-            Ok(None) | Err(_) => Err(Silence::Late),
+            // The node has gone silent meanwhile.
+            Ok(None) => Err(Silence::Gone),
+            Err(_) => Err(Silence::Late),
         }
     }
 
@@ -230,7 +264,7 @@ impl Gate {
             number,
             ask,
         };
-        let sent = self.pubsub.direct_broadcast(&name.node, topic(&name.gate), "ask", json(&letter));
+        let sent = send(&self.pubsub, &name.node, &name.gate, ASK, (&self.name, number), &letter);
         sent.map_err(|error| limited!(WARN, node = name.node, %error, "long poll request not sent on"))
     }
 
@@ -312,7 +346,7 @@ impl Asker {
 
     fn say(&self, answer: &Answer) -> bool {
         let answered = Answered { number: self.number, answer: answer.clone() };
-        let sent = self.pubsub.direct_broadcast(&self.node, topic(&self.gate), "answer", json(&answered));
+        let sent = send(&self.pubsub, &self.node, &self.gate, ANSWER, ("", self.number), &answered);
         sent.map_err(|error| limited!(WARN, node = self.node, %error, "long poll answer not sent")).is_ok()
     }
 }
@@ -330,15 +364,15 @@ impl Parcel {
     fn wrap(message: Message) -> Option<Self> {
         Some(match message {
             Message::Text(text) => Self::Text(String::from_utf8(text.into()).ok()?),
-            Message::Binary(bytes) => Self::Binary(STANDARD.encode(bytes)),
+            Message::Binary(bytes) => Self::Binary(bytes),
         })
     }
 
-    fn open(self) -> Option<Message> {
-        Some(match self {
+    fn open(self) -> Message {
+        match self {
             Self::Text(text) => Message::Text(text.into()),
-            Self::Binary(text) => Message::Binary(STANDARD.decode(text).ok()?),
-        })
+            Self::Binary(bytes) => Message::Binary(bytes),
+        }
     }
 }
 
@@ -346,16 +380,37 @@ fn topic(gate: &str) -> Topic {
     format!("{RESERVED_PREFIX}longpoll:{gate}").into()
 }
 
-fn json(value: &impl Serialize) -> Payload {
-    Payload::Json(Json::encode(value).expect("strings and numbers can be written as JSON"))
+/// Sends a value to a gate, in several messages where it is long.
+fn send(
+    pubsub: &PubSub,
+    node: &str,
+    gate: &str,
+    event: &str,
+    (from, number): (&str, u64),
+    value: &impl Serialize,
+) -> Result<(), BroadcastError> {
+    let bytes = postcard::to_allocvec(value).expect("strings, bytes and numbers have a form");
+    for part in parts::split(from, number, &bytes) {
+        pubsub.direct_broadcast(node, topic(gate), event, Payload::Binary(part.into()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Weak;
+
     use adsum_pubsub::LocalNetwork;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::{
+        Acceptor, SocketBuilder, admission,
+        longpoll::{
+            Seat,
+            session::{self, Session},
+        },
+    };
 
     const TIMEOUT: Duration = Duration::from_secs(2);
     const WINDOW: Duration = Duration::from_secs(10);
@@ -370,23 +425,54 @@ mod tests {
         vec![Message::Text("[]".into())]
     }
 
+    fn letter(message: &Broadcast) -> Letter {
+        let Payload::Binary(part) = message.payload() else { panic!("no bytes") };
+        postcard::from_bytes(&Parts::default().join(part).unwrap().unwrap()).unwrap()
+    }
+
+    /// A node that has each session and never gets to it.
+    fn says_here(node: PubSub) -> impl Future<Output = ()> {
+        let mut asked = node.subscribe(topic("gate"));
+        async move {
+            loop {
+                let letter = letter(&asked.recv().await.unwrap());
+                if !matches!(letter.ask, Ask::GiveUp) {
+                    let answered = Answered { number: letter.number, answer: Answer::Here };
+                    send(&node, &letter.node, &letter.gate, ANSWER, ("", letter.number), &answered).unwrap();
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_to_a_node_that_goes_silent_ends_at_once() {
+        let network = LocalNetwork::new();
+        let asks = gate(&network, "asks");
+        let name = Name { node: "hangs".into(), gate: "gate".into(), session: "s".into() };
+        let told = |node: &'static str| asks.pubsub.local_broadcast(NODES_TOPIC, NODE_DOWN, node).unwrap();
+        let says_here = says_here(network.node("hangs"));
+        let start = Instant::now();
+        let silent = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            told("another");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            told("hangs");
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            polled = asks.poll(&name, WINDOW) => assert!(matches!(polled, Polled::Gone)),
+            () = says_here => unreachable!(),
+            () = silent => unreachable!(),
+        }
+        assert_eq!(start.elapsed(), Duration::from_secs(4));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_session_that_does_not_get_to_a_request_is_late() {
         let network = LocalNetwork::new();
         let asks = gate(&network, "asks");
-        let hangs = network.node("hangs");
-        let mut asked = hangs.subscribe(topic("gate"));
         let name = Name { node: "hangs".into(), gate: "gate".into(), session: "s".into() };
-        let says_here = async {
-            loop {
-                let letter: Letter = asked.recv().await.unwrap().payload().decode().unwrap();
-                if !matches!(letter.ask, Ask::GiveUp) {
-                    let answered = Answered { number: letter.number, answer: Answer::Here };
-                    let to = topic(&letter.gate);
-                    hangs.direct_broadcast(&letter.node, to, "answer", json(&answered)).unwrap();
-                }
-            }
-        };
+        let says_here = says_here(network.node("hangs"));
         let start = Instant::now();
         tokio::select! {
             published = asks.publish(&name, post(), WINDOW) => assert!(matches!(published, Published::Late)),
@@ -411,5 +497,74 @@ mod tests {
                 .await,
             Polled::Gone
         ));
+    }
+
+    /// A session, for as long as its acceptor is there.
+    async fn session() -> (Acceptor, Session) {
+        let acceptor = SocketBuilder::new(()).into_acceptor(PubSub::local());
+        let owner = acceptor.owner();
+        let request = http::Request::get("/?vsn=2.0.0").body(()).unwrap().into_parts().0;
+        let Ok(admitted) = admission::admit(&owner.endpoint, request, "longpoll").await else {
+            panic!("refused")
+        };
+        let seat = Seat { id: "s".into(), sessions: Weak::new() };
+        let (session, requests) = Session::new(WINDOW);
+        session::start(owner, admitted, requests, seat);
+        (acceptor, session)
+    }
+
+    /// Two nodes, and what the one hears of the other's session.
+    fn asking() -> (impl Fn(u64) -> Asker, Inbox) {
+        let network = LocalNetwork::new();
+        let (here, there) = (network.node("here"), network.node("there"));
+        let answers = there.subscribe(topic("there"));
+        let (node, gate) = ("there".to_owned(), "there".to_owned());
+        let asker = move |number| {
+            // The other node lives as long as this.
+            let _ = &there;
+            Asker { pubsub: here.clone(), node: node.clone(), gate: gate.clone(), number, open: true }
+        };
+        (asker, answers)
+    }
+
+    async fn answer(answers: &mut Inbox) -> (u64, Answer) {
+        let message = answers.recv().await.unwrap();
+        let Payload::Binary(part) = message.payload() else { panic!("no bytes") };
+        let whole = Parts::default().join(part).unwrap().unwrap();
+        let Answered { number, answer } = postcard::from_bytes(&whole).unwrap();
+        (number, answer)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_give_up_ends_the_poll_that_it_names_and_is_not_answered() {
+        let (_acceptor, session) = session().await;
+        let (asker, mut answers) = asking();
+        let give_up = |number, gate: &str| Request::GiveUp { number, gate: gate.to_owned() };
+        let start = Instant::now();
+        session.offer(Request::Poll(Reply::Elsewhere(asker(1))));
+        session.offer(give_up(0, "there"));
+        session.offer(give_up(1, "another"));
+        assert_eq!(answer(&mut answers).await, (1, Answer::Nothing));
+        assert_eq!(
+            start.elapsed(),
+            WINDOW,
+            "an older give-up, and one of another node, are not for this poll"
+        );
+        session.offer(Request::Poll(Reply::Elsewhere(asker(2))));
+        session.offer(give_up(2, "there"));
+        assert!(timeout(WINDOW, answers.recv()).await.is_err(), "nobody waits for an answer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_too_many_is_not_told_that_the_session_is_gone() {
+        let (_acceptor, session) = session().await;
+        let (asker, mut answers) = asking();
+        for number in 0..17 {
+            session.offer(Request::Publish(Vec::new(), Reply::Elsewhere(asker(number))));
+        }
+        for number in 0..16 {
+            assert_eq!(answer(&mut answers).await, (number, Answer::Taken));
+        }
+        assert!(timeout(WINDOW, answers.recv()).await.is_err(), "it may try again");
     }
 }

@@ -13,13 +13,13 @@ use super::{
     elsewhere::{Answer, Asker},
 };
 use crate::{
-    Assigns, Outgoing,
+    Outgoing,
+    admission::Admitted,
     connection::Connection,
     endpoint::Owner,
     frame::Frame,
     outbound::{Outbound, State},
-    serializer::{Codec, Wire},
-    sockets::SocketSets,
+    serializer::Wire,
 };
 
 /// How many requests of one client may wait for its session. It sends one post and one poll at a time.
@@ -156,21 +156,22 @@ impl Reply<Polled> {
     fn is_given_up(&self) -> bool {
         matches!(self, Self::Here(answer) if answer.is_closed())
     }
+
+    /// Waits until nobody waits for the answer any more. Another node says so by a request.
+    async fn given_up(&mut self) {
+        match self {
+            Self::Here(answer) => answer.closed().await,
+            Self::Elsewhere(_) => std::future::pending().await,
+        }
+    }
 }
 
 /// Starts a session, which leaves its seat when it ends: by the client's silence, or with the server.
-pub(super) fn start(
-    owner: &Owner,
-    assigns: Assigns,
-    sets: SocketSets,
-    codec: Arc<Codec>,
-    requests: mpsc::Receiver<Request>,
-    seat: Seat,
-) {
+pub(super) fn start(owner: &Owner, admitted: Admitted, requests: mpsc::Receiver<Request>, seat: Seat) {
     let endpoint = owner.endpoint.clone();
     let window = endpoint.options.longpoll_window;
     let outbound = Arc::new(Outbound::new(&endpoint.budget, None));
-    let connection = Connection::new(endpoint, assigns, sets, codec, outbound.clone());
+    let connection = Connection::new(endpoint, admitted, outbound.clone());
     let mut running =
         Running { connection, outbound, window, waiting: None, posted: None, unread: Vec::new() };
     owner.tasks.spawn("long poll session", |shutdown| async move {
@@ -205,10 +206,17 @@ struct Posted {
 impl Running {
     async fn serve(&mut self, mut requests: mpsc::Receiver<Request>, shutdown: CancellationToken) {
         let patience = self.window.mul_f32(1.5);
+        // When the client was last heard: at its post, or at the beginning or the answered end of its poll.
         let mut heard = Instant::now();
         loop {
             let wake = self.waiting.as_ref().map_or(heard + patience, |(_, until)| *until);
-            let Self { connection, outbound, .. } = self;
+            let Self { connection, outbound, waiting, .. } = self;
+            let given_up = async {
+                match waiting {
+                    Some((poll, _)) => poll.given_up().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 request = requests.recv(), if self.posted.is_none() => match request {
                     Some(Request::Publish(batch, answer)) => {
@@ -241,14 +249,17 @@ impl Running {
                         self.receive();
                     }
                 }
-                () = sleep_until(wake) => {
-                    heard = Instant::now();
-                    match self.waiting.take() {
-                        Some((poll, _)) => poll.send_nothing(),
-                        None if self.posted.is_some() => {}
-                        None => return,
+                () = given_up => self.waiting = None,
+                () = sleep_until(wake) => match self.waiting.take() {
+                    Some((poll, _)) => {
+                        if !poll.is_given_up() {
+                            heard = Instant::now();
+                        }
+                        poll.send_nothing();
                     }
-                }
+                    None if self.posted.is_some() => heard = Instant::now(),
+                    None => return,
+                },
                 () = shutdown.cancelled() => return,
             }
             if self.deliver() != State::Open {

@@ -28,9 +28,8 @@ struct Object<'m> {
 
 impl Serializer for V1 {
     fn decode<'m>(&self, message: Wire<'m>) -> Result<ClientMessage<'m>, BadMessage> {
-        let Wire::Text(text) = message else {
-            return Err(BadMessage::Other("version 1 of the protocol has no binary messages".into()));
-        };
+        // Clients in Python send JSON as bytes, and Phoenix never looks at the kind of frame.
+        let (Wire::Text(text) | Wire::Binary(text)) = message;
         let text = std::str::from_utf8(text)?;
         // A struct is read from an array of its fields as well, which nobody would call version 1.
         if !text.trim_start().starts_with('{') {
@@ -104,7 +103,21 @@ mod tests {
         ] {
             assert!(V1.decode(Wire::Text(text.as_bytes())).is_err(), "{text}");
         }
-        assert!(V1.decode(Wire::Binary(b"x")).is_err());
+        // Each of Phoenix's keys must be there.
+        let whole = r#"{"topic":"t","event":"e","payload":{},"ref":"1"}"#;
+        for key in ["topic", "event", "payload", "ref"] {
+            assert!(V1.decode(Wire::Text(whole.replace(key, "other").as_bytes())).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn json_in_a_binary_frame_is_read() {
+        let message =
+            V1.decode(Wire::Binary(br#"{"topic":"t","event":"e","payload":{"a":1},"ref":"1"}"#)).unwrap();
+        assert_eq!((&*message.topic, &*message.event, &*message.reference), (r#""t""#, "e", r#""1""#));
+        for bytes in [&b"x"[..], b"\xff", b"\0\x01"] {
+            assert!(V1.decode(Wire::Binary(bytes)).is_err());
+        }
     }
 
     #[test]

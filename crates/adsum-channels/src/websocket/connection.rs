@@ -15,13 +15,13 @@ use super::{
     stream::{READ_BYTES, Sink, Source, Stream, shut_down},
 };
 use crate::{
-    Assigns,
+    admission::Admitted,
     connection::Connection,
     endpoint::Endpoint,
     log::{cut, cut_name, limited},
     outbound::{Outbound, State, pong},
-    serializer::{Codec, Wire},
-    sockets::{RESTART_CODE, SocketSets},
+    serializer::Wire,
+    sockets::RESTART_CODE,
 };
 
 /// What Bandit closes a silent client's socket with.
@@ -35,9 +35,7 @@ const TELL_GRACE: Duration = Duration::from_secs(1);
 /// Serves a socket until its client or the server closes it.
 pub(crate) fn run(
     endpoint: Arc<Endpoint>,
-    assigns: Assigns,
-    sets: SocketSets,
-    codec: Arc<Codec>,
+    admitted: Admitted,
     stream: Stream,
     shutdown: CancellationToken,
 ) -> impl Future<Output = ()> + Send {
@@ -48,7 +46,7 @@ pub(crate) fn run(
         heard: Instant::now(),
         begun: None,
         paused: None,
-        connection: Connection::new(endpoint.clone(), assigns, sets, codec, outbound.clone()),
+        connection: Connection::new(endpoint.clone(), admitted, outbound.clone()),
         outbound,
         endpoint,
     };

@@ -12,10 +12,7 @@ use http::{
 use hyper::upgrade::OnUpgrade;
 
 use super::{connection, handshake, stream::Stream};
-use crate::{
-    admission::{self, Admitted},
-    endpoint::Owner,
-};
+use crate::{admission, endpoint::Owner};
 
 /// Answers an upgrade request, and starts the socket's task.
 pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
@@ -27,12 +24,12 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return (StatusCode::BAD_REQUEST, "this connection can't be upgraded").into_response();
     };
-    let Admitted { codec, assigns, subprotocol, sets } =
-        match admission::admit(&owner.endpoint, parts, "websocket").await {
-            Ok(admitted) => admitted,
-            Err(denied) => return denied.response(&owner.endpoint),
-        };
+    let mut admitted = match admission::admit(&owner.endpoint, parts, "websocket").await {
+        Ok(admitted) => admitted,
+        Err(denied) => return denied.response(&owner.endpoint),
+    };
 
+    let subprotocol = admitted.subprotocol.take();
     let endpoint = owner.endpoint.clone();
     owner.tasks.spawn("socket", |shutdown| async move {
         let upgraded = tokio::select! {
@@ -41,7 +38,7 @@ pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
         };
         match upgraded {
             Ok(upgraded) => {
-                connection::run(endpoint, assigns, sets, codec, Stream::new(upgraded), shutdown).await;
+                connection::run(endpoint, admitted, Stream::new(upgraded), shutdown).await;
             }
             Err(error) => tracing::debug!(%error, "client went away during the upgrade"),
         }

@@ -216,9 +216,97 @@ async fn pages_of_other_origins_are_refused_unless_wanted(transport: Transport) 
     let query = "vsn=2.0.0&user_id=u";
     let server = Server::start(transport).await;
     assert_eq!(server.connect(query, evil).await.map(drop), Err((403, Vec::new())));
-    assert!(server.connect(query, &[("origin", "http://localhost:4000")]).await.is_ok());
+    for origin in ["http://localhost", "https://localhost"] {
+        assert!(server.connect(query, &[("origin", origin)]).await.is_ok(), "{origin}");
+    }
+    let other_port = &[("origin", "http://localhost:4000")];
+    assert_eq!(server.connect(query, other_port).await.map(drop), Err((403, Vec::new())));
     let open = Server::start_with(transport, SocketBuilder::any_origin).await;
     assert!(open.connect(query, evil).await.is_ok());
+}
+
+async fn requests_to_other_hosts_are_refused_where_ours_are_named(transport: Transport) {
+    let query = "vsn=2.0.0&user_id=u";
+    let ours = Server::start_with(transport, |socket| socket.host(["localhost", "127.0.0.1"])).await;
+    assert!(ours.connect(query, &[]).await.is_ok());
+    let theirs = Server::start_with(transport, |socket| socket.host(["example.org"]).any_origin()).await;
+    assert_eq!(theirs.connect(query, &[]).await.map(drop), Err((403, Vec::new())));
+    assert!(theirs.connect(query, &[("host", "example.org")]).await.is_ok());
+}
+
+#[derive(Debug, PartialEq, serde::Deserialize)]
+struct Nested {
+    user: HashMap<String, u32>,
+    roles: Vec<String>,
+}
+
+async fn a_query_is_read_as_plug_reads_it(transport: Transport) {
+    let server = Server::start_with(transport, |socket| {
+        socket.connect(async |_, request: Connect| {
+            let params: Nested = request.params()?;
+            let roles = vec!["a".to_owned(), "b c".to_owned()];
+            assert_eq!(params, Nested { user: HashMap::from([("id".to_owned(), 7)]), roles });
+            Ok(Assigns::new())
+        })
+    })
+    .await;
+    let nested = "user[id]=7&roles[]=a&roles[]=b+c";
+    for query in [
+        // phoenix.js adds its version after a parameter of the program's that has the same name.
+        format!("vsn=1.4.2&{nested}&vsn=2.0.0"),
+        format!("vsn=2.0.0&user[id]=6&{nested}&vsn=2.0.0"),
+        "user[id]=7&roles[0]=a&roles[1]=b%20c&vsn=2.0.0".to_owned(),
+    ] {
+        server.connect(&query, &[]).await.ok().expect(&query).expect_nothing().await;
+    }
+    for query in ["user[id]=x&roles[]=a&vsn=2.0.0", "vsn[]=2.0.0&user[id]=7", "user=7&roles[]=a&vsn=2.0.0"] {
+        assert_eq!(server.connect(query, &[]).await.map(drop), Err((403, Vec::new())), "{query}");
+    }
+    for broken in ["%FF", "%ZZ", "%2"] {
+        let query = format!("{nested}&x={broken}&vsn=2.0.0");
+        assert_eq!(server.connect(&query, &[]).await.map(drop), Err((400, Vec::new())), "{query}");
+    }
+}
+
+async fn a_slash_too_many_does_no_harm(transport: Transport) {
+    let server = Server::start(transport).await;
+    for path in ["/websocket", "//websocket", "/websocket/", "//websocket/"] {
+        let text = format!(
+            "GET /socket{path}?vsn=2.0.0&user_id=u HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        assert_eq!(server.request(&text).await, "HTTP/1.1 101 Switching Protocols", "{path}");
+    }
+    let text = "GET /socket/nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    assert_eq!(server.request(text).await, "HTTP/1.1 404 Not Found");
+}
+
+async fn version_one_is_read_from_binary_frames_too(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.connect("user_id=u", &[]).await.expect("the client is accepted");
+    let join = r#"{"topic":"room:a","event":"phx_join","payload":{},"ref":"1"}"#;
+    client.send_message(tokio_tungstenite::tungstenite::Message::binary(join)).await;
+    let ok = r#"{"response":{},"status":"ok"}"#;
+    client.expect(&format!(r#"{{"topic":"room:a","event":"phx_reply","payload":{ok},"ref":"1"}}"#)).await;
+}
+
+async fn a_disconnect_said_during_the_upgrade_reaches_the_socket(transport: Transport) {
+    let pubsub = PubSub::local();
+    let told = pubsub.clone();
+    let layers = move |router: axum::Router| {
+        router.layer(middleware::from_fn(move |request: Request, next: Next| {
+            let told = told.clone();
+            async move {
+                // The client is let in, and doesn't know yet.
+                let response = next.run(request).await;
+                told.broadcast("user:u", "disconnect", ()).unwrap();
+                response
+            }
+        }))
+    };
+    let server = Server::start_within(pubsub, transport, |socket| socket, layers).await;
+    server.client().await.expect_close(1001).await;
 }
 
 async fn a_token_is_sent_as_a_subprotocol(transport: Transport) {
@@ -232,8 +320,10 @@ async fn a_token_is_sent_as_a_subprotocol(transport: Transport) {
 }
 
 async fn all_sockets_of_an_id_are_told_to_disconnect(transport: Transport) {
-    let server = Server::start(transport).await;
+    let mut server = Server::start(transport).await;
     let (mut one, mut two) = (server.client().await, server.client().await);
+    one.join("room:a", "1").await;
+    server.logged("join room:a").await;
     let mut other = server.connect("vsn=2.0.0&user_id=other", &[]).await.expect("the client is accepted");
     server.pubsub.broadcast("user:u", "unknown", ()).unwrap();
     one.expect_nothing().await;
@@ -241,6 +331,8 @@ async fn all_sockets_of_an_id_are_told_to_disconnect(transport: Transport) {
     one.expect_close(1001).await;
     two.expect_close(1001).await;
     other.expect_nothing().await;
+    // Its channels end with it.
+    server.logged("terminate room:a Closed").await;
 }
 
 async fn what_is_no_upgrade_is_a_bad_request(transport: Transport) {
@@ -295,4 +387,9 @@ over_both!(
     what_is_no_upgrade_is_a_bad_request,
     the_program_sees_the_whole_request,
     everybody_may_connect_where_nothing_is_said,
+    requests_to_other_hosts_are_refused_where_ours_are_named,
+    a_query_is_read_as_plug_reads_it,
+    a_slash_too_many_does_no_harm,
+    version_one_is_read_from_binary_frames_too,
+    a_disconnect_said_during_the_upgrade_reaches_the_socket,
 );

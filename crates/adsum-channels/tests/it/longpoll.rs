@@ -80,6 +80,22 @@ impl Server {
         serde_json::from_slice(&body).unwrap()
     }
 
+    /// At another path than clients are told.
+    pub(crate) fn start_at(pubsub: PubSub, path: &str) -> Self {
+        let server = Self::start_on(pubsub, |socket| socket);
+        let Self { router, pubsub, log } = server;
+        // The socket's path is `/socket` below this one.
+        Self { router: Router::new().nest(path, router), pubsub, log }
+    }
+
+    /// As [`json`](Self::json), of a server at another path.
+    pub(crate) async fn json_at(&self, path: &str, method: &str, query: &str, body: &'static str) -> Value {
+        let uri = format!("{path}/socket/longpoll?{query}");
+        let request = Request::builder().method(method).uri(uri).body(Body::from(body)).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        serde_json::from_slice(&to_bytes(response.into_body(), usize::MAX).await.unwrap()).unwrap()
+    }
+
     pub(crate) async fn open(&self, vsn: &str) -> Client<'_> {
         let query = format!("user_id=u&vsn={vsn}");
         let answer = self.json("GET", &query, &[], "").await;
@@ -176,6 +192,36 @@ async fn a_poll_is_held_open_until_something_comes_or_the_window_has_passed() {
     assert_eq!((&first["status"], &second["status"]), (&json!(204), &json!(204)));
 }
 
+/// phoenix.js adds the session's token after the program's own parameters.
+#[tokio::test(start_paused = true)]
+async fn a_program_may_have_a_parameter_of_the_name_token() {
+    let server = Server::start();
+    let query = "user_id=u&token=abc&vsn=2.0.0";
+    let answer = server.json("GET", query, &[], "").await;
+    let token = answer["token"].as_str().unwrap().to_owned();
+    let client = Client { server: &server, query: format!("{query}&token={token}"), token };
+    client.join().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_that_can_not_be_read_is_a_bad_request() {
+    let server = Server::start();
+    for (method, query) in [("GET", "user_id=%FF"), ("GET", "user_id=u&x=%ZZ"), ("POST", "user_id=%2")] {
+        let (status, ..) = server.request(method, &format!("{query}&vsn=2.0.0"), &[], "[]").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{method} {query}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slash_too_many_does_no_harm() {
+    let server = Server::start();
+    for path in ["/longpoll", "//longpoll", "/longpoll/", "//longpoll/"] {
+        let request = Request::get(format!("/socket{path}?user_id=u&vsn=2.0.0")).body(Body::empty()).unwrap();
+        let response = server.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_session_ends_when_its_client_is_silent() {
     let mut server = Server::start();
@@ -198,6 +244,82 @@ async fn a_session_ends_when_its_client_is_silent() {
     let answer = server.json("GET", &query, &[], "").await;
     assert_eq!(answer["status"], 410);
     assert_ne!(answer["token"], json!(token), "a new session");
+}
+
+/// Waits until the session's channel ends, and gives the time since `start`, for a clock that is paused.
+async fn ended(server: &mut Server, start: Instant) -> Duration {
+    while !server.logged().await.contains("terminate") {}
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_was_given_up_keeps_no_session_alive() {
+    let mut server = Server::start();
+    let start = {
+        let client = server.open("2.0.0").await;
+        client.join().await;
+        let start = Instant::now();
+        // A tab that is closed while its poll is held open.
+        assert!(tokio::time::timeout(Duration::from_secs(3), client.poll()).await.is_err());
+        start
+    };
+    assert_eq!(ended(&mut server, start).await, DEFAULT_LONGPOLL_WINDOW.mul_f32(1.5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_and_the_end_of_a_window_are_signs_of_life() {
+    let mut server = Server::start();
+    let start = {
+        let client = server.open("2.0.0").await;
+        client.join().await;
+        // Each of these comes later than one and a half windows after the poll before, or after its beginning.
+        let nearly = DEFAULT_LONGPOLL_WINDOW.mul_f32(1.4);
+        tokio::time::sleep(nearly).await;
+        assert_eq!(client.post(r#"["1","2","room:a","echo",1]"#).await, json!({"status": 200}));
+        tokio::time::sleep(nearly).await;
+        assert_eq!(client.messages().await.len(), 1);
+        assert_eq!(client.poll().await["status"], 204);
+        tokio::time::sleep(nearly).await;
+        assert_eq!(client.post(r#"["1","3","room:a","echo",1]"#).await, json!({"status": 200}));
+        Instant::now()
+    };
+    assert_eq!(ended(&mut server, start).await, DEFAULT_LONGPOLL_WINDOW.mul_f32(1.5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_host_is_not_passed_on_a_page_is_refused_at_once_or_served() {
+    let server = Server::start();
+    let query = "user_id=u&vsn=2.0.0";
+    let host = ("host", "127.0.0.1:4100");
+    // A page's GET to its own origin names no origin; its POST does.
+    let page = ("referer", "https://example.org/page");
+    assert_eq!(server.json("GET", query, &[host, page], "").await, json!({"status": 403}));
+    // What a browser says of the two origins, no page can forge.
+    let same = ("sec-fetch-site", "same-origin");
+    let answer = server.json("GET", query, &[host, page, same], "").await;
+    let query = format!("{query}&token={}", answer["token"].as_str().unwrap());
+    let origin = ("origin", "https://example.org");
+    let join = r#"["1","1","room:a","phx_join",{}]"#;
+    assert_eq!(server.json("POST", &query, &[host, origin, same], join).await, json!({"status": 200}));
+    assert_eq!(server.json("POST", &query, &[host, origin], join).await, json!({"status": 403}));
+    assert_eq!(server.json("GET", &query, &[host, page], "").await, json!({"status": 403}));
+    assert_eq!(server.json("GET", &query, &[host, page, same], "").await["status"], 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disconnect_ends_a_session_and_its_channels() {
+    let mut server = Server::start();
+    {
+        let client = server.open("2.0.0").await;
+        client.join().await;
+        let (answer, ()) = tokio::join!(client.poll(), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            server.pubsub.broadcast("user:u", "disconnect", ()).unwrap();
+        });
+        assert_eq!(answer, json!({"status": 410}));
+    }
+    let start = Instant::now();
+    assert_eq!(ended(&mut server, start).await, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use adsum_channels::{DEFAULT_LONGPOLL_NODE_TIMEOUT, DEFAULT_LONGPOLL_WINDOW};
 use adsum_pubsub::LocalNetwork;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
@@ -96,6 +97,54 @@ async fn much_is_passed_on_in_parts_and_in_order() {
         answers += 1;
     }
     assert_eq!(answers, 5, "two messages fit into one answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_between_the_parts_of_an_answer_follows_them() {
+    let (_network, a, b) = two();
+    let at_b = a.open("2.0.0").await.at(&b);
+    at_b.join().await;
+    let text = "x".repeat(100_000);
+    let lines: String = (0..5).map(|n| format!("[\"1\",\"{n}\",\"room:a\",\"echo\",\"{text}\"]\n")).collect();
+    assert_eq!(at_b.post(lines).await, json!({"status": 200}));
+    let mut messages = at_b.messages().await;
+    assert_eq!(messages.len(), 2, "the rest waits");
+    a.pubsub.broadcast("room:a", "said", json!(1)).unwrap();
+    while messages.len() < 6 {
+        messages.extend(at_b.messages().await);
+    }
+    let refs: Vec<_> = messages.iter().map(|message| message[1].as_str()).collect();
+    assert_eq!(refs, [Some("0"), Some("1"), Some("2"), Some("3"), Some("4"), None]);
+}
+
+/// Longer than one message between nodes may be, in both directions, and of signs that JSON would double.
+#[tokio::test(start_paused = true)]
+async fn the_longest_messages_are_passed_on() {
+    let (_network, a, b) = two();
+    let at_b = a.open("2.0.0").await.at(&b);
+    at_b.join().await;
+    let text = "\\\"".repeat(250_000);
+    let line = json!(["1", "2", "room:a", "echo", text]).to_string();
+    assert!(line.len() > 1_000_000);
+    assert_eq!(at_b.post(line).await, json!({"status": 200}));
+    assert_eq!(at_b.messages().await[0][4]["response"], json!(text));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_good_at_its_own_mount_and_does_not_name_the_node() {
+    let network = LocalNetwork::new();
+    let [a, b] = ["the-name-of-a", "b"].map(|node| Server::start_on(network.node(node), |socket| socket));
+    let at_a = a.open("2.0.0").await;
+    let data = at_a.token.split('.').nth(1).unwrap();
+    let data = URL_SAFE_NO_PAD.decode(data).unwrap();
+    assert!(!String::from_utf8_lossy(&data).contains("the-name-of-a"));
+    let at_b = at_a.at(&b);
+    at_b.join().await;
+    let private = Server::start_at(network.node("c"), "/private");
+    let posted = private.json_at("/private", "POST", &at_a.query, "[]").await;
+    assert_eq!(posted, json!({"status": 410}));
+    let polled = private.json_at("/private", "GET", &at_a.query, "").await;
+    assert_ne!(polled["token"], json!(at_a.token), "a new session");
 }
 
 #[tokio::test(start_paused = true)]

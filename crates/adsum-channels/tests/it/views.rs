@@ -9,10 +9,12 @@ use adsum_channels::{
 use futures_util::SinkExt;
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite;
 
 use crate::{
     client::Client,
+    longpoll,
     room::App,
     server::{Server, Transport},
 };
@@ -272,6 +274,29 @@ async fn a_client_that_reads_its_large_state_stays(transport: Transport) {
         assert_eq!((watcher.read().await, watcher.number), ("changed".to_owned(), n));
     }
     watcher.client.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_that_is_owed_a_state_is_sent_it_at_once() {
+    let server =
+        longpoll::Server::start_with(|socket| socket.max_queue_bytes(200_000).channel::<Watching>("board:*"));
+    let board = Board::new();
+    let client = server.open("2.0.0").await;
+    client.post(json!(["1", "1", board.topic, "phx_join", {}]).to_string()).await;
+    let mut shown = client.messages().await;
+    while shown.len() < 2 {
+        shown.extend(client.messages().await);
+    }
+    assert_eq!(shown[1][3], "state");
+    for _ in 0..10 {
+        board.change(&server.pubsub);
+    }
+    // All changes were more than may wait, so nothing but the state is left to be said.
+    let start = Instant::now();
+    let messages = client.messages().await;
+    let last = messages.last().unwrap();
+    assert_eq!((&last[3], &last[4]["n"]), (&json!("state"), &json!(10)));
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 over_both!(

@@ -1,0 +1,68 @@
+//! Hears of a `disconnect` to the id of a client, from the moment that the client is admitted.
+
+use std::{fmt, sync::Arc};
+
+use adsum_pubsub::{Attachment, Message, Subscriber, SubscriberId};
+use parking_lot::Mutex;
+
+use crate::{Assigns, endpoint::Endpoint, outbound::Outbound};
+
+/// The code that closes a socket which is told to `disconnect`. Its client connects again.
+const DISCONNECT_CODE: u16 = 1001;
+
+/// Closes a client's socket when its id is told to `disconnect`: also one whose upgrade is still under way.
+pub(crate) struct DisconnectListener {
+    target: Arc<Target>,
+    _attachment: Attachment,
+}
+
+struct Target(Mutex<Socket>);
+
+enum Socket {
+    Admitted,
+    Open(Arc<Outbound>),
+    /// To be closed as soon as it opens.
+    Told,
+}
+
+impl DisconnectListener {
+    /// `None` if the client has no id.
+    pub(crate) fn attach(endpoint: &Endpoint, assigns: &Assigns) -> Option<Self> {
+        let id = assigns.socket_id()?;
+        let target = Arc::new(Target(Mutex::new(Socket::Admitted)));
+        let attachment = endpoint.pubsub.attach(id, SubscriberId::unique(), target.clone());
+        Some(Self { target, _attachment: attachment })
+    }
+
+    /// The socket has opened.
+    pub(crate) fn opened(&self, outbound: &Arc<Outbound>) {
+        let before = std::mem::replace(&mut *self.target.0.lock(), Socket::Open(outbound.clone()));
+        if matches!(before, Socket::Told) {
+            outbound.close(DISCONNECT_CODE);
+        }
+    }
+}
+
+impl Subscriber for Target {
+    fn deliver(&self, message: &Arc<Message>) {
+        if message.event() != "disconnect" {
+            return;
+        }
+        let mut socket = self.0.lock();
+        let outbound = match &*socket {
+            Socket::Open(outbound) => outbound.clone(),
+            Socket::Admitted | Socket::Told => {
+                *socket = Socket::Told;
+                return;
+            }
+        };
+        drop(socket);
+        outbound.close(DISCONNECT_CODE);
+    }
+}
+
+impl fmt::Debug for DisconnectListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DisconnectListener").finish_non_exhaustive()
+    }
+}
