@@ -11,6 +11,7 @@ use tokio::{
 use crate::{
     Topic,
     link::{Link, Outgoing},
+    tasks::{Panicked, noticed},
 };
 
 /// How many messages are taken out of the queue at once. Engines write them in one go.
@@ -116,7 +117,13 @@ impl<E: Engine> Driver<E> {
                 session
             } else {
                 let session = tokio::select! {
-                    session = self.open_again() => session,
+                    session = noticed("engine driver", self.open_again()) => match session {
+                        Ok(session) => session,
+                        Err(Panicked) => {
+                            sleep(self.retry_interval).await;
+                            continue;
+                        }
+                    },
                     () = link.closing.cancelled() => return,
                 };
                 let (engine, node) = (self.link.engine, self.link.node());
@@ -135,10 +142,15 @@ impl<E: Engine> Driver<E> {
                 }
                 self.finish(&mut session).await
             };
-            let served = tokio::select! {
-                failure = lost => Err(failure),
-                served = serve => served,
+            let served = async {
+                tokio::select! {
+                    failure = lost => Err(failure),
+                    served = serve => served,
+                }
             };
+            // A panic costs the connection, which is made anew.
+            let served = noticed("engine driver", served).await;
+            let served = served.unwrap_or_else(|Panicked| Err(Failure::away("the driver has panicked")));
             drop(session);
             self.link.connected.send_replace(false);
             self.discard();

@@ -12,6 +12,7 @@ use tokio::{runtime::Handle, task::yield_now};
 use crate::{
     Message, SubscriberId, Topic,
     registry::{Block, Registry},
+    tasks,
 };
 
 /// How many subscribers a topic has at most whose messages are delivered where they are sent.
@@ -91,7 +92,7 @@ impl Line {
         let moving = Moving { line: self, registry: registry.clone(), topic: topic.clone() };
         match Handle::try_current() {
             // It ends with the line, and where the runtime ends before, all is delivered as it is dropped.
-            Ok(runtime) if is_first => drop(runtime.spawn(Mover(moving).run())),
+            Ok(runtime) if is_first => tasks::spawn_short(&runtime, "large topic", Mover(moving).run()),
             Ok(_) => moving.until(Waiting::has_room),
             Err(_) => moving.until(|waiting| !waiting.busy),
         }

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
 use tokio::time::{Interval, interval, sleep, timeout};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     StartError,
@@ -22,6 +21,7 @@ use crate::{
     envelope::MAX_ENVELOPE_BYTES,
     link::{Link, Outgoing},
     node::Settings,
+    tasks::{self, Task, noticed},
 };
 
 /// How many messages of one topic may wait to be delivered; those that come while they do are lost.
@@ -180,7 +180,7 @@ pub(crate) struct Session {
     client: Client,
     link: Arc<Link>,
     /// A task for each subscription. One that is dropped ends it.
-    readers: HashMap<String, AbortOnDropHandle<()>>,
+    readers: HashMap<String, Task>,
     lost: Lost,
     /// When to look at the connection's state. Its end is told as an event, but a flood of events can hide one.
     looks: Interval,
@@ -194,13 +194,18 @@ impl driver::Session for Session {
     async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
         for subject in subjects {
             let mut messages = self.client.subscribe(subject.clone()).await.map_err(Failure::away)?;
-            let link = self.link.clone();
-            let reader = tokio::spawn(async move {
-                while let Some(message) = messages.next().await {
-                    link.receive(&message.payload);
+            let (link, lost) = (self.link.clone(), self.lost.clone());
+            let reader = tasks::spawn("NATS reader", async move {
+                let read = async {
+                    while let Some(message) = messages.next().await {
+                        link.receive(&message.payload);
+                    }
+                };
+                if noticed("NATS reader", read).await.is_err() {
+                    lost.tell(Failure::away("a reader has panicked"));
                 }
             });
-            self.readers.insert(subject, AbortOnDropHandle::new(reader));
+            self.readers.insert(subject, reader);
         }
         Ok(())
     }

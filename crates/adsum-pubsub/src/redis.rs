@@ -14,13 +14,13 @@ use redis::{
     PushInfo, PushKind, RedisError, ServerErrorKind, TlsCertificates, Value, aio::MultiplexedConnection,
 };
 use tokio::time::sleep;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     StartError,
     driver::{self, Engine, Failure, Lost},
     link::{Link, Outgoing, Room},
     node::Settings,
+    tasks::{self, Task, noticed},
 };
 
 /// How many batches may be on their way to Redis without an answer.
@@ -110,14 +110,14 @@ impl Engine for Redis {
             });
         let connection =
             self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(failure)?;
-        let pinger = tokio::spawn(ping(connection.clone(), self.ping_interval, heard.clone(), lost.clone()));
-        Ok(Session {
-            connection,
-            unanswered: FuturesUnordered::new(),
-            heard,
-            lost,
-            _pinger: AbortOnDropHandle::new(pinger),
-        })
+        let ping = ping(connection.clone(), self.ping_interval, heard.clone(), lost.clone());
+        let failed = lost.clone();
+        let pinger = tasks::spawn("Redis pinger", async move {
+            if noticed("Redis pinger", ping).await.is_err() {
+                failed.tell(Failure::away("the pinger has panicked"));
+            }
+        });
+        Ok(Session { connection, unanswered: FuturesUnordered::new(), heard, lost, _pinger: pinger })
     }
 }
 
@@ -163,7 +163,7 @@ pub(crate) struct Session {
     /// Set with whatever Redis says, for the pinger.
     heard: Arc<AtomicBool>,
     lost: Lost,
-    _pinger: AbortOnDropHandle<()>,
+    _pinger: Task,
 }
 
 impl Session {

@@ -43,6 +43,36 @@ impl Task {
     }
 }
 
+/// Tasks of one name and one owner, as many as there are. Dropping it aborts them all.
+#[derive(Debug)]
+pub struct Tasks {
+    name: &'static str,
+    tasks: JoinSet<()>,
+}
+
+impl Tasks {
+    /// None yet.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, tasks: JoinSet::new() }
+    }
+
+    /// Starts one more.
+    ///
+    /// # Panics
+    /// Called outside of a tokio runtime.
+    pub fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        let name = self.name;
+        self.tasks.spawn(async move {
+            let _ = noticed(name, work).await;
+        });
+    }
+
+    /// Waits until one of them has ended. `None` if there are none. Cancel safe.
+    pub async fn ended(&mut self) -> Option<()> {
+        self.tasks.join_next().await.map(|_| ())
+    }
+}
+
 /// The work panicked. What the panic said is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Panicked;

@@ -25,6 +25,7 @@ use adsum_pubsub::Topic;
 use indexmap::IndexSet;
 
 use self::{
+    applying::wake_if_logged,
     leaving::OwnDepartures,
     membership::{Outbid, Phase},
     peer::Peer,
@@ -64,6 +65,8 @@ pub struct Cluster<X: Layer> {
     served: HashMap<(Replica, u8), Served>,
     next_purge: Time,
     was_ready: bool,
+    /// It isn't ready before: others may not have answered yet.
+    ready_from: Time,
     outbid: Option<Outbid>,
     out: Out,
 }
@@ -118,9 +121,42 @@ impl<X: Layer> Cluster<X> {
     ///
     /// Without a `network` it is alone: it only ends departing presences in time.
     pub fn start(now: Time, tracker: Arc<Tracker<X>>, options: ClusterOptions, seed: u64) -> Self {
-        let has_network = tracker.is_published();
-        let mut cluster = Self {
-            me: tracker.replica().clone(),
+        let me = tracker.replica().clone();
+        let mut cluster = Self::new(now, me, tracker, options, seed);
+        cluster.begin(now);
+        cluster
+    }
+
+    /// A node whose part in the cluster has failed, under a new incarnation. Its own presences keep their refs. Those
+    /// of other nodes stay as they are until this node has a full view again; then those that nobody answers for
+    /// leave. `was_live`: other nodes have known this one as up, and there was no other of its name.
+    pub fn restart(
+        now: Time,
+        me: Replica,
+        was_live: bool,
+        tracker: Arc<Tracker<X>>,
+        options: ClusterOptions,
+        seed: u64,
+    ) -> Self {
+        for shard in 0..SHARDS {
+            let mut set = tracker.shard(shard);
+            set.recover();
+            wake_if_logged(&tracker, &set);
+        }
+        let mut cluster = Self::new(now, me, tracker, options, seed);
+        cluster.begin(now);
+        cluster.ready_from = now + 2 * cluster.options.heartbeat;
+        if was_live && cluster.tracker.is_published() {
+            // Others would miss it while it listens.
+            cluster.go_live(now);
+        }
+        cluster.look(now);
+        cluster
+    }
+
+    fn new(now: Time, me: Replica, tracker: Arc<Tracker<X>>, options: ClusterOptions, seed: u64) -> Self {
+        Self {
+            me,
             tracker,
             random: Random(seed),
             phase: Phase::Alone,
@@ -136,16 +172,19 @@ impl<X: Layer> Cluster<X> {
             next_purge: now,
             was_ready: false,
             outbid: None,
+            ready_from: now,
             out: Out::default(),
             options,
-        };
-        if has_network {
-            cluster.listen(now);
-        } else {
-            cluster.was_ready = true;
-            cluster.out.report(Report::Ready { synced: true });
         }
-        cluster
+    }
+
+    fn begin(&mut self, now: Time) {
+        if self.tracker.is_published() {
+            self.listen(now);
+        } else {
+            self.was_ready = true;
+            self.out.report(Report::Ready { synced: true });
+        }
     }
 
     /// This node's replica. Its incarnation is another than at first where a higher one had to be outbid.

@@ -1,33 +1,53 @@
 //! The rows of a topic that are about to leave.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
-use crate::{Key, Ref, Row};
+use crate::{Key, Reason, Ref, Row};
 
 /// The rows that are about to leave, by name, and in the order in which they began to.
 #[derive(Default)]
 pub(crate) struct Departing {
-    rows: HashMap<Ref, (Key, u64)>,
+    rows: HashMap<Ref, Noted>,
     of_key: BTreeMap<(Key, u64), Ref>,
     /// The place of the next row.
     next: u64,
 }
 
+struct Noted {
+    place: (Key, u64),
+    /// Of a row of this node: why and after which grace it leaves.
+    own: Option<(Reason, Duration)>,
+}
+
 impl Departing {
-    /// Notes a row, unless it is noted already.
-    pub(crate) fn note(&mut self, row: &Row) {
+    /// Notes a row, unless it is noted already; of a row of this node why and when it leaves.
+    pub(crate) fn note(&mut self, row: &Row, own: Option<(Reason, Duration)>) {
         let place = (row.key.clone(), self.next);
         self.rows.entry(row.reference).or_insert_with(|| {
             self.of_key.insert(place.clone(), row.reference);
             self.next += 1;
-            place
+            Noted { place, own }
         });
     }
 
     pub(crate) fn remove(&mut self, reference: Ref) {
-        if let Some(place) = self.rows.remove(&reference) {
-            self.of_key.remove(&place);
+        if let Some(noted) = self.rows.remove(&reference) {
+            self.of_key.remove(&noted.place);
         }
+    }
+
+    /// The rows of this node.
+    pub(crate) fn own(&self) -> impl Iterator<Item = (Ref, &Key, Reason, Duration)> {
+        let own = |(reference, noted): (&Ref, &'_ Noted)| {
+            noted.own.map(|(reason, grace)| (*reference, reason, grace))
+        };
+        self.rows.iter().filter_map(move |entry| {
+            let (reference, reason, grace) = own(entry)?;
+            Some((reference, &entry.1.place.0, reason, grace))
+        })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -35,7 +55,7 @@ impl Departing {
     }
 
     pub(crate) fn key_of(&self, reference: Ref) -> Option<&Key> {
-        self.rows.get(&reference).map(|(key, _)| key)
+        self.rows.get(&reference).map(|noted| &noted.place.0)
     }
 
     /// The first row of a key.

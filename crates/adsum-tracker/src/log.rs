@@ -158,6 +158,11 @@ impl Log {
         batches
     }
 
+    /// All rows that are about to depart, to be noted by another that keeps the time.
+    pub(crate) fn departed_again(&mut self, departed: Vec<Departed>) {
+        self.departed = departed;
+    }
+
     pub(crate) fn take_departed(&mut self) -> Vec<Departed> {
         std::mem::take(&mut self.departed)
     }

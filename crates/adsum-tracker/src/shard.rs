@@ -35,6 +35,9 @@ pub struct Shard<X: Layer> {
     /// their grace has ended. Kept until their origin has removed them too, with the time since when, once
     /// somebody has noted it.
     hidden: HashMap<Ref, Option<Time>>,
+    /// Rows of other nodes that are shown and that no [`Cluster`](crate::Cluster) answers for: it has failed, and the
+    /// next one hasn't heard of them yet.
+    orphans: HashMap<Ref, Arc<Row>>,
 }
 
 /// Says for each topic how its changes are put together. Called under the shard's lock, when a topic is added.
@@ -43,7 +46,14 @@ pub type WindowsOf = Arc<dyn Fn(&str) -> Windows + Send + Sync>;
 impl<X: Layer> Shard<X> {
     /// An empty shard. Where its changes are `published`, they are kept for [`Cluster`](crate::Cluster) to take.
     pub(crate) fn new(index: usize, published: bool, windows_of: WindowsOf) -> Self {
-        Self { index, topics: Topics::new(), windows_of, log: Log::new(published), hidden: HashMap::new() }
+        Self {
+            index,
+            topics: Topics::new(),
+            windows_of,
+            log: Log::new(published),
+            hidden: HashMap::new(),
+            orphans: HashMap::new(),
+        }
     }
 
     /// A topic that somebody is in, or that somebody listens to.
@@ -165,7 +175,7 @@ impl<X: Layer> Shard<X> {
         let Some(set) = topics.get_mut(topic) else { return };
         for key in keys {
             let Some(row) = set.find(owner, key).cloned() else { continue };
-            set.depart(&row);
+            set.depart(&row, Some((reason, grace)));
             log.depart(*index, Departed { row, reason, grace });
         }
     }
@@ -189,13 +199,14 @@ impl<X: Layer> Shard<X> {
 
     /// Shows a row of another node, unless it is never to be shown again.
     pub(crate) fn show(&mut self, row: &Arc<Row>, departing: bool) {
+        self.orphans.remove(&row.reference);
         if self.hidden.contains_key(&row.reference) {
             return;
         }
         let set = self.entry(&row.topic);
         set.insert(row.clone());
         if departing && set.has(row) {
-            set.depart(row);
+            set.depart(row, None);
         }
     }
 
@@ -212,7 +223,7 @@ impl<X: Layer> Shard<X> {
         if let Some(set) = self.topics.get_mut(&row.topic)
             && set.has(row)
         {
-            set.depart(row);
+            set.depart(row, None);
         }
     }
 
@@ -248,6 +259,28 @@ impl<X: Layer> Shard<X> {
             now.since(since) < age || known(*reference)
         });
         give_back(&mut self.hidden);
+    }
+
+    /// Begins anew after a failure of what has kept this shard in step: its own rows are as they are, those of other
+    /// nodes stay until somebody answers for them.
+    pub(crate) fn recover(&mut self) {
+        self.log.forget();
+        let rows = self.topics.iter().flat_map(|set| set.groups()).flat_map(|(_, group)| group.rows().iter());
+        let others = rows.filter(|row| row.owner == OwnerId::REMOTE);
+        self.orphans = others.map(|row| (row.reference, row.clone())).collect();
+        let own = self.topics.iter().flat_map(TopicSet::own_departing);
+        let departed = own.map(|(row, reason, grace)| Departed { row: row.clone(), reason, grace }).collect();
+        self.log.departed_again(departed);
+    }
+
+    /// A row that is shown and that nobody has answered for yet.
+    pub(crate) fn orphan(&self, reference: Ref) -> Option<Arc<Row>> {
+        self.orphans.get(&reference).cloned()
+    }
+
+    /// The rows that nobody has answered for.
+    pub(crate) fn take_orphans(&mut self) -> Vec<Arc<Row>> {
+        std::mem::take(&mut self.orphans).into_values().collect()
     }
 
     pub(crate) fn hidden(&self) -> usize {

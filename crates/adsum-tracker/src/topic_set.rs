@@ -1,6 +1,6 @@
 //! The presences of one topic.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use adsum_pubsub::Topic;
 
@@ -244,8 +244,16 @@ impl<X: Layer> TopicSet<X> {
     }
 
     /// Notes that a row is about to leave, so that the next of its key takes its place.
-    pub(crate) fn depart(&mut self, row: &Row) {
-        self.departing.get_or_insert_default().note(row);
+    pub(crate) fn depart(&mut self, row: &Row, own: Option<(Reason, Duration)>) {
+        self.departing.get_or_insert_default().note(row, own);
+    }
+
+    /// The rows of this node that are about to leave, with why and after which grace.
+    pub(crate) fn own_departing(&self) -> impl Iterator<Item = (&Arc<Row>, Reason, Duration)> {
+        let own = self.departing.iter().flat_map(|departing| departing.own());
+        own.filter_map(|(reference, key, reason, grace)| {
+            Some((self.groups.get(key)?.find(reference)?, reason, grace))
+        })
     }
 
     /// The row of a key that has been about to leave for the longest time.

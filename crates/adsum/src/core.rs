@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +15,7 @@ use std::{
 };
 
 use adsum_channels::ViewState;
-use adsum_pubsub::{Json, Mark, Message, Pattern, PubSub, SubscriberId, Topic};
+use adsum_pubsub::{Json, Mark, Message, Pattern, PubSub, SubscriberId, Topic, tasks};
 use adsum_tracker::{Diff, Key, TopicSet, Tracker};
 use parking_lot::RwLock;
 use tokio::time::Instant;
@@ -313,7 +314,10 @@ impl<H: PresenceHandler> Flush<H> {
 
 impl<H: PresenceHandler> Drop for Flush<H> {
     fn drop(&mut self) {
-        self.send();
+        // The program's code is in it: subscribers, and drops of infos. The topic goes on in any case.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.send())) {
+            tasks::note_panic("flush", &*panic);
+        }
         let more = {
             let mut shard = self.core.tracker.lock(&self.topic);
             let Some(set) = shard.topic_mut(&self.topic) else { return };

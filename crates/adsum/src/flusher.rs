@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use adsum_pubsub::Topic;
+use adsum_pubsub::{Topic, tasks::Tasks};
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    task::{JoinSet, consume_budget},
+    task::consume_budget,
     time::{Instant, sleep_until},
 };
 
@@ -131,12 +131,11 @@ impl<H: PresenceHandler> Drop for Ending<H> {
     }
 }
 
-/// Runs until it is aborted.
-pub(crate) async fn run<H: PresenceHandler>(ending: Ending<H>) {
-    let core = &ending.0;
+/// Runs until it is aborted. Where it panics it can be run again: what waits is in the backlog.
+pub(crate) async fn run<H: PresenceHandler>(core: &Arc<Core<H>>) {
     let backlog = core.backlog.clone();
     // Bounded by the topics: each has one flush at a time, and that one fetches at most once.
-    let mut fetches = JoinSet::new();
+    let mut fetches = Tasks::new("fetch");
     loop {
         let window_ends = async {
             match backlog.next_end() {
@@ -147,7 +146,7 @@ pub(crate) async fn run<H: PresenceHandler>(ending: Ending<H>) {
         tokio::select! {
             () = window_ends => {}
             () = backlog.wake.notified() => {}
-            Some(_) = fetches.join_next() => {}
+            Some(()) = fetches.ended() => {}
         }
         backlog.begin_turn();
         while let Some(topic) = backlog.next_in_turn() {

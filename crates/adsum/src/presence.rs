@@ -3,9 +3,12 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use adsum_channels::{Depart, Drain, Sockets};
-use adsum_pubsub::{PubSub, Topic};
+use adsum_pubsub::{
+    PubSub, Topic,
+    tasks::{self, Task},
+};
 use adsum_tracker::{ClusterOptions, Key, OverLimit, Parting, Reason};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 
 use crate::{
     Builder, Entry, Owner, Presences, Watch,
@@ -13,7 +16,7 @@ use crate::{
     entry::Snapshot,
     flusher::{self, Ending},
     handler::{NoFetch, PresenceHandler},
-    replication::{Link, Mail, Replication, Standing},
+    replication::{self, Link, Mail, Standing},
 };
 
 /// Knows who is in a topic, and tells everyone in it as it changes. Clones share everything.
@@ -58,10 +61,15 @@ impl<H: PresenceHandler> Presence<H> {
     pub(crate) fn start(core: Core<H>, mail: Arc<Mail>, link: Link, options: ClusterOptions) -> Self {
         let core = Arc::new(core);
         let (stands, standing) = watch::channel(Standing::Starting);
-        let flusher = tokio::spawn(flusher::run(Ending(core.clone())));
-        let replication = Replication::new(core.clone(), mail.clone(), link.clone(), options, stands);
-        let replication = tokio::spawn(replication.run());
-        let tasks = Arc::new(Tasks { flusher, replication, _ending: Ending(core.clone()) });
+        let ending = Ending(core.clone());
+        let flusher = tasks::spawn("flusher", async move {
+            let ending = ending;
+            tasks::restarted("flusher", || flusher::run(&ending.0)).await;
+        });
+        let replication = replication::run(core.clone(), mail.clone(), link.clone(), options, stands);
+        let replication = tasks::spawn("replication", replication);
+        let tasks =
+            Arc::new(Tasks { _flusher: flusher, _replication: replication, _ending: Ending(core.clone()) });
         Self { core, link, mail, standing, tasks }
     }
 
@@ -77,11 +85,16 @@ impl<H: PresenceHandler> Presence<H> {
     pub async fn ready(&self) -> Result<(), NotReady> {
         let mut standing = self.standing.clone();
         let stands = standing.wait_for(|standing| *standing != Standing::Starting).await;
-        match stands.as_deref() {
-            Ok(Standing::Ready) => Ok(()),
-            Ok(Standing::Duplicate(node)) => Err(NotReady::DuplicateNode(node.clone())),
-            Ok(Standing::NotSynced | Standing::Starting) | Err(_) => Err(NotReady::NotSynced),
-        }
+        // An error: the task has ended with its runtime.
+        stands.map_or(Err(NotReady::Failed), |standing| standing.health())
+    }
+
+    /// How this node stands in the cluster now, for a health check; [`ready`](Self::ready) waits for it at the start.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready), or it is starting yet.
+    pub fn health(&self) -> Result<(), NotReady> {
+        self.standing.borrow().health()
     }
 
     /// Leaves the cluster well, before the program ends: closes all sockets, batch by batch, and has the presences
@@ -281,24 +294,27 @@ impl<H: PresenceHandler> fmt::Debug for Presence<H> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotReady {
+    /// The node listens to the others yet; see [`Presence::ready`].
+    #[error("starting: this node doesn't know yet what is on the others")]
+    Starting,
     /// The presences of some node are missing yet, or the network was away. They come by themselves.
     #[error("not in sync with all nodes within the sync_timeout; their presences come as soon as they can")]
     NotSynced,
     /// Another node has the same name. Until it is gone, this one serves its own clients only.
     #[error("another node of the name {0:?} is alive; give every node a name of its own")]
     DuplicateNode(String),
+    /// The task that keeps this node in step with the others has panicked, or its runtime has ended. After a panic it
+    /// is started again by itself, and all is as before once the node is in sync. The log says what the panic said.
+    #[error(
+        "the task that keeps this node in step with others has failed; after a panic it is started again"
+    )]
+    Failed,
 }
 
 /// Ends the tasks with the last handle.
 struct Tasks<H: PresenceHandler> {
-    flusher: JoinHandle<()>,
-    replication: JoinHandle<()>,
+    _flusher: Task,
+    _replication: Task,
+    // Dropped last: nobody looks any more.
     _ending: Ending<H>,
-}
-
-impl<H: PresenceHandler> Drop for Tasks<H> {
-    fn drop(&mut self) {
-        self.flusher.abort();
-        self.replication.abort();
-    }
 }

@@ -7,9 +7,9 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use adsum_pubsub::{
     Attachment, BroadcastError, Json, Message as Broadcast, NODE_DOWN, NODES_TOPIC, Payload, PubSub,
-    Subscriber, SubscriberId, Topic,
+    Subscriber, SubscriberId, Topic, tasks,
 };
-use adsum_tracker::{Cluster, ClusterOptions, Effect, Key, Message, MessageError, Report, Time};
+use adsum_tracker::{Cluster, ClusterOptions, Effect, Key, Message, MessageError, Replica, Report, Time};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{core::Core, flow::Cards, handler::PresenceHandler};
+use crate::{NotReady, core::Core, flow::Cards, handler::PresenceHandler};
 
 /// Messages of other nodes that wait are dropped beyond so many bytes.
 const INBOX_BYTES: usize = 64 * 1024 * 1024;
@@ -37,6 +37,30 @@ pub(crate) enum Standing {
     Ready,
     NotSynced,
     Duplicate(String),
+    /// It has panicked, and is started again. `was_live`: other nodes knew this one as up.
+    Failed {
+        was_live: bool,
+    },
+}
+
+impl Standing {
+    pub(crate) fn health(&self) -> Result<(), NotReady> {
+        match self {
+            Self::Ready => Ok(()),
+            Self::Starting => Err(NotReady::Starting),
+            Self::NotSynced => Err(NotReady::NotSynced),
+            Self::Duplicate(node) => Err(NotReady::DuplicateNode(node.clone())),
+            Self::Failed { .. } => Err(NotReady::Failed),
+        }
+    }
+
+    fn was_live(&self) -> bool {
+        match self {
+            Self::Ready | Self::NotSynced => true,
+            Self::Failed { was_live } => *was_live,
+            Self::Starting | Self::Duplicate(_) => false,
+        }
+    }
 }
 
 /// What waits for the task.
@@ -51,6 +75,8 @@ struct Waiting {
     bytes: usize,
     refreshes: VecDeque<(Topic, Key)>,
     leave: Option<oneshot::Sender<Left>>,
+    /// This node has been asked to leave.
+    leaving: bool,
     /// The task has ended: nobody takes what waits any more.
     closed: bool,
 }
@@ -76,6 +102,7 @@ impl Mail {
     pub(crate) fn leave(&self) -> oneshot::Receiver<Left> {
         let (told, left) = oneshot::channel();
         let mut waiting = self.waiting.lock();
+        waiting.leaving = true;
         if !waiting.closed {
             waiting.leave = Some(told);
         }
@@ -163,8 +190,65 @@ fn note_loss(sent: Result<(), BroadcastError>) {
     }
 }
 
-/// Keeps the node in the cluster, until it is dropped.
-pub(crate) struct Replication<H: PresenceHandler> {
+/// Keeps the node in the cluster for as long as it is polled. After a panic it goes on as a new incarnation, with a new
+/// state but for what is in the set.
+pub(crate) fn run<H: PresenceHandler>(
+    core: Arc<Core<H>>,
+    mail: Arc<Mail>,
+    link: Link,
+    options: ClusterOptions,
+    standing: watch::Sender<Standing>,
+) -> impl Future<Output = ()> + Send {
+    // Also where the runtime ends before it is polled at all.
+    let closing = Closing(mail.clone());
+    async move {
+        let _closing = closing;
+        restarted(core, mail, link, options, standing).await;
+    }
+}
+
+/// Says, once dropped, that nobody takes what waits any more.
+struct Closing(Arc<Mail>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let waited =
+            mem::replace(&mut *self.0.waiting.lock(), Waiting { closed: true, ..Waiting::default() });
+        drop(waited);
+    }
+}
+
+async fn restarted<H: PresenceHandler>(
+    core: Arc<Core<H>>,
+    mail: Arc<Mail>,
+    link: Link,
+    options: ClusterOptions,
+    standing: watch::Sender<Standing>,
+) {
+    let began = Instant::now();
+    let last = Arc::new(Mutex::new(None));
+    tasks::restarted("replication", || {
+        let failed = last.lock().take();
+        // A node that was leaving when it failed is gone for the others: nobody waits for it any more.
+        let ends = failed.is_some() && mail.waiting.lock().leaving;
+        let replication = (!ends).then(|| {
+            let (core, mail, link, options) = (core.clone(), mail.clone(), link.clone(), options.clone());
+            Replication::new(core, mail, link, options, standing.clone(), began, last.clone(), failed)
+        });
+        async move {
+            if let Some(replication) = replication {
+                replication.run().await;
+            }
+        }
+    })
+    .await;
+}
+
+/// The replica that a failed run was.
+type LastRun = Arc<Mutex<Option<Replica>>>;
+
+/// One run of the task.
+struct Replication<H: PresenceHandler> {
     core: Arc<Core<H>>,
     cluster: Cluster<Cards<H>>,
     mail: Arc<Mail>,
@@ -172,6 +256,7 @@ pub(crate) struct Replication<H: PresenceHandler> {
     _attachment: Option<Attachment>,
     standing: watch::Sender<Standing>,
     began: Instant,
+    last: LastRun,
     left: Option<oneshot::Sender<Left>>,
     /// The kinds of broken messages that were logged already.
     logged: Vec<MessageError>,
@@ -179,22 +264,51 @@ pub(crate) struct Replication<H: PresenceHandler> {
 
 impl<H: PresenceHandler> Drop for Replication<H> {
     fn drop(&mut self) {
-        *self.mail.waiting.lock() = Waiting { closed: true, ..Waiting::default() };
+        let failed = std::thread::panicking();
+        if failed {
+            *self.last.lock() = Some(self.cluster.replica().clone());
+            let was_live = self.standing.borrow().was_live();
+            self.standing.send_replace(Standing::Failed { was_live });
+        }
+        let mut waiting = self.mail.waiting.lock();
+        let waited = mem::take(&mut *waiting);
+        waiting.leaving = waited.leaving;
+        // Who asked it to leave after it has failed hears that there is nobody to wait for.
+        waiting.closed = !failed || waited.leaving;
+        drop(waiting);
     }
 }
 
 impl<H: PresenceHandler> Replication<H> {
-    pub(crate) fn new(
+    #[expect(clippy::too_many_arguments, reason = "it is called in one place")]
+    fn new(
         core: Arc<Core<H>>,
         mail: Arc<Mail>,
         link: Link,
         options: ClusterOptions,
         standing: watch::Sender<Standing>,
+        began: Instant,
+        last: LastRun,
+        failed: Option<Replica>,
     ) -> Self {
-        let began = Instant::now();
-        let seed = core.tracker.replica().incarnation.random;
         let attachment = link.attach(&mail);
-        let cluster = Cluster::start(Time::ZERO, core.tracker.clone(), options, seed);
+        let tracker = core.tracker.clone();
+        let cluster = match failed {
+            None => {
+                let seed = tracker.replica().incarnation.random;
+                Cluster::start(Time::ZERO, tracker, options, seed)
+            }
+            Some(failed) => {
+                let mut me = Replica::start(failed.name);
+                // The clock may have been set back, or stand still.
+                me.incarnation.started =
+                    me.incarnation.started.max(failed.incarnation.started.saturating_add(1));
+                tracing::info!(replica = %me, "goes on as a new incarnation");
+                let (now, seed) = (Time::new(began.elapsed()), me.incarnation.random);
+                let was_live = standing.borrow().was_live();
+                Cluster::restart(now, me, was_live, tracker, options, seed)
+            }
+        };
         Self {
             core,
             cluster,
@@ -203,12 +317,13 @@ impl<H: PresenceHandler> Replication<H> {
             _attachment: attachment,
             standing,
             began,
+            last,
             left: None,
             logged: Vec::new(),
         }
     }
 
-    pub(crate) async fn run(mut self) {
+    async fn run(mut self) {
         let mut connected = self.link.pubsub.connected();
         let mut can_change = true;
         self.see_to_connection(&mut connected);
@@ -300,7 +415,7 @@ impl<H: PresenceHandler> Replication<H> {
             Report::Ready { synced: false } => {
                 tracing::warn!("not in sync with all nodes yet; lists may lack presences of other nodes");
                 self.standing.send_if_modified(|standing| {
-                    let starts = *standing == Standing::Starting;
+                    let starts = matches!(standing, Standing::Starting | Standing::Failed { .. });
                     if starts {
                         *standing = Standing::NotSynced;
                     }

@@ -12,7 +12,7 @@ use super::{
 use crate::{Layer, Reason, Ref, Row, SHARDS, Shard, Tracker};
 
 /// So many rows are shown or hidden under one hold of a shard's lock. Then whoever waits for it is next.
-const SLICE: usize = 512;
+pub(super) const SLICE: usize = 512;
 
 impl Peer {
     /// Applies a batch that follows the version held.
@@ -93,24 +93,15 @@ impl Peer {
         let incoming = self.pulls.remove(&index).and_then(|pull| pull.incoming);
         let Some(incoming) = incoming else { return };
         shard.version = incoming.version;
-        let gone: Vec<Ref> =
-            shard.rows.keys().filter(|reference| !incoming.seen.contains(reference)).copied().collect();
-        for slice in gone.chunks(SLICE) {
-            let mut set = tracker.shard(index);
-            for reference in slice {
-                let Some(topic) = shard.rows.get(reference).map(|row| row.topic.clone()) else {
-                    continue;
-                };
-                if shard.shown {
-                    set.begin(&topic);
-                    out.changed(&topic);
-                }
-                let reason = (!incoming.replaced.contains(reference)).then_some(Reason::Gone);
-                shard.leave(*reference, reason, &mut set);
-                set.tidy(&topic);
-            }
-            MutexGuard::unlock_fair(set);
-        }
+        let inherited = shard.inherited.take().unwrap_or_default();
+        let reason = |reference| match incoming.replaced.contains(reference) {
+            true => None,
+            false if inherited.contains(reference) => Some(Reason::Unreachable),
+            false => Some(Reason::Gone),
+        };
+        let unseen = shard.rows.keys().filter(|reference| !incoming.seen.contains(reference));
+        let gone = unseen.map(|reference| (*reference, reason(reference))).collect();
+        shard.remove(index, gone, tracker, out);
         self.apply_early(now, index, tracker, out);
         let shard = &self.shards[index];
         if shard.version < shard.known {
@@ -121,6 +112,14 @@ impl Peer {
     /// Shows a shard that stands where it did when its replica was heard.
     pub(super) fn show_if_due<X: Layer>(&mut self, index: usize, tracker: &Tracker<X>, out: &mut Out) {
         let shard = &mut self.shards[index];
+        if shard.version >= shard.show_at
+            && !matches!(self.state, State::Down(_))
+            && let Some(inherited) = shard.inherited.take()
+        {
+            let gone =
+                inherited.into_iter().map(|reference| (reference, Some(Reason::Unreachable))).collect();
+            shard.remove(index, gone, tracker, out);
+        }
         if shard.shown || shard.version < shard.show_at || matches!(self.state, State::Down(_)) {
             return;
         }
@@ -238,7 +237,49 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// Takes over what an earlier run of this node has shown. It stays until a shard of this run is complete, and
+    /// then only what isn't in that leaves.
+    pub(super) fn inherit<X: Layer>(&mut self, mut earlier: Self, tracker: &Tracker<X>, out: &mut Out) {
+        for (shard, earlier) in self.shards.iter_mut().zip(&mut earlier.shards) {
+            if std::mem::take(&mut earlier.shown) {
+                shard.rows = std::mem::take(&mut earlier.rows);
+                shard.departing = std::mem::take(&mut earlier.departing);
+                shard.inherited = Some(Box::new(shard.rows.keys().copied().collect()));
+                shard.shown = true;
+            }
+        }
+        self.ends = std::mem::take(&mut earlier.ends);
+        earlier.forget(tracker, out);
+    }
+}
+
 impl PeerShard {
+    /// Removes rows, each for its reason.
+    fn remove<X: Layer>(
+        &mut self,
+        index: usize,
+        gone: Vec<(Ref, Option<Reason>)>,
+        tracker: &Tracker<X>,
+        out: &mut Out,
+    ) {
+        for slice in gone.chunks(SLICE) {
+            let mut set = tracker.shard(index);
+            for (reference, reason) in slice {
+                let Some(topic) = self.rows.get(reference).map(|row| row.topic.clone()) else {
+                    continue;
+                };
+                if self.shown {
+                    set.begin(&topic);
+                    out.changed(&topic);
+                }
+                self.leave(*reference, *reason, &mut set);
+                set.tidy(&topic);
+            }
+            MutexGuard::unlock_fair(set);
+        }
+    }
+
     /// Adds a row, or notes that one known already departs. When it will end, if that is news.
     fn join<X: Layer>(
         &mut self,
@@ -250,8 +291,11 @@ impl PeerShard {
         out: &mut Out,
     ) -> Option<Time> {
         let PresenceRow { ref key, reference, replaces, departing, .. } = *new;
+        if let Some(inherited) = &mut self.inherited {
+            inherited.remove(&reference);
+        }
         if let Entry::Vacant(vacant) = self.rows.entry(reference) {
-            let row = Arc::new(new.row(topic));
+            let row = set.orphan(reference).unwrap_or_else(|| Arc::new(new.row(topic)));
             if self.shown {
                 set.show(&row, false);
                 if let Some(replaced) = replaces {
@@ -330,7 +374,7 @@ impl PeerShard {
 }
 
 /// Where a row of this node was superseded, other nodes are to hear that it left.
-fn wake_if_logged<X: Layer>(tracker: &Tracker<X>, set: &Shard<X>) {
+pub(super) fn wake_if_logged<X: Layer>(tracker: &Tracker<X>, set: &Shard<X>) {
     if !set.log.is_empty() {
         tracker.wake_for(set.index());
     }

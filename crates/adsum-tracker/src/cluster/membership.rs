@@ -99,7 +99,7 @@ impl<X: Layer> Cluster<X> {
         self.out.broadcast(Message::Heartbeat { from: self.me.clone(), versions });
     }
 
-    fn go_live(&mut self, now: Time) {
+    pub(super) fn go_live(&mut self, now: Time) {
         self.phase = Phase::Live;
         self.take_higher_incarnation();
         // What is in the set already is published as the first batches.
@@ -210,12 +210,19 @@ impl<X: Layer> Cluster<X> {
                 self.out.send(from, Message::Stale { of: from.clone(), highest });
                 return None;
             }
-            self.replace_older(from);
-            if self.peers.len() >= MAX_PEERS {
-                return None;
+            let mut older = self.take_older(from);
+            if self.peers.len() < MAX_PEERS {
+                let mut peer = Peer::new(from.clone(), State::Down(now), now);
+                // What is shown of the last run stays until it is known what there is now: nobody who is in both is
+                // seen to leave.
+                if let Some(last) = older.pop_if(|older| older.is_up()) {
+                    peer.inherit(last, &self.tracker, &mut self.out);
+                }
+                self.peers.insert(from.clone(), peer);
             }
-            let down = State::Down(now);
-            self.peers.insert(from.clone(), Peer::new(from.clone(), down, now));
+            for mut older in older {
+                older.forget(&self.tracker, &mut self.out);
+            }
         }
         let (deadline, connected) = (now + self.options.down_after, self.disconnected.is_none());
         let peer = self.peers.get_mut(from)?;
@@ -234,14 +241,23 @@ impl<X: Layer> Cluster<X> {
 
     /// A newer incarnation replaces an older one at once, unless that has departed: its set is final.
     pub(super) fn replace_older(&mut self, newer: &Replica) {
-        self.peers.retain(|replica, peer| {
-            let is_older = replica.name == newer.name && replica.incarnation < newer.incarnation;
-            let replaced = is_older && !peer.has_departed();
-            if replaced {
-                peer.forget(&self.tracker, &mut self.out);
-            }
-            !replaced
-        });
+        for mut older in self.take_older(newer) {
+            older.forget(&self.tracker, &mut self.out);
+        }
+    }
+
+    /// Takes out the older incarnations of a replica's name that haven't departed.
+    fn take_older(&mut self, newer: &Replica) -> Vec<Peer> {
+        let is_older = |replica: &Replica, peer: &Peer| {
+            replica.name == newer.name && replica.incarnation < newer.incarnation && !peer.has_departed()
+        };
+        let older: Vec<Replica> = self
+            .peers
+            .iter()
+            .filter(|(replica, peer)| is_older(replica, peer))
+            .map(|(replica, _)| replica.clone())
+            .collect();
+        older.iter().filter_map(|replica| self.peers.remove(replica)).collect()
     }
 
     pub(super) fn go_down(&mut self, now: Time, replica: &Replica) {
@@ -361,10 +377,29 @@ impl<X: Layer> Cluster<X> {
         }
         let in_time = now < self.started + self.options.sync_timeout;
         let synced = matches!(self.phase, Phase::Live)
+            && self.ready_from <= now
             && self.peers.values().all(|peer| matches!(peer.state, State::Down(_)) || peer.is_synced());
         if synced || !in_time {
             self.was_ready = true;
             self.out.report(Report::Ready { synced });
+            self.drop_orphans();
+        }
+    }
+
+    /// Takes out the rows that nobody answers for.
+    fn drop_orphans(&mut self) {
+        for index in 0..SHARDS {
+            let orphans = self.tracker.shard(index).take_orphans();
+            for slice in orphans.chunks(super::applying::SLICE) {
+                let mut set = self.tracker.shard(index);
+                for row in slice {
+                    set.begin(&row.topic);
+                    set.take_out(row, Some(Reason::Unreachable));
+                    set.tidy(&row.topic);
+                    self.out.changed(&row.topic);
+                }
+                parking_lot::MutexGuard::unlock_fair(set);
+            }
         }
     }
 

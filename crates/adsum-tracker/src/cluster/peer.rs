@@ -46,6 +46,8 @@ pub(super) struct PeerShard {
     /// Hidden rows are shown once they stand at this version.
     pub(super) show_at: u64,
     pub(super) shown: bool,
+    /// Rows of an earlier run, shown until this run's are known to `show_at`. Those of this run aren't in it.
+    pub(super) inherited: Option<Box<HashSet<Ref>>>,
     /// The origin's set, as far as it is known, in the order in which its rows were made. Rows never to be shown
     /// again are in it too. A tree, as it grows without a pause.
     pub(super) rows: BTreeMap<Ref, Arc<Row>>,
@@ -138,7 +140,7 @@ impl Peer {
 
     /// Whether all that is known of it is shown.
     pub(super) fn is_synced(&self) -> bool {
-        self.shards.iter().all(|shard| shard.shown)
+        self.shards.iter().all(|shard| shard.shown && shard.inherited.is_none())
     }
 
     /// Whether its set is held as far as it is known.

@@ -1,0 +1,174 @@
+//! Tasks of a presence that panic: they go on, and nobody is seen to leave.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use adsum::{Drain, Inbox, LocalNetwork, NotReady, Presence, PubSub, Sockets, SubscriberId};
+use adsum_pubsub::{Message, Payload, Subscriber};
+use adsum_tracker::Message as Said;
+use tokio::time::{sleep, timeout};
+
+use crate::support::{meta, plain, settle};
+
+/// Panics in the task that sends: nodes of one process hear each other in it.
+struct Fails {
+    /// How often yet.
+    times: AtomicUsize,
+    node: &'static str,
+}
+
+impl Fails {
+    fn on(network: &LocalNetwork, node: &'static str) -> (Arc<Self>, PubSub) {
+        let fails = Arc::new(Self { times: AtomicUsize::new(0), node });
+        let pubsub = network.node("ear");
+        let heard = pubsub.attach("adsum:presence:presence", SubscriberId::unique(), fails.clone());
+        std::mem::forget(heard);
+        (fails, pubsub)
+    }
+}
+
+impl Subscriber for Fails {
+    fn deliver(&self, message: &Arc<Message>) {
+        let Payload::Binary(bytes) = message.payload() else { return };
+        let said = Said::decode(bytes);
+        let Ok(Said::Heartbeat { from, .. } | Said::Batches { from, .. }) = said else { return };
+        if *from.name == *self.node
+            && self
+                .times
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |times| times.checked_sub(1))
+                .is_ok()
+        {
+            panic!("on purpose");
+        }
+    }
+}
+
+fn node(network: &LocalNetwork, name: &str) -> (Presence, PubSub) {
+    let pubsub = network.node(name);
+    (Presence::builder(pubsub.clone()).diff_interval(Duration::ZERO).start(), pubsub)
+}
+
+fn hears_nothing(inbox: &mut Inbox) {
+    if let Some(message) = inbox.try_recv() {
+        panic!("{:?}", message.unwrap().payload().decode::<serde_json::Value>());
+    }
+}
+
+async fn failed(presence: &Presence) {
+    timeout(Duration::from_secs(5), async {
+        while presence.health() != Err(NotReady::Failed) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("its replication fails");
+}
+
+#[tokio::test(start_paused = true)]
+async fn replication_that_panics_goes_on_and_nobody_is_seen_to_leave() {
+    let network = LocalNetwork::new();
+    let ((a, on_a), (b, on_b)) = (node(&network, "a"), node(&network, "b"));
+    let (fails, _ear) = Fails::on(&network, "a");
+    assert_eq!(a.health(), Err(NotReady::Starting));
+    let _ = tokio::join!(a.ready(), b.ready());
+    let (mut of_a, mut of_b) = (a.owner(), b.owner());
+    for key in ["1", "2", "3"] {
+        of_a.track("room", key, meta(key)).unwrap();
+        of_b.track("hall", key, meta(key)).unwrap();
+    }
+    sleep(Duration::from_secs(2)).await;
+    let refs = |presence: &Presence| {
+        let presence = presence.clone();
+        async move {
+            let mut refs: Vec<_> = presence
+                .list("room")
+                .await
+                .into_values()
+                .chain(presence.list("hall").await.into_values())
+                .flat_map(|entry| entry.metas)
+                .map(|meta| meta.reference)
+                .collect();
+            refs.sort();
+            refs
+        }
+    };
+    let before = refs(&a).await;
+    assert_eq!((before.len(), refs(&b).await), (6, before.clone()));
+
+    let (mut ear_a, mut ear_b) = (on_a.inbox(100), on_b.inbox(100));
+    for inbox in [&mut ear_a, &mut ear_b] {
+        inbox.subscribe("room");
+        inbox.subscribe("hall");
+    }
+    for times in [1, 2] {
+        fails.times.store(times, Ordering::Relaxed);
+        failed(&a).await;
+        assert_eq!(a.ready().await, Err(NotReady::Failed));
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!((a.health(), b.health()), (Ok(()), Ok(())));
+        assert_eq!((refs(&a).await, refs(&b).await), (before.clone(), before.clone()));
+        hears_nothing(&mut ear_a);
+        hears_nothing(&mut ear_b);
+    }
+
+    // Changes go on, and those that were made meanwhile are told.
+    fails.times.store(1, Ordering::Relaxed);
+    failed(&a).await;
+    of_a.untrack("room", "1");
+    of_a.track("room", "4", meta(4)).unwrap();
+    of_b.untrack("hall", "2");
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!((b.count("room"), a.count("hall")), (3, 2));
+    assert!(b.get_by_key("room", "4").await.is_some() && b.get_by_key("room", "1").await.is_none());
+    drop((of_a, of_b));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((b.count("room"), a.count("hall")), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn presences_that_linger_end_though_replication_has_panicked() {
+    let network = LocalNetwork::new();
+    let ((a, _on_a), (b, _on_b)) = (node(&network, "a"), node(&network, "b"));
+    let (fails, _ear) = Fails::on(&network, "a");
+    let _ = tokio::join!(a.ready(), b.ready());
+    let mut owner = b.owner();
+    owner.track("room", "7", meta(1)).unwrap();
+    b.drain(&Sockets::new(), Drain::default()).await;
+    drop(owner);
+    fails.times.store(1, Ordering::Relaxed);
+    failed(&a).await;
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!((a.count("room"), a.health()), (0, Ok(())));
+}
+
+/// Panics with each diff that it hears.
+struct Deaf;
+
+impl Subscriber for Deaf {
+    fn deliver(&self, message: &Arc<Message>) {
+        assert!(message.event() != "presence_diff", "on purpose");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_panics_costs_the_topic_nothing() {
+    let (presence, pubsub) = plain(|builder| builder);
+    let deaf = pubsub.attach("room", SubscriberId::unique(), Arc::new(Deaf));
+    let mut owner = presence.owner();
+    owner.track("room", "1", meta(1)).unwrap();
+    owner.track("room", "2", meta(2)).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    drop(deaf);
+    let mut inbox = pubsub.subscribe("room");
+    owner.track("room", "3", meta(3)).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    settle().await;
+    let message = inbox.try_recv().expect("later diffs are sent").unwrap();
+    assert_eq!(message.event(), "presence_diff");
+    assert_eq!(presence.count("room"), 3);
+}
