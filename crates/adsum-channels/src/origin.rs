@@ -332,7 +332,7 @@ mod tests {
         assert!(check("https://evil.org/socket/longpoll").is_err());
     }
 
-    /// The values of `check_origin/4` in Phoenix's transport_test.exs.
+    /// The values of `check_origin/4` in Phoenix's `transport_test.exs`.
     #[test]
     fn listed_origins_are_compared_as_phoenix_does() {
         let wild = listed(&["https://*.ex.com", "http://*.ex.com"]);
@@ -472,6 +472,6 @@ mod tests {
     fn what_the_log_shows_is_cut() {
         assert_eq!(shown(None), "none");
         assert_eq!(shown(Some(b"https://a\n\xff")), "https://a\\n\\xff");
-        assert!(shown(Some(&[b'x'; 200_000])).len() < 2 * MAX_SHOWN_BYTES);
+        assert!(shown(Some(&vec![b'x'; 200_000])).len() < 2 * MAX_SHOWN_BYTES);
     }
 }

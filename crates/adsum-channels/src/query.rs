@@ -363,8 +363,8 @@ mod tests {
         };
         assert_eq!(wanted, Ok(expected));
         // As phoenix.js writes lists, in the order of their numbers.
-        let indexed: String = (0..12).map(|n| format!("&roles[{n}]={n}")).collect();
-        let roles = typed::<Wanted>(&uri(&format!("user[id]=7{indexed}"))).unwrap().roles;
+        let indexed = (0..12).map(|n| format!("roles[{n}]={n}")).collect::<Vec<_>>().join("&");
+        let roles = typed::<Wanted>(&uri(&format!("user[id]=7&{indexed}"))).unwrap().roles;
         assert_eq!(roles, (0..12).map(|n| n.to_string()).collect::<Vec<_>>());
         let map = typed::<HashMap<u8, char>>(&uri("1=a&2=b")).unwrap();
         assert_eq!(map, HashMap::from([(1, 'a'), (2, 'b')]));

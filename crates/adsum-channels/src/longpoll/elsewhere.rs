@@ -528,7 +528,7 @@ mod tests {
     }
 
     async fn answer(answers: &mut Inbox) -> (u64, Answer) {
-        let message = answers.recv().await.unwrap();
+        let message = timeout(2 * WINDOW, answers.recv()).await.expect("an answer comes").unwrap();
         let Payload::Binary(part) = message.payload() else { panic!("no bytes") };
         let whole = Parts::default().join(part).unwrap().unwrap();
         let Answered { number, answer } = postcard::from_bytes(&whole).unwrap();

@@ -105,8 +105,8 @@ async fn what_comes_between_the_parts_of_an_answer_follows_them() {
     let at_b = a.open("2.0.0").await.at(&b);
     at_b.join().await;
     let text = "x".repeat(100_000);
-    let lines: String = (0..5).map(|n| format!("[\"1\",\"{n}\",\"room:a\",\"echo\",\"{text}\"]\n")).collect();
-    assert_eq!(at_b.post(lines).await, json!({"status": 200}));
+    let lines: Vec<_> = (0..5).map(|n| format!(r#"["1","{n}","room:a","echo","{text}"]"#)).collect();
+    assert_eq!(at_b.post(lines.join("\n")).await, json!({"status": 200}));
     let mut messages = at_b.messages().await;
     assert_eq!(messages.len(), 2, "the rest waits");
     a.pubsub.broadcast("room:a", "said", json!(1)).unwrap();
