@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
 };
 
 use crate::{
     Topic,
     link::{Link, Outgoing},
+    replay::ANSWER_AFTER_LAST,
     tasks::{Panicked, noticed},
 };
 
@@ -22,6 +23,9 @@ const SUBSCRIPTIONS: usize = 512;
 
 /// How long a node that is closed goes on sending what was queued before.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often messages are dropped whose sender doesn't answer.
+const TIDY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Something that carries messages between nodes.
 pub(crate) trait Engine: Send + Sync + 'static {
@@ -138,14 +142,16 @@ impl<E: Engine> Driver<E> {
             let serve = async {
                 let mut batch = Vec::new();
                 while !link.closing.is_cancelled() {
-                    self.step(&mut session, &mut batch).await?;
+                    self.step(&mut session, &mut batch, Phase::Open).await?;
                 }
-                self.finish(&mut session).await
+                self.finish(&mut session, &mut batch).await
             };
             let served = async {
                 tokio::select! {
                     failure = lost => Err(failure),
                     served = serve => served,
+                    () = tidy(&link) => unreachable!("it has no end"),
+                    () = overdue(&link) => Ok(()),
                 }
             };
             // A panic costs the connection, which is made anew.
@@ -221,10 +227,16 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    async fn step(&mut self, session: &mut E::Session, batch: &mut Vec<Outgoing>) -> Result<(), Failure> {
+    async fn step(
+        &mut self,
+        session: &mut E::Session,
+        batch: &mut Vec<Outgoing>,
+        phase: Phase,
+    ) -> Result<(), Failure> {
         tokio::select! {
             failure = session.proceed() => return Err(failure),
-            () = self.link.closing.cancelled() => return Ok(()),
+            // Only here, so that messages that are being published are not given up.
+            () = self.link.closing.cancelled(), if phase == Phase::Open => return Ok(()),
             () = self.link.interest.changed() => {}
             // The sender is in the link, so there is always one.
             _ = self.outgoing.recv_many(batch, BATCH) => {}
@@ -241,19 +253,28 @@ impl<E: Engine> Driver<E> {
         if batch.is_empty() { Ok(()) } else { session.publish(batch).await }
     }
 
-    /// Sends what was queued before the node was closed.
-    async fn finish(&mut self, session: &mut E::Session) -> Result<(), Failure> {
+    /// Sends what was queued before the node was closed, and answers those who ask whether that was its word.
+    async fn finish(&mut self, session: &mut E::Session, batch: &mut Vec<Outgoing>) -> Result<(), Failure> {
         self.link.connected.send_replace(false);
-        let end = Instant::now() + CLOSE_TIMEOUT;
         let send = async {
-            let mut batch = Vec::new();
             while let Ok(outgoing) = self.outgoing.try_recv() {
                 batch.push(outgoing);
-                session.publish(&mut batch).await?;
+            }
+            if !batch.is_empty() {
+                session.publish(batch).await?;
             }
             session.settle().await
         };
-        timeout_at(end, send).await.unwrap_or(Ok(()))
+        if let Ok(sent) = timeout(CLOSE_TIMEOUT, send).await {
+            sent?;
+        }
+        let Some(last_sent) = self.link.last_sent() else { return Ok(()) };
+        let answer = async {
+            loop {
+                self.step(session, batch, Phase::Closing).await?;
+            }
+        };
+        timeout_at(last_sent + ANSWER_AFTER_LAST, answer).await.unwrap_or(Ok(()))
     }
 
     fn subjects(&self, topics: &[Topic]) -> Vec<String> {
@@ -263,6 +284,28 @@ impl<E: Engine> Driver<E> {
     fn discard(&mut self) {
         // Dropped, each is counted as unsent.
         while self.outgoing.try_recv().is_ok() {}
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Open,
+    Closing,
+}
+
+/// Resolves when a node that is closed must have ended.
+async fn overdue(link: &Link) {
+    link.closing.cancelled().await;
+    sleep(CLOSE_TIMEOUT + ANSWER_AFTER_LAST).await;
+}
+
+/// Drops from time to time what is over.
+async fn tidy(link: &Link) {
+    let mut ticks = interval(TIDY_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        link.tidy();
     }
 }
 
@@ -390,7 +433,7 @@ mod tests {
 
     /// A driver that is yet to run.
     fn driver(fake: &Fake) -> (Arc<Link>, Driver<Fake>) {
-        let envelopes = Envelopes::new("ns", "a", Origin::default(), None);
+        let envelopes = Envelopes::new("ns", "a", Origin::default(), []);
         let limits = QueueLimits { messages: 4, bytes: 1 << 20 };
         let (link, outgoing) = Link::new("Fake", "ns", envelopes, Duration::from_secs(10), limits);
         let driver = Driver { engine: fake.clone(), link: link.clone(), outgoing, retry_interval: RETRY };

@@ -19,13 +19,14 @@ impl Envelopes {
 
     /// Writes a message, to one node or to all; none if it is too long.
     pub fn write(&self, to: Option<&str>, message: &Message) -> Option<Bytes> {
-        self.0.write(to, message)
+        self.0.write(to, message, 1)
     }
 
     /// The node that is meant, if not all are, and the message; none where it is refused.
     pub fn open(&self, bytes: &[u8]) -> Option<(Option<String>, Message)> {
         let opened = self.0.open(bytes).ok()??;
-        Some((opened.to.map(str::to_owned), opened.message))
+        let envelope::Content::Message(message) = opened.content else { return None };
+        Some((opened.to.map(str::to_owned), message))
     }
 }
 

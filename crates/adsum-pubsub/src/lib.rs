@@ -32,6 +32,9 @@
 mod adapter;
 #[doc(hidden)]
 pub mod bounds;
+#[cfg(all(feature = "suite", feature = "nats"))]
+#[doc(hidden)]
+pub mod bus;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod driver;
 #[cfg(any(feature = "nats", feature = "redis"))]
@@ -58,6 +61,8 @@ mod pubsub;
 #[cfg(feature = "redis")]
 mod redis;
 mod registry;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod replay;
 #[cfg(feature = "suite")]
 pub mod suite;
 #[doc(hidden)]

@@ -15,16 +15,20 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio::sync::{
-    mpsc::{self, error::TrySendError},
-    watch,
+use tokio::{
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Adapter, BroadcastError, Inbound, Message, Topic,
-    envelope::{Envelopes, MAX_NODE_BYTES, Refusal, Refused},
+    envelope::{Content, Control, Envelopes, MAX_NODE_BYTES, Opened, Origin, Refusal, Refused},
     interest::Interest,
+    replay::{FRESH, Numbers, Received, ReplayGuard, Timeline},
 };
 
 /// How many refusals are written to the log, each for a reason and a peer of its own. All are counted.
@@ -43,6 +47,10 @@ pub(crate) struct Link {
     /// Told once the driver has ended.
     pub(crate) closed: CancellationToken,
     envelopes: Envelopes,
+    /// The numbers of what this node has sent.
+    sent: Mutex<Timeline>,
+    /// Refuses what was sent before. Only messages of a cluster with a secret can be told from others.
+    replays: Mutex<ReplayGuard<Message>>,
     queue: mpsc::Sender<Outgoing>,
     queued_bytes: Arc<AtomicUsize>,
     max_queued_bytes: usize,
@@ -132,6 +140,8 @@ impl Link {
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
             envelopes,
+            sent: Mutex::default(),
+            replays: Mutex::default(),
             queue,
             queued_bytes: Arc::default(),
             max_queued_bytes: limits.bytes,
@@ -168,10 +178,14 @@ impl Link {
         if !*self.connected.borrow() {
             return Err(self.unsent("disconnected", BroadcastError::Disconnected(self.engine.to_owned())));
         }
-        let Some(envelope) = self.envelopes.write(to, message) else {
+        let Some(envelope) = self.envelopes.write(to, message, self.next_number()) else {
             return Err(self.unsent("too_large", BroadcastError::TooLarge(message.payload().len())));
         };
         let subject = to.map_or_else(|| self.topic_subject(message.topic()), |node| self.node_subject(node));
+        self.enqueue(subject, envelope)
+    }
+
+    fn enqueue(&self, subject: String, envelope: Bytes) -> Result<(), BroadcastError> {
         let full = match Room::take(self.engine, &self.queued_bytes, envelope.len(), self.max_queued_bytes) {
             Ok(room) => match self.queue.try_send(Outgoing { subject, envelope, room }) {
                 Ok(()) => return Ok(()),
@@ -195,19 +209,104 @@ impl Link {
         error
     }
 
+    fn next_number(&self) -> u64 {
+        let mut sent = self.sent.lock();
+        let number = sent.last().0 + 1;
+        sent.note(Instant::now(), number);
+        number
+    }
+
+    /// When this node's last message was sent, if anybody may ask for an answer to it.
+    pub(crate) fn last_sent(&self) -> Option<Instant> {
+        self.envelopes.are_sealed().then(|| self.sent.lock().last().1).flatten()
+    }
+
     /// Delivers what has arrived from the engine, or refuses it.
     pub(crate) fn receive(&self, bytes: &[u8]) {
         match self.envelopes.open(bytes) {
             Ok(Some(opened)) if opened.to.is_none_or(|node| node == self.node()) => {
-                let Some(inbound) = self.inbound.get() else { return };
-                let message = Arc::new(opened.message);
-                // A subscriber that panics has a defect. Those who get the next messages are not to suffer for it.
-                if catch_unwind(AssertUnwindSafe(|| inbound.deliver(&message))).is_err() {
-                    tracing::error!(engine = self.engine, topic = ?message.topic(), "a subscriber has panicked");
-                }
+                self.receive_opened(opened, bytes.len());
             }
             Ok(_) => {}
             Err(refused) => self.refuse(&refused),
+        }
+    }
+
+    fn receive_opened(&self, opened: Opened<'_>, bytes: usize) {
+        let Opened { peer, origin, number, content, .. } = opened;
+        let message = match content {
+            Content::Message(message) if !self.envelopes.are_sealed() => return self.deliver(message),
+            Content::Message(message) => message,
+            Content::Control(control) => return self.on_control(peer, &origin, control),
+        };
+        let received = self.replays.lock().receive(Instant::now(), origin, number, bytes, message, || {
+            let mut nonce = [0; 16];
+            // A nonce that is known is worth less, and better than none.
+            let _ = getrandom::fill(&mut nonce);
+            nonce
+        });
+        match received {
+            Received::Deliver(message) => self.deliver(message),
+            Received::Kept(None) => {}
+            Received::Kept(Some(nonce)) => self.say(peer, &Control::Challenge { of: origin, nonce }),
+            Received::Replayed => self.refuse(&Refused { why: Refusal::Replayed, peer }),
+            Received::Overflow => self.refuse(&Refused { why: Refusal::Overflow, peer }),
+        }
+    }
+
+    fn on_control(&self, peer: &str, origin: &Origin, control: Control) {
+        match control {
+            Control::Challenge { of, nonce } if of == *self.envelopes.origin() => {
+                let mut sent = self.sent.lock();
+                let numbers = Numbers { last: sent.last().0, stale: sent.before(Instant::now(), FRESH) };
+                drop(sent);
+                self.say(peer, &Control::Answer { to: *origin, nonce, numbers });
+            }
+            Control::Answer { to, nonce, numbers } if to == *self.envelopes.origin() => {
+                let answered = self.replays.lock().answered(Instant::now(), origin, &nonce, numbers);
+                let Some((fresh, stale)) = answered else { return };
+                for _ in 0..stale {
+                    self.refuse(&Refused { why: Refusal::Replayed, peer });
+                }
+                for message in fresh {
+                    self.deliver(message);
+                }
+                // What has come meanwhile waits behind these, so that none overtakes.
+                while let Some(message) = self.next_behind(origin) {
+                    self.deliver(message);
+                }
+            }
+            // For another node of this name.
+            Control::Challenge { .. } | Control::Answer { .. } => {}
+        }
+    }
+
+    /// Not in the condition of a loop, where the lock would be held during its body.
+    fn next_behind(&self, origin: &Origin) -> Option<Message> {
+        self.replays.lock().behind(origin)
+    }
+
+    /// Sends a control message. One that is lost is sent again when there is a reason to.
+    fn say(&self, peer: &str, control: &Control) {
+        if let Some(envelope) = self.envelopes.write_control(peer, control) {
+            let _ = self.enqueue(self.node_subject(peer), envelope);
+        }
+    }
+
+    /// Drops messages whose sender hasn't answered. To be called about twice a second.
+    pub(crate) fn tidy(&self) {
+        let unanswered = self.replays.lock().tidy(Instant::now());
+        for _ in 0..unanswered {
+            self.refuse(&Refused { why: Refusal::Unanswered, peer: "" });
+        }
+    }
+
+    fn deliver(&self, message: Message) {
+        let Some(inbound) = self.inbound.get() else { return };
+        let message = Arc::new(message);
+        // A subscriber that panics has a defect. Those who get the next messages are not to suffer for it.
+        if catch_unwind(AssertUnwindSafe(|| inbound.deliver(&message))).is_err() {
+            tracing::error!(engine = self.engine, topic = ?message.topic(), "a subscriber has panicked");
         }
     }
 

@@ -83,6 +83,7 @@ pub struct NodeBuilder {
     node: String,
     namespace: String,
     secret: Option<Vec<u8>>,
+    also_accepted: Vec<Vec<u8>>,
     limits: QueueLimits,
     linger: Duration,
     retry_interval: Duration,
@@ -146,6 +147,7 @@ impl NodeBuilder {
             node: String::new(),
             namespace: DEFAULT_NAMESPACE.to_owned(),
             secret: None,
+            also_accepted: Vec::new(),
             limits: QueueLimits { messages: DEFAULT_QUEUE_MESSAGES, bytes: DEFAULT_QUEUE_BYTES },
             linger: DEFAULT_LINGER,
             retry_interval: DEFAULT_RETRY_INTERVAL,
@@ -171,6 +173,14 @@ impl NodeBuilder {
     /// the engine can send messages in the name of any node.
     pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
         self.secret = Some(secret.into());
+        self
+    }
+
+    /// Another secret that is accepted as well, for a change of the cluster's secret without a split: first all nodes
+    /// accept the new one, then all use it and accept the old one, then the old one is taken out. In between, each node
+    /// is restarted in turn.
+    pub fn also_accept(mut self, secret: impl Into<Vec<u8>>) -> Self {
+        self.also_accepted.push(secret.into());
         self
     }
 
@@ -271,11 +281,16 @@ impl NodeBuilder {
             let allowed = format!("1 to {MAX_NAMESPACE_BYTES} letters, digits, `-` and `_`");
             return Err(OptionsError::new("namespace", is, allowed));
         }
-        if let Some(secret) = &self.secret
-            && secret.len() < MIN_SECRET_BYTES
+        for (option, mut secrets) in
+            [("secret", self.secret.as_slice().iter()), ("also_accept", self.also_accepted.iter())]
         {
-            let (is, allowed) = ("shorter", format!("{MIN_SECRET_BYTES} bytes or longer"));
-            return Err(OptionsError::new("secret", is, allowed));
+            if secrets.any(|secret| secret.len() < MIN_SECRET_BYTES) {
+                let (is, allowed) = ("shorter", format!("{MIN_SECRET_BYTES} bytes or longer"));
+                return Err(OptionsError::new(option, is, allowed));
+            }
+        }
+        if self.secret.is_none() && !self.also_accepted.is_empty() {
+            return Err(OptionsError::new("secret", "missing", "given where others are accepted"));
         }
         within("queue (messages)", self.limits.messages, 1, MAX_QUEUE_MESSAGES)?;
         within("queue (bytes)", self.limits.bytes, MAX_ENVELOPE_BYTES, MAX_QUEUE_BYTES)?;
@@ -285,7 +300,7 @@ impl NodeBuilder {
         within("ping_interval", self.settings.ping_interval, MIN_TIME, MAX_TIME)
     }
 
-    async fn launch<E: Engine>(
+    pub(crate) async fn launch<E: Engine>(
         self,
         name: &'static str,
         engine: impl FnOnce(Settings) -> Result<E, StartError>,
@@ -294,7 +309,8 @@ impl NodeBuilder {
         getrandom::fill(&mut origin)
             .map_err(|error| StartError::Config(format!("no randomness: {error}")))?;
         let engine = engine(self.settings)?;
-        let envelopes = Envelopes::new(&self.namespace, &self.node, origin, self.secret.as_deref());
+        let secrets = self.secret.iter().chain(&self.also_accepted).map(Vec::as_slice);
+        let envelopes = Envelopes::new(&self.namespace, &self.node, origin, secrets);
         let (link, outgoing) = Link::new(name, &self.namespace, envelopes, self.linger, self.limits);
 
         if self.secret.is_none() {

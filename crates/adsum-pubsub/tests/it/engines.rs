@@ -8,6 +8,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     counters,
     server::{File, Kind, SECRET, Server, connect},
+    spy::Recorded,
 };
 
 /// What should happen has this long to do so.
@@ -35,6 +36,8 @@ for_each_engine! {
     it_passes_the_suite,
     the_first_word_and_the_last_are_heard,
     a_listener_on_everything_keeps_nobody_away,
+    what_was_recorded_and_is_said_again_is_heard_by_nobody,
+    a_secret_is_changed_without_a_split,
     a_killed_engine_that_comes_back_is_used_again,
     an_engine_that_is_silent_is_noticed_and_nothing_piles_up,
     an_engine_may_come_later_than_the_node,
@@ -59,16 +62,23 @@ async fn the_first_word_and_the_last_are_heard(kind: Kind) {
     let hears = server.node("hears").await;
     let mut inbox = hears.subscribe("t");
     hear(&server.node("probe").await, &mut inbox).await;
+    let mut closing = tokio::task::JoinSet::new();
     for n in 0..20 {
         let says = server.node(&format!("says-{n}")).await;
         says.broadcast("t", format!("word {n}"), ()).unwrap();
-        says.close().await;
-        let error = says.broadcast("t", "too late", ()).unwrap_err();
-        assert!(matches!(error, BroadcastError::Disconnected(_)), "{error}");
+        closing.spawn(async move {
+            says.close().await;
+            let error = says.broadcast("t", "too late", ()).unwrap_err();
+            assert!(matches!(error, BroadcastError::Disconnected(_)), "{error}");
+        });
     }
-    for n in 0..20 {
-        assert_eq!(next(&mut inbox).await, format!("word {n}"));
+    closing.join_all().await;
+    let mut heard = Vec::new();
+    for _ in 0..20 {
+        heard.push(next(&mut inbox).await);
     }
+    heard.sort_by_key(|word| word[5..].parse::<u32>().unwrap());
+    assert!(heard.iter().enumerate().all(|(n, word)| *word == format!("word {n}")), "{heard:?}");
 }
 
 async fn a_listener_on_everything_keeps_nobody_away(kind: Kind) {
@@ -91,6 +101,92 @@ async fn a_listener_on_everything_keeps_nobody_away(kind: Kind) {
     // Connected means that the subscriptions are known.
     a.broadcast("t", "one", ()).unwrap();
     assert_eq!(next(&mut inbox).await, "one");
+}
+
+async fn what_was_recorded_and_is_said_again_is_heard_by_nobody(kind: Kind) {
+    let server = Server::start(kind);
+    let spy = server.spy();
+    let (a, b) = (server.node("a").await, server.node("b").await);
+    let mut live = b.subscribe("t");
+    hear(&a, &mut live).await;
+    let dead = server.node("dead").await;
+    for n in 0..20 {
+        a.broadcast("t", format!("a {n}"), ()).unwrap();
+        dead.broadcast("t", format!("dead {n}"), ()).unwrap();
+        a.direct_broadcast("b", "t", format!("to b {n}"), ()).unwrap();
+    }
+    dead.close().await;
+    a.broadcast("t", "end", ()).unwrap();
+    let mut heard = Vec::new();
+    while heard.len() < 61 {
+        heard.push(next(&mut live).await);
+    }
+    heard.sort();
+    heard.dedup();
+    assert_eq!(heard.len(), 61, "nothing is heard twice, and all of it once");
+    let is_last = |sent: &Recorded| sent.bytes.windows(3).any(|bytes| bytes == b"end");
+    eventually("all is recorded", || spy.recorded().iter().any(is_last)).await;
+    let recorded = spy.recorded();
+
+    // To one that hears them, in order and in no order.
+    let reversed = recorded.iter().rev().collect::<Vec<_>>();
+    spy.replay(&recorded);
+    spy.replay(reversed.iter().copied());
+    a.broadcast("t", "after", ()).unwrap();
+    assert_eq!(next(&mut live).await, "after");
+    counters::reaches("adsum_refused_messages_total", kind, "replayed", 100).await;
+
+    // To one that was just restarted, and to one that is new, once what was said is no longer fresh.
+    tokio::time::sleep(Duration::from_millis(5_200)).await;
+    drop(live);
+    b.close().await;
+    let (b, new) = (server.node("b").await, server.node("new").await);
+    let (mut restarted, mut late) = (b.subscribe("t"), new.subscribe("t"));
+    for inbox in [&mut restarted, &mut late] {
+        hear(&a, inbox).await;
+    }
+    a.broadcast("t", "begin", ()).unwrap();
+    for inbox in [&mut restarted, &mut late] {
+        while next(inbox).await != "begin" {}
+    }
+    spy.replay(&recorded);
+    spy.replay(reversed.iter().copied());
+    a.broadcast("t", "after", ()).unwrap();
+    assert_eq!(next(&mut restarted).await, "after");
+    assert_eq!(next(&mut late).await, "after");
+    counters::reaches("adsum_refused_messages_total", kind, "unanswered", 1).await;
+    assert!(restarted.is_empty() && late.is_empty());
+}
+
+async fn a_secret_is_changed_without_a_split(kind: Kind) {
+    const NEW: &str = "a newer secret of the cluster";
+    let server = Server::start(kind);
+    let node = |name: &str, stage| {
+        let builder = connect(kind, &server.url()).node(name);
+        match stage {
+            0 => builder.secret(SECRET),
+            1 => builder.secret(SECRET).also_accept(NEW),
+            2 => builder.secret(NEW).also_accept(SECRET),
+            _ => builder.secret(NEW),
+        }
+    };
+    let mut a = node("a", 0).start().await.unwrap();
+    let mut b = node("b", 0).start().await.unwrap();
+    for stage in 1..=3 {
+        a = node("a", stage).start().await.unwrap();
+        let (mut on_a, mut on_b) = (a.subscribe("t"), b.subscribe("t"));
+        hear(&a, &mut on_b).await;
+        hear(&b, &mut on_a).await;
+        b = node("b", stage).start().await.unwrap();
+    }
+    let mut outside = node("old", 0).start().await.unwrap().subscribe("t");
+    let mut on_b = b.subscribe("t");
+    hear(&a, &mut on_b).await;
+    assert!(outside.try_recv().is_none());
+    let error = node("c", 3).also_accept("short").start().await.unwrap_err();
+    assert!(error.to_string().contains("20 bytes"), "{error}");
+    let error = connect(kind, &server.url()).node("c").also_accept(NEW).start().await.unwrap_err();
+    assert!(error.to_string().contains("secret"), "{error}");
 }
 
 async fn a_killed_engine_that_comes_back_is_used_again(kind: Kind) {
@@ -292,7 +388,7 @@ async fn strangers_harm_nobody(kind: Kind) {
     let mut inbox = b.subscribe("t");
     hear(&a, &mut inbox).await;
     for subject in server.subjects("ns") {
-        for text in ["hello", "adsm", "adsm\u{1}", "adsm\u{1}\u{4}0123456789abcdef\u{7f}\u{7f}"] {
+        for text in ["hello", "adsm", "adsm\u{2}", "adsm\u{2}\u{4}0123456789abcdef01234567\u{7f}\u{7f}"] {
             server.publish(&subject, text);
         }
     }

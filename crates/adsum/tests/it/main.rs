@@ -13,6 +13,7 @@ mod options;
 mod owners;
 mod reading;
 mod refreshing;
+mod replays;
 mod slow;
 mod support;
 mod windows;

@@ -1,0 +1,133 @@
+//! An engine inside of the process, on which everything is recorded and can be said again. For tests of the crates of
+//! adsum, whose time stands still.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::{
+    PubSub,
+    driver::{Engine, Failure, Lost, Session},
+    link::{Link, Outgoing},
+};
+
+/// The secret of the nodes on a bus.
+const SECRET: &str = "a secret of the cluster";
+
+/// Carries envelopes between nodes of one process, at once.
+#[derive(Clone, Debug, Default)]
+pub struct Bus(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    subscribers: Mutex<HashMap<String, Vec<(u64, Arc<Link>)>>>,
+    recorded: Mutex<Vec<Recorded>>,
+    sessions: Mutex<u64>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+/// One message, as it went over the bus.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    subject: String,
+    /// The envelope.
+    pub envelope: Bytes,
+}
+
+impl Bus {
+    /// Starts a node.
+    ///
+    /// # Panics
+    /// The name is no node's name.
+    pub async fn node(&self, name: &str) -> PubSub {
+        let builder = PubSub::nats("").node(name).secret(SECRET);
+        let bus = self.clone();
+        builder.launch("bus", |_| Ok(bus)).await.expect("a bus takes every node")
+    }
+
+    /// All that was said until now.
+    pub fn recorded(&self) -> Vec<Recorded> {
+        self.0.recorded.lock().clone()
+    }
+
+    /// Says something again, to all who listen now.
+    pub fn replay(&self, Recorded { subject, envelope }: &Recorded) {
+        let listening = self.0.subscribers.lock().get(subject).cloned().unwrap_or_default();
+        for (_, link) in listening {
+            link.receive(envelope);
+        }
+    }
+}
+
+impl Engine for Bus {
+    type Session = BusSession;
+
+    async fn dial(&self, link: &Arc<Link>) -> Result<BusSession, Failure> {
+        let mut sessions = self.0.sessions.lock();
+        *sessions += 1;
+        Ok(BusSession { id: *sessions, bus: self.clone(), link: link.clone(), lost: Lost::default() })
+    }
+}
+
+pub(crate) struct BusSession {
+    id: u64,
+    bus: Bus,
+    link: Arc<Link>,
+    lost: Lost,
+}
+
+impl Session for BusSession {
+    fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
+        for subject in subjects {
+            let mut subscribers = self.bus.0.subscribers.lock();
+            subscribers.entry(subject).or_default().push((self.id, self.link.clone()));
+        }
+        Ok(())
+    }
+
+    async fn unsubscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
+        for subject in subjects {
+            if let Some(subscribers) = self.bus.0.subscribers.lock().get_mut(&subject) {
+                subscribers.retain(|(id, _)| *id != self.id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn publish(&mut self, outgoing: &mut Vec<Outgoing>) -> Result<(), Failure> {
+        for Outgoing { subject, envelope, room } in outgoing.drain(..) {
+            room.sent();
+            let sent = Recorded { subject, envelope };
+            self.bus.replay(&sent);
+            self.bus.0.recorded.lock().push(sent);
+        }
+        Ok(())
+    }
+
+    async fn proceed(&mut self) -> Failure {
+        std::future::pending().await
+    }
+}
+
+impl Drop for BusSession {
+    fn drop(&mut self) {
+        self.bus.0.subscribers.lock().retain(|_, subscribers| {
+            subscribers.retain(|(id, _)| *id != self.id);
+            !subscribers.is_empty()
+        });
+    }
+}

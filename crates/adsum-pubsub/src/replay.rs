@@ -1,0 +1,357 @@
+//! Nothing that was said once is heard twice: messages that somebody recorded on the engine are refused.
+//!
+//! Each run of a node has a random origin, and each of its messages a number that grows. An origin that isn't known is
+//! asked, with a random nonce, whether it is alive; its messages are kept until it answers. The answer says which
+//! numbers are fresh. From then on each number is taken once, in any order within [`WINDOW`].
+//!
+//! This is a state machine without I/O: messages and the time go in, and what is to be done comes out.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::envelope::Origin;
+
+/// Random, so that no recorded answer fits.
+pub(crate) type Nonce = [u8; 16];
+
+/// How old a message may be, by its sender's clock, when its origin is admitted.
+pub(crate) const FRESH: Duration = Duration::from_secs(5);
+/// How much later than others of its origin a message may arrive: subjects overtake each other on an engine.
+pub(crate) const WINDOW: Duration = Duration::from_secs(10);
+/// An origin that isn't heard for so long is forgotten, and asked again.
+const FORGET_AFTER: Duration = Duration::from_secs(30);
+/// The shortest time between two challenges to one origin.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// How long messages are kept for an origin that doesn't answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a node answers after its last message.
+pub(crate) const ANSWER_AFTER_LAST: Duration = Duration::from_millis(500);
+
+/// Maximum number of origins that are asked at a time.
+const MAX_UNKNOWN: usize = 64;
+/// Maximum bytes kept for one of them. One message may be larger, if it is kept alone.
+const MAX_KEPT_BYTES: usize = 256 * 1024;
+/// Maximum bytes kept for all of them.
+const MAX_KEPT_BYTES_IN_ALL: usize = 8 * 1024 * 1024;
+/// What a kept message costs beside its bytes.
+const KEPT_OVERHEAD: usize = 128;
+
+/// Maximum distance between the lowest and the highest number that are taken.
+const MAX_SPAN: u64 = 1 << 20;
+/// Numbers in one piece of the bitmap.
+const PIECE: u64 = 512;
+/// How exactly the time of a number is known.
+const BUCKET: Duration = Duration::from_millis(100);
+
+/// Decides which messages of other nodes are delivered. `M` is a message.
+pub(crate) struct ReplayGuard<M> {
+    admitted: HashMap<Origin, Admitted<M>>,
+    unknown: HashMap<Origin, Unknown<M>>,
+    kept_bytes: usize,
+    unanswered: u64,
+}
+
+/// What is to be done with a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received<M> {
+    Deliver(M),
+    /// It is kept, and its origin is to be challenged with the nonce, if there is one.
+    Kept(Option<Nonce>),
+    /// It was heard before, or is too old for that to be known.
+    Replayed,
+    /// Too much waits behind messages that were kept.
+    Overflow,
+}
+
+/// What an origin says about its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    /// The last number.
+    pub(crate) last: u64,
+    /// The last number of [`FRESH`] ago.
+    pub(crate) stale: u64,
+}
+
+struct Admitted<M> {
+    heard: Instant,
+    window: Window,
+    /// While the messages that were kept are delivered, others wait behind them.
+    behind: Option<VecDeque<(usize, M)>>,
+    behind_bytes: usize,
+}
+
+struct Unknown<M> {
+    since: Instant,
+    asked: Vec<(Instant, Nonce)>,
+    kept: BTreeMap<u64, (usize, M)>,
+    bytes: usize,
+}
+
+impl<M> Default for ReplayGuard<M> {
+    fn default() -> Self {
+        Self { admitted: HashMap::new(), unknown: HashMap::new(), kept_bytes: 0, unanswered: 0 }
+    }
+}
+
+impl<M> ReplayGuard<M> {
+    /// Takes an authentic message of `bytes` bytes.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        number: u64,
+        bytes: usize,
+        message: M,
+        nonce: impl FnOnce() -> Nonce,
+    ) -> Received<M> {
+        if let Some(admitted) = self.admitted.get_mut(&origin) {
+            if !admitted.is_forgotten(now) {
+                return admitted.receive(now, number, bytes, message);
+            }
+            self.admitted.remove(&origin);
+        }
+        let bytes = bytes + KEPT_OVERHEAD;
+        self.give_up(now, &origin);
+        if !self.unknown.contains_key(&origin) && self.unknown.len() == MAX_UNKNOWN {
+            self.drop_oldest(None);
+        }
+        let unknown = self.unknown.entry(origin).or_insert_with(|| Unknown::new(now));
+        if unknown.kept.contains_key(&number) {
+            return Received::Replayed;
+        }
+        let (before, kept) = (unknown.bytes, unknown.kept.len());
+        unknown.keep(number, bytes, message);
+        self.unanswered += (kept + 1 - unknown.kept.len()) as u64;
+        self.kept_bytes = self.kept_bytes - before + unknown.bytes;
+        let challenge = unknown.is_to_be_asked(now).then(|| {
+            let nonce = nonce();
+            unknown.asked.push((now, nonce));
+            nonce
+        });
+        while self.kept_bytes > MAX_KEPT_BYTES_IN_ALL && self.unknown.len() > 1 {
+            self.drop_oldest(Some(&origin));
+        }
+        Received::Kept(challenge)
+    }
+
+    /// Takes an answer. If it is the answer to a challenge, returns which of the kept messages are to be delivered, and
+    /// how many are too old. After these, [`behind`](Self::behind) must be called until it returns none.
+    pub(crate) fn answered(
+        &mut self,
+        now: Instant,
+        origin: &Origin,
+        nonce: &Nonce,
+        numbers: Numbers,
+    ) -> Option<(Vec<M>, u64)> {
+        self.unknown.get(origin).filter(|unknown| unknown.asked.iter().any(|(_, asked)| asked == nonce))?;
+        let unknown = self.unknown.remove(origin)?;
+        self.kept_bytes -= unknown.bytes;
+        let mut window = Window::new(now, numbers);
+        let (mut fresh, mut stale) = (Vec::new(), 0);
+        for (number, (_, message)) in unknown.kept {
+            if window.take(now, number) {
+                fresh.push(message);
+            } else {
+                stale += 1;
+            }
+        }
+        let behind = Some(VecDeque::new());
+        self.admitted.insert(*origin, Admitted { heard: now, window, behind, behind_bytes: 0 });
+        Some((fresh, stale))
+    }
+
+    /// The next of the messages that came while others of the origin were delivered.
+    pub(crate) fn behind(&mut self, origin: &Origin) -> Option<M> {
+        let admitted = self.admitted.get_mut(origin)?;
+        if let Some((bytes, message)) = admitted.behind.as_mut()?.pop_front() {
+            admitted.behind_bytes -= bytes;
+            return Some(message);
+        }
+        admitted.behind = None;
+        None
+    }
+
+    /// Drops what is over. Returns how many messages were dropped without an answer since the last call.
+    pub(crate) fn tidy(&mut self, now: Instant) -> u64 {
+        self.admitted.retain(|_, admitted| !admitted.is_forgotten(now));
+        let over: Vec<Origin> = self
+            .unknown
+            .iter()
+            .filter(|(_, unknown)| unknown.is_over(now))
+            .map(|(origin, _)| *origin)
+            .collect();
+        for origin in over {
+            self.give_up(now, &origin);
+        }
+        if self.admitted.capacity() > 4 * self.admitted.len().max(16) {
+            self.admitted.shrink_to(2 * self.admitted.len());
+        }
+        std::mem::take(&mut self.unanswered)
+    }
+
+    /// Drops what is kept for an origin that hasn't answered in time.
+    fn give_up(&mut self, now: Instant, origin: &Origin) {
+        if self.unknown.get(origin).is_some_and(|unknown| unknown.is_over(now)) {
+            self.drop_unknown(*origin);
+        }
+    }
+
+    fn drop_oldest(&mut self, but: Option<&Origin>) {
+        let others = self.unknown.iter().filter(|(origin, _)| Some(*origin) != but);
+        let oldest = others.min_by_key(|(_, unknown)| unknown.since).map(|(origin, _)| *origin);
+        if let Some(oldest) = oldest {
+            self.drop_unknown(oldest);
+        }
+    }
+
+    fn drop_unknown(&mut self, origin: Origin) {
+        if let Some(unknown) = self.unknown.remove(&origin) {
+            self.kept_bytes -= unknown.bytes;
+            self.unanswered += unknown.kept.len() as u64;
+        }
+    }
+}
+
+impl<M> Admitted<M> {
+    fn is_forgotten(&self, now: Instant) -> bool {
+        self.behind.is_none() && now >= self.heard + FORGET_AFTER
+    }
+
+    fn receive(&mut self, now: Instant, number: u64, bytes: usize, message: M) -> Received<M> {
+        if !self.window.take(now, number) {
+            return Received::Replayed;
+        }
+        self.heard = now;
+        match &mut self.behind {
+            None => Received::Deliver(message),
+            Some(behind) if self.behind_bytes + bytes > MAX_KEPT_BYTES_IN_ALL && !behind.is_empty() => {
+                Received::Overflow
+            }
+            Some(behind) => {
+                self.behind_bytes += bytes;
+                behind.push_back((bytes, message));
+                Received::Kept(None)
+            }
+        }
+    }
+}
+
+impl<M> Unknown<M> {
+    fn new(now: Instant) -> Self {
+        Self { since: now, asked: Vec::new(), kept: BTreeMap::new(), bytes: 0 }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.since + ANSWER_TIMEOUT && self.is_to_be_asked(now)
+    }
+
+    fn is_to_be_asked(&self, now: Instant) -> bool {
+        self.asked.last().is_none_or(|(asked, _)| now >= *asked + ASK_AGAIN)
+    }
+
+    fn keep(&mut self, number: u64, bytes: usize, message: M) {
+        while self.bytes + bytes > MAX_KEPT_BYTES
+            && let Some((_, (dropped, _))) = self.kept.pop_first()
+        {
+            self.bytes -= dropped;
+        }
+        self.bytes += bytes;
+        self.kept.insert(number, (bytes, message));
+    }
+}
+
+/// The numbers of one origin that were taken, as far as it matters.
+struct Window {
+    /// Numbers up to this one are refused.
+    floor: u64,
+    /// The pieces of a bitmap in which something was taken, by their index.
+    taken: BTreeMap<u64, [u64; PIECE as usize / 64]>,
+    highest: Timeline,
+}
+
+impl Window {
+    fn new(now: Instant, numbers: Numbers) -> Self {
+        let mut highest = Timeline::default();
+        highest.note(now, numbers.last.max(numbers.stale));
+        Self { floor: numbers.stale, taken: BTreeMap::new(), highest }
+    }
+
+    /// Takes a number. False if it was taken before, or is too old for that to be known.
+    fn take(&mut self, now: Instant, number: u64) -> bool {
+        let floor = self.highest.before(now, WINDOW);
+        self.raise_floor(floor);
+        if number <= self.floor {
+            return false;
+        }
+        let (piece, bit) = (number / PIECE, number % PIECE);
+        let word = &mut self.taken.entry(piece).or_default()[bit as usize / 64];
+        let mask = 1 << (bit % 64);
+        if *word & mask != 0 {
+            return false;
+        }
+        *word |= mask;
+        if number >= self.highest.last {
+            self.highest.note(now, number);
+        }
+        let lowest = self.highest.last.saturating_sub(MAX_SPAN);
+        self.raise_floor(lowest);
+        true
+    }
+
+    fn raise_floor(&mut self, floor: u64) {
+        if floor > self.floor {
+            self.floor = floor;
+            self.taken = self.taken.split_off(&(floor / PIECE));
+        }
+    }
+}
+
+/// How a growing number has grown of late.
+#[derive(Debug, Default)]
+pub(crate) struct Timeline {
+    last: u64,
+    /// When each bucket began and was last noted in, and the number then.
+    buckets: VecDeque<(Instant, Instant, u64)>,
+    /// The number at the end of the last bucket that was dropped.
+    dropped: u64,
+}
+
+impl Timeline {
+    pub(crate) fn note(&mut self, now: Instant, number: u64) {
+        self.last = number;
+        match self.buckets.back_mut() {
+            Some((began, noted, last)) if now < *began + BUCKET => (*noted, *last) = (now, number),
+            _ => self.buckets.push_back((now, now, number)),
+        }
+        // Nobody asks for what is older than the longer of both times.
+        self.before(now, WINDOW.max(FRESH));
+    }
+
+    /// The last number, and when it was noted.
+    pub(crate) fn last(&self) -> (u64, Option<Instant>) {
+        (self.last, self.buckets.back().map(|(_, noted, _)| *noted))
+    }
+
+    /// The number of `age` ago, or one noted a little before that.
+    pub(crate) fn before(&mut self, now: Instant, age: Duration) -> u64 {
+        let is_old = |noted: Instant, age| now >= noted + age;
+        while let Some((_, noted, number)) = self.buckets.front()
+            && is_old(*noted, WINDOW.max(FRESH))
+            && self.buckets.len() > 1
+        {
+            self.dropped = *number;
+            self.buckets.pop_front();
+        }
+        let old = self.buckets.iter().take_while(|(_, noted, _)| is_old(*noted, age)).last();
+        old.map_or(self.dropped, |(.., number)| *number)
+    }
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
