@@ -21,10 +21,13 @@ pub struct Bus(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    subscribers: Mutex<HashMap<String, Vec<(u64, Arc<Link>)>>>,
+    subscribers: Mutex<HashMap<String, Vec<Listening>>>,
     recorded: Mutex<Vec<Recorded>>,
     sessions: Mutex<u64>,
 }
+
+/// The number of a session, and its node.
+type Listening = (u64, Arc<Link>);
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -120,15 +120,13 @@ impl<E: Engine> Driver<E> {
                 // What was sent since the node was started waits in the queue.
                 session
             } else {
-                let session = tokio::select! {
-                    session = noticed("engine driver", self.open_again()) => match session {
-                        Ok(session) => session,
-                        Err(Panicked) => {
-                            sleep(self.retry_interval).await;
-                            continue;
-                        }
-                    },
+                let opened = tokio::select! {
+                    opened = noticed("engine driver", self.open_again()) => opened,
                     () = link.closing.cancelled() => return,
+                };
+                let Ok(session) = opened else {
+                    sleep(self.retry_interval).await;
+                    continue;
                 };
                 let (engine, node) = (self.link.engine, self.link.node());
                 tracing::info!(engine, node, "the other nodes can be reached again");

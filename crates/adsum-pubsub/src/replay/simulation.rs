@@ -53,6 +53,9 @@ struct Run {
     answered: HashMap<Origin, u64>,
 }
 
+/// When something arrives, in which order, at which run, what, and whether it is no replay.
+type Arrival = (u64, u64, usize, usize, bool);
+
 struct Random(u64);
 
 impl Random {
@@ -84,8 +87,7 @@ struct World {
     start: Instant,
     now: u64,
     runs: Vec<Run>,
-    /// When each arrives, in which order, at which run, and whether it is no replay.
-    on_the_way: BinaryHeap<Reverse<(u64, u64, usize, usize, bool)>>,
+    on_the_way: BinaryHeap<Reverse<Arrival>>,
     /// When the last message of a subject arrives at a run: within a subject the order is kept.
     last: HashMap<(Subject, usize), u64>,
     sequence: u64,

@@ -59,8 +59,8 @@ async fn it_passes_the_suite(kind: Kind) {
 
 async fn the_first_word_and_the_last_are_heard(kind: Kind) {
     let server = Server::start(kind);
-    let hears = server.node("hears").await;
-    let mut inbox = hears.subscribe("t");
+    let listener = server.node("hears").await;
+    let mut inbox = listener.subscribe("t");
     hear(&server.node("probe").await, &mut inbox).await;
     let mut closing = tokio::task::JoinSet::new();
     for n in 0..20 {
