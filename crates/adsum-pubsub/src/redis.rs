@@ -39,6 +39,14 @@ impl Redis {
         let [server] = &settings.servers[..] else {
             return Err(StartError::Config("Redis has one server, and these are several".to_owned()));
         };
+        if let Some((scheme, _)) = server.split_once("://")
+            && scheme.to_ascii_lowercase().contains("sentinel")
+        {
+            return Err(StartError::Config(format!(
+                "{scheme}:// can't be used: adsum doesn't ask Sentinel for the server; give the address of one \
+                 server, redis:// or rediss://, such as a proxy that follows the primary"
+            )));
+        }
         if settings.credentials_file.is_some() {
             return Err(StartError::Config("a file of credentials is for NATS only".to_owned()));
         }

@@ -430,6 +430,15 @@ async fn a_dropped_node_leaves_the_engine(kind: Kind) {
 
 async fn a_configuration_that_is_wrong_is_refused(kind: Kind) {
     let server = Server::absent(kind);
+    if kind == Kind::Redis {
+        for (address, text) in [
+            ("redis+sentinel://127.0.0.1:26379/main", "Sentinel"),
+            ("redis://127.0.0.1:7000,redis://127.0.0.1:7001", "one server"),
+        ] {
+            let error = connect(kind, address).node("a").start().await.unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
     for (builder, option) in [
         (connect(kind, &server.url()), "node (bytes)"),
         (server.builder(&"x".repeat(256)), "node (bytes)"),
