@@ -34,7 +34,8 @@ impl Node {
     /// A node that is up, and alone so far.
     pub fn live(name: &str, seed: u64) -> Self {
         let mut node = Self::start(name, seed);
-        (1..=LIVE.as_secs()).for_each(|second| node.cluster.tick(Duration::from_secs(second)));
+        let seconds = 1..=LIVE.since_zero().as_secs();
+        seconds.for_each(|second| node.cluster.tick(Time::new(Duration::from_secs(second))));
         node.cluster.take_effects();
         node
     }

@@ -138,5 +138,5 @@ pub use self::{
         DEFAULT_TOKEN_MAX_AGE, MAX_TOKEN_BYTES, MIN_SECRET_BYTES, MaxAge, SecretTooShort, SignError,
         TokenError, Tokens,
     },
-    view::{View, ViewState},
+    view::{News, View, ViewState},
 };

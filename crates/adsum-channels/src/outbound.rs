@@ -23,6 +23,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::{net::TcpStream, sync::Notify, time::Instant};
 
 use self::entries::{Entries, Entry};
+use self::pass::Urgency;
 pub(crate) use self::{
     budget::{Budget, Total},
     conflation::Renewable,
@@ -54,8 +55,12 @@ pub(crate) struct Queue {
     blocked: bool,
     /// Set by a push that the connection's task has to hear of.
     woken: bool,
-    /// Set by a push that a write pass has to see to.
+    /// Set by a push that finds nothing waiting: a write pass has to see to it.
     due: bool,
+    /// Set by a push that a write pass may see to.
+    pushed: bool,
+    /// The pass of replies will write what waits.
+    is_urgent: bool,
 }
 
 /// How far a socket's end is.
@@ -83,6 +88,8 @@ impl Outbound {
             blocked: false,
             woken: false,
             due: false,
+            pushed: false,
+            is_urgent: false,
         };
         Self { queue: Mutex::new(queue), wake: Notify::new() }
     }
@@ -92,11 +99,25 @@ impl Outbound {
     /// Lock order: this lock, then any lock of topics and subscribers. The section must not broadcast, nor
     /// take the lock again.
     pub(crate) fn locked<R>(self: &Arc<Self>, section: impl FnOnce(&mut Queue) -> R) -> R {
+        self.locked_for(Urgency::Reply, section)
+    }
+
+    /// As [`locked`](Self::locked), for a frame that many sockets get: what is for this client alone is written before.
+    pub(crate) fn locked_for_broadcast<R>(self: &Arc<Self>, section: impl FnOnce(&mut Queue) -> R) -> R {
+        self.locked_for(Urgency::Broadcast, section)
+    }
+
+    fn locked_for<R>(self: &Arc<Self>, urgency: Urgency, section: impl FnOnce(&mut Queue) -> R) -> R {
         let mut queue = self.queue.lock();
         let result = section(&mut queue);
-        let due = mem::take(&mut queue.due);
+        let (due, pushed) = (mem::take(&mut queue.due), mem::take(&mut queue.pushed));
+        let enrols = match urgency {
+            // Whatever waits already stands before it, so all of it is written now.
+            Urgency::Reply => pushed && !mem::replace(&mut queue.is_urgent, true),
+            Urgency::Broadcast => due,
+        };
         self.unlock(queue);
-        if due && !pass::enrol(self) {
+        if enrols && !pass::enrol(self, urgency) {
             self.write();
         }
         result
@@ -258,11 +279,13 @@ impl Queue {
             self.write();
         } else {
             self.due |= first;
+            self.pushed |= !self.blocked;
         }
     }
 
     /// Writes what the kernel takes now, and leaves the rest to the connection's task.
     fn write(&mut self) {
+        self.is_urgent = false;
         let Some(stream) = self.stream.clone().filter(|_| !self.blocked) else { return };
         match self.drain(&mut |parts| try_write(&stream, parts)) {
             Poll::Ready(Ok(())) => {}

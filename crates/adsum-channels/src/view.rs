@@ -1,6 +1,6 @@
 //! What a client is shown of something that changes.
 
-use adsum_pubsub::{Mark, Payload};
+use adsum_pubsub::{Mark, Message, Payload};
 
 /// A state that a client is shown, and that broadcasts to the channel's topic then keep up to date.
 ///
@@ -13,6 +13,25 @@ pub trait View: Send + Sync + 'static {
     /// Called in the socket's critical section, at any time and from any thread, for as long as the channel is
     /// joined. It must be quick, and must neither broadcast nor push.
     fn state(&self) -> ViewState;
+
+    /// What a client that was sent the state last read is to hear of a change that is newer.
+    ///
+    /// Called once for each such change, in their order and under the same terms as [`state`](Self::state).
+    fn news(&self, change: &Message) -> News {
+        let _ = change;
+        News::All
+    }
+}
+
+/// What a client is to hear of a change.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// The change as it is.
+    All,
+    /// The change with this payload: the state showed the rest.
+    Part(Payload),
+    /// Nothing: the state showed all of it.
+    Nothing,
 }
 
 /// A state, and where it stands among its changes.

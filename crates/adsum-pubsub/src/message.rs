@@ -1,8 +1,12 @@
 //! A message, and its encodings.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    any::Any,
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -12,12 +16,13 @@ use crate::{Payload, SubscriberId, Topic};
 /// One event with its payload, broadcast to a topic.
 ///
 /// Subscribers share it as an `Arc<Message>`, and with it what [`encoded`](Message::encoded) keeps.
-#[derive(Debug)]
 pub struct Message {
     topic: Topic,
     event: Box<str>,
     payload: Payload,
     mark: Option<Mark>,
+    is_deferrable: bool,
+    source: Option<Arc<dyn Any + Send + Sync>>,
     encodings: OnceLock<Box<Encoding>>,
 }
 
@@ -34,13 +39,36 @@ pub struct Mark {
 impl Message {
     /// Makes a message.
     pub fn new(topic: impl Into<Topic>, event: impl Into<Box<str>>, payload: Payload) -> Self {
-        Self { topic: topic.into(), event: event.into(), payload, mark: None, encodings: OnceLock::new() }
+        Self {
+            topic: topic.into(),
+            event: event.into(),
+            payload,
+            mark: None,
+            is_deferrable: false,
+            source: None,
+            encodings: OnceLock::new(),
+        }
     }
 
     /// The message with a place in its sender's sequence.
     #[must_use]
     pub fn marked(mut self, mark: Mark) -> Self {
         self.mark = Some(mark);
+        self
+    }
+
+    /// Lets a subscriber wait with the message until it was given the state that it changes: if the state contains it,
+    /// it isn't needed any more.
+    #[must_use]
+    pub fn deferrable(mut self) -> Self {
+        self.is_deferrable = true;
+        self
+    }
+
+    /// The message with the value that its payload was made of. It stays on its node.
+    #[must_use]
+    pub fn with_source(mut self, source: Arc<dyn Any + Send + Sync>) -> Self {
+        self.source = Some(source);
         self
     }
 
@@ -62,6 +90,16 @@ impl Message {
     /// Its place in its sender's sequence, if there is one.
     pub fn mark(&self) -> Option<Mark> {
         self.mark
+    }
+
+    /// Whether it may wait until its subscriber was given the state that it changes.
+    pub fn is_deferrable(&self) -> bool {
+        self.is_deferrable
+    }
+
+    /// What its payload was made of, if that is a `T`.
+    pub fn source<T: Any>(&self) -> Option<&T> {
+        self.source.as_deref()?.downcast_ref()
     }
 
     /// The message in an encoding, made by the first subscriber who asks and shared with all others.
@@ -86,7 +124,17 @@ impl Message {
     }
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("topic", &self.topic)
+            .field("event", &self.event)
+            .field("payload", &self.payload)
+            .field("mark", &self.mark)
+            .finish_non_exhaustive()
+    }
+}
+
 struct Encoding {
     id: EncodingId,
     bytes: Bytes,

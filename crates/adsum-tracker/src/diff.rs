@@ -1,20 +1,20 @@
 //! What changed in a topic.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Row;
+use crate::{Ref, Row};
 
 /// Joins and leaves of one topic. No ref is in both.
 ///
-/// Whoever starts from any state that was handed out and folds by ref, joins first, all diffs published from
-/// then on arrives at the topic's list. Some of these diffs were taken before the state, so that a ref may join
-/// that is there already (it moves to the end of its key), and one may leave that isn't there.
+/// A client that starts from what was [told](crate::TopicSet::told_groups) and folds by ref, joins first, all diffs
+/// taken from then on arrives at the topic's list, and no ref joins that it knows. If it starts from a list instead,
+/// a ref may join that is there already (it moves to the end of its key), and one may leave that isn't there.
 #[derive(Debug)]
 pub struct Diff<K> {
     /// The metas that came. Those of one key are in the order of the set.
-    pub joins: Vec<Arc<Row>>,
+    pub joins: Vec<Joined>,
     /// The metas that went.
     pub leaves: Vec<Left<K>>,
 }
@@ -29,6 +29,30 @@ impl<K> Diff<K> {
 impl<K> Default for Diff<K> {
     fn default() -> Self {
         Self { joins: Vec::new(), leaves: Vec::new() }
+    }
+}
+
+/// A meta that came.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// What was tracked.
+    pub row: Arc<Row>,
+    /// After an update, the oldest version before it that a diff joined and that leaves with this one. `None` if there
+    /// is no such version in the diff: a client pairs both, and the row itself may name a version that no diff joined.
+    pub previous: Option<Ref>,
+}
+
+impl From<Arc<Row>> for Joined {
+    fn from(row: Arc<Row>) -> Self {
+        Self { row, previous: None }
+    }
+}
+
+impl Deref for Joined {
+    type Target = Row;
+
+    fn deref(&self) -> &Row {
+        &self.row
     }
 }
 

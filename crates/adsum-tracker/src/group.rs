@@ -58,7 +58,7 @@ impl<K> Group<K> {
     }
 
     /// The row that an owner of this node tracks.
-    pub(crate) fn of_owner(&self, owner: OwnerId) -> Option<&Arc<Row>> {
+    pub fn of_owner(&self, owner: OwnerId) -> Option<&Arc<Row>> {
         match &self.rows {
             Stored::Crowd(crowd) => crowd.rows.get(crowd.by_owner.get(&owner)?),
             few => few.all().iter().find(|row| row.owner == owner),

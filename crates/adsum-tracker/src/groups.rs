@@ -114,15 +114,24 @@ impl<K> Groups<K> {
 
     /// The groups after a key, or from the first on.
     pub(crate) fn after(&self, key: Option<&str>) -> impl Iterator<Item = (&Key, &Group<K>)> {
+        self.range((key.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
+    }
+
+    /// The groups of the keys in a range.
+    pub(crate) fn range(&self, range: (Bound<&str>, Bound<&str>)) -> impl Iterator<Item = (&Key, &Group<K>)> {
         let (few, many) = match self {
             Self::Few(few) => {
-                let after = |key| find(few, key).map_or_else(|index| index, |index| index + 1);
-                (&few[key.map_or(0, after)..], None)
+                let place = |bound: Bound<&str>, unbounded, after_included: bool| match bound {
+                    Bound::Unbounded => unbounded,
+                    Bound::Included(key) => {
+                        find(few, key).map_or_else(|index| index, |index| index + usize::from(after_included))
+                    }
+                    Bound::Excluded(key) => find(few, key)
+                        .map_or_else(|index| index, |index| index + usize::from(!after_included)),
+                };
+                (&few[place(range.0, 0, false)..place(range.1, few.len(), true)], None)
             }
-            Self::Many(many) => {
-                let start = key.map_or(Bound::Unbounded, Bound::Excluded);
-                (&[][..], Some(many.range::<str, _>((start, Bound::Unbounded))))
-            }
+            Self::Many(many) => (&[][..], Some(many.range::<str, _>(range))),
         };
         few.iter().map(|group| (key_of(group), group)).chain(many.into_iter().flatten())
     }
@@ -168,6 +177,11 @@ mod tests {
                 let after = (Bound::Excluded(&*key), Bound::Unbounded);
                 let after = model.range::<str, _>(after).map(|(key, _)| key);
                 prop_assert!(groups.after(Some(&key)).map(|(key, _)| key).eq(after));
+                if &*key <= "35" {
+                    let bounds = (Bound::Included(&*key), Bound::Excluded("35"));
+                    let (range, model) = (groups.range(bounds), model.range::<str, _>(bounds));
+                    prop_assert!(range.map(|(key, _)| key).eq(model.map(|(key, _)| key)));
+                }
                 prop_assert!(groups.iter_mut().map(|group| refs(group)).eq(model.values().cloned()));
             }
         }

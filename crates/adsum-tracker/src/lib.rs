@@ -35,6 +35,7 @@ mod shard;
 mod topic_set;
 mod topics;
 mod tracker;
+mod untold;
 mod window;
 
 #[doc(inline)]
@@ -43,7 +44,7 @@ pub use self::{
         Batch, Change, Cluster, ClusterOptions, DepartedSet, Effect, MAX_GRACE, MAX_STARTED, MAX_VERSION,
         Message, MessageError, PROTOCOL, PresenceRow, Report, Time, Usage, Versions,
     },
-    diff::{Diff, Left, Reason},
+    diff::{Diff, Joined, Left, Reason},
     group::{Group, Rows},
     limits::{Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, OverLimit},
     meta::{Key, Meta, Row},

@@ -120,14 +120,29 @@ impl Log {
     fn close(&mut self, shard: usize) -> Option<Arc<Batch>> {
         self.pending_bytes = 0;
         let mut topics: IndexMap<Topic, Vec<Change>> = IndexMap::new();
-        for (reference, Pending { row, came, departing, left }) in std::mem::take(&mut self.pending) {
+        let pending = std::mem::take(&mut self.pending);
+        // Other nodes know published versions only.
+        let published = |row: &Row| {
+            let mut previous = row.previous();
+            while let Some(unknown) =
+                previous.and_then(|previous| pending.get(&previous)).filter(|before| before.came)
+            {
+                previous = unknown.row.previous();
+            }
+            previous
+        };
+        for (&reference, Pending { row, came, departing, left }) in &pending {
             let replaces = row.replaces();
-            let change = match (came, left, departing) {
+            let change = match (*came, left, *departing) {
                 // What came and went within the window is nobody's business, unless it took another's place.
                 (true, Some(_), _) if replaces.is_none() => continue,
                 (false, None, None) => continue,
-                (_, Some(Leave(reason)), _) => Change::Leave { reference, reason, replaces },
-                (true, None, departing) => Change::Join(PresenceRow::new(&row, departing)),
+                (_, Some(Leave(reason)), _) => Change::Leave { reference, reason: *reason, replaces },
+                (true, None, departing) => {
+                    let mut joined = PresenceRow::new(row, departing);
+                    joined.previous = published(row);
+                    Change::Join(joined)
+                }
                 (false, None, Some((reason, grace))) => Change::Depart { reference, reason, grace },
             };
             topics.entry(row.topic.clone()).or_default().push(change);

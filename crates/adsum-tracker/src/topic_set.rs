@@ -1,12 +1,12 @@
 //! The presences of one topic.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, ops::Bound, sync::Arc, time::Duration};
 
 use adsum_pubsub::Topic;
 
 use crate::{
-    Diff, Group, Key, OwnerId, Reason, Ref, Row, Windows, departing::Departing, groups::Groups,
-    window::Window,
+    Diff, Group, Key, OwnerId, Reason, Ref, Row, Rows, Windows, departing::Departing, groups::Groups,
+    untold::Untold, window::Window,
 };
 
 /// What the layer above keeps beside the set, under the set's own lock.
@@ -20,16 +20,18 @@ pub trait Layer: Send + 'static {
 }
 
 /// What is kept beside a key.
-pub trait KeyLayer: Default + Clone + Send {
-    /// The key's rows have changed.
-    fn rows_changed(&mut self) {}
-}
+pub trait KeyLayer: Default + Clone + Send {}
 
 /// What is kept beside a topic.
 pub trait TopicLayer: Default + Send {
     /// Whether the topic may be dropped once nobody is in it.
     fn is_idle(&self) -> bool {
         true
+    }
+
+    /// What is [told](TopicSet::told_groups) of a key has changed.
+    fn told_changed(&mut self, key: &Key) {
+        let _ = key;
     }
 }
 
@@ -51,8 +53,9 @@ pub struct TopicSet<X: Layer> {
     topic: Topic,
     groups: Groups<X::Key>,
     rows: usize,
-    changes: u64,
     window: Window<X::Key>,
+    /// What diffs haven't said yet. Boxed, as most topics are quiet at any time.
+    untold: Option<Box<Untold<X::Key>>>,
     /// Rows that are about to leave; seldom any.
     departing: Option<Box<Departing>>,
     /// What the layer above keeps beside the topic.
@@ -65,8 +68,8 @@ impl<X: Layer> TopicSet<X> {
             topic,
             groups: Groups::new(),
             rows: 0,
-            changes: 0,
             window: Window::new(windows),
+            untold: None,
             departing: None,
             layer: X::Topic::default(),
         }
@@ -112,19 +115,101 @@ impl<X: Layer> TopicSet<X> {
         self.groups.get_mut(key)
     }
 
-    /// Grows with every change of a row.
-    pub fn changes(&self) -> u64 {
-        self.changes
-    }
-
     /// Whether something waits to be taken as a diff. It may still come to nothing.
     pub fn has_changes(&self) -> bool {
         !self.window.is_empty()
     }
 
-    /// Takes what has changed since the last call. Each diff is to be published, in this order.
+    /// Takes what has changed since the last call. Each diff is to be published, in this order; [`told`](Self::told)
+    /// says that they are.
     pub fn take_diffs(&mut self) -> Vec<Diff<X::Key>> {
-        self.window.take(&self.groups)
+        self.told();
+        let diffs = self.window.take(&self.groups, self.untold.as_deref());
+        if let Some(untold) = &mut self.untold {
+            untold.take();
+        }
+        diffs
+    }
+
+    /// The diffs that were taken last count as published from now on.
+    pub fn told(&mut self) {
+        let Some(untold) = &mut self.untold else { return };
+        for key in untold.told() {
+            self.layer.told_changed(&key);
+        }
+        if untold.is_empty() {
+            self.untold = None;
+        }
+    }
+
+    /// Whether a row that is in the set has joined with a published diff. Where there are no diffs, all have.
+    pub fn is_told(&self, reference: Ref) -> bool {
+        self.untold.as_ref().is_none_or(|untold| untold.is_told(reference))
+    }
+
+    /// What the diffs published so far add up to, for the keys from one on and before another in their order: their
+    /// rows, those that have gone since first, and what is kept beside them. Where there are no diffs, what is in the
+    /// set.
+    pub fn told_groups(
+        &self,
+        from: Option<&str>,
+        before: Option<&str>,
+        mut each: impl FnMut(&Key, &X::Key, &[&Arc<Row>]),
+    ) {
+        let range = (
+            from.map_or(Bound::Unbounded, Bound::Included),
+            before.map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        let mut rows = Vec::new();
+        let Some(untold) = &self.untold else {
+            for (key, group) in self.groups.range(range) {
+                rows.clear();
+                rows.extend(group.rows().iter());
+                each(key, &group.layer, &rows);
+            }
+            return;
+        };
+        // The keys that have gone, which are few, come in between the others.
+        let mut gone: Vec<&Key> = untold.keys(range).filter(|key| self.groups.get(key).is_none()).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        let mut gone = gone.into_iter().peekable();
+        let default = X::Key::default();
+        let mut tell = |key: &Key, group: Option<&'_ Group<X::Key>>| {
+            let told = untold.rows(key, group.map(Group::rows));
+            let told: Vec<&Arc<Row>> = told.collect();
+            if !told.is_empty() {
+                let layer = group.map(Group::layer).or_else(|| untold.layer(key)).unwrap_or(&default);
+                each(key, layer, &told);
+            }
+        };
+        for (key, group) in self.groups.range(range) {
+            while let Some(earlier) = gone.next_if(|gone| *gone < key) {
+                tell(earlier, None);
+            }
+            tell(key, Some(group));
+        }
+        gone.for_each(|key| tell(key, None));
+    }
+
+    /// The rows of one key that [`told_groups`](Self::told_groups) tells of.
+    pub fn told_rows(&self, key: &Key) -> Vec<Arc<Row>> {
+        let rows = self.groups.get(key).map(Group::rows);
+        match &self.untold {
+            Some(untold) => untold.rows(key, rows).cloned().collect(),
+            None => rows.map_or_else(Vec::new, Rows::to_vec),
+        }
+    }
+
+    /// The keys of which a row has changed that no published diff has said, in no order; some of them twice.
+    pub fn untold_keys(&self) -> impl Iterator<Item = &Key> {
+        self.untold.iter().flat_map(|untold| untold.keys((Bound::Unbounded, Bound::Unbounded)))
+    }
+
+    /// Says that a row is handed out in a state, under the same lock, though no diff has joined it: its leave will
+    /// be told of.
+    pub fn mark_row_shown(&mut self, reference: Ref) {
+        self.window.mark_row_shown(reference);
     }
 
     /// Says that all rows are handed out in a state, under the same lock: their leaves will be told of from now
@@ -160,10 +245,20 @@ impl<X: Layer> TopicSet<X> {
         }
         self.window.came(&row);
         let key = row.key.clone();
-        let group = self.groups.push(row, || self.window.kept_layer(&key));
-        group.layer.rows_changed();
+        self.note(&key, |untold| untold.came(&row));
+        let untold = &mut self.untold;
+        self.groups
+            .push(row, || untold.as_mut().and_then(|untold| untold.take_layer(&key)).unwrap_or_default());
         self.rows += 1;
-        self.changes += 1;
+    }
+
+    /// Notes a change that no diff has said yet.
+    fn note(&mut self, key: &Key, note: impl FnOnce(&mut Untold<X::Key>)) {
+        if self.window.is_off() {
+            self.layer.told_changed(key);
+        } else {
+            note(self.untold.get_or_insert_default());
+        }
     }
 
     /// Puts a new version, made of the old one, in the place of what an owner tracked. Returns both.
@@ -184,8 +279,10 @@ impl<X: Layer> TopicSet<X> {
         self.window.went(old.clone(), None, &group.layer);
         self.window.came(&row);
         group.replace(old.reference, row.clone());
-        group.layer.rows_changed();
-        self.changes += 1;
+        self.note(&row.key, |untold| {
+            untold.went(&old);
+            untold.came(&row);
+        });
         Some((old, row))
     }
 
@@ -218,14 +315,14 @@ impl<X: Layer> TopicSet<X> {
     fn remove_row(&mut self, row: &Arc<Row>, reason: Option<Reason>) {
         let group = self.groups.get_mut(&row.key).expect("the row was found in this group");
         self.window.went(row.clone(), reason, &group.layer);
-        group.layer.rows_changed();
         self.rows -= 1;
-        self.changes += 1;
-        if !group.remove(row.reference)
-            && let Some(group) = self.groups.remove(&row.key)
-        {
-            self.window.keep_layer(&row.key, group.layer);
-        }
+        let last = if group.remove(row.reference) { None } else { self.groups.remove(&row.key) };
+        self.note(&row.key, |untold| {
+            untold.went(row);
+            if let Some(group) = last {
+                untold.keep_layer(&row.key, group.layer);
+            }
+        });
         if let Some(departing) = &mut self.departing {
             departing.remove(row.reference);
             if departing.is_empty() {

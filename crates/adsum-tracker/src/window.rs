@@ -1,10 +1,12 @@
 //! What has changed in a topic since its last diff was taken.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use indexmap::{IndexMap, IndexSet};
 
-use crate::{Diff, Group, Key, KeyLayer, Left, Reason, Ref, Row, Rows, groups::Groups};
+use crate::{
+    Diff, Group, Joined, Key, KeyLayer, Left, Reason, Ref, Row, Rows, groups::Groups, untold::Untold,
+};
 
 /// How changes that wait for a diff are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,22 +23,20 @@ pub enum Windows {
 #[derive(Debug)]
 pub(crate) enum Window<K> {
     /// Boxed, as most topics are quiet at any time.
-    Net(Option<Box<Net<K>>>),
+    Net(Option<Box<Net>>),
     #[expect(clippy::box_collection, reason = "most topics are quiet at any time")]
     Each(Option<Box<Vec<Diff<K>>>>),
     Off,
 }
 
 #[derive(Debug)]
-pub(crate) struct Net<K> {
+pub(crate) struct Net {
     /// Nearly in the order of `Touched::order`: a row that has gone and come back keeps its place here.
     touched: IndexMap<Ref, Touched>,
     /// The order of the next row that is touched.
     next: u64,
     /// Rows touched before this one have been shown in a state since.
     shown: u64,
-    /// What was kept beside keys whose last row went. A row that comes back within the window finds it again.
-    vanished: HashMap<Key, K>,
     /// Keys of which every row is to join, whether touched or not.
     again: IndexSet<Key>,
 }
@@ -47,16 +47,21 @@ struct Touched {
     /// The order of first touch, which for rows that came is the order of tracking. A row that comes back is touched
     /// anew.
     order: u64,
-    /// Whether somebody may have heard of the row before this window.
-    published: bool,
+    /// Whether a diff before this window joined the row.
+    joined: bool,
+    /// Whether somebody was shown the row in some other way.
+    shown: bool,
+    /// Whether somebody was shown all rows while this one was away.
+    missed: bool,
     /// Set when the row has gone.
     gone: Option<Gone>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Gone {
+    /// `None` if another version has taken its place.
     reason: Option<Reason>,
-    shown: bool,
+    order: u64,
 }
 
 impl<K: KeyLayer> Window<K> {
@@ -76,6 +81,11 @@ impl<K: KeyLayer> Window<K> {
         }
     }
 
+    /// Whether nothing is noted.
+    pub(crate) fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
+
     /// Begins an operation; what it notes is one diff where each change is one.
     pub(crate) fn begin(&mut self) {
         if let Self::Each(diffs) = self {
@@ -86,7 +96,7 @@ impl<K: KeyLayer> Window<K> {
     pub(crate) fn came(&mut self, row: &Arc<Row>) {
         match self {
             Self::Net(net) => net.get_or_insert_default().came(row),
-            Self::Each(diffs) => begun(diffs).joins.push(row.clone()),
+            Self::Each(diffs) => begun(diffs).joins.push(row.clone().into()),
             Self::Off => {}
         }
     }
@@ -107,24 +117,10 @@ impl<K: KeyLayer> Window<K> {
                 again.insert(rows.first().key.clone());
             }
             Self::Each(diffs) => {
-                diffs.get_or_insert_default().push(Diff { joins: rows.to_vec(), leaves: Vec::new() });
+                let joins = rows.iter().cloned().map(Joined::from).collect();
+                diffs.get_or_insert_default().push(Diff { joins, leaves: Vec::new() });
             }
             Self::Off => {}
-        }
-    }
-
-    /// The last row of a key has gone.
-    pub(crate) fn keep_layer(&mut self, key: &Key, layer: K) {
-        if let Self::Net(net) = self {
-            net.get_or_insert_default().vanished.insert(key.clone(), layer);
-        }
-    }
-
-    /// What was kept beside a key that had gone and comes back.
-    pub(crate) fn kept_layer(&mut self, key: &Key) -> K {
-        match self {
-            Self::Net(Some(net)) => net.vanished.remove(key).unwrap_or_default(),
-            Self::Net(None) | Self::Each(_) | Self::Off => K::default(),
         }
     }
 
@@ -135,20 +131,45 @@ impl<K: KeyLayer> Window<K> {
         }
     }
 
-    pub(crate) fn take(&mut self, groups: &Groups<K>) -> Vec<Diff<K>> {
+    /// A row was shown to somebody.
+    pub(crate) fn mark_row_shown(&mut self, reference: Ref) {
+        if let Self::Net(Some(net)) = self
+            && let Some(touched) = net.touched.get_mut(&reference)
+        {
+            touched.shown = true;
+        }
+    }
+
+    pub(crate) fn take(&mut self, groups: &Groups<K>, untold: Option<&Untold<K>>) -> Vec<Diff<K>> {
         match self {
             Self::Off => Vec::new(),
             Self::Each(diffs) => {
                 let mut diffs = diffs.take().map_or_else(Vec::new, |diffs| *diffs);
                 // An operation of another node may have come to nothing here.
                 diffs.retain(|diff| !diff.is_empty());
+                diffs.iter_mut().for_each(name_previous);
                 diffs
             }
             Self::Net(net) => {
-                let diff = net.take().map(|net| net.into_diff(groups));
+                let diff = net.take().map(|net| net.into_diff(groups, untold));
                 diff.filter(|diff| !diff.is_empty()).into_iter().collect()
             }
         }
+    }
+}
+
+/// Names for each row that joins the version that leaves in its place.
+fn name_previous<K>(diff: &mut Diff<K>) {
+    // An update is one of each, as a rule.
+    let leaves = &diff.leaves;
+    let left: Option<HashSet<Ref>> =
+        (leaves.len() > 4).then(|| leaves.iter().map(|left| left.row.reference).collect());
+    let leaves = |reference: Ref| match &left {
+        Some(left) => left.contains(&reference),
+        None => leaves.iter().any(|left| left.row.reference == reference),
+    };
+    for joined in &mut diff.joins {
+        joined.previous = joined.row.previous().filter(|previous| leaves(*previous));
     }
 }
 
@@ -158,34 +179,42 @@ fn begun<K>(diffs: &mut Option<Box<Vec<Diff<K>>>>) -> &mut Diff<K> {
     diffs.as_mut().and_then(|diffs| diffs.last_mut()).expect("an operation was begun")
 }
 
-impl<K> Default for Net<K> {
+impl Default for Net {
     fn default() -> Self {
-        Self { touched: IndexMap::new(), next: 0, shown: 0, vanished: HashMap::new(), again: IndexSet::new() }
+        Self { touched: IndexMap::new(), next: 0, shown: 0, again: IndexSet::new() }
     }
 }
 
-impl<K: KeyLayer> Net<K> {
+impl Net {
     fn came(&mut self, row: &Arc<Row>) {
         let order = self.take_order();
-        // A row of another node may have gone and come back since the last diff: it joins once more, since it
-        // stands at the end of its key now, and its next leave is told of if an earlier one would have been.
-        let earlier = self.touched.get(&row.reference);
-        let published = earlier.is_some_and(|touched| touched.gone.is_some_and(|gone| gone.shown));
-        self.touched.insert(row.reference, Touched { row: row.clone(), order, published, gone: None });
+        // A row of another node may have gone and come back since the last diff.
+        let touched = match self.touched.get(&row.reference) {
+            Some(earlier) => {
+                let missed = earlier.missed || earlier.gone.is_some_and(|gone| gone.order < self.shown);
+                Touched { row: row.clone(), order, missed, gone: None, ..*earlier }
+            }
+            None => {
+                Touched { row: row.clone(), order, joined: false, shown: false, missed: false, gone: None }
+            }
+        };
+        self.touched.insert(row.reference, touched);
     }
 
     fn went(&mut self, row: Arc<Row>, reason: Option<Reason>) {
         let shown = self.shown;
+        let order = self.take_order();
+        let gone = Some(Gone { reason, order });
         if let Some(touched) = self.touched.get_mut(&row.reference) {
-            touched.gone = Some(Gone { reason, shown: touched.published || touched.order < shown });
+            touched.gone = gone;
+            touched.shown |= touched.order < shown;
             let previous = touched.row.previous();
             if reason.is_some() {
                 self.give_reason(previous, reason);
             }
         } else {
-            let order = self.take_order();
-            let gone = Some(Gone { reason, shown: true });
-            self.touched.insert(row.reference, Touched { row, order, published: true, gone });
+            let touched = Touched { row, order, joined: true, shown: false, missed: false, gone };
+            self.touched.insert(touched.row.reference, touched);
         }
     }
 
@@ -205,28 +234,45 @@ impl<K: KeyLayer> Net<K> {
         }
     }
 
-    fn into_diff(self, groups: &Groups<K>) -> Diff<K> {
-        let Self { touched, vanished, again, .. } = self;
-        let mut touched: Vec<Touched> = touched.into_values().collect();
+    /// The oldest version before a row that a diff joined and that leaves with this one: a client pairs the two,
+    /// however many versions it didn't see in between.
+    fn previous(&self, row: &Row) -> Option<Ref> {
+        let (mut oldest, mut previous) = (None, row.previous());
+        while let Some(touched) = previous.and_then(|reference| self.touched.get(&reference)) {
+            if touched.joined && touched.gone.is_some() {
+                oldest = previous;
+            }
+            previous = touched.row.previous();
+        }
+        oldest
+    }
+
+    fn into_diff<K: KeyLayer>(self, groups: &Groups<K>, untold: Option<&Untold<K>>) -> Diff<K> {
+        let mut touched: Vec<&Touched> = self.touched.values().collect();
         // One run, unless a row has come back.
         touched.sort_by_key(|touched| touched.order);
+        let join = |row: &Arc<Row>| Joined { row: row.clone(), previous: self.previous(row) };
         let mut diff = Diff::default();
-        for Touched { row, gone, .. } in touched {
+        for Touched { row, joined, shown, missed, gone, .. } in touched {
             match gone {
-                None if again.contains(&row.key) => {}
-                None => diff.joins.push(row),
-                Some(Gone { shown: false, .. }) => {}
+                None if self.again.contains(&row.key) => {}
+                // It has come back, and stands at the end of its key now: where it is alone, nothing has changed.
+                None if *joined
+                    && !missed
+                    && groups.get(&row.key).is_none_or(|group| group.rows().len() == 1) => {}
+                None => diff.joins.push(join(row)),
+                Some(_) if !joined && !shown => {}
                 Some(Gone { reason, .. }) => {
-                    let layer = groups.get(&row.key).map(Group::layer).or_else(|| vanished.get(&row.key));
-                    let layer = layer.cloned().unwrap_or_default();
-                    diff.leaves.push(Left { row, reason, layer });
+                    let layer = groups.get(&row.key).map(Group::layer);
+                    let layer = layer.or_else(|| untold?.layer(&row.key)).cloned().unwrap_or_default();
+                    diff.leaves.push(Left { row: row.clone(), reason: *reason, layer });
                 }
             }
         }
         // A client moves a meta that joins once more to the end of its key: all move, in the order of the set.
-        for key in &again {
+        for key in &self.again {
             if let Some(group) = groups.get(key) {
-                diff.joins.extend(group.rows().iter().cloned());
+                diff.joins.extend(group.rows().iter().map(join));
             }
         }
         diff

@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Presence,
+    budget::Budget,
     core::{Core, Large},
     flusher::Backlog,
     handler::{NoFetch, PresenceHandler},
@@ -15,8 +16,10 @@ use crate::{
     timing::{FOREVER, Timing},
 };
 
-/// How long changes of a topic are gathered into one diff, unless told otherwise.
-pub const DEFAULT_DIFF_INTERVAL: Duration = Duration::from_millis(50);
+/// The deliveries of diffs that a worker of the runtime may make a second, unless told otherwise.
+pub const DEFAULT_DIFF_RATE: u32 = 80_000;
+/// How long a change waits at most until it is sent, unless told otherwise.
+pub const DEFAULT_MAX_DIFF_DELAY: Duration = Duration::from_secs(1);
 /// How long what `fetch` brought is good, unless told otherwise.
 pub const DEFAULT_FETCH_TTL: Duration = Duration::from_secs(10);
 /// How long `fetch` may take, unless told otherwise.
@@ -78,11 +81,28 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
-    /// How long changes of a topic are gathered into one diff. The first change goes out at once, those of the
-    /// next interval together at its end. Default [`DEFAULT_DIFF_INTERVAL`] (50 ms), at most a day; zero sends one
-    /// diff for each change, as Phoenix does.
+    /// How many deliveries of diffs each worker of the runtime may make a second: one for each subscriber that a diff
+    /// reaches. Default [`DEFAULT_DIFF_RATE`] (80,000), at least one.
+    ///
+    /// While a node makes fewer, every change goes out at once. When it would make more, the changes of topics that use
+    /// more than an eighth of the rate gather and go out together, later those of all but small topics.
+    pub fn diff_rate(mut self, deliveries: u32) -> Self {
+        self.timing.diff_rate = deliveries;
+        self
+    }
+
+    /// How long a change waits at most until it is sent, however busy the node is. Default
+    /// [`DEFAULT_MAX_DIFF_DELAY`] (1 s); 1 ms to a day.
+    pub fn max_diff_delay(mut self, delay: Duration) -> Self {
+        self.timing.max_diff_delay = delay;
+        self
+    }
+
+    /// Gathers the changes of a topic for a fixed time, in the place of [`diff_rate`](Self::diff_rate): the first change
+    /// goes out at once, those of the next interval together at its end. At most a day; zero sends one diff for each
+    /// change, as Phoenix does.
     pub fn diff_interval(mut self, interval: Duration) -> Self {
-        self.timing.diff_interval = interval;
+        self.timing.diff_interval = Some(interval);
         self
     }
 
@@ -192,11 +212,17 @@ impl<H: PresenceHandler> Builder<H> {
     pub fn start(self) -> Presence<H> {
         self.check().unwrap_or_else(|error| panic!("{error}"));
         let Self { pubsub, name, handler, timing, cluster, limits, without_diffs, counted } = self;
-        let windows = if timing.diff_interval.is_zero() { Windows::Each } else { Windows::Net };
+        let windows = if timing.diff_interval.is_some_and(|interval| interval.is_zero()) {
+            Windows::Each
+        } else {
+            Windows::Net
+        };
         let large = Large { without_diffs: without_diffs.into(), counted: counted.into() };
         let quiet = large.clone();
         let windows_of = move |topic: &str| if quiet.has_diffs(topic) { windows } else { Windows::Off };
-        let backlog = Arc::new(Backlog::new());
+        let workers = tokio::runtime::Handle::current().metrics().num_workers();
+        let budget = Budget::new(timing.diff_rate, workers, timing.max_diff_delay);
+        let backlog = Arc::new(Backlog::new(budget));
         let dropped = backlog.clone();
         let replica = Replica::start(pubsub.node());
         tracing::debug!(presence = &*name, %replica, "started");

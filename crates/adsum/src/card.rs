@@ -1,11 +1,9 @@
-//! What is kept beside a key: its info, and its part of the state.
+//! What is kept beside a key: its info.
 
 use std::{sync::Arc, time::Duration};
 
-use adsum_tracker::{KeyLayer, Rows};
+use adsum_tracker::KeyLayer;
 use tokio::time::Instant;
-
-use crate::encode;
 
 /// Kept beside each key, under the set's lock.
 #[derive(Debug)]
@@ -13,8 +11,6 @@ pub(crate) struct Card<I> {
     info: Option<Arc<Held<I>>>,
     /// How often the program has asked for a refresh. An answer to what was asked before the last one is old.
     refreshes: u64,
-    /// `"key":{"metas":[..],..}`, for as long as neither the rows nor the info change.
-    fragment: Option<Arc<[u8]>>,
 }
 
 /// What `fetch` brought for one key.
@@ -61,7 +57,6 @@ impl<I> Card<I> {
             return;
         }
         self.info = Some(info);
-        self.fragment = None;
         if overtaken {
             self.outdate();
         }
@@ -79,27 +74,18 @@ impl<I> Card<I> {
             *info = Arc::new(Held { value: value.clone(), members: members.clone(), fetched: None });
         }
     }
-
-    pub(crate) fn fragment(&mut self, rows: Rows<'_>) -> &[u8] {
-        let info = self.info.as_deref();
-        self.fragment.get_or_insert_with(|| encode::fragment(rows, info))
-    }
 }
 
 impl<I> Default for Card<I> {
     fn default() -> Self {
-        Self { info: None, refreshes: 0, fragment: None }
+        Self { info: None, refreshes: 0 }
     }
 }
 
 impl<I> Clone for Card<I> {
     fn clone(&self) -> Self {
-        Self { info: self.info.clone(), refreshes: self.refreshes, fragment: self.fragment.clone() }
+        Self { info: self.info.clone(), refreshes: self.refreshes }
     }
 }
 
-impl<I: Send + Sync> KeyLayer for Card<I> {
-    fn rows_changed(&mut self) {
-        self.fragment = None;
-    }
-}
+impl<I: Send + Sync> KeyLayer for Card<I> {}

@@ -1,12 +1,17 @@
 //! The parts of a Presence, and the way of a change through them.
 //!
 //! A change marks its topic in the set. A *flush* takes what has changed as diffs, asks `fetch` for the keys
-//! that join, encodes, and broadcasts. Per topic there is one flush at a time, and after it a window in which
-//! further changes gather. Who finds a flush on its way or a window open leaves the change to them: every
-//! flush ends with another look, and the flusher closes every window.
+//! that join, encodes, and broadcasts. Per topic there is one flush at a time, and it goes when the
+//! [budget](crate::budget) allows it; changes gather until then. A caller that finds a flush on its way, or none
+//! allowed, leaves the change to them: every flush ends with another look, and the flusher sees to what waits.
+//!
+//! What the diffs sent so far add up to is *told*: that is what clients and watches are shown, so that no ref is told
+//! twice. A diff counts as sent in the critical section in which it gets its number; where it is delivered later, to
+//! somebody who was shown a state with that number meanwhile, it is passed over.
 
 use std::{
     collections::HashMap,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -16,18 +21,20 @@ use std::{
 
 use adsum_channels::ViewState;
 use adsum_pubsub::{Json, Mark, Message, Pattern, PubSub, SubscriberId, Topic, tasks};
-use adsum_tracker::{Diff, Key, TopicSet, Tracker};
+use adsum_tracker::{Diff, Joined, Key, OwnerId, Ref, TopicSet, Tracker};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use crate::{
+    budget::FETCH_COST,
     card::{Card, Held},
     encode,
     fetching::Fetched,
-    flow::{self, Cards},
+    flow::Cards,
     flusher::Backlog,
     handler::PresenceHandler,
     timing::Timing,
+    told::Own,
     watch::{Published, Queue},
 };
 
@@ -62,6 +69,12 @@ pub(crate) struct Flush<H: PresenceHandler> {
     /// The keys that join and have no fresh info.
     missing: Vec<Key>,
     fetched: Fetched<H>,
+}
+
+/// What a diff was made of, and where in its payload each key that joins stands.
+pub(crate) struct Source<I> {
+    pub(crate) published: Arc<Published<I>>,
+    pub(crate) places: Vec<(Key, Range<usize>)>,
 }
 
 /// What is known of keys.
@@ -105,7 +118,7 @@ impl<H: PresenceHandler> Core<H> {
         self.large.counted.iter().any(|pattern| pattern.matches(topic))
     }
 
-    /// Sends what has changed in a topic, if no window holds it back. Where `fetch` is to be asked first, the
+    /// Sends what has changed in a topic, if nothing holds it back. Where `fetch` is to be asked first, the
     /// flusher does it.
     pub(crate) fn flush(self: &Arc<Self>, topic: &Topic) {
         if self.is_counted(topic) {
@@ -119,13 +132,29 @@ impl<H: PresenceHandler> Core<H> {
         }
     }
 
-    /// As [`flush`](Self::flush), and waits for `fetch`. What changes meanwhile is left to the flusher: in a
-    /// busy topic the caller would wait for ever.
-    pub(crate) async fn flush_and_wait(self: &Arc<Self>, topic: &Topic) {
+    /// As [`flush`](Self::flush) before a state is sent. If each change is a diff, as in Phoenix, waits for `fetch`:
+    /// the diff comes before the state. What changes meanwhile is left to the flusher: in a busy topic the caller would
+    /// wait for ever.
+    pub(crate) async fn flush_for_state(self: &Arc<Self>, topic: &Topic) {
+        if !self.tells_each() {
+            self.flush(topic);
+            return;
+        }
         if let Some(flush) = self.take(topic) {
             flush.fetch().await;
             self.flush(topic);
         }
+    }
+
+    /// Whether each change is a diff of its own.
+    pub(crate) fn tells_each(&self) -> bool {
+        self.timing.diff_interval.is_some_and(|interval| interval.is_zero())
+    }
+
+    /// The number of the last diff that was sent. Read under a shard's lock, it is at least that of the last diff of
+    /// the shard, and below that of the next.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Tells clients how many are in a topic, if that is news and no window holds it back.
@@ -163,74 +192,114 @@ impl<H: PresenceHandler> Core<H> {
         self.flush(topic);
     }
 
-    /// A window has ended.
+    /// A window has ended, or what a topic owed is paid.
     pub(crate) fn close_window(self: &Arc<Self>, topic: &Topic) {
         if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {
             set.layer.window_open = false;
+            set.layer.owing = false;
         }
         self.flush(topic);
-        self.tracker.lock(topic).tidy(topic);
+        let mut shard = self.tracker.lock(topic);
+        self.keep_if_owing(shard.topic_mut(topic));
+        shard.tidy(topic);
     }
 
-    /// What a client is shown of a topic: its state, and a diff that joins once more the keys refreshed of late.
-    pub(crate) fn shown(&self, topic: &str) -> ViewState {
+    /// Keeps a topic that nobody is in while it owes, or its next visitors would begin with a credit.
+    fn keep_if_owing(&self, set: Option<&mut TopicSet<Cards<H>>>) {
+        let Some(set) = set.filter(|set| set.count() == 0 && !set.layer.owing) else { return };
+        if set.layer.account.owes(self.backlog.now()) {
+            let paid = self.backlog.instant(set.layer.account.paid_until());
+            set.layer.owing = self.backlog.close_window_at(paid, set.topic());
+        }
+    }
+
+    /// What a client is shown of a topic: its state, and a diff that joins once more the keys refreshed of late. Also
+    /// the rows of `owner`, under the keys `own` if they are known: returns those that no diff has joined yet.
+    pub(crate) fn shown(&self, topic: &str, owner: OwnerId, own: Option<Vec<Key>>) -> (ViewState, Vec<Ref>) {
         let mut shard = self.tracker.lock(topic);
         // Diffs get their numbers under this lock, so none of this topic comes in between.
-        let seen = Mark { sender: self.sender, number: self.sent.load(Ordering::Relaxed) };
+        let seen = Mark { sender: self.sender, number: self.sent() };
         if self.is_counted(topic) {
             let (presences, keys) = shard.topic(topic).map_or((0, 0), |set| (set.count(), set.keys()));
-            return ViewState {
-                messages: vec![("presence_count", encode::count(presences, keys).into())],
-                seen,
-            };
+            let messages = vec![("presence_count", encode::count(presences, keys).into())];
+            return (ViewState { messages, seen }, Vec::new());
         }
         let Some(set) = shard.topic_mut(topic) else {
-            return ViewState { messages: vec![("presence_state", Json::empty_object().into())], seen };
+            let messages = vec![("presence_state", Json::empty_object().into())];
+            return (ViewState { messages, seen }, Vec::new());
         };
-        let mut messages = vec![("presence_state", flow::state::<H>(set).into())];
+        let (own, beyond) = shown_beyond(set, owner, own);
+        let mut pieces = std::mem::take(&mut set.layer.pieces);
+        let mut messages = vec![("presence_state", pieces.state::<H>(set, &own).into())];
+        set.layer.pieces = pieces;
         let refreshed = self.keys_refreshed(set);
         if !refreshed.is_empty() {
-            let groups = refreshed.iter().filter_map(|key| set.group(key));
-            let joins = groups.flat_map(|group| group.rows().iter()).cloned().collect();
+            let joins = refreshed.iter().flat_map(|key| set.told_rows(key)).map(Joined::from).collect();
             let diff = Diff { joins, leaves: Vec::new() };
-            let diff = encode::diff(&diff, |key| set.group(key)?.layer().info().cloned());
+            let (diff, _) = encode::diff(&diff, |key| set.group(key)?.layer().info().cloned());
             messages.push(("presence_diff", diff.into()));
         }
-        ViewState { messages, seen }
+        (ViewState { messages, seen }, beyond)
     }
 
-    /// The keys that are there and were refreshed of late.
+    /// The keys that were told and were refreshed of late.
     fn keys_refreshed(&self, set: &mut TopicSet<Cards<H>>) -> Vec<Key> {
         let refreshed = set.layer.refreshed.keys(Instant::now(), self.timing.refresh_memory);
         let mut keys: Vec<Key> = refreshed.cloned().collect();
         // One order for all who are shown the topic.
         keys.sort();
-        keys.retain(|key| set.group(key).is_some());
+        keys.retain(|key| set.group(key).is_some() && !set.told_rows(key).is_empty());
         keys
     }
 
-    /// Takes what is to be sent of a topic now; none where there is nothing, or nobody to hear it, or where a
-    /// flush or a window will take it later.
+    /// Takes what is to be sent of a topic now; `None` if there is nothing, or nobody to hear it, or if it is to wait
+    /// for a flush, a window or the budget.
     fn take(self: &Arc<Self>, topic: &Topic) -> Option<Flush<H>> {
-        let now = Instant::now();
         let mut shard = self.tracker.lock(topic);
         let set = shard.topic_mut(topic)?;
-        if set.layer.flushing || set.layer.window_open {
+        if !set.has_changes() {
+            shard.tidy(topic);
             return None;
         }
+        if set.layer.window_open {
+            return None;
+        }
+        let now = Instant::now();
+        let is_budgeted = self.timing.diff_interval.is_none();
+        let since = is_budgeted.then(|| *set.layer.since.get_or_insert_with(|| self.backlog.now()));
+        if set.layer.flushing {
+            return None;
+        }
+        let listeners = self.pubsub.subscribers(topic);
+        let heard = listeners > 0 || !set.layer.watchers.is_empty() || !self.watchers.read().is_empty();
+        if !heard {
+            // What nobody hears counts as told.
+            set.layer.since = None;
+            set.take_diffs();
+            set.told();
+            shard.tidy(topic);
+            return None;
+        }
+        if let Some(since) = since
+            && !self.backlog.spend(topic, &mut set.layer.account, since, listeners as u64)
+        {
+            return None;
+        }
+        set.layer.since = None;
         let diffs = set.take_diffs();
-        let heard = self.pubsub.subscribers(topic) > 0
-            || !set.layer.watchers.is_empty()
-            || !self.watchers.read().is_empty();
-        if diffs.is_empty() || !heard {
+        if diffs.is_empty() {
+            set.told();
             shard.tidy(topic);
             return None;
         }
         set.layer.flushing = true;
-        if !self.timing.diff_interval.is_zero() {
-            set.layer.window_open = self.backlog.close_window_at(now + self.timing.diff_interval, topic);
+        if let Some(interval) = self.timing.diff_interval.filter(|interval| !interval.is_zero()) {
+            set.layer.window_open = self.backlog.close_window_at(now + interval, topic);
         }
         let missing = if H::FETCHES { self.without_info(set, &diffs, now) } else { Vec::new() };
+        if is_budgeted && !missing.is_empty() {
+            self.backlog.pay(&mut set.layer.account, FETCH_COST);
+        }
         Some(Flush { core: self.clone(), topic: topic.clone(), diffs, missing, fetched: HashMap::new() })
     }
 
@@ -268,48 +337,93 @@ impl<H: PresenceHandler> Flush<H> {
 
     fn send(&mut self) {
         let core = self.core.clone();
-        for diff in std::mem::take(&mut self.diffs) {
-            let (infos, mark) = self.infos(&diff);
-            if core.pubsub.subscribers(&self.topic) > 0 {
-                let payload = encode::diff(&diff, |key| infos.get(key).cloned());
+        let watchers = self.watchers();
+        let diffs = self.told();
+        let heard = core.pubsub.subscribers(&self.topic) > 0;
+        for published in diffs {
+            let mark = Mark { sender: core.sender, number: published.number() };
+            let message = heard.then(|| {
+                let (payload, places) = encode::diff(published.diff(), |key| published.info(key).cloned());
+                let message = Message::new(&self.topic, "presence_diff", payload.into()).marked(mark);
+                if core.tells_each() { (message, None) } else { (message, Some(places)) }
+            });
+            let published = Arc::new(published);
+            if let Some((message, places)) = message {
+                let message = match places {
+                    Some(places) => message
+                        .deferrable()
+                        .with_source(Arc::new(Source { published: published.clone(), places })),
+                    None => message,
+                };
                 // To this node's subscribers only: each node tells its own.
-                core.pubsub.deliver(Message::new(&self.topic, "presence_diff", payload.into()).marked(mark));
+                core.pubsub.deliver(message);
             }
-            self.tell_watchers(diff, &infos);
+            for watcher in &watchers {
+                watcher.push(&published);
+            }
         }
     }
 
-    /// What is known of the keys that join, and the diff's mark: a state that is read from here on, and is
-    /// marked with it, contains the diff and its infos.
-    fn infos(&self, diff: &Diff<Card<H::Info>>) -> (Infos<H>, Mark) {
-        let shard = self.core.tracker.lock(&self.topic);
-        let number = self.core.sent.fetch_add(1, Ordering::Relaxed) + 1;
-        let mark = Mark { sender: self.core.sender, number };
-        if !H::FETCHES {
-            return (HashMap::new(), mark);
+    /// From here on what was taken counts as sent: a state that is read from here on contains it, and the infos that
+    /// are known now.
+    fn told(&mut self) -> Vec<Published<H::Info>> {
+        let mut shard = self.core.tracker.lock(&self.topic);
+        let mut diffs = Vec::with_capacity(self.diffs.len());
+        for diff in std::mem::take(&mut self.diffs) {
+            let number = self.core.sent.fetch_add(1, Ordering::Relaxed) + 1;
+            let infos = if H::FETCHES { self.infos(&diff, shard.topic(&self.topic)) } else { HashMap::new() };
+            diffs.push(Published::new(self.topic.clone(), number, diff, infos));
         }
-        let set = shard.topic(&self.topic);
+        if let Some(set) = shard.topic_mut(&self.topic) {
+            set.told();
+        }
+        diffs
+    }
+
+    /// What is known of the keys that join.
+    fn infos(&self, diff: &Diff<Card<H::Info>>, set: Option<&TopicSet<Cards<H>>>) -> Infos<H> {
         let held = |key: &Key| {
             // A key that has gone meanwhile is told with what was fetched for it; its leave follows.
             self.fetched.get(key).cloned().or_else(|| set?.group(key)?.layer().info().cloned())
         };
         let infos = diff.joins.iter().filter_map(|joined| Some((joined.key.clone(), held(&joined.key)?)));
-        (infos.collect(), mark)
+        infos.collect()
     }
 
-    fn tell_watchers(&self, diff: Diff<Card<H::Info>>, infos: &Infos<H>) {
+    fn watchers(&self) -> Vec<Arc<Queue<H::Info>>> {
         let mut watchers = self.core.watchers.read().clone();
         if let Some(set) = self.core.tracker.lock(&self.topic).topic(&self.topic) {
             watchers.extend_from_slice(&set.layer.watchers);
         }
-        if watchers.is_empty() {
-            return;
-        }
-        let published = Arc::new(Published::new(self.topic.clone(), diff, infos));
-        for watcher in watchers {
-            watcher.push(&published);
-        }
+        watchers
     }
+}
+
+/// The rows of an owner that no diff has joined yet, and what a client is shown of their keys: these rows, and what was
+/// told and is still there.
+fn shown_beyond<H: PresenceHandler>(
+    set: &mut TopicSet<Cards<H>>,
+    owner: OwnerId,
+    own: Option<Vec<Key>>,
+) -> (Own, Vec<Ref>) {
+    let keys = own.unwrap_or_else(|| set.untold_keys().cloned().collect());
+    let (mut shown, mut beyond) = (Own::new(), Vec::new());
+    for key in keys {
+        let Some(group) = set.group(&key).filter(|_| !shown.contains_key(&key)) else { continue };
+        let Some(row) = group.of_owner(owner).map(|row| row.reference).filter(|row| !set.is_told(*row))
+        else {
+            continue;
+        };
+        let rows =
+            group.rows().iter().filter(|row| row.owner == owner || set.is_told(row.reference)).cloned();
+        let rows = rows.collect();
+        beyond.push(row);
+        shown.insert(key, rows);
+    }
+    for row in &beyond {
+        set.mark_row_shown(*row);
+    }
+    (shown, beyond)
 }
 
 impl<H: PresenceHandler> Drop for Flush<H> {
@@ -323,6 +437,7 @@ impl<H: PresenceHandler> Drop for Flush<H> {
             let Some(set) = shard.topic_mut(&self.topic) else { return };
             set.layer.flushing = false;
             let more = set.has_changes() && !set.layer.window_open;
+            self.core.keep_if_owing(Some(set));
             shard.tidy(&self.topic);
             more
         };

@@ -1,9 +1,9 @@
 //! Presences as JSON.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use adsum_pubsub::Json;
-use adsum_tracker::{Diff, Key, Left, Meta, Reason, Row, Rows};
+use adsum_tracker::{Diff, Joined, Key, Left, Meta, Reason, Ref, Row};
 use indexmap::IndexMap;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -71,23 +71,43 @@ fn without(text: String, fields: &[&str]) -> Result<String, serde_json::Error> {
     serde_json::to_string(&object)
 }
 
-/// The key of these rows with their metas and info, as it stands in a state: `"7":{"metas":[..],"user":{..}}`.
-pub(crate) fn fragment<I>(rows: Rows<'_>, info: Option<&Held<I>>) -> Arc<[u8]> {
-    let mut out = Vec::with_capacity(64 + rows.iter().map(|row| row.meta.as_str().len() + 64).sum::<usize>());
-    write_entry(&mut out, &rows.first().key, rows.iter().map(|row| (&**row, None)), info);
-    out.into()
+/// A key with its metas and info, as it stands in a state: `"7":{"metas":[..],"user":{..}}`.
+pub(crate) fn state_entry<'r, I>(
+    out: &mut Vec<u8>,
+    key: &Key,
+    rows: impl Iterator<Item = &'r Row>,
+    info: Option<&Held<I>>,
+) {
+    write_entry(out, key, rows.map(|row| WrittenMeta { row, previous: row.previous(), reason: None }), info);
 }
 
-/// The payload of `presence_diff`. `info` tells what is known of a key that joins.
-pub(crate) fn diff<I>(diff: &Diff<Card<I>>, info: impl Fn(&Key) -> Option<Arc<Held<I>>>) -> Json {
+/// A key with its metas and info, as it stands among the joins of a diff.
+pub(crate) fn join_entry<'r, I>(
+    out: &mut Vec<u8>,
+    key: &Key,
+    joins: impl Iterator<Item = &'r Joined>,
+    info: Option<&Held<I>>,
+) {
+    let metas = joins.map(|joined| WrittenMeta { row: &joined.row, previous: joined.previous, reason: None });
+    write_entry(out, key, metas, info);
+}
+
+/// The payload of `presence_diff`, and where in it each key that joins stands. `info` tells what is known of the key.
+pub(crate) fn diff<I>(
+    diff: &Diff<Card<I>>,
+    info: impl Fn(&Key) -> Option<Arc<Held<I>>>,
+) -> (Json, Vec<(Key, Range<usize>)>) {
     let mut out = Vec::with_capacity(64 + 160 * (diff.joins.len() + diff.leaves.len()));
     out.extend_from_slice(b"{\"joins\":");
-    let mut joins: IndexMap<&Key, Vec<&Row>> = IndexMap::new();
-    for row in &diff.joins {
-        joins.entry(&row.key).or_default().push(row);
+    let mut joins: IndexMap<&Key, Vec<&Joined>> = IndexMap::new();
+    for joined in &diff.joins {
+        joins.entry(&joined.row.key).or_default().push(joined);
     }
-    object(&mut out, joins, |out, (key, rows)| {
-        write_entry(out, key, rows.into_iter().map(|row| (row, None)), info(key).as_deref());
+    let mut places = Vec::with_capacity(joins.len());
+    object(&mut out, joins, |out, (key, joins)| {
+        let start = out.len();
+        join_entry(out, key, joins.into_iter(), info(key).as_deref());
+        places.push((key.clone(), start..out.len()));
     });
     out.extend_from_slice(b",\"leaves\":");
     let mut leaves: IndexMap<&Key, Vec<&Left<_>>> = IndexMap::new();
@@ -96,10 +116,15 @@ pub(crate) fn diff<I>(diff: &Diff<Card<I>>, info: impl Fn(&Key) -> Option<Arc<He
     }
     object(&mut out, leaves, |out, (key, left)| {
         let info = left[0].layer.info();
-        write_entry(out, key, left.iter().map(|left| (&*left.row, left.reason)), info.map(|info| &**info));
+        let metas = left.iter().map(|left| WrittenMeta {
+            row: &left.row,
+            previous: left.row.previous(),
+            reason: left.reason,
+        });
+        write_entry(out, key, metas, info.map(|info| &**info));
     });
     out.push(b'}');
-    Json::from_encoded(out)
+    (Json::from_encoded(out), places)
 }
 
 /// The payload of `presence_count`.
@@ -135,12 +160,12 @@ fn enclosed<T>(
 fn write_entry<'r, I>(
     out: &mut Vec<u8>,
     key: &Key,
-    rows: impl Iterator<Item = (&'r Row, Option<Reason>)>,
+    metas: impl Iterator<Item = WrittenMeta<'r>>,
     info: Option<&Held<I>>,
 ) {
     serde_json::to_writer(&mut *out, key).expect("a string is written as JSON, and a vector takes all");
     out.extend_from_slice(b":{\"metas\":");
-    enclosed(out, *b"[]", rows, &mut |out, (row, reason)| write_meta(out, row, reason));
+    enclosed(out, *b"[]", metas, &mut |out, meta| write_meta(out, &meta));
     if let Some(info) = info
         && !info.members.is_empty()
     {
@@ -150,18 +175,25 @@ fn write_entry<'r, I>(
     out.push(b'}');
 }
 
-fn write_meta(out: &mut Vec<u8>, row: &Row, reason: Option<Reason>) {
-    let text = row.meta.as_str();
+/// A meta, and what is written beside it.
+struct WrittenMeta<'r> {
+    row: &'r Row,
+    previous: Option<Ref>,
+    reason: Option<Reason>,
+}
+
+fn write_meta(out: &mut Vec<u8>, meta: &WrittenMeta<'_>) {
+    let text = meta.row.meta.as_str();
     let open = &text[..text.len() - 1];
     out.extend_from_slice(open.as_bytes());
     // Ours come last: should a meta smuggle in a field of the same name, readers take the last one.
     out.extend_from_slice(if open.len() > 1 { b",\"phx_ref\":\"" } else { b"\"phx_ref\":\"" });
-    out.extend_from_slice(&row.reference.text());
-    if let Some(previous) = row.previous() {
+    out.extend_from_slice(&meta.row.reference.text());
+    if let Some(previous) = meta.previous {
         out.extend_from_slice(b"\",\"phx_ref_prev\":\"");
         out.extend_from_slice(&previous.text());
     }
-    if let Some(reason) = reason {
+    if let Some(reason) = meta.reason {
         out.extend_from_slice(b"\",\"phx_reason\":\"");
         out.extend_from_slice(reason.as_str().as_bytes());
     }

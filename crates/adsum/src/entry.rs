@@ -22,7 +22,8 @@ pub struct Entry<H: PresenceHandler> {
 pub struct Tracked<M> {
     /// Its name.
     pub reference: Ref,
-    /// After an update, the name of the version before.
+    /// After an update, the name of the version before. Among the joins of a diff, the version that leaves with it, of
+    /// which this is an update; `None` if there is none in the diff.
     pub previous: Option<Ref>,
     /// Where it has left: why. None where an update put another version in its place, and where it is there.
     pub reason: Option<Reason>,
@@ -35,9 +36,9 @@ impl<H: PresenceHandler> Entry<H> {
         Self { metas: Vec::new(), info }
     }
 
-    pub(crate) fn push(&mut self, row: &Row, reason: Option<Reason>) {
+    pub(crate) fn push(&mut self, row: &Row, previous: Option<Ref>, reason: Option<Reason>) {
         if let Some(meta) = decode_meta(row) {
-            let (reference, previous) = (row.reference, row.previous());
+            let reference = row.reference;
             self.metas.push(Tracked { reference, previous, reason, meta });
         }
     }
@@ -68,6 +69,16 @@ impl<I> Snapshot<I> {
         Self(groups.collect())
     }
 
+    /// What was told, instead of what is there.
+    pub(crate) fn told<H: PresenceHandler<Info = I>>(set: &Topics<H>) -> Self {
+        let mut groups = Vec::new();
+        set.told_groups(None, None, |key, card, rows| {
+            let rows = rows.iter().map(|row| Arc::clone(row)).collect();
+            groups.push(Group { key: key.clone(), rows, info: card.value() });
+        });
+        Self(groups)
+    }
+
     /// At most so many keys after one.
     pub(crate) fn page<H: PresenceHandler<Info = I>>(
         set: &Topics<H>,
@@ -96,7 +107,7 @@ impl<I> Group<I> {
     fn decode<H: PresenceHandler<Info = I>>(self) -> Entry<H> {
         let mut entry = Entry::new(self.info);
         for row in self.rows {
-            entry.push(&row, None);
+            entry.push(&row, row.previous(), None);
         }
         entry
     }

@@ -158,8 +158,8 @@ impl<H: PresenceHandler> Core<H> {
                 if let (Some(group), Some(held)) = (set.group_mut(key), held.get(key)) {
                     group.layer_mut().0.set_info(held.clone(), *refreshes);
                 }
+                set.layer.pieces.forget(key);
             }
-            set.layer.info_changed();
         }
         held
     }

@@ -1,11 +1,12 @@
-//! What is kept beside a topic: where its diffs stand, and its state as last encoded.
+//! What is kept beside a topic: where its diffs stand, and what was told of it as last encoded.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use adsum_pubsub::Json;
-use adsum_tracker::{Layer, TopicLayer, TopicSet};
+use adsum_tracker::{Key, Layer, TopicLayer, TopicSet};
 
-use crate::{card::Card, handler::PresenceHandler, refreshed::Refreshed, watch::Queue};
+use crate::{
+    budget::Account, card::Card, handler::PresenceHandler, refreshed::Refreshed, told::Pieces, watch::Queue,
+};
 
 /// Names what Presence keeps beside the presence set.
 pub(crate) struct Cards<H>(std::marker::PhantomData<fn() -> H>);
@@ -22,10 +23,15 @@ pub(crate) type Topics<H> = TopicSet<Cards<H>>;
 pub(crate) struct Flow<I> {
     /// Since the last diff, less than `diff_interval` has passed. The flusher closes the window.
     pub(crate) window_open: bool,
+    /// When the first of the changes that wait for the budget was made.
+    pub(crate) since: Option<Duration>,
+    pub(crate) account: Account,
+    /// Nobody is in the topic, but its account owes. The flusher looks again.
+    pub(crate) owing: bool,
     /// Diffs were taken and aren't out yet. One flush at a time, so that diffs go out in order.
     pub(crate) flushing: bool,
-    /// The state as last encoded, and the changes that it contains.
-    state: Option<(u64, Json)>,
+    /// What was told, as far as it is encoded.
+    pub(crate) pieces: Pieces,
     /// Held by whoever asks `fetch`, so that a hundred who list a topic ask once.
     turn: Option<Arc<tokio::sync::Mutex<()>>>,
     /// How often `fetch` has failed. Who waited for its turn meanwhile doesn't ask again.
@@ -42,8 +48,11 @@ impl<I> Default for Flow<I> {
     fn default() -> Self {
         Self {
             window_open: false,
+            since: None,
+            account: Account::default(),
+            owing: false,
             flushing: false,
-            state: None,
+            pieces: Pieces::default(),
             turn: None,
             failures: 0,
             refreshed: Refreshed::default(),
@@ -56,7 +65,12 @@ impl<I> Default for Flow<I> {
 impl<I: Send + Sync> TopicLayer for Flow<I> {
     fn is_idle(&self) -> bool {
         let told_of_some = self.told.is_some_and(|told| told != (0, 0));
-        !self.window_open && !self.flushing && self.watchers.is_empty() && !told_of_some
+        let is_kept = self.window_open || self.owing || self.flushing;
+        !is_kept && self.watchers.is_empty() && !told_of_some
+    }
+
+    fn told_changed(&mut self, key: &Key) {
+        self.pieces.forget(key);
     }
 }
 
@@ -64,30 +78,4 @@ impl<I> Flow<I> {
     pub(crate) fn turn(&mut self) -> Arc<tokio::sync::Mutex<()>> {
         self.turn.get_or_insert_default().clone()
     }
-
-    /// An info has changed, and with it the state.
-    pub(crate) fn info_changed(&mut self) {
-        self.state = None;
-    }
-}
-
-/// The payload of `presence_state`, made anew only where something has changed since the last one.
-pub(crate) fn state<H: PresenceHandler>(set: &mut Topics<H>) -> Json {
-    set.mark_shown();
-    let changes = set.changes();
-    if let Some((at, state)) = &set.layer.state
-        && *at == changes
-    {
-        return state.clone();
-    }
-    // As long as the last one, and some: most states differ from it by a few joins.
-    let len = set.layer.state.as_ref().map_or(0, |(_, state)| state.as_bytes().len());
-    let mut out = Vec::with_capacity(len + len / 8 + 64);
-    crate::encode::object(&mut out, set.groups_mut(), |out, group| {
-        let (card, rows) = group.layer_mut();
-        out.extend_from_slice(card.fragment(rows));
-    });
-    let state = Json::from_encoded(out);
-    set.layer.state = Some((changes, state.clone()));
-    state
 }

@@ -1,12 +1,14 @@
 //! The task that sends what can't be sent where a change was made.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, VecDeque},
     mem::take,
     sync::Arc,
+    time::Duration,
 };
 
 use adsum_pubsub::{Topic, tasks::Tasks};
+use indexmap::IndexSet;
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -15,48 +17,85 @@ use tokio::{
 };
 
 use crate::{
+    budget::{Account, Budget},
     core::{Core, Flush},
     handler::PresenceHandler,
 };
 
 /// What waits for the flusher.
 ///
-/// No bound of its own: a topic stands here at most once for a change, once for a fetch and once for a window.
+/// No bound of its own: a topic stands here at most once for a change, once for the budget, once for a fetch and once
+/// for a window.
 pub(crate) struct Backlog<H: PresenceHandler> {
     waiting: Mutex<Waiting<H>>,
     wake: Notify,
+    /// Where the time of the budget begins.
+    start: Instant,
 }
 
 struct Waiting<H: PresenceHandler> {
     /// Nobody will look any more.
     closed: bool,
-    changed: HashSet<Topic>,
+    changed: IndexSet<Topic>,
     /// Those that had changed when the flusher last looked, and aren't seen to yet.
-    turn: Vec<Topic>,
+    turn: VecDeque<Topic>,
+    budget: Budget<Topic>,
     to_fetch: Vec<Flush<H>>,
     windows: BTreeSet<(Instant, Topic)>,
 }
 
 impl<H: PresenceHandler> Backlog<H> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(budget: Budget<Topic>) -> Self {
         let waiting = Waiting {
             closed: false,
-            changed: HashSet::new(),
-            turn: Vec::new(),
+            changed: IndexSet::new(),
+            turn: VecDeque::new(),
+            budget,
             to_fetch: Vec::new(),
             windows: BTreeSet::new(),
         };
-        Self { waiting: Mutex::new(waiting), wake: Notify::new() }
+        Self { waiting: Mutex::new(waiting), wake: Notify::new(), start: Instant::now() }
+    }
+
+    /// The time now, as the budget counts it.
+    pub(crate) fn now(&self) -> Duration {
+        Budget::<Topic>::START + self.start.elapsed()
+    }
+
+    /// The same, as the runtime does.
+    pub(crate) fn instant(&self, time: Duration) -> Instant {
+        self.start + time.saturating_sub(Budget::<Topic>::START)
+    }
+
+    /// Whether a flush that reaches so many may go now, which it does then. If not, the topic is looked at once it may.
+    pub(crate) fn spend(&self, topic: &Topic, account: &mut Account, since: Duration, cost: u64) -> bool {
+        let now = self.now();
+        let mut waiting = self.waiting.lock();
+        if waiting.closed || waiting.budget.may_go(now, *account, since, cost) {
+            waiting.budget.pay(now, account, cost);
+            return true;
+        }
+        if waiting.budget.wait(topic.clone(), *account, since, cost) {
+            self.wake.notify_one();
+        }
+        false
+    }
+
+    /// Something more was spent.
+    pub(crate) fn pay(&self, account: &mut Account, cost: u64) {
+        self.waiting.lock().budget.pay(self.now(), account, cost);
     }
 
     /// The flusher has ended: what waited for a fetch goes out as it is, and nothing waits from now on. Returns
     /// the topics that waited otherwise.
-    fn close(&self) -> HashSet<Topic> {
+    fn close(&self) -> IndexSet<Topic> {
         let (mut topics, turn, windows, to_fetch) = {
             let mut waiting = self.waiting.lock();
             waiting.closed = true;
-            let Waiting { changed, turn, windows, to_fetch, .. } = &mut *waiting;
-            (take(changed), take(turn), take(windows), take(to_fetch))
+            let Waiting { changed, turn, budget, windows, to_fetch, .. } = &mut *waiting;
+            let mut topics: IndexSet<Topic> = budget.take_all().collect();
+            topics.extend(take(changed));
+            (topics, take(turn), take(windows), take(to_fetch))
         };
         drop(to_fetch);
         topics.extend(turn);
@@ -105,11 +144,20 @@ impl<H: PresenceHandler> Backlog<H> {
     }
 
     fn next_in_turn(&self) -> Option<Topic> {
-        self.waiting.lock().turn.pop()
+        self.waiting.lock().turn.pop_front()
     }
 
+    /// The next time at which something is to be looked at.
     fn next_end(&self) -> Option<Instant> {
-        self.waiting.lock().windows.first().map(|(end, _)| *end)
+        let waiting = self.waiting.lock();
+        let window = waiting.windows.first().map(|(end, _)| *end);
+        let allowed = waiting.budget.earliest().map(|time| self.instant(time));
+        window.into_iter().chain(allowed).min()
+    }
+
+    /// The topic that has waited longest for the budget, of those that may go.
+    fn next_allowed(&self) -> Option<Topic> {
+        self.waiting.lock().budget.next(self.now())
     }
 
     fn take_ended(&self, now: Instant) -> Option<Topic> {
@@ -162,6 +210,10 @@ pub(crate) async fn run<H: PresenceHandler>(core: &Arc<Core<H>>) {
                 flush.fetch().await;
                 core.flush(&topic);
             });
+        }
+        while let Some(topic) = backlog.next_allowed() {
+            core.flush(&topic);
+            consume_budget().await;
         }
         let now = Instant::now();
         while let Some(topic) = backlog.take_ended(now) {

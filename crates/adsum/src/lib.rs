@@ -40,6 +40,7 @@ mod cluster_guide {}
 #[doc = include_str!("../../../docs/mounting.md")]
 mod mounting {}
 
+mod budget;
 mod builder;
 mod card;
 mod core;
@@ -55,12 +56,13 @@ mod refreshed;
 mod replication;
 mod socket;
 mod timing;
+mod told;
 mod watch;
 
 #[doc(inline)]
 pub use adsum_channels::{
     Acceptor, Address, Assigns, BadMessage, Channel, Client, ClientMessage, Connect, Depart, Drain,
-    EventResult, Frame, JoinError, JoinResult, Joined, Level, MaxAge, NoParams, ObservedConnect,
+    EventResult, Frame, JoinError, JoinResult, Joined, Level, MaxAge, News, NoParams, ObservedConnect,
     ObservedEvent, ObservedJoin, Observer, Outgoing, ParamFilter, ParamsError, PushError,
     Reason as EndReason, Refusal, Refused, Reply, ReplyRef, SecretTooShort, SendError, Sender, Serializer,
     Serve, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop, TokenError, Tokens, Unsendable,
@@ -83,8 +85,8 @@ pub use adsum_tracker::{
 #[doc(inline)]
 pub use self::{
     builder::{
-        Builder, DEFAULT_COUNT_INTERVAL, DEFAULT_DIFF_INTERVAL, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL,
-        DEFAULT_HANDOFF, DEFAULT_REFRESH_MEMORY,
+        Builder, DEFAULT_COUNT_INTERVAL, DEFAULT_DIFF_RATE, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL,
+        DEFAULT_HANDOFF, DEFAULT_MAX_DIFF_DELAY, DEFAULT_REFRESH_MEMORY,
     },
     encode::MetaError,
     entry::{Entry, Presences, Tracked},

@@ -214,7 +214,7 @@ impl<H: PresenceHandler> Presence<H> {
         };
         let mut entry = Entry::new(info);
         for row in rows {
-            entry.push(&row, None);
+            entry.push(&row, row.previous(), None);
         }
         Some(entry)
     }

@@ -2,13 +2,18 @@
 
 use std::{fmt, sync::Arc};
 
-use adsum_channels::{Reason as EndReason, Socket, SocketExtension, View, ViewState};
-use adsum_pubsub::Topic;
-use adsum_tracker::{Key, Parting, Reason, Ref};
+use adsum_channels::{News, Reason as EndReason, Socket, SocketExtension, View, ViewState};
+use adsum_pubsub::{Json, Message, Topic};
+use adsum_tracker::{Joined, Key, OwnerId, Parting, Reason, Ref};
+use parking_lot::Mutex;
 
 use crate::{
-    OtherPubSub, Presence, PushStateError, TrackError, UpdateError, core::Core, flow::Cards,
-    handler::PresenceHandler, owner::TypedOwner,
+    OtherPubSub, Presence, PushStateError, TrackError, UpdateError,
+    core::{Core, Source},
+    encode,
+    flow::Cards,
+    handler::PresenceHandler,
+    owner::TypedOwner,
 };
 
 /// Presences whose owner is a channel: they leave with it, as [`left`](Reason::Left) where its client left the
@@ -101,10 +106,13 @@ impl<H: PresenceHandler> Presence<H> {
 
     /// Sends the channel's client who is in its topic, as `presence_state`: once, after the join.
     ///
-    /// What this handler has changed in the topic is sent before it, unless a window holds it back; what
-    /// `fetch` has to say of the keys is asked for first, where it isn't held. From then on the client's view
+    /// The state is what the diffs sent so far add up to, and what this channel itself has tracked: so no ref is told
+    /// twice. What `fetch` has to say of the keys is asked for first, unless it is held. From then on the client's view
     /// is kept by the topic's `presence_diff`s. A client that reads too slowly for them is sent the state again
     /// instead, once it has read what waits for it.
+    ///
+    /// With a [`diff_interval`](crate::Builder::diff_interval) of zero what this handler has changed is sent before the
+    /// state, as in Phoenix.
     ///
     /// In a topic that is [counted](crate::Builder::counted) it is sent their number instead, as `presence_count`.
     ///
@@ -116,11 +124,15 @@ impl<H: PresenceHandler> Presence<H> {
         if self.core.is_counted(&topic) {
             self.core.flush(&topic);
         } else {
-            self.core.flush_and_wait(&topic).await;
+            self.core.flush_for_state(&topic).await;
             self.core.fetch_for_list(&topic).await;
         }
+        let owner = &self.of(socket).owner;
+        let own = owner.presences().iter().filter(|(tracked, _)| *tracked == topic);
+        let own = Mutex::new(Some(own.map(|(_, key)| key.clone()).collect()));
+        let (owner, beyond) = (owner.id(), Mutex::default());
         // Read and queued in one critical section: no diff can come between.
-        Ok(socket.show(State { core: self.core.clone(), topic })?)
+        Ok(socket.show(State { core: self.core.clone(), topic, owner, own, beyond })?)
     }
 
     fn check_pubsub(&self, socket: &Socket) -> Result<(), OtherPubSub> {
@@ -141,11 +153,73 @@ impl<H: PresenceHandler> Presence<H> {
 struct State<H: PresenceHandler> {
     core: Arc<Core<H>>,
     topic: Topic,
+    /// The channel.
+    owner: OwnerId,
+    /// What it has tracked in the topic, for the first state. Later it may be something else.
+    own: Mutex<Option<Vec<Key>>>,
+    /// The rows of the channel that its client was shown before a diff has joined them.
+    beyond: Mutex<Vec<Ref>>,
 }
 
 impl<H: PresenceHandler> View for State<H> {
     fn state(&self) -> ViewState {
-        self.core.shown(&self.topic)
+        let own = self.own.lock().take();
+        let (state, beyond) = self.core.shown(&self.topic, self.owner, own);
+        *self.beyond.lock() = beyond;
+        state
+    }
+
+    fn news(&self, change: &Message) -> News {
+        let mut beyond = self.beyond.lock();
+        if beyond.is_empty() {
+            return News::All;
+        }
+        // Where each change is a diff of its own, a client hears of its own presences twice, as in Phoenix.
+        let Some(source) = change.source::<Source<H::Info>>() else { return News::All };
+        let diff = source.published.diff();
+        let known: Vec<Ref> =
+            diff.joins.iter().map(|joined| joined.reference).filter(|r| beyond.contains(r)).collect();
+        let left = |reference: &Ref| diff.leaves.iter().any(|left| left.row.reference == *reference);
+        beyond.retain(|reference| !known.contains(reference) && !left(reference));
+        match &known[..] {
+            [] => News::All,
+            known if known.len() == diff.joins.len() && diff.leaves.is_empty() => News::Nothing,
+            known => {
+                source.without(known, change.payload()).map_or(News::All, |part| News::Part(part.into()))
+            }
+        }
+    }
+}
+
+impl<I> Source<I> {
+    /// The payload without some of the rows that join.
+    fn without(&self, known: &[Ref], payload: &adsum_pubsub::Payload) -> Option<Json> {
+        let adsum_pubsub::Payload::Json(json) = payload else { return None };
+        let (text, joins) = (json.as_bytes(), &self.published.diff().joins);
+        let is_known = |joined: &&Joined| known.contains(&joined.reference);
+        let cut: Vec<&Key> = joins.iter().filter(is_known).map(|joined| &joined.row.key).collect();
+        let (first, last) = (&self.places.first()?.1, &self.places.last()?.1);
+        let mut out = Vec::with_capacity(text.len());
+        out.extend_from_slice(&text[..first.start]);
+        for (key, place) in &self.places {
+            let start = out.len();
+            if start > first.start {
+                out.push(b',');
+            }
+            if !cut.contains(&key) {
+                out.extend_from_slice(&text[place.clone()]);
+                continue;
+            }
+            let mut rest = joins.iter().filter(|joined| joined.key == *key && !is_known(joined)).peekable();
+            if rest.peek().is_some() {
+                let info = self.published.info(key).map(|info| &**info);
+                encode::join_entry(&mut out, key, rest, info);
+            } else {
+                out.truncate(start);
+            }
+        }
+        out.extend_from_slice(&text[last.end..]);
+        Some(Json::from_encoded(out))
     }
 }
 

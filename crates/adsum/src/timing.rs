@@ -6,14 +6,17 @@ use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
 use adsum_tracker::MAX_GRACE;
 
 use crate::builder::{
-    DEFAULT_COUNT_INTERVAL, DEFAULT_DIFF_INTERVAL, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL, DEFAULT_HANDOFF,
-    DEFAULT_REFRESH_MEMORY,
+    DEFAULT_COUNT_INTERVAL, DEFAULT_DIFF_RATE, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL, DEFAULT_HANDOFF,
+    DEFAULT_MAX_DIFF_DELAY, DEFAULT_REFRESH_MEMORY,
 };
 
 /// The times of a Presence. See the builder for what each is.
 #[derive(Clone, Debug)]
 pub(crate) struct Timing {
-    pub(crate) diff_interval: Duration,
+    /// `None`: as the budget allows.
+    pub(crate) diff_interval: Option<Duration>,
+    pub(crate) diff_rate: u32,
+    pub(crate) max_diff_delay: Duration,
     /// [`FOREVER`] if what was fetched never gets old.
     pub(crate) fetch_ttl: Duration,
     pub(crate) fetch_timeout: Duration,
@@ -29,7 +32,9 @@ pub(crate) const FOREVER: Duration = Duration::MAX;
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            diff_interval: DEFAULT_DIFF_INTERVAL,
+            diff_interval: None,
+            diff_rate: DEFAULT_DIFF_RATE,
+            max_diff_delay: DEFAULT_MAX_DIFF_DELAY,
             fetch_ttl: DEFAULT_FETCH_TTL,
             fetch_timeout: DEFAULT_FETCH_TIMEOUT,
             refresh_memory: DEFAULT_REFRESH_MEMORY,
@@ -44,7 +49,9 @@ impl Timing {
     /// Checks every time: this is the one place that knows their bounds.
     pub(crate) fn check(&self) -> Result<(), OptionsError> {
         let zero = Duration::ZERO;
-        within("diff_interval", self.diff_interval, zero, MAX_TIME)?;
+        within("diff_interval", self.diff_interval.unwrap_or(zero), zero, MAX_TIME)?;
+        within("diff_rate", self.diff_rate, 1, u32::MAX)?;
+        within("max_diff_delay", self.max_diff_delay, Duration::from_millis(1), MAX_TIME)?;
         if self.fetch_ttl != FOREVER {
             within("fetch_ttl", self.fetch_ttl, zero, MAX_TIME)?;
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use adsum_pubsub::Topic;
-use adsum_tracker::{Diff, Key, Reason, Row};
+use adsum_tracker::{Diff, Key, Reason, Ref, Row, SHARDS, shard_of};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -54,6 +54,8 @@ pub struct Watch<H: PresenceHandler> {
     /// None: all topics.
     topic: Option<Topic>,
     queue: Arc<Queue<H::Info>>,
+    /// The number of the last diff that the state contains: of the topic, or of each shard.
+    seen: Box<[u64]>,
 }
 
 /// What a [`Watch`] has to tell.
@@ -67,9 +69,9 @@ pub enum Change<H: PresenceHandler> {
 
 /// What came and what went in one topic. No ref is in both halves.
 ///
-/// To be folded by ref: a join whose ref is known already changes nothing but its info, and the leave of an
-/// unknown ref changes nothing. Both occur, where a diff was on its way as a state was read. An update is the
-/// join of the new version and the leave of the old one.
+/// To be folded by ref: a join whose ref is known already changes nothing but its info, and comes from a
+/// [`refresh`](Presence::refresh) only; the leave of an unknown ref changes nothing. An update is the join of the new
+/// version and the leave of the old one, which the new one names as its [`previous`](crate::Tracked::previous).
 pub struct TopicDiff<H: PresenceHandler> {
     /// Where.
     pub topic: Topic,
@@ -87,7 +89,8 @@ impl<H: PresenceHandler> Watch<H> {
             Some(topic) => core.tracker.lock(topic).entry(topic).layer.watchers.push(queue.clone()),
             None => core.watchers.write().push(queue.clone()),
         }
-        Self { presence, topic, queue }
+        let seen = vec![0; if topic.is_some() { 1 } else { SHARDS }].into();
+        Self { presence, topic, queue, seen }
     }
 
     /// The next change, once there is one.
@@ -97,36 +100,37 @@ impl<H: PresenceHandler> Watch<H> {
         loop {
             match self.queue.take() {
                 Taken::Resync => return Change::State(self.snapshot()),
+                // The state contains it.
+                Taken::Diff(diff) if diff.number <= self.seen[shard_of(&diff.topic) % self.seen.len()] => {}
                 Taken::Diff(diff) => return Change::Diff(diff.decode()),
                 Taken::Nothing => self.queue.arrived.notified().await,
             }
         }
     }
 
-    fn snapshot(&self) -> HashMap<Topic, Presences<H>> {
+    /// What was told. Diffs gather already; those that it contains are passed over.
+    fn snapshot(&mut self) -> HashMap<Topic, Presences<H>> {
         let core = &self.presence.core;
         let mut snapshots = Vec::new();
         match &self.topic {
             Some(topic) => {
-                let mut shard = core.tracker.lock(topic);
-                if let Some(set) = shard.topic_mut(topic) {
-                    set.mark_shown();
-                    snapshots.push((topic.clone(), Snapshot::of::<H>(set)));
+                let shard = core.tracker.lock(topic);
+                self.seen[0] = core.sent();
+                if let Some(set) = shard.topic(topic) {
+                    snapshots.push((topic.clone(), Snapshot::told::<H>(set)));
                 }
             }
             None => {
-                for shard in core.tracker.shards() {
-                    let mut shard = shard.lock();
-                    let told =
-                        shard.topics_mut().filter(|set| set.count() > 0 && core.has_diffs(set.topic()));
-                    for set in told {
-                        set.mark_shown();
-                        snapshots.push((set.topic().clone(), Snapshot::of::<H>(set)));
-                    }
+                for (shard, seen) in core.tracker.shards().zip(&mut self.seen) {
+                    let shard = shard.lock();
+                    *seen = core.sent();
+                    let told = shard.topics().filter(|set| core.has_diffs(set.topic()));
+                    snapshots.extend(told.map(|set| (set.topic().clone(), Snapshot::told::<H>(set))));
                 }
             }
         }
-        snapshots.into_iter().map(|(topic, snapshot)| (topic, snapshot.decode())).collect()
+        let decoded = snapshots.into_iter().map(|(topic, snapshot)| (topic, snapshot.decode()));
+        decoded.filter(|(_, presences)| self.topic.is_some() || !presences.is_empty()).collect()
     }
 }
 
@@ -174,24 +178,43 @@ impl<H: PresenceHandler<Meta: fmt::Debug, Info: fmt::Debug>> fmt::Debug for Topi
 /// A diff as it was sent, shared by all watches and decoded by each in its own task.
 pub(crate) struct Published<I> {
     topic: Topic,
+    number: u64,
     diff: Diff<Card<I>>,
-    infos: HashMap<Key, Arc<I>>,
+    infos: HashMap<Key, Arc<Held<I>>>,
 }
 
 impl<I> Published<I> {
-    pub(crate) fn new(topic: Topic, diff: Diff<Card<I>>, infos: &HashMap<Key, Arc<Held<I>>>) -> Self {
-        let infos = infos.iter().filter_map(|(key, held)| Some((key.clone(), held.value.clone()?))).collect();
-        Self { topic, diff, infos }
+    pub(crate) fn new(
+        topic: Topic,
+        number: u64,
+        diff: Diff<Card<I>>,
+        infos: HashMap<Key, Arc<Held<I>>>,
+    ) -> Self {
+        Self { topic, number, diff, infos }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn diff(&self) -> &Diff<Card<I>> {
+        &self.diff
+    }
+
+    /// What was known of a key that joins.
+    pub(crate) fn info(&self, key: &Key) -> Option<&Arc<Held<I>>> {
+        self.infos.get(key)
     }
 
     fn decode<H: PresenceHandler<Info = I>>(&self) -> TopicDiff<H> {
         let mut joins = Presences::new();
         for joined in &self.diff.joins {
-            add(&mut joins, joined, None, || self.infos.get(&joined.key).cloned());
+            let info = || self.info(&joined.key)?.value.clone();
+            add(&mut joins, &joined.row, joined.previous, None, info);
         }
         let mut leaves = Presences::new();
         for left in &self.diff.leaves {
-            add(&mut leaves, &left.row, left.reason, || left.layer.value());
+            add(&mut leaves, &left.row, left.row.previous(), left.reason, || left.layer.value());
         }
         TopicDiff { topic: self.topic.clone(), joins, leaves }
     }
@@ -200,10 +223,12 @@ impl<I> Published<I> {
 fn add<H: PresenceHandler>(
     presences: &mut Presences<H>,
     row: &Row,
+    previous: Option<Ref>,
     reason: Option<Reason>,
     info: impl FnOnce() -> Option<Arc<H::Info>>,
 ) {
-    presences.entry(row.key.clone()).or_insert_with(|| Entry::new(info())).push(row, reason);
+    let entry = presences.entry(row.key.clone()).or_insert_with(|| Entry::new(info()));
+    entry.push(row, previous, reason);
 }
 
 /// Where diffs wait for a watch.
@@ -247,7 +272,7 @@ impl<I> Queue<I> {
         self.arrived.notify_one();
     }
 
-    /// From a resync on diffs gather again, before the state is read. Those that it contains change nothing.
+    /// From a resync on diffs gather again, before the state is read.
     fn take(&self) -> Taken<I> {
         let mut waiting = self.waiting.lock();
         if std::mem::take(&mut waiting.resync) {

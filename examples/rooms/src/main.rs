@@ -168,9 +168,10 @@ struct Options {
     /// A host under which clients reach this server; any, unless it listens on loopback alone
     #[arg(long)]
     host: Vec<String>,
-    /// How long changes are gathered into one diff, in milliseconds; 0 sends each by itself, as Phoenix does
-    #[arg(long, value_name = "MS", default_value_t = 50)]
-    diff_interval: u64,
+    /// Gathers changes into one diff for a fixed time, in milliseconds, instead of as the load of the node demands; 0
+    /// sends each by itself, as Phoenix does
+    #[arg(long, value_name = "MS")]
+    diff_interval: Option<u64>,
     /// How long a long poll is held open while nothing is to be said, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     longpoll_window: u64,
@@ -205,10 +206,10 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let pubsub = pubsub(&options).await?;
-    let presence = Presence::builder(pubsub)
-        .name("rooms")
-        .diff_interval(Duration::from_millis(options.diff_interval))
-        .linger(Duration::from_millis(options.linger));
+    let mut presence = Presence::builder(pubsub).name("rooms").linger(Duration::from_millis(options.linger));
+    if let Some(interval) = options.diff_interval {
+        presence = presence.diff_interval(Duration::from_millis(interval));
+    }
     presence.check()?;
     let presence = presence.start();
     if let Err(error) = presence.ready().await {

@@ -4,6 +4,9 @@
 //! whoever pushes only takes note of the socket. Sixteen replies to sixteen events that arrived together are one
 //! write, and so are the broadcasts of any number of tasks to the same socket. Where nothing else is to be run,
 //! the pass comes next, and nothing is late.
+//!
+//! There are two passes: one for what is meant for a single client, such as a reply, and one for broadcasts, which
+//! yields after a few sockets. So a reply doesn't wait until a broadcast was written to hundreds of others.
 
 use std::{cell::RefCell, sync::Arc, vec};
 
@@ -13,22 +16,35 @@ use tokio::{runtime::Handle, task};
 
 use super::Outbound;
 
-thread_local! {
-    /// The pass to come for what this thread pushes.
-    static COMING: RefCell<Option<Arc<Pass>>> = const { RefCell::new(None) };
+/// How soon a socket is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Before any broadcast is.
+    Reply,
+    Broadcast,
 }
 
-/// Has a socket written by the next pass. False where there can be none: not in a runtime.
-pub(super) fn enrol(outbound: &Arc<Outbound>) -> bool {
+/// The number of sockets that a broadcast is written to before others get their turn.
+const PIECE: usize = 16;
+
+thread_local! {
+    /// The passes to come for what this thread pushes: of replies, and of broadcasts.
+    static COMING: RefCell<[Option<Arc<Pass>>; 2]> = const { RefCell::new([None, None]) };
+}
+
+/// Has a socket written by the next pass of its urgency. False where there can be none: not in a runtime.
+pub(super) fn enrol(outbound: &Arc<Outbound>, urgency: Urgency) -> bool {
     let enrolled = COMING.try_with(|coming| {
-        if coming.borrow().as_ref().is_some_and(|pass| pass.add(outbound)) {
+        let kind = usize::from(urgency == Urgency::Broadcast);
+        if coming.borrow()[kind].as_ref().is_some_and(|pass| pass.add(outbound)) {
             return true;
         }
         let Ok(runtime) = Handle::try_current() else { return false };
         let pass = Arc::new(Pass(Mutex::new(Some(vec![outbound.clone()]))));
-        *coming.borrow_mut() = Some(pass.clone());
+        coming.borrow_mut()[kind] = Some(pass.clone());
         // Where the runtime ends before it has run, all is written as it is dropped.
-        tasks::spawn_short(&runtime, "write pass", Writer { pass, sockets: Vec::new().into_iter() }.run());
+        let writer = Writer { pass, sockets: Vec::new().into_iter() };
+        tasks::spawn_short(&runtime, "write pass", writer.run(urgency));
         true
     });
     enrolled.unwrap_or(false)
@@ -50,12 +66,18 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self) {
+    async fn run(mut self, urgency: Urgency) {
         // After all that is ready to run, which may push more.
         task::yield_now().await;
         self.begin();
+        let mut written = 0;
         for outbound in self.sockets.by_ref() {
+            if urgency == Urgency::Broadcast && written == PIECE {
+                task::yield_now().await;
+                written = 0;
+            }
             outbound.write();
+            written += 1;
             task::consume_budget().await;
         }
     }

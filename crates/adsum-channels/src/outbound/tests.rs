@@ -502,3 +502,32 @@ async fn the_connection_s_task_hears_that_a_push_has_found_the_peer_gone() {
     assert_eq!(outbound.state(), State::Gone);
     tokio::time::timeout(std::time::Duration::from_secs(20), outbound.woken()).await.expect("it is woken");
 }
+
+#[tokio::test]
+async fn a_reply_is_written_before_a_broadcast_to_others() {
+    let mut listening = Vec::new();
+    for _ in 0..100 {
+        listening.push(connected().await);
+    }
+    let (answered, mut client) = connected().await;
+    for (outbound, _) in &listening {
+        outbound.locked_for_broadcast(|queue| queue.push(frame("all")));
+    }
+    // The broadcast is being written.
+    while arrived(&mut listening[0].1).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    answered.push(frame("reply"));
+    let (last, heard) = listening.last_mut().unwrap();
+    last.push(frame("reply"));
+    let mut turns = 0;
+    while arrived(&mut client) != "reply" {
+        tokio::task::yield_now().await;
+        turns += 1;
+    }
+    assert_eq!(arrived(heard), "allreply", "what waits already stands before it");
+    assert_eq!(arrived(&mut listening[98].1), "", "{turns}");
+    while arrived(&mut listening[98].1).is_empty() {
+        tokio::task::yield_now().await;
+    }
+}

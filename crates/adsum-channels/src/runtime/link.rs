@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::mailbox::{Capacity, EndCause, Letter, Mailbox, MailboxError};
 use crate::{
-    PushError, View,
+    News, PushError, View,
     frame::Frame,
     log::{cut_name, limited},
     options::Options,
@@ -41,12 +41,24 @@ pub(crate) struct Link {
     subscribed: AtomicBool,
     /// What the client is shown; used with the outbound lock held.
     shown: Mutex<Option<Arc<Shown>>>,
+    /// The changes that wait for the state that the channel pushes once it has joined; used with the outbound lock held.
+    held: Mutex<Option<Box<Held>>>,
     /// Whether the task that replaces this one has to send the `phx_close` of this one.
     owes_close: AtomicBool,
     ended: AtomicBool,
     /// Told once, when the task has ended, for the one that replaces it.
     end: Notify,
 }
+
+/// Broadcasts that may turn out to be contained in the first state.
+#[derive(Default)]
+struct Held {
+    changes: Vec<(Mark, Frame)>,
+    bytes: usize,
+}
+
+/// Maximum size of the changes that wait for a state. More than that are sent.
+const MAX_HELD: usize = 1024 * 1024;
 
 /// The names of a join on the wire, as JSON text.
 #[derive(Clone, Debug)]
@@ -74,6 +86,7 @@ impl Link {
             intercepts,
             subscribed: AtomicBool::new(false),
             shown: Mutex::new(None),
+            held: Mutex::new(None),
             owes_close: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             end: Notify::new(),
@@ -155,6 +168,10 @@ impl Link {
         let shown = Arc::new(Shown { link: Arc::downgrade(self), view, seen: Mutex::new(None) });
         self.locked(|queue| {
             let frames = shown.frames(self)?;
+            // The state contains them.
+            if let Some(held) = &mut *self.held.lock() {
+                held.changes.retain(|(mark, _)| shown.is_news(*mark) != Some(false));
+            }
             let before = self.shown.lock().replace(shown);
             queue.push_state(frames);
             // Dropped outside of the locks: a view is the program's.
@@ -221,10 +238,33 @@ impl Link {
         Address { join_ref, reference, topic: &self.place.topic }
     }
 
-    /// Begins or ends the subscription. The queue is there to prove that its lock is held. Returns what the client was
-    /// shown, to be dropped outside of the lock: a view is the program's.
+    /// Begins the subscription. If the channel has still something to do before its client needs to hear of changes,
+    /// they wait until then. The queue is there to prove that its lock is held.
+    pub(super) fn subscribe(&self, holds_changes: bool, queue: &mut Queue) {
+        // Nothing was shown yet.
+        let _ = self.set_subscribed(true, queue);
+        *self.held.lock() = holds_changes.then(Box::default);
+    }
+
+    /// Sends the changes that have waited.
+    pub(super) fn release_held(&self) {
+        if self.held.lock().is_some() {
+            self.locked(|queue| {
+                let held = self.held.lock().take();
+                held.into_iter().flat_map(|held| held.changes).for_each(|(_, frame)| queue.push(frame));
+            });
+        }
+    }
+
+    /// Ends the subscription. Returns what the client was shown, to be dropped outside of the lock: a view is the
+    /// program's.
     #[must_use]
-    pub(super) fn set_subscribed(&self, subscribed: bool, _: &mut Queue) -> Option<Arc<Shown>> {
+    pub(super) fn unsubscribe(&self, queue: &mut Queue) -> Option<Arc<Shown>> {
+        *self.held.lock() = None;
+        self.set_subscribed(false, queue)
+    }
+
+    fn set_subscribed(&self, subscribed: bool, _: &mut Queue) -> Option<Arc<Shown>> {
         self.subscribed.store(subscribed, Ordering::Relaxed);
         // A state that is still owed goes with it.
         self.shown.lock().take()
@@ -266,18 +306,66 @@ impl Subscriber for Link {
             return;
         }
         let Some(frame) = self.codec.broadcast(message) else { return };
-        self.outbound.locked(|queue| {
+        self.outbound.locked_for_broadcast(|queue| {
             if !self.subscribed.load(Ordering::Relaxed) {
                 return;
             }
+            let Some(mark) = message.mark() else { return queue.push(frame) };
             // Taken out of its lock: room in the queue may be made by sending the state anew.
-            let shown = message.mark().and_then(|mark| Some((self.shown.lock().clone()?, mark)));
-            match shown.and_then(|(shown, mark)| Some((shown.news(mark)?, shown))) {
-                Some((true, shown)) => queue.push_change(frame, &(shown as Arc<dyn Renewable>)),
-                Some((false, _)) => {}
-                None => queue.push(frame),
+            let shown = self.shown.lock().clone();
+            let Some((is_news, shown)) = shown.and_then(|shown| Some((shown.is_news(mark)?, shown))) else {
+                return self.hold_or_push(message, mark, frame, queue);
+            };
+            if !is_news {
+                return;
+            }
+            let frame = match shown.view.news(message) {
+                News::All => Some(frame),
+                News::Part(payload) => self.codec.broadcast(&with_payload(message, payload)),
+                News::Nothing => None,
+            };
+            if let Some(frame) = frame {
+                queue.push_change(frame, &(shown as Arc<dyn Renewable>));
             }
         });
+    }
+}
+
+fn with_payload(message: &Message, payload: Payload) -> Message {
+    Message::new(message.topic().clone(), message.event(), payload)
+}
+
+impl Link {
+    fn hold_or_push(&self, message: &Message, mark: Mark, frame: Frame, queue: &mut Queue) {
+        let mut waiting = self.held.lock();
+        match &mut *waiting {
+            Some(held) if message.is_deferrable() && held.bytes + frame.len() <= MAX_HELD => {
+                held.bytes += frame.len();
+                held.changes.push((mark, frame));
+            }
+            _ => {
+                let held = if message.is_deferrable() { waiting.take() } else { None };
+                held.into_iter().flat_map(|held| held.changes).for_each(|(_, frame)| queue.push(frame));
+                queue.push(frame);
+            }
+        }
+    }
+
+    /// What an intercepted broadcast tells the client beside the state that it was shown; `None` if nothing.
+    pub(super) fn news(&self, message: Arc<Message>) -> Option<Arc<Message>> {
+        let Some(mark) = message.mark().filter(|_| message.is_deferrable()) else { return Some(message) };
+        self.locked(|_| {
+            let Some(shown) = self.shown.lock().clone() else { return Some(message) };
+            match shown.is_news(mark) {
+                None => Some(message),
+                Some(false) => None,
+                Some(true) => match shown.view.news(&message) {
+                    News::All => Some(message),
+                    News::Part(payload) => Some(Arc::new(with_payload(&message, payload))),
+                    News::Nothing => None,
+                },
+            }
+        })
     }
 }
 
@@ -299,7 +387,7 @@ impl Shown {
 
     /// Whether a broadcast is a change that the client has not been shown yet; none where it is no change of
     /// this view.
-    fn news(&self, mark: Mark) -> Option<bool> {
+    fn is_news(&self, mark: Mark) -> Option<bool> {
         let seen = (*self.seen.lock())?;
         (mark.sender == seen.sender).then_some(mark.number > seen.number)
     }

@@ -178,10 +178,9 @@ async fn enter<C: Channel>(
     let answers: Vec<_> = unread.iter().filter_map(|letter| unjoined(&link, letter)).collect();
     discard(unread);
     link.locked(|queue| {
-        if verdict.joined.is_some() {
+        if let Some((_, info)) = &verdict.joined {
             socket.attach();
-            // Nothing was shown yet.
-            let _ = link.set_subscribed(true, queue);
+            link.subscribe(info.is_some(), queue);
         }
         let close = after.as_deref().filter(|after| after.owes_close()).and_then(Link::close_frame);
         verdict.reply.into_iter().chain(close).chain(answers).for_each(|frame| queue.push(frame));
@@ -392,6 +391,7 @@ async fn handle_letters<C: Channel>(
         if let Err(stop) = Box::pin(channel.handle_info(info, socket)).await {
             return stopped(&link, stop, None);
         }
+        link.release_held();
         socket.handler_returned();
     }
     // Each handler's future is boxed and freed, so that a channel at rest is small.
@@ -427,6 +427,7 @@ async fn handle_letters<C: Channel>(
                 }
             }
             Letter::Out(message) => {
+                let Some(message) = link.news(message) else { continue };
                 *doing = Cow::Borrowed("handle_out");
                 if let Err(stop) = Box::pin(channel.handle_out(message, socket)).await {
                     return stopped(&link, stop, None);
@@ -479,7 +480,7 @@ fn finish(end: Option<End>, socket: &mut Socket) {
         .unwrap_or_else(|| End::new(if overflowed { Reason::Overloaded } else { Reason::Crashed }));
     let answers: Vec<_> = end.leave.iter().chain(&unread).filter_map(|letter| left(&link, letter)).collect();
     let shown = link.locked(|queue| {
-        let shown = link.set_subscribed(false, queue);
+        let shown = link.unsubscribe(queue);
         for frame in answers {
             queue.push(frame);
         }

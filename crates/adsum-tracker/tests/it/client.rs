@@ -66,6 +66,12 @@ impl Client {
         &self.view
     }
 
+    /// Which of these the client knows.
+    pub(crate) fn knows<'c>(&'c self, joins: &'c View) -> impl Iterator<Item = Ref> + 'c {
+        let known = |key, reference: &Ref| self.view.get(key).is_some_and(|refs| refs.contains(reference));
+        joins.iter().flat_map(move |(key, refs)| refs.iter().copied().filter(move |r| known(key, r)))
+    }
+
     pub(crate) fn on_state(&mut self, state: &View) {
         sync_state(&mut self.view, state);
         for diff in self.pending.take().unwrap_or_default() {
@@ -93,7 +99,7 @@ fn sync_state(view: &mut View, state: &View) {
     sync_diff(view, &change);
 }
 
-fn sync_diff(view: &mut View, diff: &Change) {
+pub(crate) fn sync_diff(view: &mut View, diff: &Change) {
     for (key, joined) in &diff.joins {
         let refs = view.entry(key.clone()).or_default();
         refs.retain(|reference| !joined.contains(reference));

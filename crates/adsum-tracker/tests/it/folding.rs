@@ -10,7 +10,7 @@ use adsum_tracker::{Bare, Diff, Key, Owner, Reason, Ref, TopicSet, Tracker, Wind
 use proptest::prelude::*;
 
 use crate::{
-    client::{Change, Client, View},
+    client::{Change, Client, View, sync_diff},
     key, meta, tracker,
 };
 
@@ -45,10 +45,20 @@ enum Step {
     Leave {
         client: usize,
     },
+    /// A client is sent what was told.
     State {
         client: usize,
     },
+    /// Somebody reads the list.
+    List,
+    /// Somebody is shown an owner's row.
+    ShowRow {
+        owner: usize,
+        key: usize,
+    },
     Take,
+    /// What was taken is sent.
+    Tell,
     Deliver {
         diffs: usize,
     },
@@ -65,7 +75,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => client.clone().prop_map(|client| Step::Join { client }),
         1 => client.clone().prop_map(|client| Step::Leave { client }),
         4 => client.prop_map(|client| Step::State { client }),
+        1 => Just(Step::List),
+        1 => (0..OWNERS, 0..KEYS).prop_map(|(owner, key)| Step::ShowRow { owner, key }),
         4 => Just(Step::Take),
+        4 => Just(Step::Tell),
         3 => (1_usize..4).prop_map(|diffs| Step::Deliver { diffs }),
     ]
 }
@@ -86,13 +99,23 @@ struct World {
     rows: Vec<(Key, usize, Ref)>,
     fates: HashMap<Ref, Fate>,
     clients: Vec<Client>,
-    in_flight: VecDeque<Change>,
+    taken: Vec<Change>,
+    /// What was sent, with its number.
+    in_flight: VecDeque<(u64, Change)>,
+    sent: u64,
+    /// What the diffs sent so far add up to.
+    told: View,
+    /// The number of the last diff in each client's state.
+    seen: [u64; CLIENTS],
+    joined_by_diff: HashSet<Ref>,
     /// Changes since the last take.
     untaken: usize,
     /// Refs that somebody knows, by a diff taken or by a state.
     known: HashSet<Ref>,
     left: HashSet<Ref>,
     again: HashSet<Ref>,
+    /// The refs that were to join again at any time: they are told twice by intent.
+    asked: HashSet<Ref>,
 }
 
 impl World {
@@ -106,11 +129,17 @@ impl World {
             rows: Vec::new(),
             fates: HashMap::new(),
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+            taken: Vec::new(),
             in_flight: VecDeque::new(),
+            sent: 0,
+            told: View::new(),
+            seen: [0; CLIENTS],
+            joined_by_diff: HashSet::new(),
             untaken: 0,
             known: HashSet::new(),
             left: HashSet::new(),
             again: HashSet::new(),
+            asked: HashSet::new(),
         }
     }
 
@@ -124,7 +153,10 @@ impl World {
             Step::Join { client } => self.clients[client].join(),
             Step::Leave { client } => self.clients[client].leave(),
             Step::State { client } => self.state(client),
+            Step::List => self.list(),
+            Step::ShowRow { owner, key } => self.show_row(owner, &name(key)),
             Step::Take => self.take(),
+            Step::Tell => self.tell(),
             Step::Deliver { diffs } => self.deliver(diffs),
         }
         self.check_list();
@@ -180,6 +212,7 @@ impl World {
         let of_key = self.rows.iter().filter(|(k, ..)| k == key).map(|&(.., reference)| reference);
         let before = self.again.len();
         self.again.extend(of_key.clone());
+        self.asked.extend(of_key.clone());
         if self.windows == Windows::Each {
             self.untaken += usize::from(of_key.count() > 0);
         } else {
@@ -187,24 +220,60 @@ impl World {
         }
     }
 
-    /// Hands out a state: all rows, read and marked as shown under one lock.
+    /// Hands out what was told: exactly what the diffs sent so far add up to.
     fn state(&mut self, client: usize) {
         if !self.clients[client].is_joined() {
             return;
         }
-        let mut shard = self.tracker.lock(&self.topic);
-        let set = shard.entry(&self.topic);
-        let state: View = set
-            .groups()
-            .map(|(key, group)| (key.clone(), group.rows().iter().map(|row| row.reference).collect()))
-            .collect();
-        set.mark_shown();
-        drop(shard);
-        self.known.extend(state.values().flatten());
+        let mut state = View::new();
+        if let Some(set) = self.tracker.lock(&self.topic).topic(&self.topic) {
+            set.told_groups(None, None, |key, _, rows| {
+                let told = state.insert(key.clone(), rows.iter().map(|row| row.reference).collect());
+                assert!(told.is_none() && !rows.is_empty());
+            });
+            let mut parts = View::new();
+            for (from, before) in
+                [(None, Some("user-1")), (Some("user-1"), Some("user-2")), (Some("user-2"), None)]
+            {
+                set.told_groups(from, before, |key, _, rows| {
+                    parts.insert(key.clone(), rows.iter().map(|row| row.reference).collect());
+                });
+            }
+            assert_eq!(parts, state);
+        }
+        assert_eq!(sorted(&state), sorted(&self.told));
+        self.seen[client] = self.sent;
         self.clients[client].on_state(&state);
     }
 
+    fn list(&mut self) {
+        self.tracker.lock(&self.topic).entry(&self.topic).mark_shown();
+        self.known.extend(self.rows.iter().map(|&(.., reference)| reference));
+    }
+
+    fn show_row(&mut self, owner: usize, key: &Key) {
+        if let Some(position) = self.position(owner, key) {
+            let (_, _, reference) = self.rows[position];
+            self.tracker.lock(&self.topic).entry(&self.topic).mark_row_shown(reference);
+            self.known.insert(reference);
+        }
+    }
+
+    /// What was taken is sent.
+    fn tell(&mut self) {
+        if let Some(set) = self.tracker.lock(&self.topic).topic_mut(&self.topic) {
+            set.told();
+        }
+        for change in self.taken.drain(..) {
+            sync_diff(&mut self.told, &change);
+            self.sent += 1;
+            self.in_flight.push_back((self.sent, change));
+        }
+    }
+
     fn take(&mut self) {
+        // One diff is on its way at a time.
+        self.tell();
         let diffs =
             self.tracker.lock(&self.topic).topic_mut(&self.topic).map_or_else(Vec::new, TopicSet::take_diffs);
         match self.windows {
@@ -213,7 +282,7 @@ impl World {
         }
         for diff in &diffs {
             self.check(diff);
-            self.in_flight.push_back(Change::from(diff));
+            self.taken.push(Change::from(diff));
         }
         let live: HashSet<Ref> = self.rows.iter().map(|&(.., reference)| reference).collect();
         let told: HashSet<Ref> = self.known.difference(&self.left).copied().collect();
@@ -227,6 +296,9 @@ impl World {
 
     fn check(&mut self, diff: &Diff<Bare>) {
         assert!(!diff.is_empty(), "a diff tells something");
+        for joined in &diff.joins {
+            assert_eq!(joined.previous, self.previous(joined.reference, diff), "of {}", joined.reference);
+        }
         let mut seen = HashSet::new();
         for joined in &diff.joins {
             let reference = joined.reference;
@@ -236,6 +308,7 @@ impl World {
                 assert!(!self.fates.contains_key(&reference), "{reference} joins, but has gone");
             }
             self.known.insert(reference);
+            self.joined_by_diff.insert(reference);
         }
         for left in &diff.leaves {
             let reference = left.row.reference;
@@ -257,10 +330,33 @@ impl World {
         }
     }
 
+    /// The oldest version before another that a diff joined and that leaves in this one.
+    fn previous(&self, reference: Ref, diff: &Diff<Bare>) -> Option<Ref> {
+        let became = |mut version: Ref| {
+            let mut updates = 0;
+            while let Some(Fate::Replaced(by)) = self.fates.get(&version) {
+                (version, updates) = (*by, updates + 1);
+                if version == reference {
+                    return Some(updates);
+                }
+            }
+            None
+        };
+        let left = diff.leaves.iter().map(|left| left.row.reference);
+        let told = left.filter(|left| self.joined_by_diff.contains(left));
+        told.filter_map(|left| Some((became(left)?, left))).max().map(|(_, left)| left)
+    }
+
     fn deliver(&mut self, diffs: usize) {
-        for diff in self.in_flight.drain(..diffs.min(self.in_flight.len())) {
-            for client in self.clients.iter_mut().filter(|client| client.is_joined()) {
-                client.on_diff(&diff);
+        for (number, diff) in self.in_flight.drain(..diffs.min(self.in_flight.len())) {
+            for (client, seen) in self.clients.iter_mut().zip(&self.seen) {
+                // What comes before the state is contained in it.
+                if client.is_synced() && number > *seen {
+                    let asked = &self.asked;
+                    let twice = client.knows(&diff.joins).find(|reference| !asked.contains(reference));
+                    assert_eq!(twice, None, "a ref is told twice");
+                    client.on_diff(&diff);
+                }
             }
         }
     }
@@ -288,7 +384,9 @@ impl World {
     /// Takes and delivers all: every client's view is the list.
     fn settle(&mut self) {
         self.take();
+        self.tell();
         self.deliver(usize::MAX);
+        assert_eq!(sorted(&self.told), sorted(&self.expected()));
         let expected = self.expected();
         for client in self.clients.iter().filter(|client| client.is_synced()) {
             if client.is_fresh() {

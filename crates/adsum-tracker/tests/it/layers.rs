@@ -14,23 +14,23 @@ impl Layer for Noting {
     type Topic = Kept;
 }
 
-/// A text, and the number of times that the key's rows have changed.
+/// A text.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Note(&'static str, usize);
+struct Note(&'static str);
 
-impl KeyLayer for Note {
-    fn rows_changed(&mut self) {
-        self.1 += 1;
-    }
-}
+impl KeyLayer for Note {}
 
-/// Whether the topic is to stay.
+/// Whether the topic is to stay, and the keys of which something else is told.
 #[derive(Default)]
-struct Kept(bool);
+struct Kept(bool, Vec<Key>);
 
 impl TopicLayer for Kept {
     fn is_idle(&self) -> bool {
         !self.0
+    }
+
+    fn told_changed(&mut self, key: &Key) {
+        self.1.push(key.clone());
     }
 }
 
@@ -49,16 +49,26 @@ fn write(tracker: &Tracker<Noting>, topic: &str, user: &str, text: &'static str)
 }
 
 #[test]
-fn it_hears_of_every_change_of_the_rows() {
-    let (tracker, topic, user) = noting(Windows::Net);
-    let (mut first, mut second) = (tracker.owner(), tracker.owner());
-    first.track(&topic, &user, meta()).unwrap();
-    second.track(&topic, &user, meta()).unwrap();
-    second.track(&topic, &key("8"), meta()).unwrap();
-    first.update(&topic, &user, |meta| Ok::<_, ()>(meta.clone())).unwrap();
-    second.untrack(&topic, &user);
-    assert_eq!(note(&tracker, &topic, &user), Note("", 4));
-    assert_eq!(note(&tracker, &topic, "8"), Note("", 1));
+fn it_hears_once_a_diff_is_sent_and_of_every_change_where_there_are_none() {
+    for windows in [Windows::Net, Windows::Each, Windows::Off] {
+        let (tracker, topic, user) = noting(windows);
+        let (mut first, mut second) = (tracker.owner(), tracker.owner());
+        first.track(&topic, &user, meta()).unwrap();
+        second.track(&topic, &key("8"), meta()).unwrap();
+        first.update(&topic, &user, |meta| Ok::<_, ()>(meta.clone())).unwrap();
+        let mut shard = tracker.lock(&topic);
+        let set = shard.topic_mut(&topic).unwrap();
+        if windows == Windows::Off {
+            assert_eq!(set.layer.1, [key("7"), key("8"), key("7")]);
+            continue;
+        }
+        assert_eq!(set.take_diffs().len(), if windows == Windows::Net { 1 } else { 3 });
+        assert!(set.layer.1.is_empty(), "taken isn't sent");
+        set.told();
+        assert_eq!(set.layer.1, [key("7"), key("8")]);
+        set.told();
+        assert_eq!(set.layer.1.len(), 2);
+    }
 }
 
 #[test]
@@ -105,10 +115,10 @@ fn a_key_that_comes_back_before_the_diff_finds_it_again() {
 fn a_topic_stays_as_long_as_the_layer_wants() {
     let (tracker, topic, _) = noting(Windows::Net);
     let mut shard = tracker.lock(&topic);
-    shard.entry(&topic).layer = Kept(true);
+    shard.entry(&topic).layer = Kept(true, Vec::new());
     shard.tidy(&topic);
     assert!(shard.topic(&topic).is_some());
-    shard.entry(&topic).layer = Kept(false);
+    shard.entry(&topic).layer = Kept(false, Vec::new());
     shard.tidy(&topic);
     drop(shard);
     assert_eq!(topics_held(&tracker), 0);

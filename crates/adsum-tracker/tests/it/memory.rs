@@ -17,7 +17,9 @@ fn left_behind(churn: impl FnOnce()) -> i64 {
 
 fn flush(tracker: &Tracker<Bare>, topic: &str) {
     let mut shard = tracker.lock(topic);
-    shard.topic_mut(topic).unwrap().take_diffs();
+    let set = shard.topic_mut(topic).unwrap();
+    set.take_diffs();
+    set.told();
     shard.tidy(topic);
 }
 

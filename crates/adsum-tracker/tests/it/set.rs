@@ -97,7 +97,8 @@ fn versions_that_nobody_saw_are_left_out() {
     let diffs = take(&tracker, &topic);
     assert_eq!(diffs.len(), 1);
     assert_eq!(joins(&diffs[0]), [r3]);
-    assert_eq!(diffs[0].joins[0].previous(), Some(r2));
+    assert_eq!(diffs[0].joins[0].previous, Some(r1), "that is the one that leaves");
+    assert_eq!(diffs[0].joins[0].row.previous(), Some(r2));
     assert_eq!(leaves(&diffs[0]), [(r1, None)]);
 }
 

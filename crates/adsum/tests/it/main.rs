@@ -16,5 +16,6 @@ mod refreshing;
 mod replays;
 mod slow;
 mod support;
+mod told;
 mod windows;
 mod wire;

@@ -16,8 +16,11 @@ fn builder() -> Builder<NoFetch> {
 #[tokio::test(start_paused = true)]
 async fn options_out_of_their_bounds_are_refused_by_name() {
     type Set = fn(Builder<NoFetch>) -> Builder<NoFetch>;
-    let wrong: [(&str, Set); 16] = [
+    let wrong: [(&str, Set); 19] = [
         ("diff_interval", |builder| builder.diff_interval(Duration::MAX)),
+        ("diff_rate", |builder| builder.diff_rate(0)),
+        ("max_diff_delay", |builder| builder.max_diff_delay(Duration::MAX)),
+        ("max_diff_delay", |builder| builder.max_diff_delay(Duration::ZERO)),
         ("fetch_ttl", |builder| builder.fetch_ttl(Duration::MAX)),
         ("fetch_timeout", |builder| builder.fetch_timeout(Duration::MAX)),
         ("fetch_timeout", |builder| builder.fetch_timeout(Duration::ZERO)),

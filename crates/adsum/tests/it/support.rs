@@ -10,7 +10,8 @@ use adsum::{Builder, Entries, FetchError, Inbox, Key, Presence, PresenceHandler,
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
-pub(crate) const INTERVAL: Duration = adsum::DEFAULT_DIFF_INTERVAL;
+/// How long the presences made here gather changes, so that a test can look at what waits.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) type Meta = Map<String, Value>;
 
@@ -98,7 +99,7 @@ pub(crate) fn plain(
     options: impl FnOnce(Builder<adsum::NoFetch>) -> Builder<adsum::NoFetch>,
 ) -> (Presence, PubSub) {
     let pubsub = PubSub::local();
-    (options(Presence::builder(pubsub.clone())).start(), pubsub)
+    (options(Presence::builder(pubsub.clone()).diff_interval(INTERVAL)).start(), pubsub)
 }
 
 /// A presence whose `fetch` follows a script, and its topics.
@@ -107,7 +108,8 @@ pub(crate) fn scripted(
     options: impl FnOnce(Builder<Script>) -> Builder<Script>,
 ) -> (Presence<Script>, PubSub) {
     let pubsub = PubSub::local();
-    (options(Presence::builder(pubsub.clone()).handler(script.clone())).start(), pubsub)
+    let builder = Presence::builder(pubsub.clone()).diff_interval(INTERVAL).handler(script.clone());
+    (options(builder).start(), pubsub)
 }
 
 /// The next diff, once it comes.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adsum::{Change, Topic};
+use adsum::{Change, Presence, PubSub, Topic};
 use serde_json::json;
 use tokio::time::{Instant, advance, sleep};
 
@@ -60,9 +60,9 @@ async fn what_comes_and_goes_unseen_is_not_told() {
     assert!(inbox.is_empty());
 
     // Of three versions the last joins, and the one that was told of leaves.
-    owner.update("t", "a", meta(2)).unwrap();
+    let first = owner.update("t", "a", meta(2)).unwrap();
     diff(&mut inbox).await;
-    let first = owner.update("t", "a", meta(3)).unwrap();
+    owner.update("t", "a", meta(3)).unwrap();
     let second = owner.update("t", "a", meta(4)).unwrap();
     let told = diff(&mut inbox).await;
     expect(&told, json!({"a": [4]}), json!({"a": [2]}));
@@ -97,6 +97,71 @@ async fn an_interval_of_zero_sends_each_change_by_itself() {
     expect(&diff_now(&mut inbox), json!({"b": [3]}), nothing());
     expect(&diff_now(&mut inbox), nothing(), json!({"a": [2], "b": [3]}));
     assert!(inbox.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_go_out_at_once_until_the_rate_is_used_up_and_then_as_it_allows() {
+    let pubsub = PubSub::local();
+    // One subscriber: a diff takes 125 ms of the rate. A quarter of a second is saved up, and as much may be owed.
+    let presence = Presence::builder(pubsub.clone()).diff_rate(8).start();
+    let (mut t, mut u) = (pubsub.subscribe("t"), pubsub.subscribe("u"));
+    let mut owner = presence.owner();
+    let start = Instant::now();
+    for n in 0..5 {
+        owner.track("t", format!("{n}"), meta(n)).unwrap();
+        expect(&diff_now(&mut t), json!({n.to_string(): [n]}), nothing());
+    }
+    for n in 5..8 {
+        owner.track("t", format!("{n}"), meta(n)).unwrap();
+        owner.track("u", format!("{n}"), meta(n)).unwrap();
+        sleep(Duration::from_millis(40)).await;
+    }
+    assert!(t.is_empty() && u.is_empty());
+    // What has waited longest goes first.
+    expect(&diff(&mut t).await, json!({"5": [5], "6": [6], "7": [7]}), nothing());
+    assert_eq!(start.elapsed(), Duration::from_millis(125));
+    assert!(u.is_empty());
+    expect(&diff(&mut u).await, json!({"5": [5], "6": [6], "7": [7]}), nothing());
+    assert_eq!(start.elapsed(), Duration::from_millis(250));
+    sleep(Duration::from_secs(1)).await;
+    owner.track("u", "8", meta(8)).unwrap();
+    expect(&diff_now(&mut u), json!({"8": [8]}), nothing());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_waits_no_longer_than_the_longest_delay() {
+    let pubsub = PubSub::local();
+    let delay = Duration::from_millis(70);
+    let presence = Presence::builder(pubsub.clone()).diff_rate(1).max_diff_delay(delay).start();
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(0)).unwrap();
+    diff_now(&mut inbox);
+    owner.update("t", "a", meta(1)).unwrap();
+    diff_now(&mut inbox);
+    sleep(Duration::from_millis(1)).await;
+    for n in 2..20 {
+        let start = Instant::now();
+        owner.update("t", "a", meta(n)).unwrap();
+        if inbox.is_empty() {
+            diff(&mut inbox).await;
+        } else {
+            diff_now(&mut inbox);
+        }
+        assert!(start.elapsed() <= delay);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_hears_is_told_whatever_the_rate() {
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(pubsub.clone()).diff_rate(1).start();
+    let mut owner = presence.owner();
+    for n in 0..1000 {
+        owner.track("t", format!("{n}"), meta(n)).unwrap();
+    }
+    let Change::State(state) = presence.watch("t").next().await else { panic!("a state is first") };
+    assert_eq!(state["t"].len(), 1000);
 }
 
 #[tokio::test(start_paused = true)]

@@ -72,7 +72,8 @@ impl Options {
                 let nats = Running::nats(&self.nats_server)?;
                 let pubsub = format!("nats://{}", nats.addr);
                 let node = |name| {
-                    let args = ["--node", name, "--pubsub", &pubsub, "--diff-interval", diff_interval];
+                    let mut args = vec!["--node", name, "--pubsub", &pubsub];
+                    args.extend(diff_interval.into_iter().flat_map(|interval| ["--diff-interval", interval]));
                     Running::server(&program("rooms"), &args)
                 };
                 let (a, b) = (node("a")?, node("b")?);

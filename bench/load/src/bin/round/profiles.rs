@@ -11,7 +11,7 @@ const PROFILES: &[(&str, Server, &[&str])] = &[
     ("broadcast", Server::Rooms(&[]), &["broadcast", "--secs", "3"]),
     ("echo", Server::Rooms(&[]), &["echo", "--secs", "2"]),
     ("idle", Server::Rooms(&[]), &["idle", "--secs", "1"]),
-    ("cluster", Server::Cluster { diff_interval: "0", kill: false }, &["cluster"]),
+    ("cluster", Server::Cluster { diff_interval: Some("0"), kill: false }, &["cluster"]),
 ];
 
 /// Prints of each profile its name and the arguments of `load`.

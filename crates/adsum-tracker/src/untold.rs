@@ -1,0 +1,132 @@
+//! What a topic's diffs haven't said yet.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+use indexmap::IndexMap;
+
+use crate::{Key, Ref, Row, Rows};
+
+/// The difference between a topic's presences and what its subscribers were told: the changes of the open window,
+/// and those that were taken as a diff that isn't sent yet.
+#[derive(Debug)]
+pub(crate) struct Untold<K> {
+    open: Changes<K>,
+    taken: Changes<K>,
+}
+
+#[derive(Debug)]
+struct Changes<K> {
+    /// The rows that weren't there before.
+    came: HashSet<Ref>,
+    /// All keys of which a row has changed.
+    keys: BTreeMap<Key, KeyChange<K>>,
+}
+
+#[derive(Debug)]
+struct KeyChange<K> {
+    /// The rows that were there before and have gone.
+    gone: IndexMap<Ref, Arc<Row>>,
+    /// What was kept beside the key when its last row went. A row that comes back finds it again.
+    layer: Option<K>,
+}
+
+impl<K> Untold<K> {
+    pub(crate) fn came(&mut self, row: &Row) {
+        // A row of another node that comes back was told already.
+        if self.open.key(&row.key).gone.swap_remove(&row.reference).is_none() {
+            self.open.came.insert(row.reference);
+        }
+    }
+
+    pub(crate) fn went(&mut self, row: &Arc<Row>) {
+        let is_new = self.open.came.remove(&row.reference);
+        let key = self.open.key(&row.key);
+        if !is_new {
+            key.gone.insert(row.reference, row.clone());
+        }
+    }
+
+    /// The last row of a key has gone.
+    pub(crate) fn keep_layer(&mut self, key: &Key, layer: K) {
+        self.open.key(key).layer = Some(layer);
+    }
+
+    /// What was kept beside a key that had gone and comes back.
+    pub(crate) fn take_layer(&mut self, key: &Key) -> Option<K> {
+        self.open.keys.get_mut(key)?.layer.take()
+    }
+
+    /// What was kept beside a key that has gone.
+    pub(crate) fn layer(&self, key: &Key) -> Option<&K> {
+        [&self.open, &self.taken].into_iter().find_map(|changes| changes.keys.get(key)?.layer.as_ref())
+    }
+
+    /// The changes of the open window were taken as diffs, and will be sent.
+    pub(crate) fn take(&mut self) {
+        self.taken = std::mem::take(&mut self.open);
+    }
+
+    /// What was taken counts as sent. Returns the keys that it changed.
+    pub(crate) fn told(&mut self) -> impl Iterator<Item = Key> + use<K> {
+        std::mem::take(&mut self.taken).keys.into_keys()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.keys.is_empty() && self.taken.keys.is_empty()
+    }
+
+    /// Whether a row that is there was told.
+    pub(crate) fn is_told(&self, reference: Ref) -> bool {
+        !self.open.came.contains(&reference) && !self.taken.came.contains(&reference)
+    }
+
+    /// The rows of a key that were told: first those that have gone since, then those of `there` in their order.
+    pub(crate) fn rows<'u>(
+        &'u self,
+        key: &Key,
+        there: Option<Rows<'u>>,
+    ) -> impl Iterator<Item = &'u Arc<Row>> + Clone {
+        let gone =
+            |changes: &'u Changes<K>| changes.keys.get(key).into_iter().flat_map(|key| key.gone.values());
+        let since = gone(&self.open).filter(|row| !self.taken.came.contains(&row.reference));
+        let there = there.into_iter().flat_map(Rows::iter).filter(|row| self.is_told(row.reference));
+        gone(&self.taken).chain(since).chain(there)
+    }
+
+    /// The keys after one and before another of which a row has changed, in no order; some of them twice.
+    pub(crate) fn keys<'u>(
+        &'u self,
+        range: (Bound<&'u str>, Bound<&'u str>),
+    ) -> impl Iterator<Item = &'u Key> {
+        [&self.taken, &self.open]
+            .into_iter()
+            .flat_map(move |changes| changes.keys.range::<str, _>(range))
+            .map(|(key, _)| key)
+    }
+}
+
+impl<K> Changes<K> {
+    fn key(&mut self, key: &Key) -> &mut KeyChange<K> {
+        // A key that is there already isn't cloned.
+        if !self.keys.contains_key(key) {
+            self.keys.insert(key.clone(), KeyChange { gone: IndexMap::new(), layer: None });
+        }
+        self.keys.get_mut(key).expect("it was just added")
+    }
+}
+
+impl<K> Default for Untold<K> {
+    fn default() -> Self {
+        Self { open: Changes::default(), taken: Changes::default() }
+    }
+}
+
+impl<K> Default for Changes<K> {
+    fn default() -> Self {
+        Self { came: HashSet::new(), keys: BTreeMap::new() }
+    }
+}

@@ -1,0 +1,230 @@
+//! When a diff may go out, so that a node keeps up: a budget of deliveries.
+//!
+//! Time and cost come in, decisions go out; nothing here reads a clock. A flush costs the subscribers that it
+//! reaches. The node and each topic have an account, which says until when the deliveries so far are paid for at the
+//! node's rate, or at the topic's share of it. While a node owes nothing, every change goes out at once. When it owes
+//! something, topics that owe gather their changes; when it owes more, all but small topics do.
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// What may be saved up while little is sent.
+const CREDIT: Duration = Duration::from_millis(250);
+/// Up to this debt of the node, topics within their share go at once.
+const LIGHT: Duration = Duration::from_millis(125);
+/// Up to this debt of the node, small flushes go at once.
+const HEAVY: Duration = Duration::from_millis(250);
+/// The cost up to which a flush is small.
+const SMALL: u64 = 128;
+/// A topic's share of the rate is one part in this many.
+const SHARES: u32 = 8;
+/// What a flush costs beside its deliveries if it asks `fetch`.
+pub(crate) const FETCH_COST: u64 = 100;
+
+/// Until when what a topic, or the node, has sent is paid for; since the [start](Budget::START) of the budget's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account(Duration);
+
+/// Decides for all topics of a node. `T` names a topic.
+#[derive(Debug)]
+pub(crate) struct Budget<T> {
+    /// Deliveries a second.
+    rate: u64,
+    max_delay: Duration,
+    node: Account,
+    /// As `node`, but no single flush counts for more than [`LIGHT`]: one to a hundred thousand subscribers, which takes
+    /// seconds of the node's rate, is its own topic's matter, and doesn't hold up the others.
+    shared: Account,
+    /// The topics whose changes wait, by the time of the first of them.
+    waiting: BTreeMap<(Duration, T), Waiting>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    account: Account,
+    cost: u64,
+}
+
+impl<T: Ord + Clone> Budget<T> {
+    /// The first time that may be handed in. The credit lies before it.
+    pub(crate) const START: Duration = CREDIT;
+
+    /// A budget of `rate` deliveries a second for each of `workers`, under which no change waits longer than
+    /// `max_delay`.
+    pub(crate) fn new(rate: u32, workers: usize, max_delay: Duration) -> Self {
+        let rate = u64::from(rate.max(1)) * workers.max(1) as u64;
+        Self {
+            rate,
+            max_delay,
+            node: Account::default(),
+            shared: Account::default(),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a flush that costs so much may go now, with changes since `since`.
+    pub(crate) fn may_go(&self, now: Duration, topic: Account, since: Duration, cost: u64) -> bool {
+        self.ready_at(Waiting { account: topic, cost }, since) <= now
+    }
+
+    /// When a flush may go, if nothing else goes before it.
+    fn ready_at(&self, flush: Waiting, since: Duration) -> Duration {
+        let (Account(node), Account(shared), Account(topic)) = (self.node, self.shared, flush.account);
+        let within_share = shared.saturating_sub(LIGHT).max(topic);
+        let ready = node.min(within_share).min(since.saturating_add(self.max_delay));
+        if flush.cost <= SMALL { ready.min(shared.saturating_sub(HEAVY)) } else { ready }
+    }
+
+    /// A flush goes.
+    pub(crate) fn pay(&mut self, now: Duration, topic: &mut Account, cost: u64) {
+        let latest = now + self.max_delay;
+        let time = self.time(cost);
+        self.node.pay(now, latest, time);
+        self.shared.pay(now, latest, time.min(LIGHT));
+        topic.pay(now, latest, time.saturating_mul(SHARES));
+    }
+
+    /// The time in which so many deliveries are paid for.
+    fn time(&self, cost: u64) -> Duration {
+        let nanos = u128::from(cost) * 1_000_000_000 / u128::from(self.rate);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// A topic's changes wait. Returns whether they may go earlier than all others that wait.
+    pub(crate) fn wait(&mut self, topic: T, account: Account, since: Duration, cost: u64) -> bool {
+        let flush = Waiting { account, cost };
+        let ready = self.ready_at(flush, since);
+        let is_first = self.waiting.iter().all(|((since, _), other)| ready < self.ready_at(*other, *since));
+        self.waiting.insert((since, topic), flush);
+        is_first
+    }
+
+    /// Takes out the topic that has waited longest among those that may go.
+    pub(crate) fn next(&mut self, now: Duration) -> Option<T> {
+        let may_go = |((since, _), flush): &(&(Duration, T), &Waiting)| self.ready_at(**flush, *since) <= now;
+        let key = self.waiting.iter().find(may_go)?.0.clone();
+        self.waiting.remove(&key);
+        Some(key.1)
+    }
+
+    /// When the first of those that wait may go, if nothing else goes before it.
+    pub(crate) fn earliest(&self) -> Option<Duration> {
+        self.waiting.iter().map(|((since, _), flush)| self.ready_at(*flush, *since)).min()
+    }
+
+    /// Takes out all topics that wait.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
+        std::mem::take(&mut self.waiting).into_keys().map(|(_, topic)| topic)
+    }
+}
+
+impl Account {
+    /// Whether something isn't paid for yet.
+    pub(crate) fn owes(self, now: Duration) -> bool {
+        self.0 > now
+    }
+
+    /// Until when it owes.
+    pub(crate) fn paid_until(self) -> Duration {
+        self.0
+    }
+
+    fn pay(&mut self, now: Duration, latest: Duration, time: Duration) {
+        self.0 = self.0.max(now.saturating_sub(CREDIT)).saturating_add(time).min(latest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Budget::<u32>::START + Duration::from_millis(ms)
+    }
+
+    /// One delivery a millisecond, so that a cost is a time; eight for a topic.
+    fn budget() -> Budget<u32> {
+        Budget::new(500, 2, Duration::from_secs(1))
+    }
+
+    #[test]
+    fn at_rest_all_goes_at_once_and_credit_is_for_a_quarter_of_a_second() {
+        let mut budget = budget();
+        let mut topic = Account::default();
+        assert!(budget.may_go(ms(0), topic, ms(0), 1_000_000));
+        budget.pay(ms(0), &mut topic, 200);
+        assert_eq!((budget.node, topic), (Account(ms(0) - Duration::from_millis(50)), Account(ms(1000))));
+        assert!(budget.may_go(ms(0), topic, ms(0), 1000), "the node owes nothing yet, though the topic does");
+        budget.pay(ms(0), &mut topic, 60);
+        assert!(!budget.may_go(ms(0), topic, ms(0), 129));
+        assert!(budget.may_go(ms(10), topic, ms(0), 129), "it is paid");
+        budget.pay(ms(100_000), &mut topic, 1);
+        assert_eq!(
+            budget.node,
+            Account(ms(100_000) - CREDIT + Duration::from_millis(1)),
+            "credit has an end"
+        );
+    }
+
+    #[test]
+    fn a_node_that_owes_lets_go_topics_within_their_share_then_small_ones_then_none() {
+        let mut budget = budget();
+        let (mut hot, quiet) = (Account::default(), Account::default());
+        for cost in [100, 100, 100, 75] {
+            budget.pay(ms(0), &mut hot, cost);
+        }
+        assert!(!budget.may_go(ms(0), hot, ms(0), 129) && budget.may_go(ms(0), hot, ms(0), 128));
+        assert!(budget.may_go(ms(0), quiet, ms(0), 1000));
+        budget.pay(ms(0), &mut hot, 1);
+        assert!(!budget.may_go(ms(0), quiet, ms(0), 129) && budget.may_go(ms(0), quiet, ms(0), 128));
+        budget.pay(ms(0), &mut hot, 124);
+        assert!(budget.may_go(ms(0), quiet, ms(0), 1));
+        budget.pay(ms(0), &mut hot, 1);
+        assert!(!budget.may_go(ms(0), quiet, ms(0), 1));
+        assert!(budget.may_go(ms(1), quiet, ms(0), 1));
+    }
+
+    #[test]
+    fn nothing_waits_longer_than_the_longest_delay_and_no_debt_is_longer() {
+        let mut budget = budget();
+        let mut topic = Account::default();
+        budget.pay(ms(0), &mut topic, u64::MAX);
+        assert_eq!((budget.node, topic), (Account(ms(1000)), Account(ms(1000))));
+        assert!(!budget.may_go(ms(499), topic, ms(0), 1 << 40));
+        assert!(!budget.may_go(ms(499), topic, ms(400), 1 << 40));
+        for now in [600, 700, 800] {
+            budget.pay(ms(now), &mut topic, 1 << 20);
+        }
+        assert!(!budget.may_go(ms(999), topic, ms(0), 129));
+        assert!(budget.may_go(ms(1000), topic, ms(0), 1 << 40));
+    }
+
+    #[test]
+    fn a_flush_that_takes_seconds_of_the_rate_holds_up_its_own_topic_only() {
+        let mut budget = budget();
+        let (mut hall, quiet) = (Account::default(), Account::default());
+        for now in [0, 1000, 2000] {
+            assert!(budget.may_go(ms(now), hall, ms(now), 100_000));
+            budget.pay(ms(now), &mut hall, 100_000);
+            assert!(!budget.may_go(ms(now + 999), hall, ms(now), 100_000));
+            assert!(budget.may_go(ms(now), quiet, ms(now), 500) && budget.may_go(ms(now), quiet, ms(now), 2));
+        }
+    }
+
+    #[test]
+    fn what_has_waited_longest_goes_first_of_those_that_may() {
+        let mut budget = budget();
+        let (mut hot, quiet) = (Account::default(), Account::default());
+        for _ in 0..9 {
+            budget.pay(ms(0), &mut hot, 50);
+        }
+        assert!(budget.wait(7, hot, ms(3), 500));
+        assert!(!budget.wait(8, hot, ms(2), 500), "the node must owe nothing for either");
+        assert!(budget.wait(9, quiet, ms(4), 500), "its share allows it earlier");
+        assert_eq!((budget.earliest(), budget.next(ms(74))), (Some(ms(75)), None));
+        assert_eq!(budget.next(ms(75)), Some(9));
+        assert_eq!((budget.earliest(), budget.next(ms(75))), (Some(ms(200)), None));
+        assert_eq!(budget.next(ms(200)), Some(8));
+        assert_eq!(budget.next(ms(200)), Some(7));
+        assert_eq!((budget.earliest(), budget.next(ms(200))), (None, None));
+    }
+}

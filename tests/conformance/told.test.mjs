@@ -1,0 +1,74 @@
+// Every callback of the phoenix package is watched: nobody is told twice that somebody joined, and all count right.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
+
+import { Client } from "./lib/client.mjs";
+import { startRooms } from "./lib/rooms.mjs";
+
+const PACES = [
+  { name: "the default", diffInterval: undefined },
+  { name: "an interval of 50 ms", diffInterval: 50 },
+  { name: "an interval of 0", diffInterval: 0 },
+];
+
+/** The keys of which `onJoin` told a ref that was there already. */
+function repeated(room) {
+  const refs = (presence) => (presence?.metas ?? []).map((meta) => meta.phx_ref);
+  const joins = room.reports.filter(({ kind }) => kind === "join");
+  return joins.filter(({ current, change }) => refs(change).some((ref) => refs(current).includes(ref))).map(({ key }) => key);
+}
+
+for (const { name, diffInterval } of PACES) {
+  describe(`the phoenix package at ${name}`, () => {
+    let rooms;
+    const clients = [];
+
+    before(async () => {
+      rooms = await startRooms({ diffInterval });
+    });
+    afterEach(async () => {
+      await Promise.all(clients.splice(0).map((client) => client.close()));
+      rooms.assertAlive();
+    });
+    after(() => rooms.kill());
+
+    const connect = (userId) => {
+      const client = new Client(rooms.url, userId);
+      clients.push(client);
+      return client;
+    };
+
+    /** Nobody but oneself may be told twice, and oneself at an interval of 0 only, as in Phoenix. */
+    const check = (room, userId) => {
+      const twice = repeated(room);
+      assert.deepEqual(twice, diffInterval === 0 ? twice.filter((key) => key === userId) : [], userId);
+    };
+
+    test("some who join one after the other", async () => {
+      const users = ["alice", "bob", "carol", "dave"];
+      const joined = [];
+      for (const user of users) joined.push([user, await connect(user).join("room:row")]);
+      const counts = Object.fromEntries(users.map((user) => [user, 1]));
+      for (const [user, room] of joined) {
+        await room.untilCounts(counts);
+        check(room, user);
+      }
+    });
+
+    test("a storm, with two tabs of some and updates in between", async () => {
+      const users = [...Array(200).keys()].map((n) => `user-${n % 160}`);
+      const joined = await Promise.all(
+        users.map(async (user, n) => {
+          const room = await connect(user).join("room:storm");
+          if (n % 5 === 0) await room.push("update", { status: `${n}` });
+          return [user, room];
+        }),
+      );
+      const counts = {};
+      for (const user of users) counts[user] = (counts[user] ?? 0) + 1;
+      for (const [, room] of joined) await room.untilCounts(counts);
+      for (const [user, room] of joined) check(room, user);
+    });
+  });
+}
