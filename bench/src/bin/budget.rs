@@ -2,6 +2,13 @@
 //!
 //! `cargo run -p bench --release --bin budget` prints a table. The module is that of the server.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::unchecked_time_subtraction,
+    reason = "figures are for people: they are far below 2^52, and none is negative"
+)]
+
 #[path = "../../../crates/adsum/src/budget.rs"]
 #[allow(dead_code, reason = "the server uses more of it")]
 mod budget;

@@ -225,8 +225,8 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     }
 
     /// Names the hosts under which the server is reached, such as `example.com`, `localhost` or `127.0.0.1:4000`. A
-    /// request whose `Host` is none of them is refused; a port counts where one is named. By default any host will
-    /// do.
+    /// request of a web page whose `Host` is none of them is refused; a port counts where one is named. By default any
+    /// host will do.
     ///
     /// For servers that browsers reach on a private network or on the same machine: a foreign page may let its own
     /// name point there (DNS rebinding), and is of the same origin then.

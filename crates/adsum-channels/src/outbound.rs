@@ -42,6 +42,10 @@ pub(crate) struct Outbound {
     wake: Notify,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own, and they go together in any way"
+)]
 pub(crate) struct Queue {
     entries: Entries,
     /// How much of the first frame is written.

@@ -265,7 +265,7 @@ impl<X: Layer> Shard<X> {
     /// nodes stay until somebody answers for them.
     pub(crate) fn recover(&mut self) {
         self.log.forget();
-        let rows = self.topics.iter().flat_map(|set| set.groups()).flat_map(|(_, group)| group.rows().iter());
+        let rows = self.topics.iter().flat_map(TopicSet::groups).flat_map(|(_, group)| group.rows().iter());
         let others = rows.filter(|row| row.owner == OwnerId::REMOTE);
         self.orphans = others.map(|row| (row.reference, row.clone())).collect();
         let own = self.topics.iter().flat_map(TopicSet::own_departing);

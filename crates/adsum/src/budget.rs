@@ -135,6 +135,8 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unchecked_time_subtraction, reason = "the times here are chosen")]
+
     use super::*;
 
     fn ms(ms: u64) -> Duration {

@@ -13,7 +13,7 @@ use crate::{
     flusher::Backlog,
     handler::{NoFetch, PresenceHandler},
     replication::{Link, Mail},
-    timing::{FOREVER, Timing},
+    timing::Timing,
 };
 
 /// The deliveries of diffs that a worker of the runtime may make a second, unless told otherwise.
@@ -110,8 +110,7 @@ impl<H: PresenceHandler> Builder<H> {
     /// asks for every diff and every list, as Phoenix does; `None` is for ever, until the key has left or is
     /// [refreshed](Presence::refresh).
     pub fn fetch_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
-        // The longest time of all would be taken for none: it is refused as any other that is too long.
-        self.timing.fetch_ttl = ttl.into().map_or(FOREVER, |ttl| ttl.min(FOREVER - Duration::from_nanos(1)));
+        self.timing.fetch_ttl = ttl.into();
         self
     }
 

@@ -40,9 +40,9 @@ impl<I> Card<I> {
     }
 
     /// Whether the info was fetched within `ttl`.
-    pub(crate) fn is_fresh(&self, now: Instant, ttl: Duration) -> bool {
+    pub(crate) fn is_fresh(&self, now: Instant, ttl: Option<Duration>) -> bool {
         let fetched = self.info.as_ref().and_then(|info| info.fetched);
-        fetched.is_some_and(|fetched| now.duration_since(fetched) < ttl)
+        fetched.is_some_and(|fetched| ttl.is_none_or(|ttl| now.duration_since(fetched) < ttl))
     }
 
     pub(crate) fn refreshes(&self) -> u64 {

@@ -85,7 +85,7 @@ impl<H: PresenceHandler> Core<H> {
         };
         let answer = timeout(self.timing.fetch_timeout, async {
             // With no time to live there is nothing to wait for: every caller asks for itself, as in Phoenix.
-            let _turn = if self.timing.fetch_ttl.is_zero() { None } else { Some(turn.lock().await) };
+            let _turn = if self.timing.asks_always() { None } else { Some(turn.lock().await) };
             let (asked, entries) = self.still_missing(topic, keys, failures);
             if entries.is_empty() {
                 return Ok(HashMap::new());
@@ -106,7 +106,7 @@ impl<H: PresenceHandler> Core<H> {
     fn still_missing(&self, topic: &Topic, keys: &[Key], failures: u64) -> (Asked, Entries<H::Meta>) {
         let now = Instant::now();
         let (mut asked, mut groups) = (Asked::new(), HashMap::new());
-        let asks_always = self.timing.fetch_ttl.is_zero();
+        let asks_always = self.timing.asks_always();
         if let Some(set) = self.tracker.lock(topic).topic(topic)
             && (asks_always || set.layer.failures == failures)
         {

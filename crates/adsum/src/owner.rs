@@ -144,7 +144,7 @@ pub enum TrackError {
     /// Its meta can't be a meta.
     #[error(transparent)]
     Meta(#[from] MetaError),
-    /// The socket belongs to another PubSub than the presence.
+    /// The socket belongs to another `PubSub` than the presence.
     #[error(transparent)]
     OtherPubSub(#[from] OtherPubSub),
 }
@@ -166,7 +166,7 @@ pub enum PushStateError {
     /// It can't be pushed.
     #[error(transparent)]
     Push(#[from] PushError),
-    /// The socket belongs to another PubSub than the presence.
+    /// The socket belongs to another `PubSub` than the presence.
     #[error(transparent)]
     OtherPubSub(#[from] OtherPubSub),
 }

@@ -17,8 +17,8 @@ pub(crate) struct Timing {
     pub(crate) diff_interval: Option<Duration>,
     pub(crate) diff_rate: u32,
     pub(crate) max_diff_delay: Duration,
-    /// [`FOREVER`] if what was fetched never gets old.
-    pub(crate) fetch_ttl: Duration,
+    /// `None` if what was fetched never gets old.
+    pub(crate) fetch_ttl: Option<Duration>,
     pub(crate) fetch_timeout: Duration,
     pub(crate) refresh_memory: Duration,
     pub(crate) linger: Duration,
@@ -26,16 +26,13 @@ pub(crate) struct Timing {
     pub(crate) handoff: Duration,
 }
 
-/// Only ever compared with.
-pub(crate) const FOREVER: Duration = Duration::MAX;
-
 impl Default for Timing {
     fn default() -> Self {
         Self {
             diff_interval: None,
             diff_rate: DEFAULT_DIFF_RATE,
             max_diff_delay: DEFAULT_MAX_DIFF_DELAY,
-            fetch_ttl: DEFAULT_FETCH_TTL,
+            fetch_ttl: Some(DEFAULT_FETCH_TTL),
             fetch_timeout: DEFAULT_FETCH_TIMEOUT,
             refresh_memory: DEFAULT_REFRESH_MEMORY,
             linger: Duration::ZERO,
@@ -52,13 +49,16 @@ impl Timing {
         within("diff_interval", self.diff_interval.unwrap_or(zero), zero, MAX_TIME)?;
         within("diff_rate", self.diff_rate, 1, u32::MAX)?;
         within("max_diff_delay", self.max_diff_delay, Duration::from_millis(1), MAX_TIME)?;
-        if self.fetch_ttl != FOREVER {
-            within("fetch_ttl", self.fetch_ttl, zero, MAX_TIME)?;
-        }
+        within("fetch_ttl", self.fetch_ttl.unwrap_or(zero), zero, MAX_TIME)?;
         within("fetch_timeout", self.fetch_timeout, Duration::from_millis(1), MAX_TIME)?;
         within("refresh_memory", self.refresh_memory, zero, MAX_TIME)?;
         within("linger", self.linger, zero, MAX_GRACE)?;
         within("count_interval", self.count_interval, zero, MAX_TIME)?;
         within("handoff", self.handoff, zero, MAX_GRACE)
+    }
+
+    /// Whether what was fetched is good for once only.
+    pub(crate) fn asks_always(&self) -> bool {
+        self.fetch_ttl == Some(Duration::ZERO)
     }
 }

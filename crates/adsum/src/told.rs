@@ -126,6 +126,9 @@ impl Pieces {
     }
 }
 
+/// Given a key, and what writes its member.
+type Each<'e> = dyn FnMut(&Key, &mut dyn FnMut(&mut Vec<u8>)) + 'e;
+
 /// Goes through what a client is shown of the keys from one on and before another. `each` is given what writes the
 /// key's member.
 fn write<H: PresenceHandler>(
@@ -140,11 +143,10 @@ fn write<H: PresenceHandler>(
         .skip_while(|(key, _)| from.is_some_and(|from| *key < from))
         .take_while(|(key, _)| before.is_none_or(|before| *key < before))
         .peekable();
-    let write_mine = |(key, rows): (&Key, &Vec<Arc<Row>>),
-                      each: &mut dyn FnMut(&Key, &mut dyn FnMut(&mut Vec<u8>))| {
+    let write_mine = |(key, rows): (&Key, &Vec<Arc<Row>>), each: &mut Each<'_>| {
         let info = set.group(key).and_then(|group| group.layer().info());
         each(key, &mut |out| {
-            encode::state_entry(out, key, rows.iter().map(|row| &**row), info.map(|info| &**info))
+            encode::state_entry(out, key, rows.iter().map(|row| &**row), info.map(|info| &**info));
         });
     };
     set.told_groups(from.map(|key| &**key), before.map(|key| &**key), |key, card, rows| {

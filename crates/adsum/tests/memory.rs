@@ -65,7 +65,7 @@ async fn joiners_of_a_large_state_that_do_not_read_hold_no_more_than_the_total()
     let presence: Presence<NoFetch> =
         Presence::builder(PubSub::local()).diff_interval(Duration::ZERO).start();
     let sockets = Sockets::new();
-    let (pushed, mut pushes) = mpsc::unbounded_channel();
+    let (pushed, mut states) = mpsc::unbounded_channel();
     let socket = SocketBuilder::new(App { presence: presence.clone(), pushed })
         .channel::<Room>("room:*")
         .sockets(&sockets)
@@ -93,7 +93,7 @@ async fn joiners_of_a_large_state_that_do_not_read_hold_no_more_than_the_total()
         let (mut client, _) = client_async(url, stream).await.unwrap();
         client.send(Message::text(r#"["1","1","room:a","phx_join",{}]"#)).await.unwrap();
         clients.push(client);
-        pushes.recv().await.unwrap();
+        states.recv().await.unwrap();
         // Each worker may be about to make room for what it has just added.
         let queued = sockets.queued_bytes();
         assert!(queued <= MAX_TOTAL + 2 * STATE_BYTES, "{queued} bytes wait");

@@ -230,8 +230,11 @@ async fn requests_to_other_hosts_are_refused_where_ours_are_named(transport: Tra
     let ours = Server::start_with(transport, |socket| socket.host(["localhost", "127.0.0.1"])).await;
     assert!(ours.connect(query, &[]).await.is_ok());
     let theirs = Server::start_with(transport, |socket| socket.host(["example.org"]).any_origin()).await;
-    assert_eq!(theirs.connect(query, &[]).await.map(drop), Err((403, Vec::new())));
-    assert!(theirs.connect(query, &[("host", "example.org")]).await.is_ok());
+    let page = ("origin", "http://localhost");
+    assert_eq!(theirs.connect(query, &[page]).await.map(drop), Err((403, Vec::new())));
+    assert!(theirs.connect(query, &[page, ("host", "example.org")]).await.is_ok());
+    // No browser: nobody's name was pointed at us.
+    assert!(theirs.connect(query, &[]).await.is_ok());
 }
 
 #[derive(Debug, PartialEq, serde::Deserialize)]

@@ -25,7 +25,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         len @ 0..126 => frame.push(0x80 | len as u8),
         len => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 + 126);
             frame.extend((len as u16).to_be_bytes());
         }
     }
@@ -80,7 +80,7 @@ fn flood(address: SocketAddr, first: &[u8], again: &[u8], stop: &AtomicBool) -> 
                 Ok(bytes) => (sent, at) = (sent + bytes, (at + bytes) % again.len()),
                 Err(error) => {
                     open =
-                        matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+                        matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
                 }
             }
         }

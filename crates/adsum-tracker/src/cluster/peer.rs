@@ -47,6 +47,7 @@ pub(super) struct PeerShard {
     pub(super) show_at: u64,
     pub(super) shown: bool,
     /// Rows of an earlier run, shown until this run's are known to `show_at`. Those of this run aren't in it.
+    #[expect(clippy::box_collection, reason = "there is one seldom, and there are 64 shards a peer")]
     pub(super) inherited: Option<Box<HashSet<Ref>>>,
     /// The origin's set, as far as it is known, in the order in which its rows were made. Rows never to be shown
     /// again are in it too. A tree, as it grows without a pause.

@@ -76,10 +76,10 @@ async fn replication_that_panics_goes_on_and_nobody_is_seen_to_leave() {
     let (fails, _ear) = Fails::on(&network, "a");
     assert_eq!(a.health(), Err(NotReady::Starting));
     let _ = tokio::join!(a.ready(), b.ready());
-    let (mut of_a, mut of_b) = (a.owner(), b.owner());
+    let (mut first, mut second) = (a.owner(), b.owner());
     for key in ["1", "2", "3"] {
-        of_a.track("room", key, meta(key)).unwrap();
-        of_b.track("hall", key, meta(key)).unwrap();
+        first.track("room", key, meta(key)).unwrap();
+        second.track("hall", key, meta(key)).unwrap();
     }
     sleep(Duration::from_secs(2)).await;
     let refs = |presence: &Presence| {
@@ -119,13 +119,13 @@ async fn replication_that_panics_goes_on_and_nobody_is_seen_to_leave() {
     // Changes go on, and those that were made meanwhile are told.
     fails.times.store(1, Ordering::Relaxed);
     failed(&a).await;
-    of_a.untrack("room", "1");
-    of_a.track("room", "4", meta(4)).unwrap();
-    of_b.untrack("hall", "2");
+    first.untrack("room", "1");
+    first.track("room", "4", meta(4)).unwrap();
+    second.untrack("hall", "2");
     sleep(Duration::from_secs(10)).await;
     assert_eq!((b.count("room"), a.count("hall")), (3, 2));
     assert!(b.get_by_key("room", "4").await.is_some() && b.get_by_key("room", "1").await.is_none());
-    drop((of_a, of_b));
+    drop((first, second));
     sleep(Duration::from_secs(1)).await;
     assert_eq!((b.count("room"), a.count("hall")), (0, 0));
 }

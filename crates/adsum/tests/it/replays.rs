@@ -31,7 +31,7 @@ impl Node {
     }
 
     async fn keys(&self) -> BTreeSet<String> {
-        self.presence.list("room").await.keys().map(|key| key.to_string()).collect()
+        self.presence.list("room").await.keys().map(ToString::to_string).collect()
     }
 }
 

@@ -93,7 +93,9 @@ fn remove(view: &mut View, leaves: &View) {
 
 fn sorted(view: &View) -> View {
     let mut view = view.clone();
-    view.values_mut().for_each(|refs| refs.sort());
+    for refs in view.values_mut() {
+        refs.sort();
+    }
     view
 }
 
@@ -232,7 +234,9 @@ fn start(
 }
 
 /// The ways in which diffs may be held back, with the time after which nothing waits any more.
-fn paces() -> Vec<(&'static str, fn(Builder<Script>) -> Builder<Script>)> {
+type Pace = (&'static str, fn(Builder<Script>) -> Builder<Script>);
+
+fn paces() -> Vec<Pace> {
     vec![
         ("the default", |builder| builder),
         ("a node that is busy", |builder| builder.diff_rate(20)),
@@ -433,7 +437,6 @@ impl World {
                 person.join(&name(key));
                 self.people.push((*node, person));
             }
-            Step::Connect { .. } => {}
             Step::Event { person, event } => {
                 if let Some(person) = self.person(*person) {
                     person.send(event, &json!({}));
@@ -458,7 +461,8 @@ impl World {
                 let (_, person) = self.people.swap_remove(person % self.people.len());
                 person.client.end().await;
             }
-            Step::Disconnect { .. } => {}
+            // There are too many, or none.
+            Step::Connect { .. } | Step::Disconnect { .. } => {}
             Step::Read { person } => {
                 if let Some(person) = self.person(*person) {
                     person.read().await;
