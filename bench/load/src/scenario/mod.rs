@@ -4,6 +4,7 @@ mod broadcast;
 mod churn;
 mod cluster;
 mod echo;
+mod flood;
 mod floor;
 mod idle;
 mod join;
@@ -45,6 +46,8 @@ pub(crate) enum Scenario {
     Broadcast(broadcast::Options),
     /// Events that are answered
     Echo(echo::Options),
+    /// Echoes of some clients while another sends as fast as it can
+    Flood(flood::Options),
     /// Connections that do nothing, and the memory they take
     Idle(idle::Options),
     /// Users come and go on one node, seen on another
@@ -68,6 +71,7 @@ impl Scenario {
             Self::Update(options) => options.run(stage).await,
             Self::Broadcast(options) => options.run(stage).await,
             Self::Echo(options) => options.run(stage).await,
+            Self::Flood(options) => options.run(stage).await,
             Self::Idle(options) => options.run(stage).await,
             Self::Cluster(options) => options.run(stage).await,
             Self::Kill(options) => options.run(stage).await,

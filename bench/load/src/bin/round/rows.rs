@@ -100,6 +100,12 @@ const UPDATE: &[(&str, &str, f64, &str)] = &[
 ];
 const ECHO: &[(&str, &str, f64, &str)] =
     &[("", "/replies_per_s", 1.0, " a second"), ("", "/cpu_us_per_reply", 1.0, " us CPU")];
+const FLOOD: &[(&str, &str, f64, &str)] = &[
+    ("p50 ", "/echo_us/p50", MILLI, " ms"),
+    ("p99 ", "/echo_us/p99", MILLI, " ms"),
+    ("most ", "/echo_us/max", MILLI, " ms"),
+    ("", "/flood_frames_per_s", 1.0, " frames a second"),
+];
 const IDLE: &[(&str, &str, f64, &str)] = &[("", "/kb_per_connection", 1.0, " KB each")];
 const NODES: &[(&str, &str, f64, &str)] = &[
     ("joins p50 ", "/join_seen_us/p50", MILLI, " ms"),
@@ -238,6 +244,24 @@ pub(crate) const ROWS: &[Row] = &[
         server: Server::Rooms(&[]),
         args: &["echo", "--depth", "16", "--secs", "3"],
         shown: ECHO,
+    },
+    Row {
+        work: "5 clients echo every 50 ms while one floods empty frames",
+        phoenix: "",
+        goal: "p99 50 ms",
+        limits: &[("/echo_us/p99", 50_000.0)],
+        server: Server::Rooms(&[]),
+        args: &["flood", "--secs", "5"],
+        shown: FLOOD,
+    },
+    Row {
+        work: "the same, heartbeats",
+        phoenix: "",
+        goal: "p99 50 ms",
+        limits: &[("/echo_us/p99", 50_000.0)],
+        server: Server::Rooms(&[]),
+        args: &["flood", "--kind", "heartbeat", "--secs", "5"],
+        shown: FLOOD,
     },
     Row {
         work: "9,000 idle connections, each in a channel",
