@@ -182,7 +182,7 @@ impl Envelopes {
 }
 
 impl Control {
-    fn to_bytes(self) -> Vec<u8> {
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
         match self {
             Self::Challenge { of, nonce } => [&[0][..], &of, &nonce].concat(),
             Self::Answer { to, nonce, numbers: Numbers { last, stale } } => {
@@ -191,7 +191,7 @@ impl Control {
         }
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (&kind, bytes) = bytes.split_first()?;
         let (&origin, bytes) = bytes.split_first_chunk::<16>()?;
         let (&nonce, bytes) = bytes.split_first_chunk::<16>()?;

@@ -30,6 +30,11 @@ impl Envelopes {
     }
 }
 
+/// Reads a control message, and writes it again; `None` if it is refused.
+pub fn rewrite_control(bytes: &[u8]) -> Option<Vec<u8>> {
+    envelope::Control::from_bytes(bytes).map(envelope::Control::to_bytes)
+}
+
 impl fmt::Debug for Envelopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Envelopes").field("node", &self.0.node()).finish_non_exhaustive()

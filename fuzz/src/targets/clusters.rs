@@ -1,12 +1,18 @@
 //! A node that hears whatever others may say, in any order and at any time. When nobody has been heard for long
-//! enough, it keeps nothing of them.
+//! enough, and the longest grace is over, it keeps nothing of them.
 
 use std::time::Duration;
 
 use adsum_tracker::{
-    Bare, Cluster, ClusterOptions, Effect, Incarnation, Key, Limits, Message, Meta, Replica, Time, Tracker,
-    Usage, Windows,
+    Bare, Cluster, ClusterOptions, Effect, Incarnation, Key, Limits, MAX_GRACE, Message, Meta, Replica, Time,
+    Tracker, Usage, Windows,
 };
+
+#[path = "../../../crates/adsum-tracker/tests/it/stranger.rs"]
+#[expect(clippy::redundant_pub_crate, reason = "it is a module of another crate's tests, too")]
+mod stranger;
+
+use self::stranger::Stranger;
 
 /// Few ticks make a long time.
 fn options() -> ClusterOptions {
@@ -20,7 +26,8 @@ fn options() -> ClusterOptions {
 }
 
 /// Input: steps, each a byte that says which and its operand: how long a message is, and the message; how many
-/// seconds pass; which key is tracked; whether the network is there.
+/// seconds pass; which key is tracked; whether the network is there; how many choices a stranger has, who makes whole
+/// messages of them, with any values.
 pub(crate) fn run(mut data: &[u8]) {
     // Its refs begin with this: no other node makes the same.
     let incarnation = Incarnation { started: 5, random: u64::from_be_bytes(*b"my refs!") };
@@ -52,13 +59,25 @@ pub(crate) fn run(mut data: &[u8]) {
                 }
             }
             3 => node.cluster.connected(node.now, operand > 0),
+            4 => {
+                let (choices, rest) = data.split_at(data.len().min(operand.into()));
+                data = rest;
+                let me = [tracker.replica().clone()];
+                let mut stranger = Stranger { choices, nodes: &me, names: &[] };
+                while let Some(message) = stranger.next() {
+                    if let Ok(message) = Message::decode(&message) {
+                        node.cluster.handle(node.now, message);
+                        node.settle();
+                    }
+                }
+            }
             _ => {}
         }
         node.settle();
     }
     node.cluster.connected(node.now, true);
     drop(owner);
-    node.pass(Duration::from_mins(20));
+    node.pass(MAX_GRACE + Duration::from_mins(20));
     assert_eq!(node.cluster.usage(), Usage::default(), "something is kept of those long gone");
     assert_eq!(tracker.count("room"), 0);
 }

@@ -1,13 +1,19 @@
 //! The envelopes between nodes. What is opened can be written and opened again; JSON is JSON; and of one that a
-//! secret has sealed, no byte can be changed.
+//! secret has sealed, no byte can be changed. A control message has one way of being written.
 
-use adsum_pubsub::{Payload, fuzzing::Envelopes};
+use adsum_pubsub::{
+    Payload,
+    fuzzing::{self, Envelopes},
+};
 use serde_json::value::RawValue;
 
 const SECRET: &[u8] = b"a secret of the cluster";
 
-/// Input: where a byte is changed and to what, then an envelope.
+/// Input: where a byte is changed and to what, then an envelope. Or a control message.
 pub(crate) fn run(data: &[u8]) {
+    if let Some(written) = fuzzing::rewrite_control(data) {
+        assert_eq!(written, data);
+    }
     let Some((&[low, high, byte], bytes)) = data.split_first_chunk() else { return };
     let [a, b] = ["a", "b"].map(|node| Envelopes::new(node, None));
     let Some((to, message)) = b.open(bytes) else { return };

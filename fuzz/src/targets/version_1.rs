@@ -10,8 +10,15 @@ use super::{event_of, message_of, text_of};
 
 /// Input: a message.
 pub(crate) fn run(data: &[u8]) {
-    assert!(version_1().decode(Wire::Binary(data)).is_err());
-    let Ok(message) = version_1().decode(Wire::Text(data)) else { return };
+    let binary = version_1().decode(Wire::Binary(data)).ok();
+    let Ok(message) = version_1().decode(Wire::Text(data)) else {
+        assert!(binary.is_none(), "a binary frame is read as a text frame is");
+        return;
+    };
+    let binary = binary.expect("a binary frame is read as a text frame is");
+    assert_eq!((&binary.topic, &binary.event), (&message.topic, &message.event));
+    assert_eq!((&binary.reference, &binary.join_ref), (&message.reference, &message.join_ref));
+    assert_eq!(binary.payload, message.payload);
     let object: HashMap<String, &RawValue> =
         serde_json::from_slice(data).expect("a message is a JSON object");
     assert_eq!(message.topic, object["topic"].get());
