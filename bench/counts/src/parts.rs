@@ -16,6 +16,8 @@ use tokio::runtime::Runtime;
 use crate::state::state;
 
 const META: &str = r#"{"online_at":1795520148,"device":"phone"}"#;
+/// In which changes gather, whatever the budget says.
+const INTERVAL: Duration = Duration::from_millis(50);
 const MOMENT: Duration = Duration::from_millis(10);
 pub(crate) const SET: usize = 1000;
 
@@ -74,7 +76,7 @@ fn diff() {
     let runtime = runtime();
     let pubsub = PubSub::local();
     let (_others, mut owner, inbox) = runtime.block_on(async {
-        let presence = Presence::builder(pubsub.clone()).start();
+        let presence = Presence::builder(pubsub.clone()).diff_interval(INTERVAL).start();
         let others = full(&presence);
         let mut owner = presence.owner();
         // What was tracked so far goes out before, and after that the first change goes at once.
