@@ -10,7 +10,7 @@ pub const MAX_TOPIC_BYTES: usize = 4096;
 /// The longest key, in bytes, that nodes take from each other.
 pub const MAX_KEY_BYTES: usize = 4096;
 /// The largest meta, in bytes of JSON, that nodes take from each other. A batch of changes, which closes at
-/// [`BATCH_BYTES`], fits a message with one more change in it.
+/// 256 KiB, fits a message with one more change in it.
 pub const MAX_META_BYTES: usize = 128 * 1024;
 
 /// An open window closes early at this size, so that a batch fits a message.
