@@ -455,3 +455,39 @@ impl<H: PresenceHandler> Replication<H> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(bytes: usize) -> Arc<Broadcast> {
+        Arc::new(Broadcast::new("t", SET, Payload::Binary(vec![0; bytes].into())))
+    }
+
+    fn held(mail: &Mail) -> (usize, usize) {
+        let waiting = mail.waiting.lock();
+        (waiting.messages.len(), waiting.bytes)
+    }
+
+    #[test]
+    fn an_inbox_holds_its_bytes_and_no_more() {
+        let mail = Mail::new();
+        let message = said(INBOX_BYTES / 4);
+        for _ in 0..4 {
+            mail.deliver(&message);
+        }
+        assert_eq!(held(&mail), (4, INBOX_BYTES));
+        mail.deliver(&said(1));
+        assert_eq!(held(&mail), (4, INBOX_BYTES));
+    }
+
+    #[test]
+    fn only_so_many_refreshes_wait() {
+        let mail = Mail::new();
+        for n in 0..REFRESHES + 2 {
+            assert_eq!(mail.waiting.lock().refreshes.len(), n.min(REFRESHES));
+            let refresh = Json::encode(&("t", n.to_string())).expect("strings are JSON");
+            mail.deliver(&Arc::new(Broadcast::new("t", REFRESH, refresh.into())));
+        }
+    }
+}

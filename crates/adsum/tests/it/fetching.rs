@@ -174,6 +174,21 @@ async fn diffs_keep_their_order_while_a_fetch_is_slow() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_goes_during_its_fetch_joins_with_what_was_fetched() {
+    let script = Script::new(Does::AnswersAfter(Duration::from_millis(500), json!({"name": "Ann"})));
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    settle().await;
+    owner.untrack("t", "a");
+    let joined = diff(&mut inbox).await;
+    expect(&joined, json!({"a": [1]}), nothing());
+    assert_eq!(joined["joins"]["a"]["name"], "Ann");
+    expect(&diff(&mut inbox).await, nothing(), json!({"a": [1]}));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_comes_back_within_a_window_is_not_asked_for_again() {
     let script = Script::answering(json!({"name": "Ann"}));
     let (presence, pubsub) = scripted(&script, |builder| builder);

@@ -51,6 +51,11 @@ fn forget_empty(view: &mut View) {
     view.retain(|_, topic| !topic.is_empty());
 }
 
+/// The next change, once it comes.
+async fn soon<H: PresenceHandler>(watch: &mut Watch<H>) -> Change<H> {
+    tokio::time::timeout(Duration::from_mins(1), watch.next()).await.expect("a change comes")
+}
+
 /// Reads all that there is for a watch now.
 async fn catch_up<H: PresenceHandler>(watch: &mut Watch<H>, view: &mut View) {
     while let Ok(change) = tokio::time::timeout(Duration::ZERO, watch.next()).await {
@@ -159,6 +164,40 @@ async fn a_watch_is_all_that_keeps_a_topic_told() {
     assert!(script.asked().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_watch_of_all_topics_is_told_also_where_nobody_else_listens() {
+    let (presence, _) = plain(|builder| builder);
+    let mut owner = presence.owner();
+    let mut watch = presence.watch_all();
+    watch.next().await;
+    let joined = owner.track("t", "a", meta(1)).unwrap();
+    let Change::Diff(diff) = soon(&mut watch).await else { panic!("then a diff") };
+    assert_eq!((diff.topic.as_str(), diff.joins["a"].metas[0].reference), ("t", joined));
+    owner.untrack("t", "a");
+    let Change::Diff(diff) = soon(&mut watch).await else { panic!("then a diff") };
+    assert!(diff.leaves.contains_key("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_in_a_watchs_state_leaves_without_a_word_within_the_window() {
+    let (presence, pubsub) = plain(|builder| builder);
+    let _listens = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    owner.track("t", "b", meta(2)).unwrap();
+    for mut watch in [presence.watch("t"), presence.watch_all()] {
+        let mut view = View::new();
+        owner.track("t", "c", meta(3)).unwrap();
+        catch_up(&mut watch, &mut view).await;
+        owner.untrack("t", "b");
+        owner.untrack("t", "c");
+        sleep(INTERVAL * 2).await;
+        catch_up(&mut watch, &mut view).await;
+        assert_eq!(view, listed(&presence, &["t"]).await);
+        owner.track("t", "b", meta(2)).unwrap();
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Track(usize, usize, usize),
@@ -167,7 +206,8 @@ enum Op {
     End(usize),
     Refresh(usize, usize),
     Pass(u64),
-    Watch,
+    WatchAll,
+    Watch(usize),
     Read,
 }
 
@@ -183,7 +223,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..3usize).prop_map(Op::End),
         1 => (0..TOPICS.len(), 0..KEYS.len()).prop_map(|(t, k)| Op::Refresh(t, k)),
         4 => (0..120u64).prop_map(Op::Pass),
-        1 => Just(Op::Watch),
+        1 => Just(Op::WatchAll),
+        1 => (0..TOPICS.len()).prop_map(Op::Watch),
         2 => Just(Op::Read),
     ]
 }
@@ -221,7 +262,7 @@ async fn run(ops: Vec<Op>, interval: Duration, fetch: Duration) {
         inbox.subscribe(topic);
     }
     let mut owners: Vec<_> = (0..3).map(|_| presence.owner()).collect();
-    let mut watches = vec![(presence.watch_all(), View::new())];
+    let mut watches = vec![(presence.watch_all(), &TOPICS[..], View::new())];
     for (n, op) in ops.into_iter().enumerate() {
         match op {
             Op::Track(o, t, k) => drop(owners[o].track(TOPICS[t], KEYS[k], meta(n))),
@@ -230,9 +271,10 @@ async fn run(ops: Vec<Op>, interval: Duration, fetch: Duration) {
             Op::End(o) => owners[o] = presence.owner(),
             Op::Refresh(t, k) => presence.refresh(TOPICS[t], KEYS[k]),
             Op::Pass(millis) => advance(Duration::from_millis(millis)).await,
-            Op::Watch => watches.push((presence.watch_all(), View::new())),
+            Op::WatchAll => watches.push((presence.watch_all(), &TOPICS, View::new())),
+            Op::Watch(t) => watches.push((presence.watch(TOPICS[t]), &TOPICS[t..=t], View::new())),
             Op::Read => {
-                for (watch, view) in &mut watches {
+                for (watch, _, view) in &mut watches {
                     catch_up(watch, view).await;
                 }
             }
@@ -240,14 +282,13 @@ async fn run(ops: Vec<Op>, interval: Duration, fetch: Duration) {
         settle().await;
     }
     sleep(Duration::from_secs(10)).await;
-    let listed = listed(&presence, &TOPICS).await;
+    let all = listed(&presence, &TOPICS).await;
     let mut told = View::new();
     fold_messages(&mut inbox, &mut told);
-    assert_eq!(told, listed, "what sockets were told");
-    for (watch, mut view) in watches {
-        let mut watch = watch;
+    assert_eq!(told, all, "what sockets were told");
+    for (mut watch, topics, mut view) in watches {
         catch_up(&mut watch, &mut view).await;
-        assert_eq!(view, listed, "what a watch was told");
+        assert_eq!(view, listed(&presence, topics).await, "what a watch was told");
     }
 }
 

@@ -8,6 +8,7 @@ mod counted;
 mod failing;
 mod fetching;
 mod following;
+mod hearing;
 mod large;
 mod options;
 mod owners;

@@ -1,0 +1,100 @@
+//! What a node does with messages from other nodes, however many and whatever they say.
+
+use std::{sync::Arc, time::Duration};
+
+use adsum::{LocalNetwork, NotReady, Presence, PubSub, SubscriberId};
+use adsum_pubsub::{Message, Payload, Subscriber};
+use adsum_tracker::{Incarnation, Message as Said, Replica};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::time::{advance, sleep};
+
+use crate::support::{meta, settle};
+
+/// The topic on which presences of the default name speak to each other.
+const TOPIC: &str = "adsum:presence:presence";
+
+fn node(network: &LocalNetwork, name: &str) -> Presence {
+    Presence::builder(network.node(name)).diff_interval(Duration::ZERO).start()
+}
+
+fn says(pubsub: &PubSub, payload: Vec<u8>) {
+    pubsub.broadcast(TOPIC, "set", Payload::Binary(payload.into())).unwrap();
+}
+
+/// A replica that started at the beginning of time.
+fn replica(name: &str) -> Replica {
+    Replica { name: name.into(), incarnation: Incarnation { started: 1, random: 1 } }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_hears_on_after_more_than_its_inbox_holds_has_passed_through() {
+    let network = LocalNetwork::new();
+    let (a, b) = (node(&network, "a"), node(&network, "b"));
+    let _ = tokio::join!(a.ready(), b.ready());
+    let stranger = network.node("stranger");
+    let large = bytes::Bytes::from(vec![0xff; 1024 * 1024]);
+    for _ in 0..70 {
+        for _ in 0..70 {
+            says(&stranger, vec![0xff; 100]);
+        }
+        stranger.broadcast(TOPIC, "set", Payload::Binary(large.clone())).unwrap();
+        settle().await;
+    }
+    let mut owner = b.owner();
+    owner.track("room", "7", meta(1)).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(a.count("room"), 1);
+}
+
+/// Notes the welcomes and the heartbeats of a node, in their order.
+#[derive(Default)]
+struct Notes(Mutex<Vec<&'static str>>);
+
+impl Subscriber for Notes {
+    fn deliver(&self, message: &Arc<Message>) {
+        let Payload::Binary(bytes) = message.payload() else { return };
+        match Said::decode(bytes) {
+            Ok(Said::Heartbeat { .. }) => self.0.lock().push("heartbeat"),
+            Ok(Said::Welcome { .. }) => self.0.lock().push("welcome"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flooded_node_sends_its_heartbeat_between_the_messages() {
+    let network = LocalNetwork::new();
+    let a = node(&network, "a");
+    assert_eq!(a.ready().await, Ok(()));
+    let stranger = network.node("stranger");
+    let notes = Arc::new(Notes::default());
+    let _attached = stranger.attach(TOPIC, SubscriberId::unique(), notes.clone());
+    let hello = Said::Hello { from: replica("stranger") }.encode();
+    for _ in 0..3_000 {
+        says(&stranger, hello.clone());
+    }
+    // The heartbeat and the messages are due together.
+    advance(Duration::from_secs(1)).await;
+    settle().await;
+    let notes = notes.0.lock();
+    let welcomes = notes.iter().filter(|note| **note == "welcome").count();
+    assert_eq!(welcomes, 3_000, "all were heard");
+    let before = notes.iter().position(|note| *note == "heartbeat").expect("it sends one");
+    assert!(before < 200, "{before} messages were answered before the heartbeat was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_is_told_as_one_also_once_the_time_to_sync_is_over() {
+    let network = LocalNetwork::new();
+    let a = node(&network, "a");
+    let stranger = network.node("stranger");
+    let versions: adsum_tracker::Versions = serde_json::from_value(json!(vec![0; 64])).unwrap();
+    let beat = Said::Heartbeat { from: replica("a"), versions }.encode();
+    for _ in 0..40 {
+        says(&stranger, beat.clone());
+        sleep(Duration::from_millis(500)).await;
+    }
+    let duplicate = Err(NotReady::DuplicateNode("a".into()));
+    assert_eq!((a.health(), a.ready().await), (duplicate.clone(), duplicate));
+}
