@@ -33,13 +33,13 @@ async fn a_node_hears_on_after_more_than_its_inbox_holds_has_passed_through() {
     let (a, b) = (node(&network, "a"), node(&network, "b"));
     let _ = tokio::join!(a.ready(), b.ready());
     let stranger = network.node("stranger");
-    let large = bytes::Bytes::from(vec![0xff; 1024 * 1024]);
-    for _ in 0..70 {
+    // Large ones first, so that the small ones would fill what is left to the last byte.
+    for bytes in [1024 * 1024, 16 * 1024, 512, 16, 1] {
+        let message = bytes::Bytes::from(vec![0xff; bytes]);
         for _ in 0..70 {
-            says(&stranger, vec![0xff; 100]);
+            stranger.broadcast(TOPIC, "set", Payload::Binary(message.clone())).unwrap();
+            settle().await;
         }
-        stranger.broadcast(TOPIC, "set", Payload::Binary(large.clone())).unwrap();
-        settle().await;
     }
     let mut owner = b.owner();
     owner.track("room", "7", meta(1)).unwrap();
@@ -89,10 +89,16 @@ async fn a_duplicate_is_told_as_one_also_once_the_time_to_sync_is_over() {
     let network = LocalNetwork::new();
     let a = node(&network, "a");
     let stranger = network.node("stranger");
-    let versions: adsum_tracker::Versions = serde_json::from_value(json!(vec![0; 64])).unwrap();
-    let beat = Said::Heartbeat { from: replica("a"), versions }.encode();
-    for _ in 0..40 {
-        says(&stranger, beat.clone());
+    let beat = |name: &str, version: u64| {
+        let versions = serde_json::from_value(json!(vec![version; 64])).unwrap();
+        Said::Heartbeat { from: replica(name), versions }.encode()
+    };
+    // Never in sync with one node, and a twin is heard before the time to sync is over.
+    for round in 0..20 {
+        says(&stranger, beat("silent", 1));
+        if round >= 6 {
+            says(&stranger, beat("a", 0));
+        }
         sleep(Duration::from_millis(500)).await;
     }
     let duplicate = Err(NotReady::DuplicateNode("a".into()));
