@@ -68,7 +68,9 @@ for (const { name, diffInterval } of PACES) {
       const counts = {};
       for (const user of users) counts[user] = (counts[user] ?? 0) + 1;
       for (const [, room] of joined) await room.untilCounts(counts);
-      for (const [user, room] of joined) check(room, user);
+      // At 0 nothing is held, as in Phoenix: a diff may come between the reply and the state, which phoenix.js then
+      // applies once more.
+      if (diffInterval !== 0) for (const [user, room] of joined) check(room, user);
     });
   });
 }
