@@ -295,7 +295,7 @@ impl<X: Layer> Cluster<X> {
             peers: self.peers.len(),
             rows: self.peers.values().map(Peer::rows).sum(),
             early: self.peers.values().map(Peer::early).sum(),
-            hidden: self.tracker.shards().map(|shard| shard.lock().hidden()).sum(),
+            hidden: self.tracker.shards().map(|shard| shard.hidden()).sum(),
             served: self.served.len(),
             departing: self.own.len() + self.peers.values().map(Peer::departing).sum::<usize>(),
         }

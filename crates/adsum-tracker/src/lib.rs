@@ -26,6 +26,7 @@ mod diff;
 mod group;
 mod groups;
 mod limits;
+mod locked;
 mod log;
 mod meta;
 mod owner;
@@ -47,6 +48,7 @@ pub use self::{
     diff::{Diff, Joined, Left, Reason},
     group::{Group, Rows},
     limits::{Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, OverLimit},
+    locked::{Locked, drop_unlocked},
     meta::{Key, Meta, Row},
     owner::{Owner, OwnerId, TrackError, UpdateError},
     reference::Ref,

@@ -10,10 +10,10 @@ use std::{
 };
 
 use adsum_pubsub::Topic;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Key, Layer, Limits, Owner, Reason, Ref, Replica, Row, SHARDS, Shard, Windows, WindowsOf,
+    Key, Layer, Limits, Locked, Owner, Reason, Ref, Replica, Row, SHARDS, Shard, Windows, WindowsOf,
     reference::RefSource, shard_of,
 };
 
@@ -104,13 +104,13 @@ impl<X: Layer> Tracker<X> {
 
     /// The shard of a topic, locked. While the guard lives, the same thread must neither call the tracker nor use
     /// or drop an owner: it would wait for itself.
-    pub fn lock(&self, topic: &str) -> MutexGuard<'_, Shard<X>> {
-        self.shards[shard_of(topic)].lock()
+    pub fn lock(&self, topic: &str) -> Locked<'_, X> {
+        self.shard(shard_of(topic))
     }
 
-    /// All shards, each to be locked in turn.
-    pub fn shards(&self) -> impl Iterator<Item = &Mutex<Shard<X>>> {
-        self.shards.iter()
+    /// All shards, each locked when it is its turn.
+    pub fn shards(&self) -> impl Iterator<Item = Locked<'_, X>> {
+        (0..SHARDS).map(|index| self.shard(index))
     }
 
     /// All presences of a topic, grouped by key. The keys are in no order, the rows of each in that of tracking.
@@ -150,8 +150,8 @@ impl<X: Layer> Tracker<X> {
         self.published
     }
 
-    pub(crate) fn shard(&self, index: usize) -> MutexGuard<'_, Shard<X>> {
-        self.shards[index].lock()
+    pub(crate) fn shard(&self, index: usize) -> Locked<'_, X> {
+        Locked::new(self.shards[index].lock())
     }
 
     /// Something waits for the cluster in a topic's shard.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adsum_tracker::KeyLayer;
+use adsum_tracker::{KeyLayer, drop_unlocked};
 use tokio::time::Instant;
 
 /// Kept beside each key, under the set's lock.
@@ -16,8 +16,10 @@ pub(crate) struct Card<I> {
 /// What `fetch` brought for one key.
 #[derive(Debug)]
 pub(crate) struct Held<I> {
-    /// None where `fetch` had nothing to say of the key.
-    pub(crate) value: Option<Arc<I>>,
+    /// `None` if `fetch` had nothing to say of the key.
+    value: Option<Arc<I>>,
+    /// [`drop_unlocked`], since the value is the program's. A pointer spares the types around a bound.
+    drop: fn(Arc<I>),
     /// Its members as JSON, without the braces around them.
     pub(crate) members: Box<str>,
     /// None once the program asked for a refresh.
@@ -25,8 +27,23 @@ pub(crate) struct Held<I> {
 }
 
 impl<I> Held<I> {
-    pub(crate) fn new(value: Option<Arc<I>>, members: Box<str>, fetched: Instant) -> Self {
-        Self { value, members, fetched: Some(fetched) }
+    pub(crate) fn new(value: Option<Arc<I>>, members: Box<str>, fetched: Instant) -> Self
+    where
+        I: Send + Sync + 'static,
+    {
+        Self { value, drop: drop_unlocked, members, fetched: Some(fetched) }
+    }
+
+    pub(crate) fn value(&self) -> Option<&Arc<I>> {
+        self.value.as_ref()
+    }
+}
+
+impl<I> Drop for Held<I> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            (self.drop)(value);
+        }
     }
 }
 
@@ -70,8 +87,9 @@ impl<I> Card<I> {
 
     fn outdate(&mut self) {
         if let Some(info) = &mut self.info {
-            let Held { value, members, .. } = &**info;
-            *info = Arc::new(Held { value: value.clone(), members: members.clone(), fetched: None });
+            let Held { value, drop, members, .. } = &**info;
+            let (value, members) = (value.clone(), members.clone());
+            *info = Arc::new(Held { value, drop: *drop, members, fetched: None });
         }
     }
 }

@@ -122,7 +122,6 @@ impl<H: PresenceHandler> Watch<H> {
             }
             None => {
                 for (shard, seen) in core.tracker.shards().zip(&mut self.seen) {
-                    let shard = shard.lock();
                     *seen = core.sent();
                     let told = shard.topics().filter(|set| core.has_diffs(set.topic()));
                     snapshots.extend(told.map(|set| (set.topic().clone(), Snapshot::told::<H>(set))));
@@ -209,7 +208,7 @@ impl<I> Published<I> {
     fn decode<H: PresenceHandler<Info = I>>(&self) -> TopicDiff<H> {
         let mut joins = Presences::new();
         for joined in &self.diff.joins {
-            let info = || self.info(&joined.key)?.value.clone();
+            let info = || self.info(&joined.key)?.value().cloned();
             add(&mut joins, &joined.row, joined.previous, None, info);
         }
         let mut leaves = Presences::new();
@@ -262,13 +261,16 @@ impl<I> Queue<I> {
         if waiting.resync {
             return;
         }
+        let mut missed = VecDeque::new();
         if waiting.diffs.len() == WATCH_CAPACITY {
-            waiting.diffs = VecDeque::new();
+            std::mem::swap(&mut missed, &mut waiting.diffs);
             waiting.resync = true;
         } else {
             waiting.diffs.push_back(diff.clone());
         }
         drop(waiting);
+        // Infos are the program's: they are dropped outside of the lock.
+        drop(missed);
         self.arrived.notify_one();
     }
 

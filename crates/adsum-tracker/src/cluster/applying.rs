@@ -3,7 +3,6 @@
 use std::{collections::btree_map::Entry, sync::Arc};
 
 use adsum_pubsub::Topic;
-use parking_lot::MutexGuard;
 
 use super::{
     Batch, Change, Out, PresenceRow, Time,
@@ -83,7 +82,7 @@ impl Peer {
             }
             set.tidy(&topic);
             wake_if_logged(tracker, &set);
-            MutexGuard::unlock_fair(set);
+            set.unlock_fair();
         }
         incoming.next += 1;
         shard.known = shard.known.max(incoming.version);
@@ -137,7 +136,7 @@ impl Peer {
                 }
                 set.tidy(topic);
                 wake_if_logged(tracker, &set);
-                MutexGuard::unlock_fair(set);
+                set.unlock_fair();
             }
             out.changed(topic);
         }
@@ -159,7 +158,7 @@ impl Peer {
                         set.take_out(row, Some(reason));
                     }
                     set.tidy(topic);
-                    MutexGuard::unlock_fair(set);
+                    set.unlock_fair();
                 }
                 out.changed(topic);
             }
@@ -276,7 +275,7 @@ impl PeerShard {
                 self.leave(*reference, *reason, &mut set);
                 set.tidy(&topic);
             }
-            MutexGuard::unlock_fair(set);
+            set.unlock_fair();
         }
     }
 

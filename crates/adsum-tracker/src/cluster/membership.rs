@@ -398,7 +398,7 @@ impl<X: Layer> Cluster<X> {
                     set.tidy(&row.topic);
                     self.out.changed(&row.topic);
                 }
-                parking_lot::MutexGuard::unlock_fair(set);
+                set.unlock_fair();
             }
         }
     }

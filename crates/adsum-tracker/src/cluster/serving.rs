@@ -3,7 +3,6 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use adsum_pubsub::Topic;
-use parking_lot::MutexGuard;
 
 use super::{Cluster, Message, PresenceRow, Time, membership::Phase};
 use crate::{Key, Layer, OwnerId, Reason, Replica, Row};
@@ -119,7 +118,7 @@ impl<X: Layer> Cluster<X> {
                     );
                     read = Some(key.clone());
                 }
-                MutexGuard::unlock_fair(set);
+                set.unlock_fair();
                 if read.is_none() {
                     break;
                 }

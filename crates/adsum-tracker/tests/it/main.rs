@@ -39,5 +39,5 @@ fn meta() -> Meta {
 
 /// The number of topics that the shards hold.
 fn topics_held<X: Layer>(tracker: &Tracker<X>) -> usize {
-    tracker.shards().map(|shard| shard.lock().topics().count()).sum()
+    tracker.shards().map(|shard| shard.topics().count()).sum()
 }

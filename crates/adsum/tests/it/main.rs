@@ -5,6 +5,7 @@
 mod channels;
 mod cluster;
 mod counted;
+mod dropping;
 mod failing;
 mod fetching;
 mod following;

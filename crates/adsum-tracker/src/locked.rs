@@ -1,0 +1,86 @@
+//! A locked shard, and values of the program that are dropped once it is unlocked.
+//!
+//! What a program's own `Drop` does is its affair: it may ask who is in the topic, and must find the shard unlocked. So
+//! a value that is let go of under a lock is set aside, and dropped by the guard of the lock.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    fmt,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+};
+
+use parking_lot::MutexGuard;
+
+use crate::{Layer, Shard};
+
+thread_local! {
+    /// The number of shards that this thread has locked.
+    static LOCKED: Cell<usize> = const { Cell::new(0) };
+    static SET_ASIDE: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A shard, for as long as it is locked.
+pub struct Locked<'s, X: Layer> {
+    // The order counts: it is unlocked first.
+    shard: MutexGuard<'s, Shard<X>>,
+    after: AfterUnlock,
+}
+
+impl<'s, X: Layer> Locked<'s, X> {
+    pub(crate) fn new(shard: MutexGuard<'s, Shard<X>>) -> Self {
+        LOCKED.with(|locked| locked.set(locked.get() + 1));
+        Self { shard, after: AfterUnlock(PhantomData) }
+    }
+
+    /// Unlocks it, and lets a thread that waits for it go on before this one can lock it again.
+    pub(crate) fn unlock_fair(self) {
+        let Self { shard, after } = self;
+        MutexGuard::unlock_fair(shard);
+        drop(after);
+    }
+}
+
+impl<X: Layer> Deref for Locked<'_, X> {
+    type Target = Shard<X>;
+
+    fn deref(&self) -> &Shard<X> {
+        &self.shard
+    }
+}
+
+impl<X: Layer> DerefMut for Locked<'_, X> {
+    fn deref_mut(&mut self) -> &mut Shard<X> {
+        &mut self.shard
+    }
+}
+
+impl<X: Layer> fmt::Debug for Locked<'_, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shard.fmt(f)
+    }
+}
+
+/// Bound to the thread, as the guard of the lock is.
+struct AfterUnlock(PhantomData<*const ()>);
+
+impl Drop for AfterUnlock {
+    fn drop(&mut self) {
+        let locked = LOCKED.with(|locked| {
+            locked.set(locked.get() - 1);
+            locked.get()
+        });
+        if locked == 0 {
+            // Taken out first: what is dropped may lock a shard itself.
+            drop(SET_ASIDE.take());
+        }
+    }
+}
+
+/// Drops a value of the program: at once, or once this thread has no shard locked any more.
+pub fn drop_unlocked<T: 'static>(value: T) {
+    if LOCKED.try_with(Cell::get).is_ok_and(|locked| locked > 0) {
+        SET_ASIDE.with(|set_aside| set_aside.borrow_mut().push(Box::new(value)));
+    }
+}

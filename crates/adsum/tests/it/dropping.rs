@@ -1,0 +1,76 @@
+//! Values of the program are dropped outside of our locks: their drops may ask who is here.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use adsum::{Entries, FetchError, Key, Presence, PresenceHandler, PubSub};
+use serde_json::{Map, Value};
+use tokio::time::sleep;
+
+#[derive(Clone, Default)]
+struct Nosy {
+    presence: Arc<OnceLock<Presence<Nosy>>>,
+    drops: Arc<AtomicUsize>,
+}
+
+/// What is known of a user: somebody who looks round once more when it is forgotten.
+#[derive(serde::Serialize)]
+struct Info {
+    name: &'static str,
+    #[serde(skip)]
+    of: Nosy,
+}
+
+impl Drop for Info {
+    fn drop(&mut self) {
+        // Waits for ever if the topic's shard is locked by this thread.
+        self.of.presence.get().map(|presence| presence.count("room"));
+        self.of.drops.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl PresenceHandler for Nosy {
+    type Meta = Map<String, Value>;
+    type Info = Info;
+
+    async fn fetch(&self, _: &str, entries: &Entries<Self::Meta>) -> Result<HashMap<Key, Info>, FetchError> {
+        Ok(entries.keys().map(|key| (key.clone(), Info { name: "Ann", of: self.clone() })).collect())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_info_is_dropped_while_nothing_is_locked() {
+    let nosy = Nosy::default();
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(pubsub.clone()).handler(nosy.clone()).fetch_ttl(Duration::ZERO).start();
+    assert!(nosy.presence.set(presence.clone()).is_ok());
+    let drops = || nosy.drops.load(Ordering::Relaxed);
+
+    // With a diff that somebody hears, and one that nobody does.
+    for subscribed in [true, false] {
+        let before = drops();
+        let mut inbox = pubsub.inbox(64);
+        if subscribed {
+            inbox.subscribe("room");
+        }
+        let mut owner = presence.owner();
+        owner.track("room", "7", Map::new()).unwrap();
+        sleep(Duration::from_secs(1)).await;
+        // Another info takes the place of the first.
+        assert_eq!(presence.list("room").await.len(), 1);
+        assert_eq!(presence.list("room").await.len(), 1);
+        assert!(drops() > before, "nothing was forgotten");
+        presence.refresh("room", "7");
+        drop(owner);
+        sleep(Duration::from_secs(2)).await;
+        drop(inbox);
+    }
+    // None is kept, and all have found the topic unlocked.
+    assert_eq!(presence.count("room"), 0);
+}
