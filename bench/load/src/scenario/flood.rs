@@ -19,7 +19,6 @@ use super::Stage;
 use crate::{
     Common,
     client::{Client, Greeting},
-    server::rounded,
     wire,
     world::wait_for,
 };
@@ -92,7 +91,7 @@ impl Options {
         };
         sleep(WARM_UP).await;
         world.measure();
-        let (before, sent_before) = (stage.usage(), flood.sent());
+        let before = stage.usage();
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for _ in 0..(self.secs / PERIOD.as_secs_f64()) as usize {
@@ -101,13 +100,14 @@ impl Options {
                 client.start_echoes(world, 1);
             }
         }
-        let (after, sent) = (stage.usage(), flood.sent() - sent_before);
+        // With what the kernel has taken for a server that reads more slowly.
+        let (after, sent) = (stage.usage(), flood.sent());
         let all_answered =
             wait_for(stage.common.timeout, || clients.iter().all(|client| client.echoes_under_way() == 0))
                 .await;
         let own = json!({
             "users": n,
-            "flood_frames_per_s": rounded(sent as f64 / after.seconds_since(&before)),
+            "flood_frames": sent,
         });
         stage.result("flood", all_answered && sent > 0, (&before, &after), own)
     }

@@ -104,7 +104,7 @@ const FLOOD: &[(&str, &str, f64, &str)] = &[
     ("p50 ", "/echo_us/p50", MILLI, " ms"),
     ("p99 ", "/echo_us/p99", MILLI, " ms"),
     ("most ", "/echo_us/max", MILLI, " ms"),
-    ("", "/flood_frames_per_s", 1.0, " frames a second"),
+    ("", "/flood_frames", 1.0, " frames sent"),
 ];
 const IDLE: &[(&str, &str, f64, &str)] = &[("", "/kb_per_connection", 1.0, " KB each")];
 const NODES: &[(&str, &str, f64, &str)] = &[
