@@ -111,6 +111,8 @@ struct Person {
     twice: Vec<String>,
     states: usize,
     is_closed: bool,
+    /// It has asked to join, and isn't answered: what comes is of the join before, which the server can't take back.
+    is_joining: bool,
 }
 
 impl Person {
@@ -124,11 +126,13 @@ impl Person {
             twice: Vec::new(),
             states: 0,
             is_closed: false,
+            is_joining: false,
         }
     }
 
     fn join(&mut self, key: &str) {
         self.pending = Some(Vec::new());
+        self.is_joining = true;
         self.send("phx_join", &json!({"key": key}));
     }
 
@@ -156,6 +160,8 @@ impl Person {
 
     fn take(&mut self, event: &str, payload: &Value) {
         match event {
+            "phx_reply" => self.is_joining = false,
+            _ if self.is_joining => {}
             "presence_state" => {
                 self.states += 1;
                 let state = refs(payload);
