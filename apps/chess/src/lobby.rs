@@ -56,9 +56,15 @@ impl Hall {
     }
 
     /// The socket that browsers connect to, with the lobby on it. Who they are comes from their session alone.
-    pub(crate) fn socket(&self, accounts: Accounts, session: Session, origin: Option<&Origin>) -> Router {
+    pub(crate) fn socket(
+        &self,
+        accounts: Accounts,
+        session: Session,
+        origin: Option<&Origin>,
+        hosts: &[String],
+    ) -> Router {
         let app = App { accounts, session, presence: self.presence.clone() };
-        let mut socket = SocketBuilder::new(app).connect(connect);
+        let mut socket = SocketBuilder::new(app).connect(connect).host(hosts.iter().map(String::as_str));
         if let Some(origin) = origin {
             socket = socket.origins([origin.to_string().as_str()]);
         }

@@ -74,8 +74,9 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     };
     let session = Session::new(&secret)?;
     let hall = Hall::open(pubsub(&options.pubsub, &options.node, &secret).await?, accounts.clone());
+    let hosts = own_hosts(listener.local_addr()?, options.origin.as_ref());
     let site = site(
-        Site { accounts: accounts.clone(), session, hall: hall.clone(), origin: options.origin },
+        Site { accounts: accounts.clone(), session, hall: hall.clone(), origin: options.origin, hosts },
         &options.web,
     )?;
     if let Err(error) = hall.ready().await {
@@ -97,6 +98,15 @@ async fn pubsub(url: &str, node: &str, secret: &[u8]) -> Result<PubSub, Box<dyn 
         _ => return Err("PUBSUB is local, or a URL that begins with nats:// or redis://".into()),
     };
     Ok(builder.node(node).secret(secret).namespace("chess").start().await?)
+}
+
+/// The names of the site where only this machine reaches it, since any site's name may be made to point here
+/// (DNS rebinding). Behind a proxy, which `--origin` says, the proxy knows what names there are.
+fn own_hosts(address: SocketAddr, origin: Option<&Origin>) -> Vec<String> {
+    if origin.is_some() || !address.ip().is_loopback() {
+        return Vec::new();
+    }
+    ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec()
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, String> {

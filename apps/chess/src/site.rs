@@ -5,9 +5,9 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State, rejection::JsonRejection},
+    extract::{DefaultBodyLimit, Request, State, rejection::JsonRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -19,6 +19,9 @@ use crate::{Accounts, CreateError, Hall, Name, Origin, Session, User};
 
 /// The most bytes of a request's body; a name fits many times over.
 const MAX_BODY_BYTES: usize = 4096;
+
+/// The longest path that is looked for, in bytes. No page has a longer one, and file systems fail at names above it.
+const MAX_PATH_BYTES: usize = 255;
 
 /// Everything comes from the site itself, and nothing in the page may be inline: so a name that gets into it as
 /// markup, by a mistake, still runs nothing.
@@ -36,6 +39,8 @@ pub struct Site {
     pub hall: Hall,
     /// Where browsers find the site. `None`: at the host that they ask for.
     pub origin: Option<Origin>,
+    /// The host names under which browsers may ask for the site. Empty: under any.
+    pub hosts: Vec<String>,
 }
 
 /// A file that the pages need is not there.
@@ -64,7 +69,8 @@ pub fn site(mut site: Site, web: &Path) -> Result<Router, MissingFile> {
     if site.origin.as_ref().is_some_and(Origin::is_https) {
         site.session = site.session.secure();
     }
-    let socket = site.hall.socket(site.accounts.clone(), site.session.clone(), site.origin.as_ref());
+    let socket =
+        site.hall.socket(site.accounts.clone(), site.session.clone(), site.origin.as_ref(), &site.hosts);
     Ok(Router::new()
         .route("/me", get(me))
         .route("/session", post(sign_in).delete(sign_out))
@@ -73,6 +79,7 @@ pub fn site(mut site: Site, web: &Path) -> Result<Router, MissingFile> {
         .nest("/socket", socket)
         .route_service("/vendor/phoenix.mjs", ServeFile::new(phoenix))
         .fallback_service(ServeDir::new(web))
+        .layer(middleware::from_fn(without_long_paths))
         .layer(middleware::map_response(with_headers)))
 }
 
@@ -136,6 +143,14 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         (self.status, Json(json!({ "error": self.error }))).into_response()
     }
+}
+
+/// Answers paths that name no file of any file system, at which serving files would fail.
+async fn without_long_paths(request: Request, next: Next) -> Response {
+    if request.uri().path().len() > MAX_PATH_BYTES {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    next.run(request).await
 }
 
 async fn with_headers(mut response: Response) -> Response {

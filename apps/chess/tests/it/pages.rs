@@ -17,7 +17,13 @@ async fn router() -> Router {
     let accounts = Accounts::open("sqlite::memory:").await.unwrap();
     let session = Session::new(&[7; SECRET_BYTES]).unwrap();
     site(
-        Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session, origin: None },
+        Site {
+            hall: Hall::open(PubSub::local(), accounts.clone()),
+            accounts,
+            session,
+            origin: None,
+            hosts: Vec::new(),
+        },
         Path::new(WEB),
     )
     .unwrap()
@@ -134,11 +140,37 @@ async fn files_come_with_a_strict_policy() {
 }
 
 #[tokio::test]
+async fn no_path_is_an_error_of_the_server() {
+    let router = router().await;
+    let long = "a".repeat(8_000);
+    for path in [
+        &*format!("/{long}"),
+        &format!("/{}", "a/".repeat(4_000)),
+        &format!("/?{long}"),
+        &format!("/socket/{long}"),
+        "/%00",
+        "/%ff",
+        "/style.css/more",
+        "/..%2f..%2fsrc",
+        "//style.css",
+    ] {
+        let status = call(&router, Method::GET, path, "", "").await.status();
+        assert!(!status.is_server_error(), "{status} for {}", &path[..path.len().min(40)]);
+    }
+}
+
+#[tokio::test]
 async fn missing_files_are_named_at_start() {
     let accounts = Accounts::open("sqlite::memory:").await.unwrap();
     let session = Session::new(&[7; SECRET_BYTES]).unwrap();
     let error = site(
-        Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session, origin: None },
+        Site {
+            hall: Hall::open(PubSub::local(), accounts.clone()),
+            accounts,
+            session,
+            origin: None,
+            hosts: Vec::new(),
+        },
         Path::new("/no/such/web"),
     )
     .unwrap_err();

@@ -69,6 +69,57 @@ async fn it_says_where_it_is_and_stops_when_told() {
     drop(idle);
 }
 
+/// A page elsewhere whose name has been made to point at this machine (DNS rebinding).
+#[tokio::test]
+async fn only_names_of_this_machine_get_a_socket() {
+    let mut program = chess("0", "sqlite::memory:");
+    let port = port_of(&mut program).await;
+    let (status, answer) = ask(&port, "POST", "/session", "", &json!({ "name": "Anna" }).to_string()).await;
+    assert_eq!(status, 201, "{answer}");
+    let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+
+    for (host, status) in [("localhost", "101"), ("127.0.0.1", "101"), ("rebound.example", "403")] {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+        let request = format!(
+            "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: http://{host}:{port}\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nCookie: {cookie}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut line = [0; "HTTP/1.1 101".len()];
+        timeout(DEADLINE, stream.read_exact(&mut line)).await.unwrap().unwrap();
+        assert_eq!(std::str::from_utf8(&line[9..]).unwrap(), status, "{host}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn without_file_descriptors_it_waits_says_so_and_goes_on() {
+    let mut program = Command::new("sh")
+        .args(["-c", "ulimit -n 48; exec \"$0\"", env!("CARGO_BIN_EXE_chess")])
+        .envs([("PORT", "0"), ("DATABASE_URL", "sqlite::memory:")])
+        .env_remove("SECRET")
+        .env_remove("ORIGIN")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(program.stderr.take().unwrap()).lines();
+    let port = port_of(&mut program).await;
+
+    let mut idle = Vec::new();
+    for _ in 0..60 {
+        idle.push(TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap());
+    }
+    let said = timeout(DEADLINE, log.next_line()).await.unwrap().unwrap().unwrap();
+    assert!(said.contains("can't accept connections") && said.contains("ulimit -n"), "{said}");
+
+    drop(idle);
+    assert_eq!(ask(&port, "GET", "/me", "", "").await.0, 200);
+}
+
 #[tokio::test]
 async fn what_keeps_it_from_starting_says_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -27,7 +27,13 @@ async fn serve_at(origin: Option<Origin>) -> Served {
     let cookie =
         cookie_of(if is_https { session.clone().secure() } else { session.clone() }.sign_in(anna.id));
     let router = site(
-        Site { hall: Hall::open(PubSub::local(), accounts.clone()), accounts, session, origin },
+        Site {
+            hall: Hall::open(PubSub::local(), accounts.clone()),
+            accounts,
+            session,
+            origin,
+            hosts: Vec::new(),
+        },
         Path::new(WEB),
     )
     .unwrap();

@@ -436,41 +436,6 @@ fn a_runtime_that_ends_leaves_nothing_unwritten() {
     assert_eq!(arrived(&mut client), "c");
 }
 
-#[tokio::test]
-async fn a_small_bound_does_not_matter_where_the_kernel_takes_all() {
-    let (outbound, mut client) = connected_with(300).await;
-    for _ in 0..20 {
-        outbound.push(frame("abc"));
-    }
-    assert_eq!(outbound.state(), State::Open);
-    until_quiet(&outbound).await;
-    assert_eq!(arrived(&mut client), "abc".repeat(20));
-}
-
-/// A state that is as long as it is told.
-struct Long(usize);
-
-impl Renewable for Long {
-    fn renew(&self) -> Vec<Frame> {
-        vec![frame("x".repeat(self.0).leak())]
-    }
-}
-
-#[test]
-fn a_renewed_state_that_is_large_has_room_beside_it_too() {
-    let outbound = queue(1000, None);
-    let state: Arc<dyn Renewable> = Arc::new(Long(5_000));
-    outbound.push(frame("first"));
-    for _ in 0..100 {
-        outbound.locked(|queue| queue.push_change(frame("a"), &state));
-    }
-    // The first is read, and a piece of the state that follows.
-    let (read, _) = drain(&outbound, 10, 10);
-    assert_eq!(read, b"firstxxxxx");
-    outbound.push(frame("x".repeat(4_000).leak()));
-    assert_eq!(outbound.state(), State::Open);
-}
-
 /// A queue before a bare stream whose peer is gone.
 async fn forsaken() -> Arc<Outbound> {
     let (outbound, client) = connected().await;
