@@ -56,6 +56,21 @@ async fn a_socket_has_so_many_channels(transport: Transport) {
     client.expect(r#"["2","2","room:b","phx_close",{}]"#).await;
 }
 
+/// As many as a socket of Phoenix's has.
+async fn by_default_a_socket_has_100_channels(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.client().await;
+    for n in 1..=100 {
+        client.join(&format!("room:{n}"), &n.to_string()).await;
+    }
+    client.send(r#"["101","101","room:101","phx_join",{}]"#).await;
+    client
+        .expect(
+            r#"["101","101","room:101","phx_reply",{"response":{"reason":"too many channels joined"},"status":"error"}]"#,
+        )
+        .await;
+}
+
 async fn joins_of_a_hung_topic_do_not_pile_up(transport: Transport) {
     let server = Server::start_with(transport, |socket| socket.max_channels(2)).await;
     let mut client = server.client().await;
@@ -170,6 +185,7 @@ async fn a_join_that_takes_too_long_is_given_up(transport: Transport) {
 over_both!(
     a_join_that_takes_too_long_is_given_up,
     a_socket_has_so_many_channels,
+    by_default_a_socket_has_100_channels,
     joins_of_a_hung_topic_do_not_pile_up,
     a_flooded_channel_is_ended_and_others_go_on,
     a_flooded_channel_that_hangs_is_cut_off,

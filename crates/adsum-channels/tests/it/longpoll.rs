@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use adsum_channels::{DEFAULT_LONGPOLL_WINDOW, Drain, PubSub, SocketBuilder, Sockets};
+use adsum_channels::{Assigns, Connect, DEFAULT_LONGPOLL_WINDOW, Drain, PubSub, SocketBuilder, Sockets};
 use axum::{
     Router,
     body::{Body, to_bytes},
+    extract::Path,
 };
 use http::{HeaderMap, Request, StatusCode};
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ use crate::room::{App, Room, Typed, connect};
 const SECRET: &str = "a secret that is long enough";
 
 pub(crate) struct Server {
+    app: Arc<App>,
     router: Router,
     pub(crate) pubsub: PubSub,
     log: mpsc::UnboundedReceiver<String>,
@@ -41,12 +43,13 @@ impl Server {
     ) -> Self {
         let (sender, log) = mpsc::unbounded_channel();
         let app = App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) };
-        let socket = SocketBuilder::shared(Arc::new(app))
+        let app = Arc::new(app);
+        let socket = SocketBuilder::shared(app.clone())
             .connect(connect)
             .channel::<Room>("room:*")
             .channel::<Typed>("typed:*");
         let socket = configure(socket.longpoll(SECRET).unwrap());
-        Self { router: Router::new().nest("/socket", socket.into_router(pubsub.clone())), pubsub, log }
+        Self { app, router: Router::new().nest("/socket", socket.into_router(pubsub.clone())), pubsub, log }
     }
 
     pub(crate) async fn request(
@@ -83,9 +86,12 @@ impl Server {
     /// At another path than clients are told.
     pub(crate) fn start_at(pubsub: PubSub, path: &str) -> Self {
         let server = Self::start_on(pubsub, |socket| socket);
-        let Self { router, pubsub, log } = server;
-        // The socket's path is `/socket` below this one.
-        Self { router: Router::new().nest(path, router), pubsub, log }
+        server.below(path)
+    }
+
+    /// At a path below another, or below one that varies. The socket's path is `/socket` below this one.
+    fn below(self, path: &str) -> Self {
+        Self { router: Router::new().nest(path, self.router), ..self }
     }
 
     /// As [`json`](Self::json), of a server at another path.
@@ -220,6 +226,50 @@ async fn a_slash_too_many_does_no_harm() {
         let response = server.router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{path}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_path_may_have_variables() {
+    let server = Server::start_with(|socket| {
+        socket.connect(async |_, mut request: Connect| {
+            let Path(variables) = request.extract::<Path<HashMap<String, String>>>().await?;
+            assert_eq!((&*variables["tenant"], &*variables["room"]), ("blue", "4 2"));
+            Ok(Assigns::new())
+        })
+    })
+    .below("/app/{tenant}/rooms/{room}");
+    let path = "/app/blue/rooms/4%202";
+    let opened = server.json_at(path, "GET", "vsn=2.0.0", "").await;
+    let query = format!("vsn=2.0.0&token={}", opened["token"].as_str().unwrap());
+    let posted = server.json_at(path, "POST", &query, r#"["1","1","room:a","phx_join",{}]"#).await;
+    assert_eq!(posted, json!({"status": 200}));
+    let polled = server.json_at(path, "GET", &query, "").await;
+    assert_eq!(polled["messages"].as_array().unwrap().len(), 1, "{polled}");
+}
+
+/// An event that finds its channel's mailbox full waits for room, and so do those behind it.
+#[tokio::test(start_paused = true)]
+async fn a_post_that_is_not_taken_within_a_window_is_late_and_not_lost() {
+    const WINDOW: Duration = Duration::from_secs(1);
+    let server = Server::start_with(|socket| {
+        socket.longpoll_window(WINDOW).max_mailbox(1).mailbox_timeout(2 * WINDOW)
+    });
+    let client = server.open("2.0.0").await;
+    client.join().await;
+    let start = Instant::now();
+    // One is handled, one waits in the mailbox, one for room in it.
+    let three: Vec<_> =
+        (2..5).map(|n| json!(["1", n.to_string(), "room:a", "slow", n]).to_string()).collect();
+    assert_eq!(client.post(three.join("\n")).await, json!({"status": 408}));
+    assert_eq!(start.elapsed(), WINDOW);
+
+    server.app.gate.add_permits(3);
+    let mut replies = Vec::new();
+    while replies.len() < 3 {
+        replies.extend(client.messages().await.into_iter().map(|message| message[4]["response"].clone()));
+    }
+    assert_eq!(replies, [2, 3, 4]);
+    assert_eq!(client.post(r#"["1","5","room:a","echo",{}]"#).await, json!({"status": 200}));
 }
 
 #[tokio::test(start_paused = true)]

@@ -83,7 +83,8 @@ impl Server {
             Transport::Tcp => {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let address = listener.local_addr().unwrap();
-                let serve = async move { axum::serve(listener, router).await.unwrap() };
+                let site = router.into_make_service_with_connect_info::<SocketAddr>();
+                let serve = async move { axum::serve(listener, site).await.unwrap() };
                 Listening::Tcp(address, tokio::spawn(serve))
             }
             Transport::Duplex => Listening::Duplex(router),
