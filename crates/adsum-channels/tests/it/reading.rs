@@ -1,6 +1,15 @@
 //! How fast a client is read.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use adsum_channels::{
     Acceptor, Client as Accepted, DEFAULT_MAILBOX_TIMEOUT, DEFAULT_MESSAGE_TIMEOUT, Outgoing, SocketBuilder,
@@ -9,7 +18,8 @@ use adsum_channels::{
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    task::yield_now,
     time::{Instant, timeout},
 };
 use tokio_tungstenite::tungstenite::Message;
@@ -175,6 +185,94 @@ async fn what_was_sent_meanwhile_is_read_afterwards(transport: Transport) {
         assert_eq!(client.frame().await[1], reference);
     }
     client.expect_nothing().await;
+}
+
+/// The stream of a client whose bytes never run dry, until it has sent enough.
+struct Endless {
+    unsent: Vec<u8>,
+    sent: usize,
+    /// How often another task has had its turn, and how often it had when this was read last.
+    turns: Arc<AtomicUsize>,
+    seen: usize,
+    sent_since: usize,
+    /// The most bytes that were read without a turn of the other task's.
+    most: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.sent >= 4 << 20 {
+            return Poll::Ready(Ok(()));
+        }
+        let turns = self.turns.load(Ordering::Relaxed);
+        if turns != self.seen {
+            (self.seen, self.sent_since) = (turns, 0);
+        }
+        // After the head, empty frames of a message that doesn't end.
+        let len = buffer.remaining().min(8 * 1024);
+        while self.unsent.len() < len {
+            self.unsent.extend([0, 0x80, 0, 0, 0, 0]);
+        }
+        buffer.put_slice(&self.unsent[..len]);
+        self.unsent.drain(..len);
+        self.sent += len;
+        self.sent_since += len;
+        self.most.fetch_max(self.sent_since, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// However fast a client sends, and however slow its server reads.
+#[tokio::test]
+async fn a_client_whose_bytes_never_run_dry_leaves_the_others_their_turns() {
+    let configure = |socket: SocketBuilder<App>| socket.max_message_rate(None).max_byte_rate(None);
+    let server = Server::start_with(Transport::Duplex, configure).await;
+    let (turns, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let head = "GET /socket/websocket?vsn=2.0.0&user_id=u HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
+        upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let first_frame = [1, 0x80, 0, 0, 0, 0];
+    let endless = Endless {
+        unsent: [head.as_bytes(), &first_frame].concat(),
+        sent: 0,
+        turns: turns.clone(),
+        seen: 0,
+        sent_since: 0,
+        most: most.clone(),
+    };
+    let counting = async {
+        loop {
+            turns.fetch_add(1, Ordering::Relaxed);
+            yield_now().await;
+        }
+    };
+    let ended = async {
+        server.serve(endless).await;
+        // The socket's task has the stream until it has ended.
+        while Arc::strong_count(&most) > 1 {
+            yield_now().await;
+        }
+    };
+    tokio::select! { () = counting => {}, () = ended => {} }
+    let most = most.load(Ordering::Relaxed);
+    assert!((1..512 * 1024).contains(&most), "{most} bytes were read in one turn");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
     task::JoinHandle,
@@ -134,6 +134,14 @@ impl Server {
         }
     }
 
+    /// Serves a stream as if it was a new connection. Only a server that isn't one over TCP can.
+    pub(crate) async fn serve(&self, stream: impl Stream + 'static) {
+        match &self.listening {
+            Listening::Tcp(..) => panic!("a server that accepts its streams itself"),
+            Listening::Duplex(router) => serve(stream, router.clone()).await,
+        }
+    }
+
     /// A new connection to the server.
     pub(crate) async fn stream(&self) -> Box<dyn Stream> {
         match &self.listening {
@@ -167,7 +175,7 @@ impl Server {
     }
 }
 
-async fn serve(stream: DuplexStream, router: Router) {
+async fn serve(stream: impl Stream + 'static, router: Router) {
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 1))));
