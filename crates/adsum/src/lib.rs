@@ -57,6 +57,7 @@ mod replication;
 mod socket;
 mod timing;
 mod told;
+mod totals;
 mod watch;
 
 #[doc(inline)]
@@ -93,5 +94,6 @@ pub use self::{
     handler::{Entries, FetchError, NoFetch, PresenceHandler},
     owner::{OtherPubSub, Owner, PushStateError, TrackError, UpdateError},
     presence::{NotReady, Presence},
+    totals::Totals,
     watch::{Change, TopicDiff, WATCH_CAPACITY, Watch},
 };

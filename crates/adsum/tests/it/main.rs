@@ -16,6 +16,7 @@ mod owners;
 mod reading;
 mod refreshing;
 mod replays;
+mod resting;
 mod slow;
 mod support;
 mod told;
