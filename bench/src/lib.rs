@@ -27,7 +27,7 @@ impl Node {
         let replica = Replica { name: name.into(), incarnation };
         let limits = Limits { presences_per_owner: usize::MAX, ..Limits::default() };
         let tracker = Tracker::with_cluster(replica, limits, true, |_| Windows::Off, |_| {}, || {});
-        let cluster = Cluster::start(Time::ZERO, tracker.clone(), ClusterOptions::default(), seed);
+        let cluster = Cluster::start(Time::ZERO, tracker.clone(), None, ClusterOptions::default(), seed);
         Self { tracker, cluster }
     }
 

@@ -20,6 +20,11 @@ pub trait Adapter: Send + Sync + 'static {
     /// This node's name, unique in the cluster.
     fn node(&self) -> &str;
 
+    /// The region that this node is in, if it was given one: the name of a group of nodes with one link to the others.
+    fn region(&self) -> Option<&str> {
+        None
+    }
+
     /// Called once, before all else, with where to hand what arrives from other nodes.
     fn start(&self, inbound: Inbound);
 
@@ -66,6 +71,9 @@ pub trait Adapter: Send + Sync + 'static {
 /// The largest payload that goes from node to node, in bytes. Engines have limits of their own (1 MiB, if nobody has
 /// set another, for NATS); a larger thing is best sent in parts, or as a link.
 pub const MAX_MESSAGE_BYTES: usize = 512 * 1024;
+
+/// The longest name of a region, in bytes.
+pub const MAX_REGION_BYTES: usize = 64;
 
 /// Where an adapter hands what arrives from other nodes. It doesn't keep the `PubSub` alive.
 #[derive(Clone)]

@@ -433,7 +433,7 @@ mod tests {
     fn driver(fake: &Fake) -> (Arc<Link>, Driver<Fake>) {
         let envelopes = Envelopes::new("ns", "a", Origin::default(), []);
         let limits = QueueLimits { messages: 4, bytes: 1 << 20 };
-        let (link, outgoing) = Link::new("Fake", "ns", envelopes, Duration::from_secs(10), limits);
+        let (link, outgoing) = Link::new("Fake", "ns", None, envelopes, Duration::from_secs(10), limits);
         let driver = Driver { engine: fake.clone(), link: link.clone(), outgoing, retry_interval: RETRY };
         (link, driver)
     }

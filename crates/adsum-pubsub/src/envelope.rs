@@ -13,6 +13,7 @@ use hmac::{Hmac, Mac};
 use serde::de::IgnoredAny;
 use sha2::Sha256;
 
+pub(crate) use crate::replay::Origin;
 use crate::{
     Json, MAX_MESSAGE_BYTES, Message, Payload,
     replay::{Nonce, Numbers},
@@ -35,9 +36,6 @@ const CONTROL: u8 = 8;
 
 /// The keyed hash is cut to half its length: still far too long to be guessed.
 const SEAL_BYTES: usize = 16;
-
-/// Names one `PubSub` among all that ever were: a node's name may be given twice, by mistake or by a restart.
-pub(crate) type Origin = [u8; 16];
 
 /// Writes the envelopes of a node, and opens those of others.
 pub(crate) struct Envelopes {

@@ -61,7 +61,11 @@ mod pubsub;
 #[cfg(feature = "redis")]
 mod redis;
 mod registry;
-#[cfg(any(feature = "nats", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "redis", feature = "suite"))]
+#[cfg_attr(
+    not(any(feature = "nats", feature = "redis")),
+    allow(dead_code, reason = "only a simulation uses it, and not all of it")
+)]
 mod replay;
 #[cfg(feature = "suite")]
 pub mod suite;
@@ -75,11 +79,14 @@ pub use self::node::{
     DEFAULT_CONNECT_TIMEOUT, DEFAULT_LINGER, DEFAULT_NAMESPACE, DEFAULT_PING_INTERVAL, DEFAULT_QUEUE_BYTES,
     DEFAULT_QUEUE_MESSAGES, DEFAULT_RETRY_INTERVAL, NodeBuilder, StartError,
 };
+#[cfg(feature = "suite")]
+#[doc(hidden)]
+pub use self::replay::simulated::{Reply, Sealed, SimulatedEnd};
 #[doc(hidden)]
 pub use self::topic::{NODE_DOWN, NODES_TOPIC};
 #[doc(inline)]
 pub use self::{
-    adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES},
+    adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES, MAX_REGION_BYTES},
     bounds::OptionsError,
     event::ReservedEvent,
     inbox::{DEFAULT_INBOX_CAPACITY, Inbox, Lagged},

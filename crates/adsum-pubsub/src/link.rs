@@ -39,6 +39,7 @@ pub(crate) struct Link {
     /// The engine's name, for logs and errors.
     pub(crate) engine: &'static str,
     pub(crate) namespace: Box<str>,
+    pub(crate) region: Option<Box<str>>,
     pub(crate) interest: Interest,
     pub(crate) connected: watch::Sender<bool>,
     pub(crate) inbound: OnceLock<Inbound>,
@@ -126,6 +127,7 @@ impl Link {
     pub(crate) fn new(
         engine: &'static str,
         namespace: &str,
+        region: Option<Box<str>>,
         envelopes: Envelopes,
         linger: Duration,
         limits: QueueLimits,
@@ -134,6 +136,7 @@ impl Link {
         let link = Self {
             engine,
             namespace: namespace.into(),
+            region,
             interest: Interest::new(linger),
             connected: watch::Sender::new(false),
             inbound: OnceLock::new(),
@@ -352,6 +355,10 @@ impl Adapter for Node {
         self.link.node()
     }
 
+    fn region(&self) -> Option<&str> {
+        self.link.region.as_deref()
+    }
+
     fn start(&self, inbound: Inbound) {
         // The task may run already: what arrives before this has no subscriber anyway. It is called only once.
         let _ = self.link.inbound.set(inbound);
@@ -398,7 +405,7 @@ mod tests {
     fn a_node_that_has_left_is_disconnected_and_its_queue_is_not_full() {
         let envelopes = Envelopes::new("adsum", "a", [0; 16], None);
         let limits = QueueLimits { messages: 1, bytes: 1024 };
-        let (link, outgoing) = Link::new("NATS", "adsum", envelopes, Duration::ZERO, limits);
+        let (link, outgoing) = Link::new("NATS", "adsum", None, envelopes, Duration::ZERO, limits);
         link.connected.send_replace(true);
         let message = Message::new("topic", "event", Payload::Binary(Bytes::new()));
         assert!(link.send(None, &message).is_ok());

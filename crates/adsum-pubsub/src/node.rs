@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    OptionsError, PubSub,
+    MAX_REGION_BYTES, OptionsError, PubSub,
     bounds::{MAX_TIME, within},
     driver::{Driver, Engine, Failure},
     envelope::{Envelopes, MAX_ENVELOPE_BYTES, MAX_NODE_BYTES, Origin},
@@ -82,6 +82,7 @@ pub struct NodeBuilder {
     kind: Kind,
     node: String,
     namespace: String,
+    region: Option<String>,
     secret: Option<Vec<u8>>,
     also_accepted: Vec<Vec<u8>>,
     limits: QueueLimits,
@@ -146,6 +147,7 @@ impl NodeBuilder {
             kind,
             node: String::new(),
             namespace: DEFAULT_NAMESPACE.to_owned(),
+            region: None,
             secret: None,
             also_accepted: Vec::new(),
             limits: QueueLimits { messages: DEFAULT_QUEUE_MESSAGES, bytes: DEFAULT_QUEUE_BYTES },
@@ -188,6 +190,16 @@ impl NodeBuilder {
     /// [`DEFAULT_NAMESPACE`].
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
+        self
+    }
+
+    /// The region that this node is in, such as `eu`, where nodes in several places have one link between them: NATS
+    /// clusters joined by a leaf node or a gateway, say. The same for all nodes that are on one side of the link.
+    ///
+    /// When the link breaks, all nodes of the other region fall silent at once, and count as unreachable only after the
+    /// cluster's `engine_grace`: until then no client sees anybody leave. A region needs two nodes for that.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
         self
     }
 
@@ -281,6 +293,9 @@ impl NodeBuilder {
             let allowed = format!("1 to {MAX_NAMESPACE_BYTES} letters, digits, `-` and `_`");
             return Err(OptionsError::new("namespace", is, allowed));
         }
+        if let Some(region) = &self.region {
+            within("region (bytes)", region.len(), 1, MAX_REGION_BYTES)?;
+        }
         for (option, mut secrets) in
             [("secret", self.secret.as_slice().iter()), ("also_accept", self.also_accepted.iter())]
         {
@@ -311,7 +326,8 @@ impl NodeBuilder {
         let engine = engine(self.settings)?;
         let secrets = self.secret.iter().chain(&self.also_accepted).map(Vec::as_slice);
         let envelopes = Envelopes::new(&self.namespace, &self.node, origin, secrets);
-        let (link, outgoing) = Link::new(name, &self.namespace, envelopes, self.linger, self.limits);
+        let region = self.region.map(String::into_boxed_str);
+        let (link, outgoing) = Link::new(name, &self.namespace, region, envelopes, self.linger, self.limits);
 
         if self.secret.is_none() {
             tracing::warn!(
@@ -357,6 +373,7 @@ impl fmt::Debug for NodeBuilder {
         f.debug_struct("NodeBuilder")
             .field("node", &self.node)
             .field("namespace", &self.namespace)
+            .field("region", &self.region)
             .finish_non_exhaustive()
     }
 }

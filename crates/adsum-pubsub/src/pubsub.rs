@@ -40,6 +40,11 @@ impl PubSub {
         self.adapter.node()
     }
 
+    /// The region that this node was started in, if any.
+    pub fn region(&self) -> Option<&str> {
+        self.adapter.region()
+    }
+
     /// Whether there can be other nodes: not for [`PubSub::local`].
     pub fn is_networked(&self) -> bool {
         self.adapter.is_networked()

@@ -13,8 +13,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::envelope::Origin;
-
+/// Names one `PubSub` among all that ever were: a node's name may be given twice, by mistake or by a restart.
+pub(crate) type Origin = [u8; 16];
 /// Random, so that no recorded answer fits.
 pub(crate) type Nonce = [u8; 16];
 
@@ -351,6 +351,8 @@ impl Timeline {
     }
 }
 
+#[cfg(feature = "suite")]
+pub(crate) mod simulated;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

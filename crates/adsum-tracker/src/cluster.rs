@@ -12,6 +12,7 @@ mod message;
 mod options;
 mod peer;
 mod pulling;
+mod regions;
 mod serving;
 mod time;
 
@@ -29,6 +30,7 @@ use self::{
     leaving::OwnDepartures,
     membership::{Outbid, Phase},
     peer::Peer,
+    regions::BrokenLinks,
     serving::Served,
 };
 pub use self::{
@@ -37,6 +39,7 @@ pub use self::{
         PresenceRow, Versions,
     },
     options::ClusterOptions,
+    regions::Region,
     time::Time,
 };
 use crate::{Layer, Replica, SHARDS, Tracker};
@@ -45,6 +48,7 @@ use crate::{Layer, Replica, SHARDS, Tracker};
 /// [`tick`](Self::tick) is to be called next.
 pub struct Cluster<X: Layer> {
     me: Replica,
+    region: Option<Region>,
     tracker: Arc<Tracker<X>>,
     options: ClusterOptions,
     random: Random,
@@ -61,6 +65,7 @@ pub struct Cluster<X: Layer> {
     may_publish: Box<[Time]>,
     /// In order, so that the same messages and times have the same effects.
     peers: BTreeMap<Replica, Peer>,
+    broken_links: BrokenLinks,
     own: OwnDepartures,
     served: HashMap<(Replica, u8), Served>,
     next_purge: Time,
@@ -100,6 +105,19 @@ pub enum Report {
     Down(Replica),
     /// A node has said goodbye.
     Departed(Replica),
+    /// All nodes of another region have fallen silent at once. It counts as the link to them, and their presences stay
+    /// for `engine_grace`.
+    LinkBroken {
+        /// Which region.
+        region: Region,
+        /// How many of its nodes were up.
+        nodes: usize,
+    },
+    /// A region is heard again whose link was broken. Nodes there that stay silent are down.
+    LinkRestored {
+        /// Which region.
+        region: Region,
+    },
     /// This node has left: all others hold its final set, or had their time.
     Left {
         /// How many nodes have said that they hold it.
@@ -117,12 +135,18 @@ struct Out {
 }
 
 impl<X: Layer> Cluster<X> {
-    /// A node that starts. `seed` is for jitter; different nodes need different ones.
+    /// A node that starts, in a region if it has one. `seed` is for jitter; different nodes need different ones.
     ///
     /// Without a `network` it is alone: it only ends departing presences in time.
-    pub fn start(now: Time, tracker: Arc<Tracker<X>>, options: ClusterOptions, seed: u64) -> Self {
+    pub fn start(
+        now: Time,
+        tracker: Arc<Tracker<X>>,
+        region: Option<Region>,
+        options: ClusterOptions,
+        seed: u64,
+    ) -> Self {
         let me = tracker.replica().clone();
-        let mut cluster = Self::new(now, me, tracker, options, seed);
+        let mut cluster = Self::new(now, me, region, tracker, options, seed);
         cluster.begin(now);
         cluster
     }
@@ -135,6 +159,7 @@ impl<X: Layer> Cluster<X> {
         me: Replica,
         was_live: bool,
         tracker: Arc<Tracker<X>>,
+        region: Option<Region>,
         options: ClusterOptions,
         seed: u64,
     ) -> Self {
@@ -143,7 +168,7 @@ impl<X: Layer> Cluster<X> {
             set.recover();
             wake_if_logged(&tracker, &set);
         }
-        let mut cluster = Self::new(now, me, tracker, options, seed);
+        let mut cluster = Self::new(now, me, region, tracker, options, seed);
         cluster.begin(now);
         cluster.ready_from = now + 2 * cluster.options.heartbeat;
         if was_live && cluster.tracker.is_published() {
@@ -154,9 +179,17 @@ impl<X: Layer> Cluster<X> {
         cluster
     }
 
-    fn new(now: Time, me: Replica, tracker: Arc<Tracker<X>>, options: ClusterOptions, seed: u64) -> Self {
+    fn new(
+        now: Time,
+        me: Replica,
+        region: Option<Region>,
+        tracker: Arc<Tracker<X>>,
+        options: ClusterOptions,
+        seed: u64,
+    ) -> Self {
         Self {
             me,
+            region,
             tracker,
             random: Random(seed),
             phase: Phase::Alone,
@@ -167,6 +200,7 @@ impl<X: Layer> Cluster<X> {
             to_publish: 0,
             may_publish: vec![Time::ZERO; SHARDS].into(),
             peers: BTreeMap::new(),
+            broken_links: BrokenLinks::new(),
             own: OwnDepartures::default(),
             served: HashMap::new(),
             next_purge: now,
@@ -197,13 +231,13 @@ impl<X: Layer> Cluster<X> {
         self.catch_up(now);
         match message {
             Message::Hello { from } => self.on_hello(now, from),
-            Message::Welcome { from, to, versions, departed } => {
+            Message::Welcome { from, to, region, versions, departed } => {
                 if to == self.me {
-                    self.on_heartbeat(now, &from, &versions);
+                    self.on_heartbeat(now, &from, region, &versions);
                     self.on_departed_sets(now, &from, departed);
                 }
             }
-            Message::Heartbeat { from, versions } => self.on_heartbeat(now, &from, &versions),
+            Message::Heartbeat { from, region, versions } => self.on_heartbeat(now, &from, region, &versions),
             Message::Batches { from, batches } => self.on_batches(now, &from, batches),
             Message::Pull { from, of, shard, have, chunk } => {
                 self.on_pull(now, &from, of, shard, have, chunk);
@@ -226,6 +260,7 @@ impl<X: Layer> Cluster<X> {
         self.keep_phase(now);
         self.publish(now);
         self.end_own_departures(now);
+        self.hold_behind_broken_links(now);
         let down: Vec<Replica> =
             self.peers.values().filter(|peer| peer.is_silent(now)).map(|peer| peer.replica.clone()).collect();
         for replica in down {
@@ -253,6 +288,8 @@ impl<X: Layer> Cluster<X> {
         match (connected, self.disconnected) {
             (false, None) => {
                 self.disconnected = Some(now);
+                // What silence says of links is covered by this outage.
+                self.broken_links.clear();
                 for peer in self.peers.values_mut() {
                     peer.extend_to(now + self.options.engine_grace);
                 }
@@ -277,8 +314,17 @@ impl<X: Layer> Cluster<X> {
         let peers = self.peers.values().filter_map(|peer| peer.wake_at(self.options.forget_after)).min();
         let own = self.own.next_end();
         let outbid = self.outbid.as_ref().filter(|_| self.phase.is_published()).map(|outbid| outbid.at);
-        let times =
-            [Some(self.next_heartbeat), publish, peers, own, self.phase.wake_at(), outbid, self.ready_by()];
+        let links = self.look_at_broken_links_at();
+        let times = [
+            Some(self.next_heartbeat),
+            publish,
+            peers,
+            own,
+            self.phase.wake_at(),
+            outbid,
+            self.ready_by(),
+            links,
+        ];
         times.into_iter().flatten().min().unwrap_or(Time::MAX)
     }
 
@@ -308,6 +354,9 @@ impl<X: Layer> Cluster<X> {
         if late > self.options.heartbeat / 2 {
             for peer in self.peers.values_mut() {
                 peer.extend_by(late);
+            }
+            for link in self.broken_links.values_mut() {
+                link.extend_by(late);
             }
             self.phase.extend_by(late);
             if let Some(outbid) = &mut self.outbid {

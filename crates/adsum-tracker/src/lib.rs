@@ -39,11 +39,14 @@ mod tracker;
 mod untold;
 mod window;
 
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub use self::locked::between_holds;
 #[doc(inline)]
 pub use self::{
     cluster::{
         Batch, Change, Cluster, ClusterOptions, DepartedSet, Effect, MAX_GRACE, MAX_STARTED, MAX_VERSION,
-        Message, MessageError, PROTOCOL, PresenceRow, Report, Time, Usage, Versions,
+        Message, MessageError, PROTOCOL, PresenceRow, Region, Report, Time, Usage, Versions,
     },
     diff::{Diff, Joined, Left, Reason},
     group::{Group, Rows},

@@ -74,6 +74,8 @@ impl Drop for AfterUnlock {
         if locked == 0 {
             // Taken out first: what is dropped may lock a shard itself.
             drop(SET_ASIDE.take());
+            #[cfg(feature = "simulation")]
+            interleaved();
         }
     }
 }
@@ -82,5 +84,27 @@ impl Drop for AfterUnlock {
 pub fn drop_unlocked<T: 'static>(value: T) {
     if LOCKED.try_with(Cell::get).is_ok_and(|locked| locked > 0) {
         SET_ASIDE.with(|set_aside| set_aside.borrow_mut().push(Box::new(value)));
+    }
+}
+
+#[cfg(feature = "simulation")]
+thread_local! {
+    static BETWEEN_HOLDS: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
+}
+
+/// Has something done on this thread whenever it has unlocked a shard, as another thread could do then. For simulations.
+#[cfg(feature = "simulation")]
+pub fn between_holds(act: Option<Box<dyn FnMut()>>) {
+    let before = BETWEEN_HOLDS.replace(act);
+    // What it holds may lock shards as it is dropped.
+    drop(before);
+}
+
+#[cfg(feature = "simulation")]
+fn interleaved() {
+    // Taken out first: what is done locks shards itself.
+    if let Some(mut act) = BETWEEN_HOLDS.take() {
+        act();
+        BETWEEN_HOLDS.set(Some(act));
     }
 }

@@ -293,10 +293,11 @@ impl<H: PresenceHandler> Replication<H> {
     ) -> Self {
         let attachment = link.attach(&mail);
         let tracker = core.tracker.clone();
+        let region = link.pubsub.region().map(Into::into);
         let cluster = match failed {
             None => {
                 let seed = tracker.replica().incarnation.random;
-                Cluster::start(Time::ZERO, tracker, options, seed)
+                Cluster::start(Time::ZERO, tracker, region, options, seed)
             }
             Some(failed) => {
                 let mut me = Replica::start(failed.name);
@@ -306,7 +307,7 @@ impl<H: PresenceHandler> Replication<H> {
                 tracing::info!(replica = %me, "goes on as a new incarnation");
                 let (now, seed) = (Time::new(began.elapsed()), me.incarnation.random);
                 let was_live = standing.borrow().was_live();
-                Cluster::restart(now, me, was_live, tracker, options, seed)
+                Cluster::restart(now, me, was_live, tracker, region, options, seed)
             }
         };
         Self {
@@ -435,6 +436,18 @@ impl<H: PresenceHandler> Replication<H> {
                 tracing::warn!(%replica, "a node is silent; its presences are hidden until it is heard again");
                 // Whoever waits for that node hears of it: long polls of its sessions, say.
                 let _ = self.link.pubsub.local_broadcast(NODES_TOPIC, NODE_DOWN, &*replica.name);
+            }
+            Report::LinkBroken { region, nodes } => {
+                metrics::counter!("adsum_region_links_broken_total").increment(1);
+                tracing::warn!(
+                    region = &*region,
+                    nodes,
+                    "no node of another region is heard: its link counts as broken, and its presences stay for the \
+                     engine_grace"
+                );
+            }
+            Report::LinkRestored { region } => {
+                tracing::info!(region = &*region, "a region is heard again");
             }
             Report::Departed(replica) => tracing::info!(%replica, "a node has left"),
             Report::Left { held, of } => {

@@ -36,7 +36,7 @@ pub(crate) fn run(mut data: &[u8]) {
         Tracker::<Bare>::with_cluster(replica, Limits::default(), true, |_| Windows::Net, |_| {}, || {});
     let mut node = Node {
         now: Time::ZERO,
-        cluster: Cluster::start(Time::ZERO, tracker.clone(), options(), 1),
+        cluster: Cluster::start(Time::ZERO, tracker.clone(), None, options(), 1),
         ticks: 0,
     };
     let mut owner = tracker.owner();

@@ -447,6 +447,8 @@ async fn a_configuration_that_is_wrong_is_refused(kind: Kind) {
         (server.builder("a").secret("short"), "secret"),
         (server.builder("a").namespace("a.b"), "namespace"),
         (server.builder("a").namespace(""), "namespace"),
+        (server.builder("a").region(""), "region (bytes)"),
+        (server.builder("a").region("x".repeat(65)), "region (bytes)"),
         (server.builder("a").queue(0, 1 << 20), "queue (messages)"),
         (server.builder("a").queue(1, 1000), "queue (bytes)"),
         (server.builder("a").queue(usize::MAX, 1 << 20), "queue (messages)"),

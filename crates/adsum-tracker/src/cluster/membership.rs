@@ -6,6 +6,7 @@ use super::{
     Cluster, MAX_STARTED, Message, Report, Time, Versions,
     leaving::Leaving,
     peer::{Peer, State},
+    regions::Region,
 };
 use crate::{Incarnation, Layer, Reason, Replica, SHARDS};
 
@@ -95,8 +96,8 @@ impl<X: Layer> Cluster<X> {
 
     fn beat(&mut self, now: Time) {
         self.next_heartbeat = now + self.options.heartbeat;
-        let versions = self.versions();
-        self.out.broadcast(Message::Heartbeat { from: self.me.clone(), versions });
+        let (from, region, versions) = (self.me.clone(), self.region.clone(), self.versions());
+        self.out.broadcast(Message::Heartbeat { from, region, versions });
     }
 
     pub(super) fn go_live(&mut self, now: Time) {
@@ -162,12 +163,19 @@ impl<X: Layer> Cluster<X> {
         // In as many messages as it takes, of which the first needs no departed set.
         let parts = departed.chunks(SETS_AT_ONCE).map(<[_]>::to_vec);
         for departed in parts.chain(departed.is_empty().then(Vec::new)) {
-            let (me, versions) = (self.me.clone(), versions.clone());
-            self.out.send(&from, Message::Welcome { from: me, to: from.clone(), versions, departed });
+            let (me, region, versions) = (self.me.clone(), self.region.clone(), versions.clone());
+            let to = from.clone();
+            self.out.send(&from, Message::Welcome { from: me, to, region, versions, departed });
         }
     }
 
-    pub(super) fn on_heartbeat(&mut self, now: Time, from: &Replica, versions: &Versions) {
+    pub(super) fn on_heartbeat(
+        &mut self,
+        now: Time,
+        from: &Replica,
+        region: Option<Region>,
+        versions: &Versions,
+    ) {
         if from.name == self.me.name {
             self.on_twin(now, from);
             return;
@@ -175,6 +183,7 @@ impl<X: Layer> Cluster<X> {
         let Some(peer) = self.admit(now, from) else { return };
         let was_up = peer.is_up();
         peer.state = State::Up;
+        peer.region.clone_from(&region);
         for index in 0..SHARDS {
             let shard = &mut peer.shards[index];
             shard.known = shard.known.max(versions.of(index));
@@ -185,6 +194,7 @@ impl<X: Layer> Cluster<X> {
         if !was_up {
             self.out.report(Report::Up(from.clone()));
         }
+        self.heard_from_region(now, region.as_ref());
         self.sync(now, from);
     }
 
@@ -224,12 +234,12 @@ impl<X: Layer> Cluster<X> {
                 older.forget(&self.tracker, &mut self.out);
             }
         }
-        let (deadline, connected) = (now + self.options.down_after, self.disconnected.is_none());
+        let connected = self.disconnected.is_none();
         let peer = self.peers.get_mut(from)?;
         if peer.has_departed() {
             return None;
         }
-        peer.heard(deadline, connected);
+        peer.heard(now, self.options.down_after, connected);
         Some(peer)
     }
 

@@ -2,16 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adsum_pubsub::Topic;
+use adsum_pubsub::{MAX_REGION_BYTES, Topic};
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
+use super::regions::Region;
 use crate::{
     Incarnation, Key, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, Meta, OwnerId, Reason, Ref, Replica,
     Row, SHARDS, shard_of,
 };
 
 /// Grows when nodes of two versions could misunderstand each other. They refuse each other's messages then.
-pub const PROTOCOL: u8 = 1;
+pub const PROTOCOL: u8 = 2;
 
 /// No grace is longer: a presence would stay for as long as nobody takes its place. A longer one of another node is
 /// read as this.
@@ -51,6 +52,8 @@ pub enum Message {
         from: Replica,
         /// Who has said hello.
         to: Replica,
+        /// The answerer's region, if it has one.
+        region: Option<Region>,
         /// Where the answerer's shards stand.
         versions: Versions,
         /// The sets of departed replicas that the answerer can serve.
@@ -60,6 +63,8 @@ pub enum Message {
     Heartbeat {
         /// Who is there.
         from: Replica,
+        /// Its region, if it has one.
+        region: Option<Region>,
         /// Where its shards stand.
         versions: Versions,
     },
@@ -284,13 +289,19 @@ impl Message {
     fn check(&self) -> Result<(), &'static str> {
         match self {
             Self::Hello { from } | Self::Goodbye { from } => from.check(),
-            Self::Welcome { from, to, versions, departed } => {
+            Self::Welcome { from, to, region, versions, departed } => {
                 from.check()?;
                 to.check()?;
+                check_region(region.as_ref())?;
                 versions.check()?;
                 departed.iter().try_for_each(DepartedSet::check)
             }
-            Self::Heartbeat { from, versions } | Self::Leaving { from, versions, .. } => {
+            Self::Heartbeat { from, region, versions } => {
+                from.check()?;
+                check_region(region.as_ref())?;
+                versions.check()
+            }
+            Self::Leaving { from, versions, .. } => {
                 from.check()?;
                 versions.check()
             }
@@ -394,6 +405,14 @@ impl PresenceRow {
     }
 }
 
+fn check_region(region: Option<&Region>) -> Result<(), &'static str> {
+    if region.is_none_or(|region| (1..=MAX_REGION_BYTES).contains(&region.len())) {
+        Ok(())
+    } else {
+        Err("the name of a region is empty or too long")
+    }
+}
+
 fn check_version(version: u64) -> Result<(), &'static str> {
     if version <= MAX_VERSION { Ok(()) } else { Err("a version is higher than is possible") }
 }
@@ -480,7 +499,17 @@ mod tests {
         assert!(refused(&batches(SHARDS, "room", "{}")));
         let Message::Batches { from, .. } = batches(shard, "room", "{}") else { unreachable!() };
         let few = Versions::collect(0..3);
-        assert!(refused(&Message::Heartbeat { from: from.clone(), versions: few.clone() }));
+        let beat = |region: Option<&str>, versions: &Versions| Message::Heartbeat {
+            from: from.clone(),
+            region: region.map(Into::into),
+            versions: versions.clone(),
+        };
+        let all = Versions::collect((0..SHARDS).map(|_| 0));
+        assert!(refused(&beat(None, &few)) && !refused(&beat(None, &all)));
+        assert!(!refused(&beat(Some(&"x".repeat(MAX_REGION_BYTES)), &all)));
+        assert!(
+            refused(&beat(Some(&"x".repeat(MAX_REGION_BYTES + 1)), &all)) && refused(&beat(Some(""), &all))
+        );
         assert!(refused(&Message::Leaving { from, versions: few, grace: Duration::ZERO }));
         let mut bytes = batches(shard, "room", "{}").encode();
         bytes.push(0);

@@ -8,13 +8,16 @@ use std::{
 
 use adsum_pubsub::Topic;
 
-use super::{Batch, PresenceRow, Time, Versions};
+use super::{Batch, PresenceRow, Region, Time, Versions};
 use crate::{Reason, Ref, Replica, Row, SHARDS};
 
 /// One other replica: whether it is up, and its shards.
 pub(super) struct Peer {
     pub(super) replica: Replica,
+    pub(super) region: Option<Region>,
     pub(super) state: State,
+    /// When it was heard last.
+    pub(super) heard_at: Time,
     /// When silence makes it count as down.
     pub(super) deadline: Time,
     pub(super) shards: Box<[PeerShard]>,
@@ -88,11 +91,13 @@ pub(super) struct Chunk {
 }
 
 impl Peer {
-    pub(super) fn new(replica: Replica, state: State, deadline: Time) -> Self {
+    pub(super) fn new(replica: Replica, state: State, now: Time) -> Self {
         Self {
             replica,
+            region: None,
             state,
-            deadline,
+            heard_at: now,
+            deadline: now,
             shards: (0..SHARDS).map(|_| PeerShard::default()).collect(),
             ends: BTreeSet::new(),
             pulls: BTreeMap::new(),
@@ -126,7 +131,9 @@ impl Peer {
 
     /// The peer has said something. While the network is there, silence counts from now on, also after an outage: what
     /// was added to the deadline for that is taken back. While it is away, this may be an echo of before.
-    pub(super) fn heard(&mut self, deadline: Time, connected: bool) {
+    pub(super) fn heard(&mut self, now: Time, down_after: Duration, connected: bool) {
+        let deadline = now + down_after;
+        self.heard_at = now;
         self.deadline = if connected { deadline } else { self.deadline.max(deadline) };
     }
 
@@ -136,6 +143,7 @@ impl Peer {
     }
 
     pub(super) fn extend_by(&mut self, late: Duration) {
+        self.heard_at += late;
         self.deadline += late;
     }
 

@@ -26,10 +26,12 @@ impl<X: Layer> Cluster<X> {
             // Its next heartbeat brings it up, and says where its shards stand.
             return;
         }
-        peer.heard(now + self.options.down_after, self.disconnected.is_none());
+        peer.heard(now, self.options.down_after, self.disconnected.is_none());
+        let region = peer.region.clone();
         for batch in batches {
             peer.receive(now, &batch, &mut self.random, &self.tracker, &mut self.out);
         }
+        self.heard_from_region(now, region.as_ref());
         self.answer_to(now, from);
     }
 

@@ -187,8 +187,13 @@ fn of_two_that_yield_to_each_other_the_older_serves_at_once() {
         _ => None,
     });
     let versions = versions.unwrap();
-    world.hear(twin, Message::Heartbeat { from: replica("a", 1), versions: versions.clone() });
-    world.hear(a, Message::Heartbeat { from: replica("a", 0), versions });
+    let beat = |started| Message::Heartbeat {
+        from: replica("a", started),
+        region: None,
+        versions: versions.clone(),
+    };
+    world.hear(twin, beat(1));
+    world.hear(a, beat(0));
     world.pass(Duration::from_millis(1200));
     assert_eq!(world.keys(b, "room"), ["7"], "both are silent");
 }

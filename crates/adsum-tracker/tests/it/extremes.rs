@@ -169,7 +169,10 @@ fn a_copied_name_costs_nobody_a_presence() {
     let versions = postcard::from_bytes(&postcard::to_allocvec(&versions).unwrap()).unwrap();
     let from = replica("c", 3);
     for node in [a, b] {
-        world.hear(node, Message::Heartbeat { from: from.clone(), versions: Clone::clone(&versions) });
+        world.hear(
+            node,
+            Message::Heartbeat { from: from.clone(), region: None, versions: Clone::clone(&versions) },
+        );
         world.hear(node, Message::Batches { from: from.clone(), batches: vec![copied.clone().into()] });
         assert_eq!(world.node(node).tracker.count("room"), 1, "a name is given once");
     }

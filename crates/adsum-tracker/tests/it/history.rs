@@ -285,7 +285,7 @@ fn what_is_tracked_before_the_node_is_up_is_seen_once_it_is() {
     let tracker = world.tracker("a", 2);
     let mut owner = tracker.owner();
     owner.track(&"room".into(), &key("7"), meta()).unwrap();
-    let a = world.start_with(tracker, 2);
+    let a = world.start_with(tracker, None, 2);
     let _other = world.track(a, "room", "8");
     world.pass(START);
     assert_eq!(world.keys(b, "room"), ["7", "8"]);

@@ -21,11 +21,13 @@ enum Said {
     Welcome {
         from: Node,
         to: Node,
+        region: Option<String>,
         versions: Vec<u64>,
         departed: Vec<(Node, Vec<u64>, Duration)>,
     },
     Heartbeat {
         from: Node,
+        region: Option<String>,
         versions: Vec<u64>,
     },
     Batches {
@@ -207,6 +209,12 @@ impl Stranger<'_> {
         }
     }
 
+    fn region(&mut self) -> Option<String> {
+        let long = "r".repeat(adsum_pubsub::MAX_REGION_BYTES);
+        let regions = [None, Some("eu"), Some(""), Some(&long), Some(&format!("{long}r"))];
+        self.pick(&regions).map(str::to_owned)
+    }
+
     fn batch(&mut self) -> Batch {
         let topic = self.topic();
         let (shard, version) = (self.shard(&topic), self.number());
@@ -220,9 +228,13 @@ impl Stranger<'_> {
             1 => {
                 let departed =
                     (0..self.choice(3)).map(|_| (self.me(), self.versions(), self.time())).collect();
-                Said::Welcome { from: self.me(), to: self.node(), versions: self.versions(), departed }
+                let (from, to, region) = (self.me(), self.node(), self.region());
+                Said::Welcome { from, to, region, versions: self.versions(), departed }
             }
-            2 | 3 => Said::Heartbeat { from: self.me(), versions: self.versions() },
+            2 | 3 => {
+                let (from, region) = (self.me(), self.region());
+                Said::Heartbeat { from, region, versions: self.versions() }
+            }
             4..=6 => Said::Batches {
                 from: self.me(),
                 batches: (0..=self.choice(2)).map(|_| self.batch()).collect(),

@@ -3,8 +3,8 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use adsum_tracker::{
-    Bare, Cluster, ClusterOptions, Effect, Incarnation, Limits, Message, Owner, Ref, Replica, Report, Time,
-    TopicSet, Tracker, Windows,
+    Bare, Cluster, ClusterOptions, Effect, Incarnation, Limits, Message, Owner, Ref, Region, Replica, Report,
+    Time, TopicSet, Tracker, Windows,
 };
 
 use crate::{key, meta};
@@ -80,7 +80,12 @@ impl World {
 
     pub(crate) fn start(&mut self, name: &str, started: u64) -> usize {
         let tracker = self.tracker(name, started);
-        self.start_with(tracker, started)
+        self.start_with(tracker, None, started)
+    }
+
+    pub(crate) fn start_in(&mut self, region: &str, name: &str, started: u64) -> usize {
+        let tracker = self.tracker(name, started);
+        self.start_with(tracker, Some(region.into()), started)
     }
 
     pub(crate) fn tracker(&self, name: &str, started: u64) -> Arc<Tracker<Bare>> {
@@ -89,8 +94,13 @@ impl World {
         Tracker::with_cluster(replica(name, started), limits, true, move |_| windows, |_| {}, || {})
     }
 
-    pub(crate) fn start_with(&mut self, tracker: Arc<Tracker<Bare>>, seed: u64) -> usize {
-        let cluster = Cluster::start(self.now, tracker.clone(), self.options.clone(), seed);
+    pub(crate) fn start_with(
+        &mut self,
+        tracker: Arc<Tracker<Bare>>,
+        region: Option<Region>,
+        seed: u64,
+    ) -> usize {
+        let cluster = Cluster::start(self.now, tracker.clone(), region, self.options.clone(), seed);
         let (reports, inbox) = (Vec::new(), Vec::new());
         self.nodes.push(Some(Node { tracker, cluster, reports, changed: 0, asleep: false, inbox }));
         self.nodes.len() - 1
@@ -128,6 +138,13 @@ impl World {
     /// What one says doesn't reach the other any more.
     pub(crate) fn cut(&mut self, from: usize, to: usize) {
         self.cut.insert((from, to));
+    }
+
+    /// Nodes on either side don't hear the other side any more.
+    pub(crate) fn cut_between(&mut self, one: &[usize], other: &[usize]) {
+        for (one, other) in one.iter().flat_map(|one| other.iter().map(move |other| (*one, *other))) {
+            self.cut.extend([(one, other), (other, one)]);
+        }
     }
 
     pub(crate) fn mend(&mut self) {

@@ -91,7 +91,7 @@ async fn a_duplicate_is_told_as_one_also_once_the_time_to_sync_is_over() {
     let stranger = network.node("stranger");
     let beat = |name: &str, version: u64| {
         let versions = serde_json::from_value(json!(vec![version; 64])).unwrap();
-        Said::Heartbeat { from: replica(name), versions }.encode()
+        Said::Heartbeat { from: replica(name), region: None, versions }.encode()
     };
     // Never in sync with one node, and a twin is heard before the time to sync is over.
     for round in 0..20 {

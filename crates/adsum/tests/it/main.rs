@@ -5,6 +5,9 @@
 mod channels;
 mod cluster;
 mod counted;
+#[path = "../../../adsum-pubsub/tests/it/counters.rs"]
+#[allow(dead_code, reason = "the tests of adsum-pubsub look at counts")]
+mod counters;
 mod dropping;
 mod failing;
 mod fetching;
@@ -15,9 +18,16 @@ mod options;
 mod owners;
 mod reading;
 mod refreshing;
+mod regions;
 mod replays;
 mod resting;
+#[path = "../../../adsum-pubsub/tests/it/server.rs"]
+#[allow(dead_code, reason = "the tests of adsum-pubsub use all of it")]
+mod server;
 mod slow;
+#[path = "../../../adsum-pubsub/tests/it/spy.rs"]
+#[allow(dead_code, reason = "the tests of adsum-pubsub use all of it")]
+mod spy;
 mod support;
 mod told;
 mod windows;

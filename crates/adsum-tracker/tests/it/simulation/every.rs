@@ -83,7 +83,7 @@ impl World {
         let node = |name: usize| {
             let incarnation = Incarnation { started: 1, random: (name as u64) << 32 };
             let replica = Replica { name: format!("n{name}").into(), incarnation };
-            Node::start(Time::ZERO, replica, &config, name as u64)
+            Node::start(Time::ZERO, replica, None, &config, name as u64)
         };
         let mut world = Self {
             now: Time::ZERO,

@@ -1,11 +1,19 @@
 //! Every version that an owner ever had, and what became of it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
-use adsum_tracker::{Key, Meta, Reason, Ref};
+use adsum_tracker::{Key, Meta, Reason, Ref, Time};
+
+/// As exactly as graces are kept.
+const MOMENT: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
-pub(super) struct Known(HashMap<Ref, Version>);
+pub(super) struct Known {
+    versions: HashMap<Ref, Version>,
+    /// Whether reasons are exact, and whether graces end in time.
+    pub(super) tells_reasons: bool,
+    pub(super) is_prompt: bool,
+}
 
 pub(super) struct Version {
     pub(super) topic: usize,
@@ -17,21 +25,21 @@ pub(super) struct Version {
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Replaced(Ref),
-    Departs(Reason),
+    Departs(Reason, Time),
     Ended(Reason),
 }
 
 impl Known {
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.versions.len()
     }
 
     pub(super) fn get(&self, reference: Ref) -> &Version {
-        self.0.get(&reference).unwrap_or_else(|| panic!("nobody ever had {reference}"))
+        self.versions.get(&reference).unwrap_or_else(|| panic!("nobody ever had {reference}"))
     }
 
     pub(super) fn came(&mut self, reference: Ref, topic: usize, key: Key, meta: Meta) {
-        let before = self.0.insert(reference, Version { topic, key, meta, fate: None });
+        let before = self.versions.insert(reference, Version { topic, key, meta, fate: None });
         assert!(before.is_none(), "{reference} was made twice");
     }
 
@@ -43,32 +51,48 @@ impl Known {
         self.set(reference, Fate::Ended(reason));
     }
 
-    pub(super) fn departs(&mut self, reference: Ref, reason: Reason) {
-        self.set(reference, Fate::Departs(reason));
+    pub(super) fn departs(&mut self, reference: Ref, reason: Reason, end: Time) {
+        self.set(reference, Fate::Departs(reason, end));
     }
 
     fn set(&mut self, reference: Ref, fate: Fate) {
-        let version = self.0.get_mut(&reference).unwrap();
+        let version = self.versions.get_mut(&reference).unwrap();
         assert!(version.fate.is_none(), "{reference} ends twice");
         version.fate = Some(fate);
     }
 
-    /// Whether somebody may be told that a version left for this reason.
-    pub(super) fn check_left(&self, reference: Ref, told: Option<Reason>) {
+    /// Whether somebody may be told at this time that a version left for this reason. `is_followed`: others of its key
+    /// join in the same diff.
+    pub(super) fn check_left(&self, now: Time, reference: Ref, told: Option<Reason>, is_followed: bool) {
         let fate = self.get(reference).fate;
-        let is_true = match told {
-            Some(Reason::Unreachable) => true,
+        let is_true = match (told, fate) {
+            // The latter: another has taken its place.
+            (Some(Reason::Unreachable), _) | (None, Some(Fate::Departs(..))) => true,
+            (None, Some(Fate::Replaced(_))) => is_followed || !self.tells_reasons,
+            (None, fate) => fate.is_some() && !self.tells_reasons,
             // A node that was told of nothing but the result can't know better.
-            None | Some(Reason::Gone | Reason::Draining) => fate.is_some(),
-            Some(reason) => self.end_of(reference) == Some(reason),
+            (Some(Reason::Gone | Reason::Draining), fate) if !self.tells_reasons => fate.is_some(),
+            (Some(told), Some(Fate::Departs(reason, end))) => {
+                let is_in_time = !self.is_prompt || !self.tells_reasons || now + MOMENT >= end;
+                told == reason && is_in_time
+            }
+            (Some(told), _) => self.end_of(reference) == Some(told),
         };
-        assert!(is_true, "{reference} leaves for {told:?}, and it is {fate:?}");
+        assert!(is_true, "{reference} leaves for {told:?} at {now:?}, and it is {fate:?}");
+    }
+
+    /// Whether a version may be listed at this time.
+    pub(super) fn check_listed(&self, now: Time, reference: Ref) {
+        if let Some(Fate::Departs(_, end)) = self.get(reference).fate {
+            let is_in_time = !self.is_prompt || now <= end + Duration::from_secs(1);
+            assert!(is_in_time, "{reference} is listed at {now:?}, and its grace ended at {end:?}");
+        }
     }
 
     fn end_of(&self, reference: Ref) -> Option<Reason> {
         match self.get(reference).fate? {
             Fate::Replaced(by) => self.end_of(by),
-            Fate::Departs(reason) | Fate::Ended(reason) => Some(reason),
+            Fate::Departs(reason, _) | Fate::Ended(reason) => Some(reason),
         }
     }
 }

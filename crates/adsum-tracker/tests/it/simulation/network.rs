@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use adsum_pubsub::Sealed;
 use adsum_tracker::{Message, Time};
 
 use super::{random::Random, schedule::Config};
@@ -24,7 +25,7 @@ pub(super) struct Network {
 pub(super) struct Delivery {
     pub(super) from: usize,
     pub(super) to: usize,
-    pub(super) message: Message,
+    pub(super) packet: Sealed<Message>,
 }
 
 impl Network {
@@ -46,7 +47,7 @@ impl Network {
         random: &mut Random,
         from: usize,
         to: usize,
-        message: &Message,
+        packet: &Sealed<Message>,
     ) -> &'static str {
         if self.cut.contains(&(from, to)) {
             return "cut";
@@ -59,11 +60,15 @@ impl Network {
             // Most are quick, also where some are slow.
             let below = if random.percent(80) { self.delay.min(10) } else { self.delay };
             let delay = Duration::from_micros(random.below(1000 * below) as u64);
-            self.sent += 1;
-            let delivery = Delivery { from, to, message: message.clone() };
-            self.under_way.insert((now + delay, self.sent), delivery);
+            self.inject(now + delay, from, to, packet);
         }
         if times == 1 { "sent" } else { "sent twice" }
+    }
+
+    /// Has something come at a time, whatever becomes of others.
+    pub(super) fn inject(&mut self, at: Time, from: usize, to: usize, packet: &Sealed<Message>) {
+        self.sent += 1;
+        self.under_way.insert((at, self.sent), Delivery { from, to, packet: packet.clone() });
     }
 
     pub(super) fn next_at(&self) -> Option<Time> {

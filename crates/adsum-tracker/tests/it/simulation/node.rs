@@ -1,7 +1,9 @@
 //! One node of the simulation: what a program does with its [`Cluster`], and what its clients see.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, HashSet, VecDeque},
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,15 +11,16 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::Topic;
+use adsum_pubsub::{Sealed, SimulatedEnd, Topic};
 use adsum_tracker::{
-    Bare, Cluster, Effect, Key, Limits, Message, Meta, Owner, Parting, Reason, Ref, Replica, Report, Time,
-    TopicSet, Tracker,
+    Bare, Cluster, Effect, Key, Limits, Message, Meta, Owner, Parting, Reason, Ref, Region, Replica, Report,
+    Time, TopicSet, Tracker, between_holds,
 };
 
 use super::{
     known::Known,
-    schedule::{CLIENTS, Config, OWNERS, TOPICS},
+    random::Random,
+    schedule::{CLIENTS, Config, KEYS, OWNERS, TOPICS},
 };
 use crate::client::{Change, Client, View};
 
@@ -32,7 +35,11 @@ pub(super) struct Node {
     dirty: HashSet<usize>,
     pub(super) reports: Vec<Report>,
     /// What it hasn't read yet, as it sleeps.
-    pub(super) inbox: VecDeque<Message>,
+    pub(super) inbox: VecDeque<Sealed<Message>>,
+    /// Where it meets the engine.
+    pub(super) end: SimulatedEnd<Message>,
+    /// The present time.
+    pub(super) now: Time,
     pub(super) asleep_until: Time,
     pub(super) has_slept: bool,
     pub(super) connected: bool,
@@ -71,7 +78,13 @@ fn index_of(topic: &Topic) -> usize {
 }
 
 impl Node {
-    pub(super) fn start(now: Time, replica: Replica, config: &Config, seed: u64) -> Self {
+    pub(super) fn start(
+        now: Time,
+        replica: Replica,
+        region: Option<Region>,
+        config: &Config,
+        seed: u64,
+    ) -> Self {
         let woken = Arc::new(AtomicBool::new(false));
         let wake = {
             let woken = woken.clone();
@@ -80,9 +93,15 @@ impl Node {
         let windows = config.windows;
         let windows_of = move |name: &str| windows[index_of(&name.into())];
         let limits = Limits { meta_bytes: 64 * 1024, ..Limits::default() };
+        let mut origin = [0; 16];
+        origin[..8].copy_from_slice(&seed.to_le_bytes());
+        origin[8..].copy_from_slice(&replica.incarnation.random.to_le_bytes());
+        let end = SimulatedEnd::new(origin, replica.name.clone());
         let tracker = Tracker::with_cluster(replica, limits, true, windows_of, |_| {}, wake);
-        let cluster = Cluster::start(now, tracker.clone(), config.options.clone(), seed);
+        let cluster = Cluster::start(now, tracker.clone(), region, config.options.clone(), seed);
         let mut node = Self {
+            end,
+            now,
             owners: (0..OWNERS).map(|_| Holder::new(&tracker)).collect(),
             clients: (0..TOPICS).map(|_| (0..CLIENTS).map(|_| Client::default()).collect()).collect(),
             tracker,
@@ -122,6 +141,8 @@ impl Node {
         self.ticked = if self.ticked.0 == now { (now, self.ticked.1 + 1) } else { (now, 1) };
         assert!(self.ticked.1 < 100, "the node is woken without end at {now:?}: {:?}", self.cluster);
         self.woken.store(false, Ordering::Relaxed);
+        self.now = now;
+        self.end.tidy(now.since_zero());
         self.cluster.tick(now);
     }
 
@@ -130,13 +151,10 @@ impl Node {
         self.has_slept = true;
     }
 
-    /// It reads what has come meanwhile, before it ticks.
-    pub(super) fn read_inbox(&mut self, now: Time) {
+    /// What it is told of the network when it is awake.
+    pub(super) fn hear_of_network(&mut self, now: Time) {
         if let Some(connected) = self.unheard.take() {
             self.cluster.connected(now, connected);
-        }
-        for message in std::mem::take(&mut self.inbox) {
-            self.cluster.handle(now, message);
         }
     }
 
@@ -202,8 +220,34 @@ impl Node {
         for ((topic, _), reference) in held {
             match self.tracker.parting() {
                 Parting::Leave(reason) => known.ended(reference, reason),
-                Parting::Depart(reason, _) => known.departs(reference, reason),
+                Parting::Depart(reason, grace) => known.departs(reference, reason, self.now + grace),
             }
+            self.dirty.insert(topic);
+        }
+    }
+
+    /// Hears a message. With `changes`, so many of the times when a lock is let go meanwhile, another thread has
+    /// a presence come or go, as chance has it.
+    pub(super) fn handle(&mut self, message: Message, changes: usize, random: Random, known: &mut Known) {
+        if changes == 0 {
+            return self.cluster.handle(self.now, message);
+        }
+        let held = self.owners.pop().expect("there are several");
+        let busy =
+            Rc::new(RefCell::new(Busy { holder: held, changes, random, came: Vec::new(), went: Vec::new() }));
+        let acting = busy.clone();
+        between_holds(Some(Box::new(move || acting.borrow_mut().act())));
+        self.cluster.handle(self.now, message);
+        between_holds(None);
+        let Ok(busy) = Rc::try_unwrap(busy) else { panic!("nobody else has it") };
+        let Busy { holder, came, went, .. } = busy.into_inner();
+        self.owners.push(holder);
+        for (reference, topic, key) in came {
+            known.came(reference, topic, key, Meta::from_encoded("{}"));
+            self.dirty.insert(topic);
+        }
+        for (reference, topic) in went {
+            known.ended(reference, Reason::Left);
             self.dirty.insert(topic);
         }
     }
@@ -277,7 +321,8 @@ impl Node {
                 );
             }
             for left in &diff.leaves {
-                known.check_left(left.row.reference, left.reason);
+                let is_followed = diff.joins.iter().any(|joined| joined.key == left.row.key);
+                known.check_left(self.now, left.row.reference, left.reason, is_followed);
                 if left.reason != Some(Reason::Unreachable) {
                     self.left.insert(left.row.reference);
                 }
@@ -309,6 +354,7 @@ impl Node {
                     let is_it = (version.topic, &version.key, &version.meta) == (index, key, &row.meta);
                     assert!(is_it, "{} is another", row.reference);
                     assert!(listed.insert(row.reference), "{} is listed twice", row.reference);
+                    known.check_listed(self.now, row.reference);
                 }
             }
             let rows: usize = list.iter().map(|(_, rows)| rows.len()).sum();
@@ -326,5 +372,33 @@ impl Node {
 impl Holder {
     fn new(tracker: &Arc<Tracker<Bare>>) -> Self {
         Self { owner: tracker.owner(), held: BTreeMap::new() }
+    }
+}
+
+/// An owner on another thread.
+struct Busy {
+    holder: Holder,
+    changes: usize,
+    random: Random,
+    came: Vec<(Ref, usize, Key)>,
+    went: Vec<(Ref, usize)>,
+}
+
+impl Busy {
+    fn act(&mut self) {
+        if self.changes == 0 || self.random.percent(50) {
+            return;
+        }
+        self.changes -= 1;
+        let (index, key) = (self.random.below(TOPICS), key(self.random.below(KEYS)));
+        let Holder { owner, held } = &mut self.holder;
+        if let Some(before) = held.remove(&(index, key.clone())) {
+            assert!(owner.untrack(&topic(index), &key));
+            self.went.push((before, index));
+        } else {
+            let reference = owner.track(&topic(index), &key, Meta::from_encoded("{}")).unwrap();
+            held.insert((index, key.clone()), reference);
+            self.came.push((reference, index, key));
+        }
     }
 }

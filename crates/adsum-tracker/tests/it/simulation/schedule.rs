@@ -11,9 +11,12 @@ pub(super) const OWNERS: usize = 3;
 pub(super) const TOPICS: usize = 3;
 pub(super) const KEYS: usize = 3;
 pub(super) const CLIENTS: usize = 3;
+/// Of a hundred runs, in so many one node has most of the trouble: its runs displace, outbid and yield to each other.
+const FOCUSED: usize = 15;
 
 /// What holds for a whole run.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub(super) struct Config {
     pub(super) seed: u64,
     pub(super) nodes: usize,
@@ -21,6 +24,14 @@ pub(super) struct Config {
     pub(super) keys: usize,
     /// How changes of the topics are put together.
     pub(super) windows: [Windows; TOPICS],
+    /// Into how many regions the nodes are divided; 0: none has a region.
+    pub(super) regions: usize,
+    /// Whether all that is said is numbered and can't be replayed: somebody records it, and says it again.
+    pub(super) sealed: bool,
+    /// Whether a node's own presences may change whenever a lock is let go.
+    pub(super) interleaved: bool,
+    /// Whether most of the trouble is that of one node and its twin.
+    pub(super) focused: bool,
     /// Whether messages pass through their form on the wire.
     pub(super) encoded: bool,
     /// Of a hundred messages, so many are lost, and so many come twice.
@@ -90,6 +101,13 @@ pub(super) enum Step {
     Split {
         sides: u16,
     },
+    /// The link between the regions is cut.
+    CutRegions,
+    /// Something that was recorded is said again to all who listen, in order or shuffled.
+    Replay {
+        count: usize,
+        shuffled: bool,
+    },
     /// All links are whole.
     Mend,
     Crash {
@@ -123,12 +141,38 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
+    /// Whether all nodes are told why each presence left: nothing is ever made up for by a snapshot.
+    pub(super) fn tells_reasons(&self) -> bool {
+        let nodes = self.config.nodes;
+        self.config.meta == 0
+            && !self.steps.iter().any(|step| match *step {
+                Step::Leave { .. } => true,
+                Step::Start { node, behind } => node >= nodes || !behind.is_zero(),
+                _ => false,
+            })
+    }
+
+    /// Whether what one says is heard by the others at once, so that graces end everywhere when they should.
+    pub(super) fn is_prompt(&self) -> bool {
+        let is_trouble = |step: &Step| {
+            matches!(
+                step,
+                Step::Cut { .. }
+                    | Step::Split { .. }
+                    | Step::CutRegions
+                    | Step::Sleep { .. }
+                    | Step::Engine { .. }
+            )
+        };
+        self.config.lost == 0 && self.config.delay <= 60 && !self.steps.iter().any(is_trouble)
+    }
+
     pub(super) fn generate(seed: u64, longest: usize) -> Self {
         let mut random = Random::new(seed);
         let config = Config::generate(seed, &mut random);
         let count = longest / 4 + random.below(longest - longest / 4);
         // A run has some kinds of trouble, seldom all.
-        let about = Trouble::some(&mut random);
+        let about = Trouble::some(&mut random, &config);
         let mut steps = Vec::with_capacity(count + 1);
         if random.percent(80) {
             steps.push(Step::Pass(Duration::from_secs(3)));
@@ -148,9 +192,15 @@ impl Config {
             ..ClusterOptions::default()
         };
         let large = random.percent(10);
+        let focused = random.percent(FOCUSED);
+        let regions = random.pick(&[0, 0, 2, 3]);
         Self {
             seed,
-            nodes: random.pick(&[3, 3, 3, 4, 5, 7]),
+            nodes: if focused { 3 } else { random.pick(&[3, 3, 3, 4, 5, 7]) },
+            regions,
+            sealed: random.percent(40),
+            interleaved: random.percent(40),
+            focused,
             topics: if large { 1 } else { random.pick(&[1, 2, TOPICS]) },
             keys: random.pick(&[1, 2, KEYS]),
             windows: std::array::from_fn(|_| random.pick(&windows)),
@@ -178,19 +228,22 @@ enum Trouble {
     Twins,
     Leaving,
     Linger,
+    Replays,
 }
 
 impl Trouble {
-    fn some(random: &mut Random) -> Vec<Self> {
+    fn some(random: &mut Random, config: &Config) -> Vec<Self> {
+        let often = |percent| if config.focused { 80 } else { percent };
         let all = [
-            (Self::Partitions, 50),
+            (Self::Partitions, often(50)),
             (Self::Crashes, 50),
-            (Self::ClocksSetBack, 15),
+            (Self::ClocksSetBack, often(15)),
             (Self::Sleep, 30),
             (Self::Outages, 20),
-            (Self::Twins, 20),
+            (Self::Twins, if config.focused { 50 } else { 20 }),
             (Self::Leaving, 40),
             (Self::Linger, 40),
+            (Self::Replays, if config.sealed { 60 } else { 0 }),
         ];
         all.into_iter().filter(|(_, percent)| random.percent(*percent)).map(|(trouble, _)| trouble).collect()
     }
@@ -199,8 +252,20 @@ impl Trouble {
 fn step(random: &mut Random, config: &Config, about: &[Trouble]) -> Step {
     let places = if about.contains(&Trouble::Twins) { 2 * config.nodes } else { config.nodes };
     // Where metas are large, one node has much to say: more than its log keeps.
-    let node = if config.meta > 0 && random.percent(50) { 0 } else { random.below(places) };
+    let node = match (config.focused && random.percent(60), config.meta > 0 && random.percent(50)) {
+        (true, _) if places > config.nodes && random.percent(50) => config.nodes,
+        (true, _) | (_, true) => 0,
+        _ => random.below(places),
+    };
     let (owner, topic, key) = (random.below(OWNERS), random.below(config.topics), random.below(config.keys));
+    if config.focused && !about.is_empty() && random.percent(40) {
+        // Long enough for what a restart or a partition brings about.
+        if random.percent(40) {
+            return Step::Pass(random.millis(500, 5000));
+        }
+        let kind = random.pick(about);
+        return trouble(random, config, kind, node);
+    }
     match random.below(100) {
         0..25 => Step::Pass(pause(random)),
         25..49 => Step::Track { node, owner, topic, key },
@@ -220,7 +285,8 @@ fn step(random: &mut Random, config: &Config, about: &[Trouble]) -> Step {
 fn trouble(random: &mut Random, config: &Config, about: Trouble, node: usize) -> Step {
     let grace = random.percent(75).then(|| random.millis(100, 6000));
     match about {
-        Trouble::Partitions => match random.below(4) {
+        Trouble::Partitions => match random.below(5) {
+            4 if config.regions > 0 => Step::CutRegions,
             0 => Step::Cut { from: node, to: random.below(config.nodes) },
             1 => Step::Split { sides: random.below(1 << (2 * config.nodes)) as u16 },
             _ => Step::Mend,
@@ -236,6 +302,7 @@ fn trouble(random: &mut Random, config: &Config, about: Trouble, node: usize) ->
         Trouble::Leaving if random.percent(60) => Step::Leave { node, grace },
         Trouble::Crashes | Trouble::Twins | Trouble::Leaving => Step::Start { node, behind: Duration::ZERO },
         Trouble::Linger => Step::Linger { node, grace },
+        Trouble::Replays => Step::Replay { count: 1 + random.below(60), shuffled: random.percent(50) },
     }
 }
 

@@ -18,6 +18,7 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.step(&Step::Engine { node: None, up: true });
         self.network.heal();
+        self.config.interleaved = false;
         for node in self.nodes.iter_mut().flatten() {
             node.asleep_until = node.asleep_until.min(self.now);
         }
@@ -35,7 +36,9 @@ impl World {
         let options = &self.config.options;
         // Of what is held back: the longest grace of a departing presence, a sleep, an outage; then a silence,
         // a start that waits for a twin, and a few heartbeats.
-        let held_back = Duration::from_secs(6).max(options.engine_grace) + Duration::from_secs(20);
+        // Once more the grace of a link, where a whole region died during an outage.
+        let link = if self.config.regions > 0 { options.engine_grace } else { Duration::ZERO };
+        let held_back = Duration::from_secs(6).max(options.engine_grace) + link + Duration::from_secs(20);
         let limit = held_back + options.down_after + options.sync_timeout + 5 * options.heartbeat;
         if self.had_twins {
             // A node that has yielded waits until its twin is silent, and may have been cut off from it.
@@ -44,11 +47,15 @@ impl World {
         let end = self.now + limit;
         while let Err(difference) = self.agreement() {
             assert!(self.now < end, "no agreement after {limit:?}: {difference}");
+            self.replay_what_is_known(30, false);
             self.pass(Duration::from_millis(500));
             self.check();
         }
-        // It lasts.
-        self.pass(4 * self.config.options.heartbeat);
+        // It lasts, whatever is said again.
+        for round in 0..4 {
+            self.replay_what_is_known(100, round % 2 == 1);
+            self.pass(self.config.options.heartbeat);
+        }
         self.agreement().unwrap();
         for node in self.nodes.iter_mut().flatten() {
             node.flush_all(&self.known);
@@ -61,6 +68,10 @@ impl World {
             return;
         }
         self.pass(self.config.options.forget_after * 5 / 2);
+        for round in 0..4 {
+            self.replay_what_is_known(300, round % 2 == 1);
+            self.pass(self.config.options.heartbeat);
+        }
         self.agreement().unwrap();
         let is_twin = |world: &Self, place: usize| {
             let other = (place + world.config.nodes) % (2 * world.config.nodes);

@@ -28,11 +28,11 @@ impl Trace {
 pub(super) fn short(message: &Message) -> String {
     match message {
         Message::Hello { from } => format!("hello, {from}"),
-        Message::Welcome { from, to, versions, departed } => {
+        Message::Welcome { from, to, versions, departed, .. } => {
             let departed: Vec<_> = departed.iter().map(|set| set.replica.to_string()).collect();
             format!("welcome, {to}, from {from} at {}, departed {departed:?}", moved(versions))
         }
-        Message::Heartbeat { from, versions } => format!("{from} is at {}", moved(versions)),
+        Message::Heartbeat { from, versions, .. } => format!("{from} is at {}", moved(versions)),
         Message::Batches { from, batches } => format!("{from} has {}", all(batches)),
         Message::Run { of, batches } => format!("{of} had {}", all(batches)),
         Message::Pull { from, of, shard, have, chunk } => {

@@ -1,8 +1,9 @@
 //! The nodes, the network between them, and the time.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use adsum_tracker::{Incarnation, Message, Replica, Report, Time};
+use adsum_pubsub::Sealed;
+use adsum_tracker::{Incarnation, Message, Region, Replica, Report, Time};
 
 use super::{
     known::Known,
@@ -22,7 +23,18 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) random: Random,
     pub(super) had_twins: bool,
+    /// What was said of late: when, to whom, and what.
+    recorded: VecDeque<Recorded>,
 }
+
+/// A node that comes to know another takes what that one said up to 5 s before, and up to 10 s after what was said later;
+/// the answer may be under way meanwhile.
+const STALE: Duration = Duration::from_secs(16);
+
+type Recorded = (Time, Option<Arc<str>>, Sealed<Message>);
+
+/// So much is recorded.
+const RECORDED: usize = 3000;
 
 impl World {
     pub(super) fn new(config: &Config, trace: Trace) -> Self {
@@ -35,6 +47,7 @@ impl World {
             network: Network::new(config),
             random: Random::new(config.seed ^ 0x5eed),
             had_twins: false,
+            recorded: VecDeque::new(),
         };
         for place in 0..config.nodes {
             world.start(place, Duration::ZERO);
@@ -45,6 +58,8 @@ impl World {
     /// Runs a schedule, and then lets all settle.
     pub(super) fn run(schedule: &Schedule, trace: Trace) {
         let mut world = Self::new(&schedule.config, trace);
+        world.known.tells_reasons = schedule.tells_reasons();
+        world.known.is_prompt = schedule.is_prompt();
         for step in &schedule.steps {
             world.step(step);
         }
@@ -74,6 +89,8 @@ impl World {
             Step::State { node, topic, client } => self.at(node, |node, _| node.show_state(topic, client)),
             Step::Cut { from, to } => self.network.cut(from, to),
             Step::Split { sides } => self.split(sides),
+            Step::CutRegions => self.cut_regions(),
+            Step::Replay { count, shuffled } => self.replay(Duration::ZERO, count, shuffled),
             Step::Mend => self.network.mend(),
             Step::Crash { node } => self.nodes[node] = None,
             Step::Start { node, behind } => self.start(node, behind),
@@ -91,6 +108,7 @@ impl World {
     fn at(&mut self, place: usize, act: impl FnOnce(&mut Node, &mut Known)) {
         let Some(node) = &mut self.nodes[place] else { return };
         if node.is_awake(self.now) && !node.is_leaving {
+            node.now = self.now;
             act(node, &mut self.known);
         }
     }
@@ -113,7 +131,7 @@ impl World {
         let now = self.now;
         self.trace.note(now, || format!("{place} starts as {replica}"));
         let seed = self.random.next();
-        self.nodes[place] = Some(Node::start(self.now, replica, &self.config, seed));
+        self.nodes[place] = Some(Node::start(self.now, replica, self.region(place), &self.config, seed));
         for node in self.nodes.iter_mut().flatten() {
             node.has_twins = self.had_twins;
         }
@@ -124,6 +142,21 @@ impl World {
         for from in 0..self.nodes.len() {
             for to in 0..self.nodes.len() {
                 if (sides >> from) & 1 != (sides >> to) & 1 {
+                    self.network.cut(from, to);
+                }
+            }
+        }
+    }
+
+    fn region(&self, place: usize) -> Option<Region> {
+        let number = place % self.config.nodes % self.config.regions.max(1);
+        (self.config.regions > 0).then(|| format!("region-{number}").into())
+    }
+
+    fn cut_regions(&mut self) {
+        for from in 0..self.nodes.len() {
+            for to in 0..self.nodes.len() {
+                if self.region(from) != self.region(to) {
                     self.network.cut(from, to);
                 }
             }
@@ -176,19 +209,91 @@ impl World {
         }
         if !node.is_awake(now) {
             if node.inbox.len() < inbox {
-                node.inbox.push_back(delivery.message);
+                node.inbox.push_back(delivery.packet);
             }
             return;
         }
-        let Delivery { from, to, .. } = delivery;
-        self.trace.note(now, || format!("  {to} hears {from}: {}", short(&delivery.message)));
-        let message = if self.config.encoded {
-            Message::decode(&delivery.message.encode()).unwrap()
+        let Delivery { from, to, packet } = delivery;
+        self.trace.note(now, || match packet.message() {
+            Some(message) => format!("  {to} hears {from}: {}", short(message)),
+            None => format!("  {to} hears a challenge or an answer of {from}"),
+        });
+        self.hear(to, packet);
+    }
+
+    /// A node takes what has come, unless it was said before.
+    fn hear(&mut self, place: usize, packet: Sealed<Message>) {
+        let (now, mut nonce) = (self.now, [0; 16]);
+        nonce[..8].copy_from_slice(&self.random.next().to_le_bytes());
+        let Some(node) = &mut self.nodes[place] else { return };
+        node.now = now;
+        let (messages, answer) = if self.config.sealed {
+            node.end.receive(now.since_zero(), packet, nonce)
         } else {
-            delivery.message
+            (packet.message().cloned().into_iter().collect(), None)
         };
-        node.cluster.handle(now, message);
-        self.send(to);
+        for message in messages {
+            let message =
+                if self.config.encoded { Message::decode(&message.encode()).unwrap() } else { message };
+            let is_busy = self.config.interleaved && self.random.percent(10) && !node.is_leaving;
+            let changes = if is_busy { 1 + self.random.below(4) } else { 0 };
+            node.handle(message, changes, Random::new(self.random.next()), &mut self.known);
+        }
+        if let Some((to, packet)) = answer
+            && node.connected
+        {
+            self.put(place, Some(to), packet);
+        }
+        self.send(place);
+    }
+
+    /// Puts something on its way, and records it.
+    fn put(&mut self, place: usize, to: Option<Arc<str>>, packet: Sealed<Message>) {
+        let now = self.now;
+        for other in 0..self.nodes.len() {
+            if other == place || !self.is_meant(other, to.as_deref()) {
+                continue;
+            }
+            let fate = self.network.send(now, &mut self.random, place, other, &packet);
+            if let Some(message) = packet.message() {
+                self.trace.note(now, || format!("  {place} to {other}, {fate}: {}", short(message)));
+            }
+        }
+        if self.config.sealed {
+            self.recorded.push_back((now, to, packet));
+            if self.recorded.len() > RECORDED {
+                self.recorded.pop_front();
+            }
+        }
+    }
+
+    fn is_meant(&self, place: usize, to: Option<&str>) -> bool {
+        to.is_none_or(|to| to.strip_prefix('n') == Some(&(place % self.config.nodes).to_string()))
+    }
+
+    /// Says something again that nobody can take for news, once all is whole: where all nodes have heard all that they
+    /// could, and it is too old for those that started later.
+    pub(super) fn replay_what_is_known(&mut self, count: usize, shuffled: bool) {
+        if self.known.is_prompt {
+            self.replay(STALE, count, shuffled);
+        }
+    }
+
+    /// Says something again that was recorded at least so long ago, to all whom it reached or would have.
+    fn replay(&mut self, age: Duration, count: usize, shuffled: bool) {
+        let old = self.recorded.partition_point(|(said, ..)| *said + age <= self.now);
+        let Some(last) = old.checked_sub(1) else { return };
+        let first = self.random.below(last + 1);
+        for n in 0..count {
+            let index = if shuffled { self.random.below(last + 1) } else { (first + n).min(last) };
+            let (_, to, packet) = self.recorded[index].clone();
+            let at = self.now + Duration::from_micros(n as u64);
+            for place in 0..self.nodes.len() {
+                if self.is_meant(place, to.as_deref()) {
+                    self.network.inject(at, place, place, &packet);
+                }
+            }
+        }
     }
 
     fn wake(&mut self, place: usize) {
@@ -198,8 +303,12 @@ impl World {
             if self.random.percent(50) {
                 node.tick(self.now);
             }
-            node.read_inbox(self.now);
+            node.hear_of_network(self.now);
+            for packet in std::mem::take(&mut node.inbox) {
+                self.hear(place, packet);
+            }
         }
+        let Some(node) = &mut self.nodes[place] else { return };
         node.tick(self.now);
         self.send(place);
     }
@@ -213,22 +322,21 @@ impl World {
             self.trace.note(now, || format!("  {place} reports {report:?}"));
         }
         for (to, message) in messages {
-            for other in 0..self.nodes.len() {
-                let name: Arc<str> = format!("n{}", other % self.config.nodes).into();
-                if !connected || other == place || to.as_ref().is_some_and(|to| *to != name) {
-                    continue;
-                }
-                let fate = self.network.send(now, &mut self.random, place, other, &message);
-                self.trace.note(now, || format!("  {place} to {other}, {fate}: {}", short(&message)));
-            }
+            let Some(node) = self.nodes[place].as_mut().filter(|_| connected) else { break };
+            let packet = node.end.seal(now.since_zero(), message);
+            self.put(place, to, packet);
         }
         if reports.iter().any(|report| matches!(report, Report::Left { .. })) {
             self.nodes[place] = None;
         }
     }
 
-    pub(super) fn check(&self) {
-        for node in self.nodes.iter().flatten() {
+    pub(super) fn check(&mut self) {
+        for node in self.nodes.iter_mut().flatten() {
+            // A node that sleeps ends no graces.
+            if node.is_awake(self.now) {
+                node.now = self.now;
+            }
             node.check(&self.known);
         }
     }

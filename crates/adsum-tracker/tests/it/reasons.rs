@@ -1,0 +1,277 @@
+//! Why a presence left, and when, as other nodes are told: whatever was lost on the way.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use adsum_tracker::{
+    Bare, Change, Effect, Message, Meta, Owner, Parting, PresenceRow, Reason, Ref, between_holds, shard_of,
+};
+
+use crate::{
+    key, meta,
+    world::{MOMENT, START, Sent, World, replica},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn update(owner: &mut Owner<Bare>, name: &str, text: &str) {
+    owner.update(&"room".into(), &key(name), |_| Ok::<_, ()>(Meta::from_encoded(text))).unwrap();
+}
+
+/// The refs that leave in what is to be told of the room on a node, and why.
+fn leaves(world: &World, node: usize) -> Vec<(Ref, Option<Reason>)> {
+    let mut shard = world.node(node).tracker.lock("room");
+    let diffs = shard.topic_mut("room").map_or_else(Vec::new, adsum_tracker::TopicSet::take_diffs);
+    let leaves = diffs.iter().flat_map(|diff| &diff.leaves);
+    leaves.map(|left| (left.row.reference, left.reason)).collect()
+}
+
+/// The owner's presences stay for a grace.
+fn depart(world: &World, node: usize, owner: Owner<Bare>, grace: Duration) {
+    world.node(node).tracker.set_parting(Parting::Depart(Reason::Gone, grace));
+    drop(owner);
+}
+
+fn carries_changes(sent: &Sent) -> bool {
+    matches!(sent.message, Message::Batches { .. })
+}
+
+#[test]
+fn one_who_changes_and_leaves_within_a_window_has_left_on_other_nodes_too() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let mut owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    let [reference] = world.refs(b, "room", "7")[..] else { panic!("one is listed") };
+    world.flush(b, "room");
+    update(&mut owner, "7", r#"{"n":1}"#);
+    update(&mut owner, "7", r#"{"n":2}"#);
+    owner.untrack("room", "7");
+    world.pass(MOMENT);
+    assert_eq!(leaves(&world, b), [(reference, Some(Reason::Left))]);
+}
+
+#[test]
+fn an_update_that_a_snapshot_makes_up_for_leaves_for_no_reason() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let mut owner = world.track(a, "room", "7");
+    owner.track(&"room".into(), &key("gone"), meta()).unwrap();
+    world.pass(MOMENT);
+    let ([updated], [gone]) = (&world.refs(b, "room", "7")[..], &world.refs(b, "room", "gone")[..]) else {
+        panic!("both are listed")
+    };
+    let (updated, gone) = (*updated, *gone);
+    world.flush(b, "room");
+    world.lose(|sent| carries_changes(sent) || matches!(sent.message, Message::Pull { .. }));
+    update(&mut owner, "7", r#"{"n":1}"#);
+    owner.untrack("room", "gone");
+    // More than the log keeps.
+    let large = format!(r#"{{"padding":"{}"}}"#, "x".repeat(50_000));
+    owner.track(&"room".into(), &key("large"), Meta::from_encoded("{}")).unwrap();
+    for _ in 0..12 {
+        update(&mut owner, "large", &large);
+        world.pass(MOMENT);
+    }
+    world.lose(|_| false);
+    world.pass(2 * SECOND);
+    let told = leaves(&world, b);
+    assert!(told.contains(&(updated, None)), "{told:?}");
+    // Why that one left isn't known any more.
+    assert!(told.contains(&(gone, Some(Reason::Gone))), "{told:?}");
+    assert_eq!(world.refs(b, "room", "7"), world.refs(a, "room", "7"));
+}
+
+#[test]
+fn one_who_was_about_to_leave_when_its_node_is_drained_leaves_for_its_own_reason() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let owner = world.track(a, "room", "7");
+    let stays = world.track(a, "room", "8");
+    world.pass(MOMENT);
+    let (gone, drained) = (world.refs(b, "room", "7")[0], world.refs(b, "room", "8")[0]);
+    world.flush(b, "room");
+    depart(&world, a, owner, 10 * SECOND);
+    world.pass(MOMENT);
+    world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, 2 * SECOND));
+    drop(stays);
+    world.leave(a, 2 * SECOND);
+    world.pass(MOMENT);
+    world.kill(a);
+    world.pass(3 * SECOND);
+    let mut told = leaves(&world, b);
+    told.sort_by_key(|(reference, _)| *reference);
+    let mut expected = [(gone, Some(Reason::Gone)), (drained, Some(Reason::Draining))];
+    expected.sort_by_key(|(reference, _)| *reference);
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_later_notice_does_not_lengthen_a_grace() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    depart(&world, a, owner, 2 * SECOND);
+    world.pass(MOMENT);
+    world.leave(a, 60 * SECOND);
+    world.pass(MOMENT);
+    world.kill(a);
+    world.pass(SECOND);
+    assert_eq!(world.keys(b, "room"), ["7"]);
+    world.pass(SECOND);
+    assert!(world.keys(b, "room").is_empty());
+}
+
+#[test]
+fn a_departing_presence_that_is_heard_of_late_does_not_outlive_the_grace_of_its_node() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    world.lose(carries_changes);
+    let owner = world.track(a, "room", "7");
+    depart(&world, a, owner, 60 * SECOND);
+    world.leave(a, 5 * SECOND);
+    world.pass(SECOND / 2);
+    world.kill(a);
+    assert_eq!(world.keys(b, "room"), ["7"]);
+    world.pass(5 * SECOND);
+    assert!(world.keys(b, "room").is_empty());
+}
+
+#[test]
+fn one_whose_place_was_taken_by_one_that_has_gone_too_is_not_shown_when_it_is_heard_of_late() {
+    let (mut world, [a, b, c]) = World::of(["a", "b", "c"]);
+    world.lose(move |sent| sent.to == c && sent.from == a && carries_changes(sent));
+    // Its own node doesn't hear of it, and keeps it.
+    world.cut(b, a);
+    let owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    depart(&world, a, owner, 300 * SECOND);
+    world.pass(MOMENT);
+    assert_eq!(world.node(b).tracker.count("room"), 1);
+    drop(world.track(b, "room", "7"));
+    world.pass(MOMENT);
+    world.lose(|_| false);
+    world.pass_and(2 * SECOND, |world| assert!(world.keys(c, "room").is_empty(), "at {:?}", world.now));
+    // It has been heard of.
+    assert_eq!(world.node(c).cluster.usage().rows, 1);
+}
+
+#[test]
+fn one_whose_place_was_taken_is_remembered_for_as_long_as_its_node_has_it() {
+    let mut world = World::new();
+    world.options.forget_after = 5 * SECOND;
+    let (a, b, c) = (world.start("a", 1), world.start("b", 2), world.start("c", 3));
+    world.pass(START);
+    let owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    depart(&world, a, owner, 300 * SECOND);
+    world.pass(MOMENT);
+    world.cut(b, a);
+    let _owner = world.track(b, "room", "7");
+    world.pass(20 * SECOND);
+    // It is hidden, and shown again.
+    world.cut(a, c);
+    world.pass(4 * SECOND);
+    world.mend();
+    world.cut(b, a);
+    world.pass_and(3 * SECOND, |world| assert_eq!(world.node(c).tracker.count("room"), 1));
+}
+
+#[test]
+fn a_hidden_node_that_leaves_is_shown_as_it_is_in_the_end_and_not_as_it_was() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let mut owner = world.track(a, "room", "7");
+    world.pass(MOMENT);
+    world.cut(a, b);
+    world.pass(4 * SECOND);
+    owner.untrack("room", "7");
+    owner.track(&"room".into(), &key("8"), meta()).unwrap();
+    world.pass(MOMENT);
+    // Its goodbye is the first word that is heard of it again.
+    world.lose(|sent| carries_changes(sent) || matches!(sent.message, Message::Heartbeat { .. }));
+    world.mend();
+    world.leave(a, 10 * SECOND);
+    world.pass_and(SECOND, |world| assert!(!world.keys(b, "room").contains(&"7".to_owned())));
+    assert_eq!(world.keys(b, "room"), ["8"]);
+}
+
+/// The version of a snapshot of the room that a node is asked for, and the rows of its first part.
+fn snapshot(world: &mut World, node: usize) -> (u64, Vec<PresenceRow>) {
+    let (from, shard) = (replica("asks", 9), shard_of("room") as u8);
+    let of = world.node(node).cluster.replica().clone();
+    world.hear(node, Message::Pull { from, of, shard, have: 0, chunk: None });
+    let effects = world.node_mut(node).cluster.take_effects();
+    let chunk = effects.into_iter().find_map(|effect| match effect {
+        Effect::Send(_, Message::Chunk { version, topics, .. }) => Some((version, topics)),
+        _ => None,
+    });
+    let (version, topics) = chunk.expect("it is answered with a snapshot");
+    (version, topics.into_iter().flat_map(|(_, rows)| rows).collect())
+}
+
+#[test]
+fn a_snapshot_is_that_of_its_version_whatever_begins_to_leave_or_comes_while_it_is_read() {
+    // Each time whenever another lock is let go.
+    for turn in 0..8 {
+        let (mut world, [a]) = World::of(["a"]);
+        let large = format!(r#"{{"padding":"{}"}}"#, "x".repeat(50_000));
+        let mut owner = world.track(a, "room", "departs");
+        world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 60 * SECOND));
+        let departing = world.refs(a, "room", "departs")[0];
+        // More than the log keeps.
+        for _ in 0..12 {
+            owner.track(&"room".into(), &key("large"), Meta::from_encoded(large.clone())).unwrap();
+            world.pass(MOMENT);
+            owner.untrack("room", "large");
+        }
+        world.pass(MOMENT);
+        let mut departs = Some(owner);
+        let mut comes = world.owner(a);
+        let mut turns = 0;
+        let comes_as = Rc::new(Cell::new(None));
+        let came = comes_as.clone();
+        between_holds(Some(Box::new(move || {
+            if turns == turn {
+                drop(departs.take());
+                came.set(Some(comes.track(&"room".into(), &key("zz"), meta()).unwrap()));
+            }
+            turns += 1;
+        })));
+        let (version, rows) = snapshot(&mut world, a);
+        between_holds(None);
+        let row = |reference| rows.iter().find(|row| row.reference == reference);
+        assert!(row(departing).is_some(), "one that is there yet is missing");
+        // What a later batch tells of isn't known yet.
+        let shard = shard_of("room") as u8;
+        let (from, of) = (replica("asks", 9), world.node(a).cluster.replica().clone());
+        world.pass(MOMENT);
+        world.hear(a, Message::Pull { from, of, shard, have: version, chunk: None });
+        let later = world.node_mut(a).cluster.take_effects();
+        let joins = later.iter().filter_map(|effect| match effect {
+            Effect::Send(_, Message::Run { batches, .. }) => Some(batches),
+            _ => None,
+        });
+        let joins = joins.flatten().flat_map(|batch| &batch.topics).flat_map(|(_, changes)| changes);
+        let joins: Vec<Ref> = joins
+            .filter_map(|change| match change {
+                Change::Join(row) => Some(row.reference),
+                _ => None,
+            })
+            .collect();
+        if let Some(new) = comes_as.get() {
+            assert_ne!(joins.contains(&new), row(new).is_some(), "it is in one of both");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_names_a_departure_that_has_not_been_looked_at_yet() {
+    let (mut world, [a]) = World::of(["a"]);
+    let large = format!(r#"{{"padding":"{}"}}"#, "x".repeat(50_000));
+    let mut owner = world.owner(a);
+    // More than the log keeps.
+    for n in 0..12 {
+        owner.track(&"room".into(), &key(&n.to_string()), Meta::from_encoded(large.clone())).unwrap();
+        world.pass(MOMENT);
+    }
+    depart(&world, a, owner, 60 * SECOND);
+    let (_, rows) = snapshot(&mut world, a);
+    assert!(!rows.is_empty());
+    let departing = Some((Reason::Gone, 60 * SECOND));
+    assert!(rows.iter().all(|row| row.departing == departing), "{:?}", rows[0].departing);
+}
