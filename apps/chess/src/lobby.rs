@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -73,14 +72,14 @@ impl Hall {
 }
 
 /// What the socket and its channels share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct App {
     accounts: Accounts,
     session: Session,
     presence: Presence<Roster>,
 }
 
-async fn connect(app: Arc<App>, request: Connect) -> Result<Assigns, Refused> {
+async fn connect(app: App, request: Connect) -> Result<Assigns, Refused> {
     let id = app.session.user_id(request.headers()).ok_or_else(|| Refused::new("not signed in"))?;
     let user = app.accounts.user(id).await?.ok_or_else(|| Refused::new("no such user"))?;
     Ok(Assigns::new().with(Visitor { id: user.id, device: Device::of(request.headers()) }))
@@ -95,7 +94,7 @@ struct Visitor {
 
 /// One tab in the lobby.
 struct Lobby {
-    app: Arc<App>,
+    app: App,
     key: Key,
     meta: Meta,
 }
@@ -103,10 +102,10 @@ struct Lobby {
 impl Channel for Lobby {
     type App = App;
     type Params = Seen;
-    type Info = AfterJoin;
+    type Info = ();
 
     async fn join(
-        app: &Arc<App>,
+        app: &App,
         _: &Topic,
         Seen { status }: Seen,
         socket: &mut Socket,
@@ -116,10 +115,10 @@ impl Channel for Lobby {
         };
         let meta = Meta { online_at: now(), status, device };
         let lobby = Self { app: app.clone(), key: id.to_string().into(), meta };
-        Ok(Joined::new(lobby).then(AfterJoin))
+        Ok(Joined::new(lobby))
     }
 
-    async fn handle_info(&mut self, AfterJoin: AfterJoin, socket: &mut Socket) -> Result<(), Stop> {
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
         self.app.presence.track(socket, self.key.clone(), self.meta)?;
         self.app.presence.push_state(socket).await?;
         Ok(())
@@ -139,9 +138,6 @@ impl Channel for Lobby {
         Ok(Reply::ok(json!({})))
     }
 }
-
-/// Tracks the tab once its client has joined.
-struct AfterJoin;
 
 /// What a client says of its tab, when it joins and with the event `status`.
 #[derive(Deserialize)]

@@ -1,7 +1,5 @@
 //! A client that asks for the state of a room, by a transport that is no more than calls.
 
-use std::sync::Arc;
-
 use adsum::{
     Acceptor, Channel, Client, JoinError, Joined, NoParams, Outgoing, Payload, Presence, PubSub, Reply,
     Socket, SocketBuilder, Stop, Topic, Wire,
@@ -18,12 +16,12 @@ impl Channel for Room {
     type Info = ();
 
     async fn join(
-        presence: &Arc<Presence>,
+        presence: &Presence,
         _: &Topic,
         _: NoParams,
         _: &mut Socket,
     ) -> Result<Joined<Self>, JoinError> {
-        Ok(Joined::new(Self(presence.as_ref().clone())))
+        Ok(Joined::new(Self(presence.clone())))
     }
 
     async fn handle_in(&mut self, _: &str, _: Payload, socket: &mut Socket) -> Result<Reply, Stop> {

@@ -35,7 +35,8 @@ const IDLE_CODE: u16 = 1002;
 /// # async fn read() -> Option<Vec<u8>> { None }
 /// # async fn write(_: &[u8]) {}
 /// # async fn close(_: u16) {}
-/// use adsum_channels::{Acceptor, Outgoing, Refusal, Wire};
+/// # use adsum_channels as adsum;
+/// use adsum::{Acceptor, Outgoing, Refusal, Wire};
 ///
 /// async fn serve(acceptor: Acceptor, request: http::request::Parts) -> Result<(), Refusal> {
 ///     let mut client = acceptor.accept("carrier pigeon", request).await?;

@@ -45,7 +45,10 @@ impl Denied {
         let is_draining = matches!(self.refusal, Refusal::Draining);
         let response = match (&endpoint.on_refused, &self.request) {
             (Some(on_refused), Some(request)) => on_refused(&self.refusal, request),
-            _ => match self.refusal {
+            _ => match &self.refusal {
+                Refusal::Program(refused) => {
+                    refused.take_response().unwrap_or_else(|| StatusCode::FORBIDDEN.into_response())
+                }
                 Refusal::Draining => StatusCode::SERVICE_UNAVAILABLE.into_response(),
                 Refusal::Limit(limit) => (limit.status(), limit.to_string()).into_response(),
                 Refusal::Query(_) => StatusCode::BAD_REQUEST.into_response(),

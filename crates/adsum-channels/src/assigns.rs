@@ -8,7 +8,8 @@ use http::Extensions;
 /// What the program knows of a socket: one value of each type, given when it connected.
 ///
 /// ```
-/// # use adsum_channels::Assigns;
+/// # use adsum_channels as adsum;
+/// # use adsum::Assigns;
 /// #[derive(Clone)]
 /// struct UserId(u64);
 ///
@@ -36,8 +37,8 @@ impl Assigns {
     }
 
     /// Names the socket, such as `user_socket:7`, so that it can be closed from anywhere:
-    /// `pubsub.broadcast("user_socket:7", "disconnect", json!({}))` closes all sockets of that name, on all nodes,
-    /// with 1001. Their clients connect again, and `connect` may refuse them.
+    /// [`PubSub::disconnect`](adsum_pubsub::PubSub::disconnect) closes all sockets of that name, on all nodes, with 1001.
+    /// Their clients connect again, and `connect` may refuse them.
     #[must_use]
     pub fn id(mut self, id: impl Into<Topic>) -> Self {
         self.id = Some(id.into());
@@ -67,8 +68,23 @@ impl Assigns {
         self.id.as_ref()
     }
 
+    /// The value of a type, which has to be there: `socket.assigns().require::<UserId>()?`.
+    ///
+    /// # Errors
+    /// It isn't: `connect` has assigned no value of this type.
+    pub fn require<T: Send + Sync + 'static>(&self) -> Result<&T, MissingAssign> {
+        self.get().ok_or(MissingAssign { of_type: std::any::type_name::<T>() })
+    }
+
     /// The value of a type.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.values.get()
     }
+}
+
+/// A value that a channel needs wasn't assigned when its socket connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no {of_type} is assigned to the socket; `connect` has to add it, by `Assigns::with`")]
+pub struct MissingAssign {
+    of_type: &'static str,
 }

@@ -40,7 +40,8 @@ use crate::{
 /// host's: a socket takes any stream that can be upgraded from HTTP/1.1.
 ///
 /// ```
-/// use adsum_channels::{PubSub, SocketBuilder};
+/// # use adsum_channels as adsum;
+/// use adsum::{PubSub, SocketBuilder};
 /// use axum::{Router, extract::State, routing::get};
 ///
 /// #[derive(Clone)]
@@ -54,7 +55,7 @@ use crate::{
 ///     .with_state(Site);
 /// ```
 pub struct SocketBuilder<App> {
-    app: Arc<App>,
+    app: App,
     connect: ConnectFn,
     on_refused: Option<OnRefused>,
     subprotocols: Vec<HeaderValue>,
@@ -67,14 +68,9 @@ pub struct SocketBuilder<App> {
     watch: Watch,
 }
 
-impl<App: Send + Sync + 'static> SocketBuilder<App> {
-    /// A socket whose channels share the program's own state. Everybody may connect.
+impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
+    /// A socket whose channels share the program's own state, of which each join gets a clone. Everybody may connect.
     pub fn new(app: App) -> Self {
-        Self::shared(Arc::new(app))
-    }
-
-    /// As [`new`](Self::new), with state that is shared already.
-    pub fn shared(app: Arc<App>) -> Self {
         let connect = Box::new(|_| std::future::ready(Ok(Assigns::new())).boxed());
         let codecs = vec![Codec::new(1, 0, V1), Codec::new(2, 0, V2)];
         Self {
@@ -96,7 +92,7 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     #[must_use]
     pub fn connect<F, Fut>(mut self, connect: F) -> Self
     where
-        F: Fn(Arc<App>, Connect) -> Fut + Send + Sync + 'static,
+        F: Fn(App, Connect) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Assigns, Refused>> + Send + 'static,
     {
         let app = self.app.clone();
@@ -111,7 +107,8 @@ impl<App: Send + Sync + 'static> SocketBuilder<App> {
     /// form of its own.
     ///
     /// ```
-    /// # use adsum_channels::{Refusal, SocketBuilder};
+    /// # use adsum_channels as adsum;
+    /// # use adsum::{Refusal, SocketBuilder};
     /// use axum::http::StatusCode;
     ///
     /// #[derive(Debug, thiserror::Error)]

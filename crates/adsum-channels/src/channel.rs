@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
 
-use adsum_pubsub::{IntoPayload, Message, Payload, Topic};
+use adsum_pubsub::{IntoPayload, MalformedPayload, Message, Payload, Topic};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
 use tracing::Level;
 
@@ -15,9 +15,8 @@ use crate::{Reply, Socket, Stop};
 /// ends this channel alone, and the client joins again.
 ///
 /// ```
-/// use std::sync::Arc;
-///
-/// use adsum_channels::{Channel, JoinError, Joined, NoParams, Payload, Reply, Socket, Stop, Topic};
+/// # use adsum_channels as adsum;
+/// use adsum::{Channel, JoinError, Joined, NoParams, Payload, Reply, Socket, Stop, Topic};
 ///
 /// struct Chat;
 ///
@@ -26,7 +25,7 @@ use crate::{Reply, Socket, Stop};
 ///     type Params = NoParams;
 ///     type Info = ();
 ///
-///     async fn join(_: &Arc<()>, topic: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+///     async fn join(_: &(), topic: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
 ///         if topic.ends_with(":staff") {
 ///             return Err(JoinError::reason("unauthorized"));
 ///         }
@@ -43,8 +42,9 @@ use crate::{Reply, Socket, Stop};
 /// }
 /// ```
 pub trait Channel: Send + Sized + 'static {
-    /// The program's own state, given once to the [`SocketBuilder`](crate::SocketBuilder).
-    type App: Send + Sync + 'static;
+    /// The program's own state, given once to the [`SocketBuilder`](crate::SocketBuilder) and cloned for each join, as
+    /// axum does with a router's state: a struct of handles, or an `Arc`.
+    type App: Clone + Send + Sync + 'static;
     /// What a client sends along with its join. A join whose parameters don't decode is answered with
     /// `{"reason": "invalid params"}`. [`NoParams`] takes anything.
     type Params: DeserializeOwned + Send;
@@ -71,11 +71,23 @@ pub trait Channel: Send + Sized + 'static {
     /// # Errors
     /// The client is refused, or gets `{"reason": "join crashed"}` where the error was converted by `?`.
     fn join(
-        app: &Arc<Self::App>,
+        app: &Self::App,
         topic: &Topic,
         params: Self::Params,
         socket: &mut Socket,
     ) -> impl Future<Output = Result<Joined<Self>, JoinError>> + Send;
+
+    /// The client has heard that it is in: the place to track it and to push what it needs first. It is the first
+    /// function that is called after [`join`](Self::join); what the client sends meanwhile waits.
+    ///
+    /// In Phoenix this is a message that `join` sends to itself, `:after_join`.
+    ///
+    /// # Errors
+    /// The channel ends as the [`Stop`] says.
+    fn joined(&mut self, socket: &mut Socket) -> impl Future<Output = Result<(), Stop>> + Send {
+        let _ = socket;
+        async { Ok(()) }
+    }
 
     /// The client has sent an event. One that isn't handled ends the channel, as in Phoenix.
     ///
@@ -146,21 +158,13 @@ pub trait Channel: Send + Sized + 'static {
 #[derive(Debug)]
 pub struct Joined<C: Channel> {
     pub(crate) channel: C,
-    pub(crate) info: Option<C::Info>,
     pub(crate) response: Option<Result<Payload, serde_json::Error>>,
 }
 
 impl<C: Channel> Joined<C> {
     /// Joins with an empty response.
     pub fn new(channel: C) -> Self {
-        Self { channel, info: None, response: None }
-    }
-
-    /// A message that the channel handles first, once the client has its reply.
-    #[must_use]
-    pub fn then(mut self, info: C::Info) -> Self {
-        self.info = Some(info);
-        self
+        Self { channel, response: None }
     }
 
     /// What the client gets with the reply.
@@ -173,13 +177,15 @@ impl<C: Channel> Joined<C> {
 
 /// A join that fails.
 ///
-/// Any error becomes one by `?`. It is logged, and the client gets `{"reason": "join crashed"}`.
+/// Any error becomes one by `?`, also a boxed one or one of `anyhow`. It is logged, and the client gets
+/// `{"reason": "join crashed"}`; a [`MalformedPayload`] refuses the client with `{"reason": "malformed payload"}`.
 pub struct JoinError {
     pub(crate) kind: JoinErrorKind,
 }
 
 pub(crate) enum JoinErrorKind {
     Refused(Result<Payload, serde_json::Error>),
+    Malformed(MalformedPayload),
     Crashed(Box<dyn Error + Send + Sync>),
 }
 
@@ -193,11 +199,22 @@ impl JoinError {
     pub fn reason(reason: &str) -> Self {
         Self::new(std::collections::BTreeMap::from([("reason", reason)]))
     }
+
+    /// The join has failed for a reason that the log shows and the client doesn't see, as `?` makes it of any error.
+    pub fn crash(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let error = error.into();
+        Self {
+            kind: match error.downcast::<MalformedPayload>() {
+                Ok(malformed) => JoinErrorKind::Malformed(*malformed),
+                Err(error) => JoinErrorKind::Crashed(error),
+            },
+        }
+    }
 }
 
-impl<E: Error + Send + Sync + 'static> From<E> for JoinError {
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for JoinError {
     fn from(error: E) -> Self {
-        Self { kind: JoinErrorKind::Crashed(error.into()) }
+        Self::crash(error)
     }
 }
 
@@ -205,6 +222,7 @@ impl fmt::Debug for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             JoinErrorKind::Refused(response) => f.debug_tuple("Refused").field(response).finish(),
+            JoinErrorKind::Malformed(error) => f.debug_tuple("Malformed").field(error).finish(),
             JoinErrorKind::Crashed(error) => f.debug_tuple("Crashed").field(error).finish(),
         }
     }

@@ -15,6 +15,7 @@ use http::{
 use serde::de::DeserializeOwned;
 
 use crate::{
+    Refused,
     address::{self, Network},
     query::{self, ParamsError},
 };
@@ -31,9 +32,8 @@ const TOKEN_PROTOCOL: &str = "base64url.bearer.phx.";
 /// there, and axum's extractors read it:
 ///
 /// ```
-/// use std::sync::Arc;
-///
-/// use adsum_channels::{Assigns, Connect, Refused};
+/// # use adsum_channels as adsum;
+/// use adsum::{Assigns, Connect, Refused};
 /// use axum::{Extension, extract::{FromRef, State}};
 ///
 /// #[derive(Clone)]
@@ -49,7 +49,7 @@ const TOKEN_PROTOCOL: &str = "base64url.bearer.phx.";
 ///     fn from_ref(app: &App) -> Self { app.database.clone() }
 /// }
 ///
-/// async fn connect(app: Arc<App>, mut request: Connect) -> Result<Assigns, Refused> {
+/// async fn connect(app: App, mut request: Connect) -> Result<Assigns, Refused> {
 ///     let Extension(session) = request.extract::<Extension<Session>>().await?;
 ///     let State(database) = request.extract_with::<State<Database>, App>(&app).await?;
 ///     Ok(Assigns::new().with(session).with(database))
@@ -167,20 +167,20 @@ impl Connect {
     /// Runs an extractor of axum's, or of the program's own, that needs no state.
     ///
     /// # Errors
-    /// The extractor rejects the request.
-    pub async fn extract<E: FromRequestParts<()>>(&mut self) -> Result<E, E::Rejection> {
+    /// The extractor rejects the request. With `?` in a `connect` function the client gets the extractor's answer.
+    pub async fn extract<E: FromRequestParts<()>>(&mut self) -> Result<E, Refused> {
         self.extract_with::<E, ()>(&()).await
     }
 
     /// Runs an extractor that needs state, such as the program's own.
     ///
     /// # Errors
-    /// The extractor rejects the request.
+    /// As [`extract`](Self::extract).
     pub async fn extract_with<E: FromRequestParts<S>, S: Send + Sync>(
         &mut self,
         state: &S,
-    ) -> Result<E, E::Rejection> {
-        E::from_request_parts(&mut self.parts, state).await
+    ) -> Result<E, Refused> {
+        E::from_request_parts(&mut self.parts, state).await.map_err(Refused::rejected::<E>)
     }
 }
 

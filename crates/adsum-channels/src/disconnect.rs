@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use adsum_pubsub::{Attachment, Message, Subscriber, SubscriberId};
+use adsum_pubsub::{Attachment, Message, Subscriber, SubscriberId, event};
 use parking_lot::Mutex;
 
 use crate::{Assigns, endpoint::Endpoint, outbound::Outbound};
@@ -45,7 +45,7 @@ impl DisconnectListener {
 
 impl Subscriber for Target {
     fn deliver(&self, message: &Arc<Message>) {
-        if message.event() != "disconnect" {
+        if message.event() != event::DISCONNECT {
             return;
         }
         let mut socket = self.0.lock();

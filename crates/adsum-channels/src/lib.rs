@@ -18,7 +18,7 @@
 //!     type Params = NoParams;
 //!     type Info = ();
 //!
-//!     async fn join(_: &Arc<()>, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+//!     async fn join(_: &(), _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
 //!         Ok(Joined::new(Self))
 //!     }
 //!
@@ -95,8 +95,8 @@ mod websocket;
 
 #[doc(no_inline)]
 pub use adsum_pubsub::{
-    BroadcastError, IntoPayload, Json, Mark, Message, OptionsError, Payload, PubSub, ReservedEvent,
-    SubscriberId, Topic,
+    BroadcastError, IntoPayload, Json, MalformedPayload, Mark, Message, OptionsError, Payload, PubSub,
+    ReservedEvent, SubscriberId, Topic,
 };
 
 #[doc(no_inline)]
@@ -105,7 +105,7 @@ pub use tracing::Level;
 #[doc(inline)]
 pub use self::{
     acceptor::{Acceptor, Client, Outgoing},
-    assigns::Assigns,
+    assigns::{Assigns, MissingAssign},
     builder::SocketBuilder,
     channel::{Channel, JoinError, Joined, NoParams, Reason},
     connect::Connect,
@@ -122,7 +122,7 @@ pub use self::{
         DEFAULT_SHUTDOWN_GRACE, DEFAULT_STATE_TIMEOUT, DEFAULT_TIMEOUT,
     },
     query::ParamsError,
-    refusal::{Refusal, Refused, SocketLimit},
+    refusal::{Refusal, Refused, Rejected, SocketLimit},
     reply::{Reply, ReplyRef, Stop},
     sender::{SendError, Sender},
     serializer::{

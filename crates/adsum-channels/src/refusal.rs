@@ -2,22 +2,51 @@
 
 use std::{error::Error, fmt};
 
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use parking_lot::Mutex;
 
 use crate::log::cut_name;
 
 /// Turns a client away: it is answered with 403 and an empty body, or as
 /// [`on_refused`](crate::SocketBuilder::on_refused) says.
 ///
-/// Any error becomes one by `?`. The client doesn't see it, unless `on_refused` tells it.
+/// Any error becomes one by `?`, also a boxed one or one of `anyhow`. The client doesn't see it, unless `on_refused`
+/// tells it. The rejection of an extractor keeps its answer: a 401 stays a 401.
 pub struct Refused {
     reason: Box<dyn Error + Send + Sync>,
+    /// Sent once, instead of an empty 403. A response can't be shared between threads.
+    response: Mutex<Option<Box<Response>>>,
+}
+
+/// An extractor has turned the request down; from [`Connect::extract`](crate::Connect::extract).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the extractor {extractor} rejects the request with {status}")]
+#[non_exhaustive]
+pub struct Rejected {
+    /// The extractor's type.
+    pub extractor: &'static str,
+    /// What it would answer.
+    pub status: StatusCode,
 }
 
 impl Refused {
     /// Refuses for a reason that the log will show.
     pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { reason: reason.into() }
+        Self { reason: reason.into(), response: Mutex::new(None) }
+    }
+
+    pub(crate) fn rejected<E>(rejection: impl IntoResponse) -> Self {
+        let response = rejection.into_response();
+        let reason = Rejected { extractor: std::any::type_name::<E>(), status: response.status() };
+        Self { reason: reason.into(), response: Mutex::new(Some(Box::new(response))) }
+    }
+
+    /// The answer of the extractor that has rejected the request, for an
+    /// [`on_refused`](crate::SocketBuilder::on_refused) that wants to send it. `None` if there is none, or if it was taken
+    /// before.
+    pub fn take_response(&self) -> Option<Response> {
+        self.response.lock().take().map(|response| *response)
     }
 
     /// The reason, to be looked at by its `downcast_ref`.
@@ -26,7 +55,7 @@ impl Refused {
     }
 }
 
-impl<E: Error + Send + Sync + 'static> From<E> for Refused {
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Refused {
     fn from(error: E) -> Self {
         Self::new(error)
     }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error, fmt, sync::Weak};
 
-use adsum_pubsub::{IntoPayload, Payload};
+use adsum_pubsub::{IntoPayload, MalformedPayload, Payload};
 
 use crate::{PushError, log::cut_name, runtime::Link};
 
@@ -71,7 +71,9 @@ impl fmt::Debug for ReplyRef {
 
 /// Ends a channel.
 ///
-/// Any error becomes a crash by `?`. It is logged, and the client gets `phx_error` and joins again.
+/// Any error becomes a crash by `?`, also a boxed one or one of `anyhow`. It is logged, and the client gets `phx_error`
+/// and joins again. A [`MalformedPayload`] ends nothing: the event is answered with the status `error` and
+/// `{"reason": "malformed payload"}`.
 pub struct Stop {
     pub(crate) kind: StopKind,
     pub(crate) reply: Reply,
@@ -82,6 +84,8 @@ pub(crate) enum StopKind {
     Normal,
     Shutdown,
     Crash(Box<dyn Error + Send + Sync>),
+    /// The event is refused, and the channel goes on.
+    Malformed(MalformedPayload),
 }
 
 impl Stop {
@@ -97,7 +101,10 @@ impl Stop {
 
     /// The channel has failed. The client gets `phx_error` and joins again.
     pub fn crash(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(StopKind::Crash(error.into()))
+        Self::new(match error.into().downcast::<MalformedPayload>() {
+            Ok(malformed) => StopKind::Malformed(*malformed),
+            Err(error) => StopKind::Crash(error),
+        })
     }
 
     /// The channel doesn't know this event, which is a crash as in Phoenix.
@@ -117,7 +124,7 @@ impl Stop {
     }
 }
 
-impl<E: Error + Send + Sync + 'static> From<E> for Stop {
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Stop {
     fn from(error: E) -> Self {
         Self::crash(error)
     }

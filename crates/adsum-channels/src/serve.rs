@@ -38,12 +38,13 @@ use crate::{Drain, Sockets};
 ///
 /// ```no_run
 /// # async fn run() -> std::io::Result<()> {
-/// use adsum_channels::{PubSub, SocketBuilder};
+/// # use adsum_channels as adsum;
+/// use adsum::{PubSub, SocketBuilder};
 ///
 /// let socket = SocketBuilder::new(());
 /// let site = axum::Router::new().nest("/socket", socket.into_router(PubSub::local()));
 /// let listener = tokio::net::TcpListener::bind("0.0.0.0:4000").await?;
-/// adsum_channels::serve(listener, site).await
+/// adsum::serve(listener, site).await
 /// # }
 /// ```
 ///

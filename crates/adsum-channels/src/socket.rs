@@ -245,6 +245,6 @@ pub enum PushError {
     #[error(transparent)]
     Unsendable(#[from] Unsendable),
     /// The client has not joined yet.
-    #[error("the client hasn't joined yet; push from `handle_info` after `Joined::then`")]
+    #[error("the client hasn't joined yet; push from `joined`")]
     NotJoined,
 }

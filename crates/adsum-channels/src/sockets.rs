@@ -43,7 +43,8 @@ pub(crate) const RESTART_CODE: u16 = 1012;
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
-/// use adsum_channels::{Drain, PubSub, SocketBuilder, Sockets};
+/// # use adsum_channels as adsum;
+/// use adsum::{Drain, PubSub, SocketBuilder, Sockets};
 ///
 /// let sockets = Sockets::new();
 /// let socket = SocketBuilder::new(()).sockets(&sockets);
@@ -51,7 +52,7 @@ pub(crate) const RESTART_CODE: u16 = 1012;
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 ///
 /// let ends = async {}; // a signal, say
-/// adsum_channels::serve(listener, site).until(ends).await?; // drains its sockets once it comes
+/// adsum::serve(listener, site).until(ends).await?; // drains its sockets once it comes
 /// assert!(sockets.is_empty());
 /// # Ok(())
 /// # }

@@ -40,7 +40,8 @@ pub const MIN_SECRET_BYTES: usize = 20;
 /// ```
 /// use std::time::Duration;
 ///
-/// use adsum_channels::Tokens;
+/// # use adsum_channels as adsum;
+/// use adsum::Tokens;
 ///
 /// let tokens = Tokens::new("a secret of at least twenty bytes, better of sixty-four")?;
 /// let token = tokens.sign("user socket", &7)?;
@@ -79,7 +80,8 @@ impl Tokens {
     /// old one is valid any more:
     ///
     /// ```
-    /// # use adsum_channels::Tokens;
+    /// # use adsum_channels as adsum;
+    /// # use adsum::Tokens;
     /// # let (new, old) = ("n".repeat(64), "o".repeat(64));
     /// let tokens = Tokens::new(new)?.also_accept(old)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -114,7 +116,8 @@ impl Tokens {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use adsum_channels::{MaxAge, TokenError, Tokens};
+    /// # use adsum_channels as adsum;
+    /// # use adsum::{MaxAge, TokenError, Tokens};
     /// # fn user(tokens: &Tokens, token: Option<&str>) -> Result<(), TokenError> {
     /// let token = token.ok_or(TokenError::Missing)?;
     /// let user_id: i64 = tokens.verify("user socket", token, Duration::from_secs(3600))?;

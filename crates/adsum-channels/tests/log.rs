@@ -27,7 +27,7 @@ impl Channel for Room {
     type Params = Params;
     type Info = ();
 
-    async fn join(_: &Arc<()>, _: &Topic, params: Params, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+    async fn join(_: &(), _: &Topic, params: Params, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
         match params.fails {
             Some(text) if text == "panics" => panic!("{}", "p".repeat(SAID)),
             Some(text) => Err(io::Error::other(text))?,

@@ -4,6 +4,9 @@
 const PROTOCOL: &str = "phx_";
 /// Events of presence: a client that receives `presence_state` replaces its list by it.
 const PRESENCE: &str = "presence_";
+/// Closes the sockets of the id that it is broadcast to.
+#[doc(hidden)]
+pub const DISCONNECT: &str = "disconnect";
 /// Maximum number of characters of a refused name that its error shows.
 const MAX_SHOWN: usize = 64;
 

@@ -92,7 +92,7 @@ pub use self::{
     inbox::{DEFAULT_INBOX_CAPACITY, Inbox, Lagged},
     local::LocalNetwork,
     message::{EncodingId, Mark, Message},
-    payload::{IntoPayload, Json, Payload},
+    payload::{IntoPayload, Json, MalformedPayload, Payload},
     pubsub::PubSub,
     registry::{Attachment, Subscriber, SubscriberId},
     topic::{Pattern, PatternError, Topic},

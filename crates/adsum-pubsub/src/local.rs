@@ -12,7 +12,8 @@ use crate::{Adapter, BroadcastError, Inbound, Message, PubSub, Topic};
 /// without a network.
 ///
 /// ```
-/// use adsum_pubsub::{Json, LocalNetwork};
+/// # use adsum_pubsub as adsum;
+/// use adsum::{Json, LocalNetwork};
 ///
 /// let network = LocalNetwork::new();
 /// let (a, b) = (network.node("a"), network.node("b"));

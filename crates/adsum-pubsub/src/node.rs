@@ -58,7 +58,8 @@ const MAX_NAMESPACE_BYTES: usize = 64;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # #[cfg(feature = "nats")] {
-/// use adsum_pubsub::PubSub;
+/// # use adsum_pubsub as adsum;
+/// use adsum::PubSub;
 ///
 /// let pubsub = PubSub::nats("nats://user:password@a.example,nats://b.example")
 ///     .node("web-1")

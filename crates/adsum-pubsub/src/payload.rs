@@ -1,5 +1,7 @@
 //! What a message carries.
 
+use std::{any::type_name, error::Error, fmt};
+
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -54,8 +56,8 @@ impl From<&RawValue> for Json {
     }
 }
 
-impl std::fmt::Debug for Json {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.0))
     }
 }
@@ -81,6 +83,19 @@ impl Payload {
         }
     }
 
+    /// Reads a JSON payload of a client as a type. With `?` in a channel's function, one that doesn't have the shape
+    /// of `T` refuses the event or the join with an error, instead of ending the channel.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode), with the place in the payload.
+    pub fn decode_or_refuse<T: DeserializeOwned>(&self) -> Result<T, MalformedPayload> {
+        let Self::Json(json) = self else {
+            return Err(MalformedPayload::binary(type_name::<T>()));
+        };
+        let mut reader = serde_json::Deserializer::from_slice(&json.0);
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| MalformedPayload::of::<T>(&error))
+    }
+
     /// The number of bytes.
     pub fn len(&self) -> usize {
         match self {
@@ -94,6 +109,49 @@ impl Payload {
         self.len() == 0
     }
 }
+
+/// A payload that doesn't have the shape that was asked for; from [`Payload::decode_or_refuse`].
+///
+/// It says where, and no value of the payload, so that it may go to a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MalformedPayload {
+    expected: &'static str,
+    path: String,
+    line: usize,
+    column: usize,
+}
+
+impl MalformedPayload {
+    fn binary(expected: &'static str) -> Self {
+        Self { expected, path: String::new(), line: 0, column: 0 }
+    }
+
+    fn of<T>(error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
+        let (path, inner) = (error.path(), error.inner());
+        let path = if path.iter().next().is_some() { path.to_string() } else { String::new() };
+        Self { expected: type_name::<T>(), path, line: inner.line(), column: inner.column() }
+    }
+
+    /// The member that is wrong, such as `user.age` or `tags[2]`; empty if it is the whole payload. A missing member is
+    /// looked for in the object that lacks it. Names that a map takes from the client are in it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl fmt::Display for MalformedPayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expected, path, line, column } = self;
+        write!(f, "the payload is no {expected}: ")?;
+        match (line, &**path) {
+            (0, _) => f.write_str("it is binary"),
+            (_, "") => write!(f, "line {line}, column {column}"),
+            (_, path) => write!(f, "at {path}, line {line}, column {column}"),
+        }
+    }
+}
+
+impl Error for MalformedPayload {}
 
 impl From<Json> for Payload {
     fn from(json: Json) -> Self {
@@ -138,6 +196,28 @@ mod tests {
         let raw: &RawValue = serde_json::from_str(r#"{"b":1,"a":1e3,"b":2}"#).unwrap();
         let payload = Json::from(raw).into_payload().unwrap();
         assert_eq!(payload, Payload::Json(Json::from_encoded(r#"{"b":1,"a":1e3,"b":2}"#)));
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code, reason = "decoded, and looked at by nobody")]
+    struct Move {
+        square: String,
+        clock: Vec<u32>,
+    }
+
+    #[test]
+    fn a_malformed_payload_says_where_and_no_value() {
+        let refusal = |text: &'static str| {
+            Payload::Json(Json::from_encoded(text)).decode_or_refuse::<Move>().unwrap_err()
+        };
+        let wrong = refusal(r#"{"square": "e4", "clock": [1, "hunter2"]}"#);
+        assert_eq!(wrong.path(), "clock[1]");
+        assert!(wrong.to_string().ends_with("Move: at clock[1], line 1, column 39"), "{wrong}");
+        assert!(!wrong.to_string().contains("hunter2"));
+        assert_eq!(refusal("7").path(), "");
+        assert!(refusal(r#"{"clock": []}"#).to_string().ends_with("Move: line 1, column 13"));
+        let binary = Payload::Binary(Bytes::from_static(b"x")).decode_or_refuse::<Move>().unwrap_err();
+        assert!(binary.to_string().ends_with("it is binary"), "{binary}");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use tokio::sync::watch;
 
 use crate::{
-    Adapter, Attachment, BroadcastError, DEFAULT_INBOX_CAPACITY, Inbound, Inbox, IntoPayload, LocalNetwork,
-    Message, Subscriber, SubscriberId, Topic, event, registry::Registry,
+    Adapter, Attachment, BroadcastError, DEFAULT_INBOX_CAPACITY, Inbound, Inbox, IntoPayload, Json,
+    LocalNetwork, Message, Subscriber, SubscriberId, Topic, event, registry::Registry,
 };
 
 /// A handle to this node's topics. Clones share them.
@@ -107,6 +107,17 @@ impl PubSub {
         payload: impl IntoPayload,
     ) -> Result<(), BroadcastError> {
         self.send(&Arc::new(message(topic, event, payload)?), None)
+    }
+
+    /// Closes all sockets of an id, on all nodes, such as those of a user who signs out. The id is what the program
+    /// has given them when they connected. Their clients connect again, and may be refused then.
+    ///
+    /// In Phoenix this is a broadcast of `disconnect` to the id.
+    ///
+    /// # Errors
+    /// It didn't go out to the other nodes. The sockets of this node are closed.
+    pub fn disconnect(&self, socket_id: impl Into<Topic>) -> Result<(), BroadcastError> {
+        self.broadcast(socket_id, event::DISCONNECT, Json::empty_object())
     }
 
     /// As [`broadcast`](Self::broadcast), but passes over one subscriber of this node, with all its

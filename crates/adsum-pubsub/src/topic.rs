@@ -60,6 +60,12 @@ impl From<String> for Topic {
     }
 }
 
+impl From<&String> for Topic {
+    fn from(name: &String) -> Self {
+        Self(name.into())
+    }
+}
+
 impl From<&Topic> for Topic {
     fn from(topic: &Topic) -> Self {
         topic.clone()
@@ -81,12 +87,13 @@ impl fmt::Debug for Topic {
 /// Matches topics: one name exactly, or with a `*` at its end every name that starts with the rest.
 ///
 /// ```
-/// use adsum_pubsub::Pattern;
+/// # use adsum_pubsub as adsum;
+/// use adsum::Pattern;
 ///
 /// let games = Pattern::new("game:*")?;
 /// assert_eq!(games.rest_of("game:42"), Some("42"));
 /// assert!(!games.matches("lobby"));
-/// # Ok::<(), adsum_pubsub::PatternError>(())
+/// # Ok::<(), adsum::PatternError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {

@@ -3,14 +3,21 @@
 use std::{borrow::Borrow, fmt, ops::Deref};
 
 use adsum_pubsub::Topic;
-use ecow::EcoString;
+use ecow::{EcoString, eco_format};
 use serde::{Deserialize, Serialize};
 
 use crate::{OwnerId, Ref};
 
 /// Groups the presences of one user: two tabs of user 7 are two presences under the key `"7"`.
 ///
-/// Up to 15 bytes stand in the value itself; clones of a longer one share its text.
+/// Made from text, or from the integer ids of a database. Up to 15 bytes stand in the value itself; clones of a longer
+/// one share its text.
+///
+/// ```
+/// # use adsum_tracker as adsum;
+/// use adsum::Key;
+/// assert_eq!(Key::from(7_i64), Key::from("7"));
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Key(EcoString);
@@ -60,6 +67,26 @@ impl From<&String> for Key {
 impl From<&Key> for Key {
     fn from(key: &Key) -> Self {
         key.clone()
+    }
+}
+
+/// The ids of a database.
+macro_rules! from_integers {
+    ($($integer:ty),*) => {$(
+        impl From<$integer> for Key {
+            fn from(id: $integer) -> Self {
+                Self(eco_format!("{id}"))
+            }
+        }
+    )*};
+}
+
+from_integers!(i32, i64, u32, u64);
+
+#[cfg(feature = "uuid")]
+impl From<uuid::Uuid> for Key {
+    fn from(id: uuid::Uuid) -> Self {
+        Self(eco_format!("{id}"))
     }
 }
 

@@ -105,6 +105,29 @@ impl<X: Layer> Owner<X> {
         if updated { Ok(reference) } else { Err(missing()) }
     }
 
+    /// Adds a presence, or replaces its meta. Returns its new name; `None` if the meta is what it was.
+    ///
+    /// # Errors
+    /// Something is over a limit. Nothing is changed then.
+    pub fn set(&mut self, topic: &Topic, key: &Key, meta: Meta) -> Result<Option<Ref>, TrackError> {
+        match self.meta(topic, key) {
+            None => return self.track(topic, key, meta).map(Some),
+            Some(old) if old == meta => return Ok(None),
+            Some(_) => {}
+        }
+        self.tracker.limits().check_meta(meta.as_str())?;
+        let reference = self.tracker.next_ref();
+        // Only this owner, borrowed here, can end the presence meanwhile.
+        let updated = self.tracker.lock(topic).update(self.id, topic, key, meta, reference);
+        self.tracker.to_publish(topic);
+        Ok(updated.then_some(reference))
+    }
+
+    /// The meta of a presence of this owner.
+    pub fn meta(&self, topic: &Topic, key: &str) -> Option<Meta> {
+        self.tracker.lock(topic).find(self.id, topic, key).cloned()
+    }
+
     /// Removes a presence. Whether there was one.
     pub fn untrack(&mut self, topic: &str, key: &str) -> bool {
         let Some(index) = self.held.iter().position(|(t, k)| t.as_str() == topic && k.as_str() == key) else {

@@ -17,6 +17,9 @@ pub enum MetaError {
     /// It isn't a JSON object, so that there is no place for its ref.
     #[error("a meta must be a JSON object, and this one is {0}; use a struct or a map")]
     NotAnObject(String),
+    /// It has a member that adsum sets itself.
+    #[error("a meta can't have the member {0:?}, which adsum adds to each meta; give it another name")]
+    Reserved(&'static str),
     /// It can't be written as JSON, or what was tracked can't be read as the handler's `Meta`.
     #[error("the meta can't be written or read as JSON")]
     Json(#[from] serde_json::Error),
@@ -25,22 +28,38 @@ pub enum MetaError {
 /// The fields of a meta that are set by us.
 const RESERVED_IN_META: [&str; 3] = ["phx_ref", "phx_ref_prev", "phx_reason"];
 
-/// The text of a meta, without our fields.
+/// The text of a meta, which has none of our fields.
 pub(crate) fn encode_meta<M: Serialize>(meta: &M) -> Result<Meta, MetaError> {
     let text = serde_json::to_string(meta)?;
     if !text.starts_with('{') {
         return Err(MetaError::NotAnObject(text.chars().take(40).collect()));
     }
-    let text = without(text, &RESERVED_IN_META)?;
+    if let Some(field) = reserved(&text)? {
+        return Err(MetaError::Reserved(field));
+    }
     // Raw JSON may have spaces in it, which would pass for members.
     Ok(Meta::from_encoded(if members(&text).is_empty() { "{}".to_owned() } else { text }))
 }
 
 /// Reads a meta back. What was encoded from a `Meta` is readable as one, unless its impls disagree.
-pub(crate) fn decode_meta<M: DeserializeOwned>(row: &Row) -> Option<M> {
-    serde_json::from_str(row.meta.as_str())
-        .inspect_err(|error| tracing::error!(meta = row.meta.as_str(), %error, "a meta can't be read back"))
+pub(crate) fn decode_meta<M: DeserializeOwned>(meta: &Meta) -> Option<M> {
+    serde_json::from_str(meta.as_str())
+        .inspect_err(|error| tracing::error!(meta = meta.as_str(), %error, "a meta can't be read back"))
         .ok()
+}
+
+/// The first of our fields that a meta has.
+fn reserved(text: &str) -> Result<Option<&'static str>, serde_json::Error> {
+    if !may_have(text, &RESERVED_IN_META) {
+        return Ok(None);
+    }
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(text)?;
+    Ok(RESERVED_IN_META.into_iter().find(|field| members.contains_key(*field)))
+}
+
+/// A search in the text, which is cheaper than reading every object. Raw JSON may hide a name behind escapes.
+fn may_have(text: &str, fields: &[&str]) -> bool {
+    text.contains("\\u") || fields.iter().any(|field| text.contains(&format!("\"{field}\"")))
 }
 
 /// The members of an info, without the braces around them.
@@ -61,8 +80,7 @@ fn members(object: &str) -> &str {
 }
 
 fn without(text: String, fields: &[&str]) -> Result<String, serde_json::Error> {
-    // Seldom so; a search in the text is cheaper than reading every object. Raw JSON may hide a name behind escapes.
-    if !text.contains("\\u") && !fields.iter().any(|field| text.contains(&format!("\"{field}\""))) {
+    if !may_have(&text, fields) {
         return Ok(text);
     }
     // The values stay as they are written: a long number that was read would come out as another.
@@ -207,16 +225,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_fields_are_taken_out_of_a_meta() {
-        let meta = encode_meta(&json!({"a": 1, "phx_ref": "x", "phx_ref_prev": "y"})).unwrap();
-        assert_eq!(meta.as_str(), r#"{"a":1}"#);
+    fn a_meta_with_one_of_our_fields_is_refused_by_name() {
+        for field in RESERVED_IN_META {
+            let error = encode_meta(&json!({"a": 1, field: "x"})).unwrap_err();
+            assert!(error.to_string().contains(field), "{error}");
+        }
+        let below = json!({"phone": {"phx_ref": 1}, "text": "\"phx_ref\""});
+        assert_eq!(encode_meta(&below).unwrap().as_str(), below.to_string());
         assert_eq!(encode_meta(&json!({})).unwrap().as_str(), "{}");
     }
 
     #[test]
     fn raw_json_hides_nothing_and_stays_json() {
         let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
-        assert_eq!(encode_meta(&raw(r#"{"phx\u005fref": "x", "a": 1}"#)).unwrap().as_str(), r#"{"a":1}"#);
+        let hidden = encode_meta(&raw(r#"{"phx\u005fref": "x", "a": 1}"#));
+        assert!(matches!(hidden, Err(MetaError::Reserved("phx_ref"))), "{hidden:?}");
         assert_eq!(encode_meta(&raw("{ }")).unwrap().as_str(), "{}");
         assert_eq!(&*encode_info(&raw(r#"{"m\u0065tas": [], "b": 2}"#)).unwrap(), r#""b":2"#);
         assert_eq!(&*encode_info(&raw("{ }")).unwrap(), "");
@@ -224,9 +247,9 @@ mod tests {
 
     #[test]
     fn what_stands_beside_our_fields_stays_as_it_was_written() {
-        let text = r#"{"n":123456789812345679812,"phx_ref":"x","e":1e200}"#;
-        let meta: Box<RawValue> = serde_json::from_str(text).unwrap();
-        assert_eq!(encode_meta(&meta).unwrap().as_str(), r#"{"e":1e200,"n":123456789812345679812}"#);
+        let text = r#"{"n":123456789812345679812,"metas":"x","e":1e200}"#;
+        let info: Box<RawValue> = serde_json::from_str(text).unwrap();
+        assert_eq!(&*encode_info(&info).unwrap(), r#""e":1e200,"n":123456789812345679812"#);
     }
 
     #[test]

@@ -3,21 +3,22 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use adsum_tracker::{Key, Reason, Ref, Row};
+use serde::{Serialize, Serializer};
 
 use crate::{encode::decode_meta, flow::Topics, handler::PresenceHandler};
 
-/// The presences of a topic, by key.
+/// The presences of a topic, by key. Serialized, they are what `presence_state` carries.
 pub type Presences<H> = HashMap<Key, Entry<H>>;
 
-/// One key's presences.
+/// One key's presences. Serialized, they are what stands under the key in `presence_state`.
 pub struct Entry<H: PresenceHandler> {
     /// What was tracked under the key, in that order. An update moves its meta to the end.
     pub metas: Vec<Tracked<H::Meta>>,
-    /// What `fetch` has added; none where it had nothing to say, or hasn't answered yet.
+    /// What `fetch` has added. `None` if it had nothing to say, or hasn't answered yet.
     pub info: Option<Arc<H::Info>>,
 }
 
-/// One version of a presence's meta.
+/// One version of a presence's meta. Serialized, it is the meta with `phx_ref`, `phx_ref_prev` and `phx_reason` in it.
 #[derive(Clone, Debug)]
 pub struct Tracked<M> {
     /// Its name.
@@ -25,22 +26,79 @@ pub struct Tracked<M> {
     /// After an update, the name of the version before. Among the joins of a diff, the version that leaves with it, of
     /// which this is an update; `None` if there is none in the diff.
     pub previous: Option<Ref>,
-    /// Where it has left: why. None where an update put another version in its place, and where it is there.
+    /// Why it has left. `None` if an update put another version in its place, or if it is there.
     pub reason: Option<Reason>,
     /// What was tracked.
     pub meta: M,
 }
 
 impl<H: PresenceHandler> Entry<H> {
+    /// The metas by themselves, in the order in which they were tracked.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use adsum::{Presence, PubSub};
+    /// # let presence = Presence::builder(PubSub::local()).start();
+    /// # let mut owner = presence.owner();
+    /// # owner.track("room:1", 7, serde_json::Map::new())?;
+    /// let list = presence.list("room:1").await;
+    /// assert_eq!(list["7"].metas().count(), 1);
+    /// // As JSON for a page of one's own, in the form of `presence_state`:
+    /// let response = axum::Json(&list);
+    /// # assert!(serde_json::to_string(&list)?.starts_with(r#"{"7":{"metas":[{"phx_ref":""#));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn metas(&self) -> impl DoubleEndedIterator<Item = &H::Meta> + ExactSizeIterator {
+        self.metas.iter().map(|tracked| &tracked.meta)
+    }
+
     pub(crate) fn new(info: Option<Arc<H::Info>>) -> Self {
         Self { metas: Vec::new(), info }
     }
 
     pub(crate) fn push(&mut self, row: &Row, previous: Option<Ref>, reason: Option<Reason>) {
-        if let Some(meta) = decode_meta(row) {
+        if let Some(meta) = decode_meta(&row.meta) {
             let reference = row.reference;
             self.metas.push(Tracked { reference, previous, reason, meta });
         }
+    }
+}
+
+impl<H: PresenceHandler<Meta: Clone>> Clone for Entry<H> {
+    fn clone(&self) -> Self {
+        Self { metas: self.metas.clone(), info: self.info.clone() }
+    }
+}
+
+impl<H: PresenceHandler> Serialize for Entry<H> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Wire<'e, M, I> {
+            metas: &'e [Tracked<M>],
+            #[serde(flatten)]
+            info: Option<&'e I>,
+        }
+        Wire { metas: &self.metas, info: self.info.as_deref() }.serialize(serializer)
+    }
+}
+
+impl<M: Serialize> Serialize for Tracked<M> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Wire<'t, M> {
+            #[serde(flatten)]
+            meta: &'t M,
+            phx_ref: Ref,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            phx_ref_prev: Option<Ref>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            phx_reason: Option<&'static str>,
+        }
+        let Self { reference, previous, reason, meta } = self;
+        let phx_reason = reason.map(Reason::as_str);
+        Wire { meta, phx_ref: *reference, phx_ref_prev: *previous, phx_reason }.serialize(serializer)
     }
 }
 

@@ -47,7 +47,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub trait PresenceHandler: Send + Sync + 'static {
     /// What is tracked: a small struct or map that serializes to a JSON object.
     ///
-    /// `phx_ref`, `phx_ref_prev` and `phx_reason` are set by adsum, whatever a meta says of them.
+    /// It can't have the members `phx_ref`, `phx_ref_prev` and `phx_reason`, which adsum adds to each.
     type Meta: Serialize + DeserializeOwned + Send;
 
     /// What is added beside `metas` under each key: a struct or map that serializes to a JSON object, or `()`.
@@ -112,7 +112,7 @@ impl<M: DeserializeOwned> Entries<M> {
     /// The metas under a key, read anew with each call; none for a key that isn't among these.
     pub fn metas(&self, key: &str) -> Vec<M> {
         let rows = self.groups.get(key).map_or(&[][..], Vec::as_slice);
-        rows.iter().filter_map(|row| crate::encode::decode_meta(row)).collect()
+        rows.iter().filter_map(|row| crate::encode::decode_meta(&row.meta)).collect()
     }
 
     /// The number of keys.

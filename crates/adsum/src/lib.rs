@@ -63,16 +63,17 @@ mod watch;
 #[doc(inline)]
 pub use adsum_channels::{
     Acceptor, Address, Assigns, BadMessage, Channel, Client, ClientMessage, Connect, Depart, Drain,
-    EventResult, Frame, JoinError, JoinResult, Joined, Level, MaxAge, News, NoParams, ObservedConnect,
-    ObservedEvent, ObservedJoin, Observer, Outgoing, ParamFilter, ParamsError, PushError,
-    Reason as EndReason, Refusal, Refused, Reply, ReplyRef, SecretTooShort, SendError, Sender, Serializer,
-    Serve, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop, TokenError, Tokens, Unsendable,
-    View, ViewState, Wire, read_string, serve, termination, write_string,
+    EventResult, Frame, JoinError, JoinResult, Joined, Level, MaxAge, MissingAssign, News, NoParams,
+    ObservedConnect, ObservedEvent, ObservedJoin, Observer, Outgoing, ParamFilter, ParamsError, PushError,
+    Reason as EndReason, Refusal, Refused, Rejected, Reply, ReplyRef, SecretTooShort, SendError, Sender,
+    Serializer, Serve, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop, TokenError, Tokens,
+    Unsendable, View, ViewState, Wire, read_string, serve, termination, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{
-    Adapter, BroadcastError, Inbox, IntoPayload, Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES, Mark,
-    Message, OptionsError, Pattern, Payload, PubSub, ReservedEvent, SubscriberId, Topic,
+    Adapter, BroadcastError, Inbox, IntoPayload, Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES,
+    MalformedPayload, Mark, Message, OptionsError, Pattern, Payload, PubSub, ReservedEvent, SubscriberId,
+    Topic,
 };
 #[cfg(any(feature = "nats", feature = "redis"))]
 #[doc(inline)]

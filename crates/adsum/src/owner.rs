@@ -6,7 +6,12 @@ use adsum_channels::PushError;
 use adsum_pubsub::Topic;
 use adsum_tracker::{Key, Parting, Reason, Ref};
 
-use crate::{MetaError, Presence, encode::encode_meta, flow::Cards, handler::PresenceHandler};
+use crate::{
+    MetaError, Presence,
+    encode::{decode_meta, encode_meta},
+    flow::Cards,
+    handler::PresenceHandler,
+};
 
 /// Tracks presences for a task, and ends them with itself: however the task ends, by return, panic or abort,
 /// its owner is dropped, and its presences leave as [`gone`](Reason::Gone).
@@ -85,6 +90,47 @@ impl<H: PresenceHandler> Owner<H> {
         Ok(updated)
     }
 
+    /// Adds a presence, or replaces its meta if it is there with another one: for a program that says how things are,
+    /// as often as it likes. Returns the ref of the new version; `None` if the meta is as it was, and nobody is told
+    /// anything. Metas are the same if they are encoded alike.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use adsum::{NoFetch, Presence, PubSub};
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Job {
+    ///     done: u8,
+    /// }
+    /// # let jobs = Presence::builder(PubSub::local()).meta::<Job>().start();
+    /// let mut owner = jobs.owner();
+    /// assert!(owner.set("jobs", 7, Job { done: 0 })?.is_some());
+    /// assert!(owner.set("jobs", 7, Job { done: 0 })?.is_none());
+    /// assert!(owner.set("jobs", 7, Job { done: 50 })?.is_some());
+    /// assert_eq!(owner.meta("jobs", 7).map(|job| job.done), Some(50));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The meta can't be one, or something is over a limit.
+    pub fn set(
+        &mut self,
+        topic: impl Into<Topic>,
+        key: impl Into<Key>,
+        meta: H::Meta,
+    ) -> Result<Option<Ref>, TrackError> {
+        let topic = topic.into();
+        let set = self.owner.set_meta(&topic, &key.into(), &meta)?;
+        self.presence.core.flush(&topic);
+        Ok(set)
+    }
+
+    /// The meta of a presence of this owner. `None` if it doesn't track the topic and key.
+    pub fn meta(&self, topic: impl Into<Topic>, key: impl Into<Key>) -> Option<H::Meta> {
+        self.owner.read_meta(&topic.into(), &key.into())
+    }
+
     /// Removes a presence. Whether there was one.
     pub fn untrack(&mut self, topic: impl Into<Topic>, key: &str) -> bool {
         let topic = topic.into();
@@ -111,6 +157,10 @@ impl<H: PresenceHandler> fmt::Debug for Owner<H> {
 pub(crate) trait TypedOwner<H: PresenceHandler> {
     fn track_meta(&mut self, topic: &Topic, key: &Key, meta: &H::Meta) -> Result<Ref, TrackError>;
 
+    fn set_meta(&mut self, topic: &Topic, key: &Key, meta: &H::Meta) -> Result<Option<Ref>, TrackError>;
+
+    fn read_meta(&self, topic: &Topic, key: &Key) -> Option<H::Meta>;
+
     fn update_meta(
         &mut self,
         topic: &Topic,
@@ -122,6 +172,14 @@ pub(crate) trait TypedOwner<H: PresenceHandler> {
 impl<H: PresenceHandler> TypedOwner<H> for adsum_tracker::Owner<Cards<H>> {
     fn track_meta(&mut self, topic: &Topic, key: &Key, meta: &H::Meta) -> Result<Ref, TrackError> {
         Ok(self.track(topic, key, encode_meta(meta)?)?)
+    }
+
+    fn set_meta(&mut self, topic: &Topic, key: &Key, meta: &H::Meta) -> Result<Option<Ref>, TrackError> {
+        Ok(self.set(topic, key, encode_meta(meta)?)?)
+    }
+
+    fn read_meta(&self, topic: &Topic, key: &Key) -> Option<H::Meta> {
+        self.meta(topic, key).and_then(|meta| decode_meta(&meta))
     }
 
     fn update_meta(

@@ -180,7 +180,7 @@ impl<H: PresenceHandler> Presence<H> {
     ///     seen += page.len();
     ///     after = Some(last.to_string());
     /// }
-    /// assert_eq!(seen, presence.keys("hall"));
+    /// assert_eq!(seen, presence.key_count("hall"));
     /// # }
     /// ```
     pub async fn page(
@@ -204,12 +204,12 @@ impl<H: PresenceHandler> Presence<H> {
     }
 
     /// One key's presences in a topic, as [`list`](Self::list) has them; none where it isn't there.
-    pub async fn get_by_key(&self, topic: impl Into<Topic>, key: &str) -> Option<Entry<H>> {
-        let topic = topic.into();
-        self.core.fetch_for_key(&topic, key).await;
+    pub async fn get_by_key(&self, topic: impl Into<Topic>, key: impl Into<Key>) -> Option<Entry<H>> {
+        let (topic, key) = (topic.into(), key.into());
+        self.core.fetch_for_key(&topic, &key).await;
         let (info, rows) = {
             let shard = self.core.tracker.lock(&topic);
-            let group = shard.topic(&topic)?.group(key)?;
+            let group = shard.topic(&topic)?.group(&key)?;
             (group.layer().value(), group.rows().to_vec())
         };
         let mut entry = Entry::new(info);
@@ -219,14 +219,19 @@ impl<H: PresenceHandler> Presence<H> {
         Some(entry)
     }
 
-    /// The number of presences in a topic.
-    pub fn count(&self, topic: &str) -> usize {
-        self.core.tracker.count(topic)
+    /// The number of presences in a topic, as this node knows them.
+    ///
+    /// Each node holds every topic, so this is the number of the whole cluster, without asking anybody. Should nodes
+    /// someday hold a part of the topics, that will be an option, and a topic that a node doesn't hold will count as
+    /// empty there; [`list`](Self::list), which can wait, will ask the others.
+    pub fn count(&self, topic: impl Into<Topic>) -> usize {
+        self.core.tracker.count(&topic.into())
     }
 
-    /// The number of keys in a topic: of users, where a key is a user.
-    pub fn keys(&self, topic: &str) -> usize {
-        self.core.tracker.keys(topic)
+    /// The number of keys in a topic, such as users if a key is a user, as this node knows them: see
+    /// [`count`](Self::count).
+    pub fn key_count(&self, topic: impl Into<Topic>) -> usize {
+        self.core.tracker.keys(&topic.into())
     }
 
     /// What `fetch` says of a key has changed: asks it anew, and sends a diff in which the key's metas join

@@ -46,6 +46,29 @@ impl<H: PresenceHandler> Presence<H> {
         self.of(socket).change(topic.into(), |owner, topic| owner.track_meta(topic, &key.into(), &meta))
     }
 
+    /// Tracks a channel under its own topic, or replaces its meta if that is another one, as [`Owner::set`] does.
+    ///
+    /// # Errors
+    /// As [`track`](Self::track), but for being tracked already.
+    ///
+    /// [`Owner::set`]: crate::Owner::set
+    pub fn set(
+        &self,
+        socket: &mut Socket,
+        key: impl Into<Key>,
+        meta: H::Meta,
+    ) -> Result<Option<Ref>, TrackError> {
+        self.check_pubsub(socket)?;
+        let topic = socket.topic().clone();
+        self.of(socket).change(topic, |owner, topic| owner.set_meta(topic, &key.into(), &meta))
+    }
+
+    /// The meta that a channel has tracked under its own topic. `None` if it doesn't track the key.
+    pub fn meta(&self, socket: &mut Socket, key: impl Into<Key>) -> Option<H::Meta> {
+        let topic = socket.topic().clone();
+        self.of(socket).owner.read_meta(&topic, &key.into())
+    }
+
     /// Replaces the meta that a channel has tracked under its own topic.
     ///
     /// # Errors

@@ -35,15 +35,15 @@ struct App {
 struct Room(Arc<App>);
 
 impl Channel for Room {
-    type App = App;
+    type App = Arc<App>;
     type Params = NoParams;
     type Info = ();
 
     async fn join(app: &Arc<App>, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
-        Ok(Joined::new(Self(app.clone())).then(()))
+        Ok(Joined::new(Self(app.clone())))
     }
 
-    async fn handle_info(&mut self, (): (), socket: &mut Socket) -> Result<(), Stop> {
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
         self.0.presence.push_state(socket).await?;
         let _ = self.0.pushed.send(());
         Ok(())
@@ -66,7 +66,7 @@ async fn joiners_of_a_large_state_that_do_not_read_hold_no_more_than_the_total()
         Presence::builder(PubSub::local()).diff_interval(Duration::ZERO).start();
     let sockets = Sockets::new();
     let (pushed, mut states) = mpsc::unbounded_channel();
-    let socket = SocketBuilder::new(App { presence: presence.clone(), pushed })
+    let socket = SocketBuilder::new(Arc::new(App { presence: presence.clone(), pushed }))
         .channel::<Room>("room:*")
         .sockets(&sockets)
         .max_total_queue_bytes(MAX_TOTAL)

@@ -6,7 +6,6 @@
 use std::{
     net::SocketAddr,
     process::ExitCode,
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,6 +20,7 @@ use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 /// What the program's channels share.
+#[derive(Clone)]
 struct App {
     presence: Presence,
 }
@@ -30,7 +30,7 @@ struct App {
 struct User(Key);
 
 /// Accepts a socket that says who it is. (A real program would verify a token here.)
-async fn connect(_app: Arc<App>, request: Connect) -> Result<Assigns, Refused> {
+async fn connect(_app: App, request: Connect) -> Result<Assigns, Refused> {
     #[derive(Deserialize)]
     struct Params {
         user_id: String,
@@ -41,20 +41,17 @@ async fn connect(_app: Arc<App>, request: Connect) -> Result<Assigns, Refused> {
 
 /// `room:*`: everyone in it is tracked, and sees who else is.
 struct Room {
-    app: Arc<App>,
+    app: App,
     user: Key,
 }
-
-/// What a room tells itself once its client has heard that it is in.
-struct AfterJoin;
 
 impl Channel for Room {
     type App = App;
     type Params = NoParams;
-    type Info = AfterJoin;
+    type Info = ();
 
     async fn join(
-        app: &Arc<App>,
+        app: &App,
         topic: &Topic,
         _: NoParams,
         socket: &mut Socket,
@@ -64,11 +61,10 @@ impl Channel for Room {
         }
         let user = user(socket);
         app.presence.check_key(&user).map_err(|error| JoinError::reason(&error.to_string()))?;
-        let room = Room { app: app.clone(), user };
-        Ok(Joined::new(room).then(AfterJoin))
+        Ok(Joined::new(Room { app: app.clone(), user }))
     }
 
-    async fn handle_info(&mut self, _: AfterJoin, socket: &mut Socket) -> Result<(), Stop> {
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
         let presence = &self.app.presence;
         presence.track(socket, self.user.clone(), online_now())?;
         presence.push_state(socket).await?;
@@ -109,7 +105,7 @@ impl Channel for Plain {
     type Params = NoParams;
     type Info = ();
 
-    async fn join(_: &Arc<App>, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+    async fn join(_: &App, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
         Ok(Joined::new(Plain))
     }
 

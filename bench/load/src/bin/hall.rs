@@ -73,18 +73,16 @@ struct App {
 
 struct Hall(Arc<App>);
 
-struct AfterJoin;
-
 impl Channel for Hall {
-    type App = App;
+    type App = Arc<App>;
     type Params = NoParams;
-    type Info = AfterJoin;
+    type Info = ();
 
     async fn join(app: &Arc<App>, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
-        Ok(Joined::new(Self(app.clone())).then(AfterJoin))
+        Ok(Joined::new(Self(app.clone())))
     }
 
-    async fn handle_info(&mut self, _: AfterJoin, socket: &mut Socket) -> Result<(), Stop> {
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
         Ok(self.0.presence.push_state(socket).await?)
     }
 
@@ -267,7 +265,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let presence = Presence::builder(PubSub::local()).counted("hall:*").start();
     let owners = Mutex::new(fill(&presence, COUNTED, options.presences));
-    let socket = SocketBuilder::new(App { presence: presence.clone(), owners })
+    let socket = SocketBuilder::new(Arc::new(App { presence: presence.clone(), owners }))
         .connect(connect)
         .channel::<Hall>("hall:*");
     let site = axum::Router::new().nest("/socket", socket.into_router(&presence));

@@ -51,6 +51,7 @@ impl<'e> Handling<'e> {
         self.tell(match handled {
             Ok(Reply(Some(answer))) => EventResult::Replied(&answer.status),
             Ok(Reply(None)) => EventResult::Handled,
+            Err(Stop { kind: StopKind::Malformed(_), .. }) => EventResult::Replied("error"),
             Err(Stop { kind: StopKind::Crash(_), .. }) => EventResult::Crashed,
             Err(_) => EventResult::Stopped,
         });

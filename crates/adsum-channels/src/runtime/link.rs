@@ -238,12 +238,12 @@ impl Link {
         Address { join_ref, reference, topic: &self.place.topic }
     }
 
-    /// Begins the subscription. If the channel has still something to do before its client needs to hear of changes,
-    /// they wait until then. The queue is there to prove that its lock is held.
-    pub(super) fn subscribe(&self, holds_changes: bool, queue: &mut Queue) {
+    /// Begins the subscription. Changes are held until the channel has done what it has to do first. The queue is there
+    /// to prove that its lock is held.
+    pub(super) fn subscribe(&self, queue: &mut Queue) {
         // Nothing was shown yet.
         let _ = self.set_subscribed(true, queue);
-        *self.held.lock() = holds_changes.then(Box::default);
+        *self.held.lock() = Some(Box::default());
     }
 
     /// Sends the changes that have waited.

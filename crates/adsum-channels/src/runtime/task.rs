@@ -3,7 +3,7 @@
 use std::{
     any::type_name,
     borrow::Cow,
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     future::{Future, poll_fn},
     panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
@@ -13,13 +13,14 @@ use std::{
 };
 
 use adsum_pubsub::{
-    Json, OptionsError, Pattern, Payload, Topic,
+    Json, MalformedPayload, OptionsError, Pattern, Payload, Topic,
     tasks::{self, Panicked, noticed},
 };
 use tokio::{
     task::{JoinSet, consume_budget},
     time::{Instant, error::Elapsed, timeout},
 };
+use tracing::{Instrument, Span, field::display, info_span};
 
 use super::{
     handling::Handling,
@@ -54,9 +55,10 @@ pub(crate) type ChannelTasks = JoinSet<Result<Topic, Panicked>>;
 type Spawn = Box<dyn Fn(Start, &mut ChannelTasks) + Send + Sync>;
 
 impl Route {
-    pub(crate) fn new<C: Channel>(pattern: Pattern, app: Arc<C::App>, assigns: Option<Assigns>) -> Self {
-        let spawn = Box::new(move |start, tasks: &mut ChannelTasks| {
-            tasks.spawn(noticed("channel", run::<C>(app.clone(), Box::new(start))));
+    pub(crate) fn new<C: Channel>(pattern: Pattern, app: C::App, assigns: Option<Assigns>) -> Self {
+        let spawn = Box::new(move |start: Start, tasks: &mut ChannelTasks| {
+            let span = start.span();
+            tasks.spawn(noticed("channel", run::<C>(app.clone(), Box::new(start)).instrument(span)));
         });
         let (intercepts, shutdown_grace) = (C::INTERCEPT, C::SHUTDOWN_GRACE);
         Self { pattern, channel: type_name::<C>(), intercepts, shutdown_grace, assigns, spawn }
@@ -98,7 +100,15 @@ pub(crate) struct Start {
     pub(crate) after: Option<Arc<Link>>,
 }
 
-async fn run<C: Channel>(app: Arc<C::App>, start: Box<Start>) -> Topic {
+impl Start {
+    /// What the program logs in its channel carries the topic and the socket's id.
+    fn span(&self) -> Span {
+        let socket_id = self.assigns.socket_id().map(|id| display(cut_name(id)));
+        info_span!("channel", topic = %cut_name(self.link.topic()), socket_id)
+    }
+}
+
+async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
     let (link, endpoint) = (start.link.clone(), start.endpoint.clone());
     let grace = C::SHUTDOWN_GRACE.unwrap_or(endpoint.options.shutdown_grace);
     // The first value here, so the last to go: whoever waits for the end finds nothing left of the channel.
@@ -110,15 +120,12 @@ async fn run<C: Channel>(app: Arc<C::App>, start: Box<Start>) -> Topic {
     });
     let mut socket = Socket::new::<C>(link.clone(), start.assigns.clone(), endpoint.pubsub.clone());
     // What is needed for one step only is boxed and freed, so that a channel at rest is small.
-    let Some((mut channel, info)) = Box::pin(enter::<C>(&app, start, &mut socket, overdue.as_mut())).await
-    else {
-        return topic;
-    };
-    drop(app);
+    let entered = Box::pin(enter::<C>(app, start, &mut socket, overdue.as_mut())).await;
+    let Some(mut channel) = entered else { return topic };
 
     let (mut end, mut doing) = (None, Cow::Borrowed(""));
     let outcome = {
-        let mut serving = pin!(Some(serve(&endpoint, &mut channel, info, &mut socket, &mut doing, &mut end)));
+        let mut serving = pin!(Some(serve(&endpoint, &mut channel, &mut socket, &mut doing, &mut end)));
         guarded(serving.as_mut(), overdue).await
     };
     match outcome {
@@ -157,16 +164,16 @@ fn discard<T>(value: T) {
 
 /// Lets the client join, and answers it.
 async fn enter<C: Channel>(
-    app: &Arc<C::App>,
+    app: C::App,
     start: Box<Start>,
     socket: &mut Socket,
     overdue: Pin<&mut impl Future<Output = ()>>,
-) -> Option<(C, Option<C::Info>)> {
+) -> Option<C> {
     let Start { link, endpoint, params, join_ref, reference, after, .. } = *start;
     let begun = Instant::now();
     let watched = endpoint.watch.is_watched(C::LOG_JOIN).then(|| params.clone());
     let outcome = {
-        let joining = join::<C>(app, params, after.as_deref(), socket);
+        let joining = join::<C>(&app, params, after.as_deref(), socket);
         let mut joining = pin!(Some(timeout(endpoint.options.join_timeout, joining)));
         guarded(joining.as_mut(), overdue).await
     };
@@ -178,9 +185,9 @@ async fn enter<C: Channel>(
     let answers: Vec<_> = unread.iter().filter_map(|letter| unjoined(&link, letter)).collect();
     discard(unread);
     link.locked(|queue| {
-        if let Some((_, info)) = &verdict.joined {
+        if verdict.joined.is_some() {
             socket.attach();
-            link.subscribe(info.is_some(), queue);
+            link.subscribe(queue);
         }
         let close = after.as_deref().filter(|after| after.owes_close()).and_then(Link::close_frame);
         verdict.reply.into_iter().chain(close).chain(answers).for_each(|frame| queue.push(frame));
@@ -246,7 +253,7 @@ enum JoinFailure {
 }
 
 async fn join<C: Channel>(
-    app: &Arc<C::App>,
+    app: &C::App,
     params: Payload,
     after: Option<&Link>,
     socket: &mut Socket,
@@ -261,7 +268,7 @@ async fn join<C: Channel>(
 
 /// What becomes of a join.
 struct Verdict<C: Channel> {
-    joined: Option<(C, Option<C::Info>)>,
+    joined: Option<C>,
     result: JoinResult,
     reply: Option<Frame>,
 }
@@ -283,8 +290,8 @@ fn judge<C: Channel>(
             limited!(ERROR, topic = %cut_name(topic), "join took longer than the join_timeout");
             return failed(JoinResult::Crashed, &reason("join timeout"));
         }
-        Outcome::Done(Ok(Ok(Joined { channel, info, response }))) => {
-            (Some((channel, info)), "ok", response.unwrap_or_else(|| Ok(empty())))
+        Outcome::Done(Ok(Ok(Joined { channel, response }))) => {
+            (Some(channel), "ok", response.unwrap_or_else(|| Ok(empty())))
         }
         Outcome::Done(Ok(Err(JoinFailure::Params(error)))) => {
             limited!(DEBUG, topic = %cut_name(topic), error = %Shown::Error(&error), "join with invalid params");
@@ -292,6 +299,10 @@ fn judge<C: Channel>(
         }
         Outcome::Done(Ok(Err(JoinFailure::Join(error)))) => match error.kind {
             JoinErrorKind::Refused(response) => (None, "error", response),
+            JoinErrorKind::Malformed(error) => {
+                limited!(INFO, topic = %cut_name(topic), error = %cut(&error), "join refused");
+                (None, "error", Ok(malformed(&error)))
+            }
             JoinErrorKind::Crashed(error) => return crashed(&Shown::Error(&*error)),
         },
         Outcome::Panicked(panic) => {
@@ -318,6 +329,11 @@ fn empty() -> Payload {
 
 fn reason(text: &str) -> Payload {
     Payload::Json(reason_json(text))
+}
+
+fn malformed(error: &MalformedPayload) -> Payload {
+    let response = BTreeMap::from([("reason", "malformed payload"), ("at", error.path())]);
+    Json::encode(&response).map_or_else(|_| empty(), Payload::Json)
 }
 
 /// How a letter is answered whose channel was never joined.
@@ -364,13 +380,12 @@ impl End {
 async fn serve<C: Channel>(
     endpoint: &Endpoint,
     channel: &mut C,
-    info: Option<C::Info>,
     socket: &mut Socket,
     doing: &mut Cow<'static, str>,
     end: &mut Option<End>,
 ) {
     socket.handler_returned();
-    let found = handle_letters(endpoint, channel, info, socket, doing).await;
+    let found = handle_letters(endpoint, channel, socket, doing).await;
     // A channel that ends by itself has no more time for it than one that is told to.
     socket.link().mailbox().begin_ending();
     let reason = end.insert(found).reason.clone();
@@ -381,19 +396,16 @@ async fn serve<C: Channel>(
 async fn handle_letters<C: Channel>(
     endpoint: &Endpoint,
     channel: &mut C,
-    info: Option<C::Info>,
     socket: &mut Socket,
     doing: &mut Cow<'static, str>,
 ) -> End {
     let link = socket.link().clone();
-    if let Some(info) = info {
-        *doing = Cow::Borrowed("handle_info");
-        if let Err(stop) = Box::pin(channel.handle_info(info, socket)).await {
-            return stopped(&link, stop, None);
-        }
-        link.release_held();
-        socket.handler_returned();
+    *doing = Cow::Borrowed("joined");
+    if let Err(stop) = Box::pin(channel.joined(socket)).await {
+        return stopped::<C>(&link, stop, doing, None);
     }
+    link.release_held();
+    socket.handler_returned();
     // Each handler's future is boxed and freed, so that a channel at rest is small.
     while let Some(letter) = link.mailbox().next().await {
         match letter {
@@ -404,33 +416,36 @@ async fn handle_letters<C: Channel>(
                 let handled = Box::pin(channel.handle_in(doing, payload, socket)).await;
                 handling.end(&handled);
                 let reference = socket.answering.take().unwrap_or_default();
-                match handled {
-                    Ok(reply) => {
-                        if let Err(error) = answer(&link, &reference, reply) {
-                            return stopped(&link, error.into(), None);
-                        }
+                let reply = match handled {
+                    Ok(reply) => reply,
+                    Err(Stop { kind: StopKind::Malformed(error), .. }) => {
+                        log_refused::<C>(&link, doing, &error);
+                        Reply::error(malformed(&error))
                     }
-                    Err(stop) => return stopped(&link, stop, Some(&reference)),
+                    Err(stop) => return stopped::<C>(&link, stop, doing, Some(&reference)),
+                };
+                if let Err(error) = answer(&link, &reference, reply) {
+                    return stopped::<C>(&link, error.into(), doing, None);
                 }
             }
             Letter::Info(info) => {
                 *doing = Cow::Borrowed("handle_info");
                 let info = info.downcast().expect("a sender is made for its channel's type only");
                 if let Err(stop) = Box::pin(channel.handle_info(*info, socket)).await {
-                    return stopped(&link, stop, None);
+                    return stopped::<C>(&link, stop, doing, None);
                 }
             }
             Letter::Message(message) => {
                 *doing = Cow::Borrowed("handle_message");
                 if let Err(stop) = Box::pin(channel.handle_message(message, socket)).await {
-                    return stopped(&link, stop, None);
+                    return stopped::<C>(&link, stop, doing, None);
                 }
             }
             Letter::Out(message) => {
                 let Some(message) = link.news(message) else { continue };
                 *doing = Cow::Borrowed("handle_out");
                 if let Err(stop) = Box::pin(channel.handle_out(message, socket)).await {
-                    return stopped(&link, stop, None);
+                    return stopped::<C>(&link, stop, doing, None);
                 }
             }
             Letter::End(cause) => return End::by(cause),
@@ -452,7 +467,19 @@ fn answer(link: &Link, reference: &str, reply: Reply) -> Result<(), PushError> {
     Ok(())
 }
 
-fn stopped(link: &Link, stop: Stop, reference: Option<&str>) -> End {
+fn log_refused<C: Channel>(link: &Link, event: &str, error: &MalformedPayload) {
+    limited!(
+        INFO,
+        topic = %cut_name(link.topic()),
+        channel = type_name::<C>(),
+        event = %cut_name(event),
+        error = %cut(error),
+        "event refused"
+    );
+}
+
+/// `doing` is the client's event, or the function that was running.
+fn stopped<C: Channel>(link: &Link, stop: Stop, doing: &str, reference: Option<&str>) -> End {
     let mut kind = stop.kind;
     if let Some(reference) = reference
         && let Err(error) = answer(link, reference, stop.reply)
@@ -463,10 +490,26 @@ fn stopped(link: &Link, stop: Stop, reference: Option<&str>) -> End {
         StopKind::Normal => Reason::Stopped,
         StopKind::Shutdown => Reason::Shutdown,
         StopKind::Crash(error) => {
-            limited!(ERROR, topic = %cut_name(link.topic()), error = %Shown::Error(&*error), "channel crashed");
+            log_crash::<C>(link, doing, &Shown::Error(&*error));
+            Reason::Crashed
+        }
+        // Not in an event of the client's, who could be told.
+        StopKind::Malformed(error) => {
+            log_crash::<C>(link, doing, &cut(error));
             Reason::Crashed
         }
     })
+}
+
+fn log_crash<C: Channel>(link: &Link, doing: &str, error: &dyn std::fmt::Display) {
+    limited!(
+        ERROR,
+        topic = %cut_name(link.topic()),
+        channel = type_name::<C>(),
+        event = %cut_name(doing),
+        error = %error,
+        "channel crashed"
+    );
 }
 
 /// Sends the last frames and ends the subscription in one critical section, then all that hangs on the channel.

@@ -12,7 +12,7 @@ mod large;
 mod raw;
 mod utf8;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use adsum_channels::{
     Address, BadMessage, ClientMessage, Frame, Json, Message, Payload, Serializer, SocketBuilder, Unsendable,
@@ -71,7 +71,7 @@ impl Serializer for Plain {
     }
 }
 
-fn plain(socket: SocketBuilder<App>) -> SocketBuilder<App> {
+fn plain(socket: SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>> {
     socket.serializer(7, 0, Plain).max_message_bytes(16 << 20).max_queue_bytes(64 << 20)
 }
 

@@ -2,13 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use adsum_channels::{Assigns, Connect, PubSub, Refusal, Refused, SocketBuilder};
+use adsum_channels::{Assigns, Connect, PubSub, Refusal, Refused, Rejected, SocketBuilder};
 use axum::{
     Extension,
-    extract::{FromRef, Path, Request, State},
+    extract::{FromRef, FromRequestParts, Path, Request, State},
     middleware::{self, Next},
 };
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use parking_lot::Mutex;
@@ -112,7 +112,7 @@ impl FromRef<Site> for Database {
 }
 
 async fn middleware_and_extractors_work_on_the_request(transport: Transport) {
-    let configure = |socket: SocketBuilder<App>| {
+    let configure = |socket: SocketBuilder<Arc<App>>| {
         socket.connect(async |_, mut request: Connect| {
             assert_eq!(request.extension(), Some(&Session(7)));
             let Extension(session) = request.extract::<Extension<Session>>().await?;
@@ -131,10 +131,54 @@ async fn middleware_and_extractors_work_on_the_request(transport: Transport) {
             .layer(middleware::from_fn_with_state(Site { name: "site" }, with_session))
     };
     let server = Server::start_within(PubSub::local(), transport, configure, layers).await;
-    assert_eq!(server.connect("vsn=2.0.0", &[]).await.map(drop), Err((403, Vec::new())));
+    let (status, _) = server.connect("vsn=2.0.0", &[]).await.map(drop).unwrap_err();
+    assert_eq!(status, 500, "as axum answers where an extension is missing");
     let layers = |router| layers(router).layer(Extension(1u64));
     let server = Server::start_within(PubSub::local(), transport, configure, layers).await;
     server.connect("vsn=2.0.0", &[]).await.ok().unwrap().expect_nothing().await;
+}
+
+/// An extractor as of tower-sessions, whose rejection is an answer and no error.
+struct SignedIn;
+
+impl<S: Sync> FromRequestParts<S> for SignedIn {
+    type Rejection = (StatusCode, &'static str);
+
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Err((StatusCode::UNAUTHORIZED, "sign in first"))
+    }
+}
+
+async fn an_extractor_answers_those_whom_it_rejects(transport: Transport) {
+    let connect = async |_, mut request: Connect| {
+        request.extract::<SignedIn>().await?;
+        Ok(Assigns::new())
+    };
+    let server = Server::start_with(transport, |socket| socket.connect(connect)).await;
+    let refused = server.connect("vsn=2.0.0", &[]).await.map(drop);
+    assert_eq!(refused, Err((401, b"sign in first".to_vec())));
+
+    let server = Server::start_with(transport, |socket| {
+        socket.connect(connect).on_refused(|refusal, _| {
+            let Refusal::Program(refused) = refusal else { panic!("{refusal}") };
+            assert!(refused.reason().is::<Rejected>() && refusal.to_string().contains("SignedIn"));
+            (StatusCode::IM_A_TEAPOT, refused.take_response().expect("it is kept"))
+        })
+    })
+    .await;
+    assert_eq!(server.connect("vsn=2.0.0", &[]).await.map(drop), Err((418, b"sign in first".to_vec())));
+}
+
+async fn boxed_errors_and_texts_refuse_a_client(transport: Transport) {
+    fn lookup() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Err("no such user")?
+    }
+    let connect = async |_, _| {
+        lookup()?;
+        Ok(Assigns::new())
+    };
+    let server = Server::start_with(transport, |socket| socket.connect(connect)).await;
+    assert_eq!(server.connect("vsn=2.0.0", &[]).await.map(drop), Err((403, Vec::new())));
 }
 
 /// The router by itself is a service, of requests with hyper's bodies as well.
@@ -152,7 +196,7 @@ async fn a_router_is_a_plain_service() {
 }
 
 async fn it_may_be_mounted_below_any_path(transport: Transport) {
-    let configure = |socket: SocketBuilder<App>| {
+    let configure = |socket: SocketBuilder<Arc<App>>| {
         socket.connect(async |_, mut request: Connect| {
             let Path(variables) = request.extract::<Path<HashMap<String, String>>>().await?;
             assert_eq!((&*variables["tenant"], &*variables["room"]), ("blue", "4 2"));
@@ -175,13 +219,13 @@ async fn it_may_be_mounted_below_any_path(transport: Transport) {
 
 async fn one_may_be_mounted_below_another(transport: Transport) {
     let greets = |greeting| {
-        move |socket: SocketBuilder<App>| {
+        move |socket: SocketBuilder<Arc<App>>| {
             socket.channel_with::<Room>("greeting:*", Assigns::new().with(Greeting(greeting)))
         }
     };
     let (sender, _) = tokio::sync::mpsc::unbounded_channel();
     let app = App { log: sender, gate: Semaphore::new(0), senders: Mutex::default() };
-    let admin = greets("admin")(SocketBuilder::new(app)).into_router(PubSub::local());
+    let admin = greets("admin")(SocketBuilder::new(Arc::new(app))).into_router(PubSub::local());
     let layers = |router: axum::Router| router.nest("/socket/admin", admin);
     let server = Server::start_within(PubSub::local(), transport, greets("user"), layers).await;
     for (path, greeting) in [("/socket", "user"), ("/socket/admin", "admin")] {
@@ -354,7 +398,7 @@ async fn all_sockets_of_an_id_are_told_to_disconnect(transport: Transport) {
     let mut other = server.connect("vsn=2.0.0&user_id=other", &[]).await.expect("the client is accepted");
     server.pubsub.broadcast("user:u", "unknown", ()).unwrap();
     one.expect_nothing().await;
-    server.pubsub.broadcast("user:u", "disconnect", ()).unwrap();
+    server.pubsub.disconnect("user:u").unwrap();
     one.expect_close(1001).await;
     two.expect_close(1001).await;
     other.expect_nothing().await;
@@ -389,11 +433,11 @@ async fn the_program_sees_the_whole_request(transport: Transport) {
 async fn everybody_may_connect_where_nothing_is_said(transport: Transport) {
     let server = Server::start_with(transport, |_| {
         let (log, _) = tokio::sync::mpsc::unbounded_channel();
-        SocketBuilder::new(crate::room::App {
+        SocketBuilder::new(Arc::new(App {
             log,
             gate: tokio::sync::Semaphore::new(0),
             senders: parking_lot::Mutex::default(),
-        })
+        }))
     })
     .await;
     server.connect("vsn=2.0.0", &[]).await.ok().unwrap().expect_nothing().await;
@@ -405,6 +449,8 @@ over_both!(
     middleware_and_extractors_work_on_the_request,
     it_may_be_mounted_below_any_path,
     one_may_be_mounted_below_another,
+    an_extractor_answers_those_whom_it_rejects,
+    boxed_errors_and_texts_refuse_a_client,
     a_route_assigns_to_its_channels,
     a_refused_client_gets_an_empty_403,
     other_versions_are_refused,

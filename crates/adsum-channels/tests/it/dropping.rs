@@ -40,7 +40,7 @@ impl SocketExtension for Witness {
 }
 
 impl Channel for Brittle {
-    type App = App;
+    type App = Arc<App>;
     type Params = NoParams;
     type Info = Bomb;
 
@@ -73,7 +73,7 @@ impl Channel for Brittle {
 
 fn start() -> (Acceptor, Arc<App>) {
     let app = Arc::new(App::default());
-    let socket = SocketBuilder::shared(app.clone()).channel::<Brittle>("room:*");
+    let socket = SocketBuilder::new(app.clone()).channel::<Brittle>("room:*");
     (socket.into_acceptor(PubSub::local()), app)
 }
 

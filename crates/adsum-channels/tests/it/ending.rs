@@ -227,6 +227,8 @@ async fn an_extension_hears_every_return(transport: Transport) {
     let mut client = joined(&server, "room:witness").await;
     server.logged("join room:witness").await;
     server.logged("handler returned").await;
+    // And `joined`.
+    server.logged("handler returned").await;
     client.send(r#"["1","2","room:witness","extension",{}]"#).await;
     client.expect(r#"["1","2","room:witness","phx_reply",{"response":true,"status":"ok"}]"#).await;
     server.logged("handler returned").await;

@@ -1,5 +1,6 @@
 //! Events of joined channels, in both directions.
 
+use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::server::{Server, Transport};
@@ -174,6 +175,22 @@ async fn a_channel_may_intercept_what_is_broadcast(transport: Transport) {
     server.logged_at_last("terminate room:a Shutdown").await;
 }
 
+async fn a_payload_of_another_shape_is_answered_and_ends_nothing(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    let refused = |n: u8, at: &str| {
+        let response = json!({"at": at, "reason": "malformed payload"});
+        json!(["1", n.to_string(), "room:a", "phx_reply", {"response": response, "status": "error"}])
+    };
+    client.send(r#"["1","2","room:a","typed_or_refused",{"count":"many"}]"#).await;
+    client.expect(&refused(2, "count").to_string()).await;
+    client.send(r#"["1","3","room:a","typed_or_refused",[]]"#).await;
+    client.expect(&refused(3, "").to_string()).await;
+    client.send(r#"["1","4","room:a","typed_or_refused",{"count":4}]"#).await;
+    client.expect(r#"["1","4","room:a","phx_reply",{"response":4,"status":"ok"}]"#).await;
+}
+
 async fn large_payloads_arrive_whole_and_in_order(transport: Transport) {
     let server = Server::start(transport).await;
     let mut client = server.client().await;
@@ -234,5 +251,6 @@ over_both!(
     binary_payloads_have_no_form_in_version_one,
     an_event_may_be_answered_later,
     a_channel_may_intercept_what_is_broadcast,
+    a_payload_of_another_shape_is_answered_and_ends_nothing,
     large_payloads_arrive_whole_and_in_order,
 );

@@ -100,7 +100,7 @@ fn flood(address: SocketAddr, first: &[u8], again: &[u8]) -> usize {
 /// slows the flood down.
 #[tokio::test]
 async fn nobody_is_kept_waiting_by_a_client_that_floods() {
-    let configure = |socket: SocketBuilder<App>| socket.max_message_rate(None).max_byte_rate(None);
+    let configure = |socket: SocketBuilder<Arc<App>>| socket.max_message_rate(None).max_byte_rate(None);
     let server = Arc::new(Server::start_with(Transport::Tcp, configure).await);
     for (kind, first, again) in kinds() {
         let stop = Arc::new(AtomicBool::new(false));

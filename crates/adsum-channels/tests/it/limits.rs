@@ -19,7 +19,7 @@ impl Channel for Endless {
     type Info = ();
     const SHUTDOWN_GRACE: Option<Duration> = Some(Duration::MAX);
 
-    async fn join(_: &Arc<()>, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+    async fn join(_: &(), _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
         Ok(Joined::new(Self))
     }
 }
@@ -85,7 +85,7 @@ async fn joins_of_a_hung_topic_do_not_pile_up(transport: Transport) {
 }
 
 async fn a_flooded_channel_is_ended_and_others_go_on(transport: Transport) {
-    let at_once = |socket: SocketBuilder<App>| socket.max_mailbox(10).mailbox_timeout(Duration::ZERO);
+    let at_once = |socket: SocketBuilder<Arc<App>>| socket.max_mailbox(10).mailbox_timeout(Duration::ZERO);
     let mut server = Server::start_with(transport, at_once).await;
     let mut client = server.client().await;
     client.join("room:a", "1").await;
@@ -107,7 +107,7 @@ async fn a_flooded_channel_is_ended_and_others_go_on(transport: Transport) {
 
 async fn a_flooded_channel_that_hangs_is_cut_off(transport: Transport) {
     let grace = std::time::Duration::from_millis(50);
-    let configure = |socket: SocketBuilder<App>| {
+    let configure = |socket: SocketBuilder<Arc<App>>| {
         socket.max_mailbox(10).mailbox_timeout(Duration::ZERO).shutdown_grace(grace)
     };
     let mut server = Server::start_with(transport, configure).await;

@@ -33,18 +33,20 @@ impl Server {
         Self::start_with(|socket| socket)
     }
 
-    pub(crate) fn start_with(configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>) -> Self {
+    pub(crate) fn start_with(
+        configure: impl FnOnce(SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>>,
+    ) -> Self {
         Self::start_on(PubSub::local(), configure)
     }
 
     pub(crate) fn start_on(
         pubsub: PubSub,
-        configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+        configure: impl FnOnce(SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>>,
     ) -> Self {
         let (sender, log) = mpsc::unbounded_channel();
         let app = App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) };
         let app = Arc::new(app);
-        let socket = SocketBuilder::shared(app.clone())
+        let socket = SocketBuilder::new(app.clone())
             .connect(connect)
             .channel::<Room>("room:*")
             .channel::<Typed>("typed:*");

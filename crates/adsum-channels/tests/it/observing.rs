@@ -198,6 +198,19 @@ async fn levels_and_filters_are_the_programs_to_choose() {
     assert_eq!(written.line("connected"), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_the_program_logs_in_a_channel_names_its_topic_and_its_socket() {
+    let (written, _guard) = Written::at(Level::INFO);
+    let server = longpoll::Server::start_with(|socket| socket);
+    let client = server.open("2.0.0").await;
+    client.join().await;
+    client.post(r#"["1","2","room:a","note",{}]"#).await;
+    client.post(r#"["1","3","room:a","echo",{}]"#).await;
+    client.messages().await;
+    let line = written.line("noted").unwrap();
+    assert!(line.contains("channel{topic=room:a socket_id=user:u}"), "{line}");
+}
+
 /// Counts what is recorded by name.
 #[derive(Default)]
 struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);

@@ -1,5 +1,7 @@
 //! How many sockets there may be: in all, of one address, of one key.
 
+use std::sync::Arc;
+
 use adsum_channels::{Level, SocketBuilder};
 use serde_json::{Value, json};
 
@@ -14,7 +16,7 @@ use crate::{
 const QUERY: &str = "vsn=2.0.0&user_id=u";
 
 /// The peer of each connection is 127.0.0.1, as behind a proxy on the same machine.
-async fn start(configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>) -> Server {
+async fn start(configure: impl FnOnce(SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>>) -> Server {
     Server::start_with(Transport::Duplex, configure).await
 }
 

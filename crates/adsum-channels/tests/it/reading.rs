@@ -106,7 +106,7 @@ async fn full(mut server: Server) -> (Server, Client) {
     (server, client)
 }
 
-fn small(socket: SocketBuilder<App>) -> SocketBuilder<App> {
+fn small(socket: SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>> {
     socket.max_mailbox(2).shutdown_grace(Duration::from_millis(50))
 }
 
@@ -147,7 +147,7 @@ async fn once_a_channel_has_room_the_reading_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn time_in_which_nothing_is_read_is_not_the_client_s_silence() {
     let silence = Duration::from_secs(2);
-    let configure = |socket: SocketBuilder<App>| small(socket).mailbox_timeout(NEVER).timeout(silence);
+    let configure = |socket: SocketBuilder<Arc<App>>| small(socket).mailbox_timeout(NEVER).timeout(silence);
     let (server, mut client) = full(Server::start_with(Transport::Duplex, configure).await).await;
     client.send(r#"["1","2","room:a","echo",{}]"#).await;
     assert!(timeout(NEVER / 2, client.0.next()).await.is_err(), "the socket is open");
@@ -161,7 +161,7 @@ async fn time_in_which_nothing_is_read_is_not_the_client_s_silence() {
 }
 
 async fn a_client_that_hangs_up_while_it_is_not_read_is_gone(transport: Transport) {
-    let configure = |socket: SocketBuilder<App>| small(socket).mailbox_timeout(NEVER).timeout(None);
+    let configure = |socket: SocketBuilder<Arc<App>>| small(socket).mailbox_timeout(NEVER).timeout(None);
     let (mut server, mut client) = full(Server::start_with(transport, configure).await).await;
     client.send(r#"["1","2","room:a","echo",{}]"#).await;
     // More than is read ahead, where the stream tells that its other end is closed.
@@ -174,7 +174,7 @@ async fn a_client_that_hangs_up_while_it_is_not_read_is_gone(transport: Transpor
 
 /// All of what was sent while nothing was read is found afterwards, whatever the stream has told of it.
 async fn what_was_sent_meanwhile_is_read_afterwards(transport: Transport) {
-    let configure = |socket: SocketBuilder<App>| small(socket).mailbox_timeout(NEVER);
+    let configure = |socket: SocketBuilder<Arc<App>>| small(socket).mailbox_timeout(NEVER);
     let (server, mut client) = full(Server::start_with(transport, configure).await).await;
     let large = "x".repeat(20_000);
     for n in 2..5 {
@@ -243,7 +243,7 @@ impl AsyncWrite for Endless {
 /// However fast a client sends, and however slow its server reads.
 #[tokio::test]
 async fn a_client_whose_bytes_never_run_dry_leaves_the_others_their_turns() {
-    let configure = |socket: SocketBuilder<App>| socket.max_message_rate(None).max_byte_rate(None);
+    let configure = |socket: SocketBuilder<Arc<App>>| socket.max_message_rate(None).max_byte_rate(None);
     let server = Server::start_with(Transport::Duplex, configure).await;
     let (turns, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let head = "GET /socket/websocket?vsn=2.0.0&user_id=u HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
@@ -294,7 +294,7 @@ async fn a_fast_client_is_read_more_slowly_and_not_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn each_frame_counts_pings_too_and_so_do_bytes() {
-    let configure = |socket: SocketBuilder<App>| socket.max_message_rate(10).max_byte_rate(1000);
+    let configure = |socket: SocketBuilder<Arc<App>>| socket.max_message_rate(10).max_byte_rate(1000);
     let server = Server::start_with(Transport::Duplex, configure).await;
     let mut client = server.client().await;
     let start = Instant::now();

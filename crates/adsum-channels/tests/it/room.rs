@@ -50,7 +50,6 @@ pub(crate) struct Greeting(pub(crate) &'static str);
 
 #[derive(Debug)]
 pub(crate) enum Info {
-    AfterJoin,
     Say(String),
     Stop,
 }
@@ -60,7 +59,7 @@ pub(crate) struct Room {
 }
 
 impl Channel for Room {
-    type App = App;
+    type App = Arc<App>;
     type Params = NoParams;
     type Info = Info;
     const INTERCEPT: &'static [&'static str] = &["as_it_is", "changed", "kept_back", "ends"];
@@ -100,9 +99,17 @@ impl Channel for Room {
         app.senders.lock().insert(topic.to_string(), socket.sender::<Self>());
         let joined = Joined::new(Self { app: app.clone() });
         Ok(match topic.as_str() {
-            "room:welcome" => joined.reply(json!({"hello": "there"})).then(Info::AfterJoin),
+            "room:welcome" => joined.reply(json!({"hello": "there"})),
             _ => joined,
         })
+    }
+
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
+        if socket.topic().as_str() == "room:welcome" {
+            assert!(socket.reply_ref().is_none(), "no event is being handled");
+            socket.push("after_join", json!({}))?;
+        }
+        Ok(())
     }
 
     async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
@@ -112,6 +119,7 @@ impl Channel for Room {
             "so_so" => Reply::with_status("so so", payload),
             "whoami" => Reply::ok(&socket.assigns().get::<User>().expect("assigned at connect").user_id),
             "typed" => Reply::ok(payload.decode::<Count>()?.count),
+            "typed_or_refused" => Reply::ok(payload.decode_or_refuse::<Count>()?.count),
             "greeting" => Reply::ok(socket.assigns().get::<Greeting>().map(|greeting| greeting.0)),
             "shout" => {
                 socket.broadcast("shout", payload)?;
@@ -173,6 +181,10 @@ impl Channel for Room {
                 self.app.gate.acquire().await?.forget();
                 Reply::ok(payload)
             }
+            "note" => {
+                tracing::info!("noted");
+                Reply::none()
+            }
             "hang" => {
                 self.app.log("hangs");
                 future::pending().await
@@ -187,10 +199,6 @@ impl Channel for Room {
 
     async fn handle_info(&mut self, info: Info, socket: &mut Socket) -> Result<(), Stop> {
         match info {
-            Info::AfterJoin => {
-                assert!(socket.reply_ref().is_none(), "no event is being handled");
-                socket.push("after_join", json!({}))?;
-            }
             Info::Say(text) => socket.push("said", json!({"text": text}))?,
             Info::Stop => return Err(Stop::normal()),
         }
@@ -260,7 +268,7 @@ pub(crate) struct Count {
 }
 
 impl Channel for Typed {
-    type App = App;
+    type App = Arc<App>;
     type Params = Count;
     type Info = ();
     const LOG_JOIN: Option<Level> = Some(Level::INFO);

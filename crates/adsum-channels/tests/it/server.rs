@@ -50,7 +50,7 @@ impl Server {
 
     pub(crate) async fn start_with(
         transport: Transport,
-        configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+        configure: impl FnOnce(SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>>,
     ) -> Self {
         Self::start_on(PubSub::local(), transport, configure).await
     }
@@ -58,7 +58,7 @@ impl Server {
     pub(crate) async fn start_on(
         pubsub: PubSub,
         transport: Transport,
-        configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+        configure: impl FnOnce(SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>>,
     ) -> Self {
         Self::start_within(pubsub, transport, configure, |router| router).await
     }
@@ -67,13 +67,13 @@ impl Server {
     pub(crate) async fn start_within(
         pubsub: PubSub,
         transport: Transport,
-        configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+        configure: impl FnOnce(SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>>,
         layers: impl FnOnce(Router) -> Router,
     ) -> Self {
         let (sender, log) = mpsc::unbounded_channel();
         let app = App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) };
         let app = Arc::new(app);
-        let socket = SocketBuilder::shared(app.clone())
+        let socket = SocketBuilder::new(app.clone())
             .connect(connect)
             .channel::<Typed>("typed:*")
             .channel::<Room>("room:*")

@@ -47,7 +47,7 @@ impl Server {
     }
 
     async fn start_with(
-        socket: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+        socket: impl FnOnce(SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>>,
         configure: impl FnOnce(Serve) -> Serve,
     ) -> Self {
         let app = App {
@@ -55,7 +55,7 @@ impl Server {
             gate: Semaphore::new(0),
             senders: Mutex::new(HashMap::new()),
         };
-        let builder = SocketBuilder::shared(Arc::new(app)).connect(connect).channel::<Room>("room:*");
+        let builder = SocketBuilder::new(Arc::new(app)).connect(connect).channel::<Room>("room:*");
         let builder = socket(builder.longpoll("a secret that is long enough").unwrap());
         let gate = Arc::new(Semaphore::new(0));
         let (enter, entered) = mpsc::unbounded_channel();

@@ -16,22 +16,22 @@ use tokio::{
 use crate::room::{App, Room, connect};
 
 fn start(
-    configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+    configure: impl FnOnce(SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>>,
 ) -> (Acceptor, PubSub, mpsc::UnboundedReceiver<String>) {
     let (sender, log) = mpsc::unbounded_channel();
     let app = App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) };
-    let socket = SocketBuilder::shared(Arc::new(app)).connect(connect).channel::<Room>("room:*");
+    let socket = SocketBuilder::new(Arc::new(app)).connect(connect).channel::<Room>("room:*");
     let pubsub = PubSub::local();
     (configure(socket).into_acceptor(pubsub.clone()), pubsub, log)
 }
 
 /// With the app that opens the gate.
 pub(crate) fn start_small(
-    configure: impl FnOnce(SocketBuilder<App>) -> SocketBuilder<App>,
+    configure: impl FnOnce(SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>>,
 ) -> (Acceptor, Arc<App>) {
     let (sender, _) = mpsc::unbounded_channel();
     let app = Arc::new(App { log: sender, gate: Semaphore::new(0), senders: Mutex::new(HashMap::new()) });
-    let socket = SocketBuilder::shared(app.clone()).connect(connect).channel::<Room>("room:*");
+    let socket = SocketBuilder::new(app.clone()).connect(connect).channel::<Room>("room:*");
     (configure(socket).into_acceptor(PubSub::local()), app)
 }
 

@@ -81,7 +81,7 @@ impl View for Shown {
 struct Watching(Arc<Board>);
 
 impl Channel for Watching {
-    type App = App;
+    type App = Arc<App>;
     type Params = NoParams;
     type Info = ();
 
@@ -92,10 +92,10 @@ impl Channel for Watching {
         _: &mut Socket,
     ) -> Result<Joined<Self>, JoinError> {
         let board = BOARDS.lock().iter().find(|board| board.topic == **topic).cloned();
-        Ok(Joined::new(Self(board.expect("the test has made it"))).then(()))
+        Ok(Joined::new(Self(board.expect("the test has made it"))))
     }
 
-    async fn handle_info(&mut self, (): (), socket: &mut Socket) -> Result<(), Stop> {
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
         Ok(socket.show(Shown(self.0.clone()))?)
     }
 
@@ -146,7 +146,7 @@ impl Watcher {
 
 async fn start(transport: Transport) -> (Server, Arc<Board>) {
     let configure =
-        |socket: SocketBuilder<App>| socket.max_queue_bytes(MAX_QUEUE).channel::<Watching>("board:*");
+        |socket: SocketBuilder<Arc<App>>| socket.max_queue_bytes(MAX_QUEUE).channel::<Watching>("board:*");
     (Server::start_with(transport, configure).await, Board::new())
 }
 
@@ -235,7 +235,7 @@ async fn a_change_that_the_state_contains_is_not_sent(transport: Transport) {
 
 async fn a_state_that_is_not_read_in_time_closes_its_socket_whatever_heartbeats_come(transport: Transport) {
     let sockets = Sockets::new();
-    let configure = |socket: SocketBuilder<App>| {
+    let configure = |socket: SocketBuilder<Arc<App>>| {
         socket
             .channel::<Watching>("board:*")
             .sockets(&sockets)
@@ -260,7 +260,7 @@ async fn a_state_that_is_not_read_in_time_closes_its_socket_whatever_heartbeats_
 }
 
 async fn a_client_that_reads_its_large_state_stays(transport: Transport) {
-    let configure = |socket: SocketBuilder<App>| {
+    let configure = |socket: SocketBuilder<Arc<App>>| {
         socket
             .max_queue_bytes(MAX_QUEUE)
             .channel::<Watching>("board:*")

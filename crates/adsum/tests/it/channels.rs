@@ -1,6 +1,6 @@
 //! Presences of channels, over a real socket.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use adsum::{
     Change, Channel, JoinError, Joined, LeaveReason, NoFetch, NoParams, Payload, Presence, PresenceHandler,
@@ -16,27 +16,23 @@ use crate::support::{Does, Script, meta};
 /// What a frame may take to arrive before a test fails: no measure of speed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(crate) struct App<H: PresenceHandler>(pub(crate) Presence<H>);
-
 pub(crate) struct Room<H: PresenceHandler>(Presence<H>);
 
-pub(crate) struct AfterJoin;
-
 impl<H: PresenceHandler<Meta = crate::support::Meta>> Channel for Room<H> {
-    type App = App<H>;
+    type App = Presence<H>;
     type Params = NoParams;
-    type Info = AfterJoin;
+    type Info = ();
 
     async fn join(
-        app: &Arc<App<H>>,
+        presence: &Presence<H>,
         _: &Topic,
         _: NoParams,
         _: &mut Socket,
     ) -> Result<Joined<Self>, JoinError> {
-        Ok(Joined::new(Self(app.0.clone())).then(AfterJoin))
+        Ok(Joined::new(Self(presence.clone())))
     }
 
-    async fn handle_info(&mut self, _: AfterJoin, socket: &mut Socket) -> Result<(), Stop> {
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
         self.0.track(socket, "me", meta(1))?;
         self.0.push_state(socket).await?;
         Ok(())
@@ -90,11 +86,11 @@ async fn serve<H: PresenceHandler<Meta = crate::support::Meta>>(
     presence: &Presence<H>,
     pubsub: &PubSub,
 ) -> std::net::SocketAddr {
-    let socket = SocketBuilder::new(App(presence.clone())).channel::<Room<H>>("room:*");
+    let socket = SocketBuilder::new(presence.clone()).channel::<Room<H>>("room:*");
     serve_socket(socket, pubsub).await
 }
 
-pub(crate) async fn serve_socket<A: Send + Sync + 'static>(
+pub(crate) async fn serve_socket<A: Clone + Send + Sync + 'static>(
     socket: SocketBuilder<A>,
     pubsub: &PubSub,
 ) -> std::net::SocketAddr {
@@ -252,17 +248,17 @@ async fn a_state_is_followed_by_what_was_refreshed_of_late() {
 struct Frank(Presence);
 
 impl Channel for Frank {
-    type App = App<NoFetch>;
+    type App = Presence;
     type Params = NoParams;
     type Info = ();
 
     async fn join(
-        app: &Arc<App<NoFetch>>,
+        presence: &Presence,
         _: &Topic,
         _: NoParams,
         _: &mut Socket,
     ) -> Result<Joined<Self>, JoinError> {
-        Ok(Joined::new(Self(app.0.clone())))
+        Ok(Joined::new(Self(presence.clone())))
     }
 
     async fn handle_in(&mut self, event: &str, _: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
@@ -284,7 +280,7 @@ async fn a_socket_of_another_pubsub_than_the_presence_is_refused_by_name() {
     for (socket_is_of_the_presence, pubsub) in
         [(false, PubSub::local()), (true, PubSub::from(&presence)), (true, PubSub::from(&presence.clone()))]
     {
-        let socket = SocketBuilder::new(App(presence.clone())).channel::<Frank>("room:*");
+        let socket = SocketBuilder::new(presence.clone()).channel::<Frank>("room:*");
         let mut client = connect(serve_socket(socket, &pubsub).await).await;
         client.send(JOIN).await;
         client.event().await;

@@ -6,7 +6,7 @@ use adsum::{NoFetch, Presence, PresenceHandler, PubSub, SocketBuilder};
 use serde_json::Value;
 
 use crate::{
-    channels::{App, Client, JOIN, Room, connect, serve_socket},
+    channels::{Client, JOIN, Room, connect, serve_socket},
     support::{Does, Script, meta},
 };
 
@@ -82,8 +82,7 @@ async fn join<H: PresenceHandler<Meta = crate::support::Meta>>(
     presence: &Presence<H>,
     pubsub: &PubSub,
 ) -> Client {
-    let socket =
-        SocketBuilder::new(App(presence.clone())).max_queue_bytes(MAX_QUEUE).channel::<Room<H>>("room:*");
+    let socket = SocketBuilder::new(presence.clone()).max_queue_bytes(MAX_QUEUE).channel::<Room<H>>("room:*");
     let mut client = connect(serve_socket(socket, pubsub).await).await;
     client.send(JOIN).await;
     client

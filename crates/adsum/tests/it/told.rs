@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -28,23 +27,21 @@ struct Params {
     key: String,
 }
 
-struct AfterJoin;
-
 impl Channel for Hall {
     type App = Presence<Script>;
     type Params = Params;
-    type Info = AfterJoin;
+    type Info = ();
 
     async fn join(
-        presence: &Arc<Presence<Script>>,
+        presence: &Presence<Script>,
         _: &Topic,
         params: Params,
         _: &mut Socket,
     ) -> Result<Joined<Self>, JoinError> {
-        Ok(Joined::new(Self { presence: Presence::clone(presence), key: params.key }).then(AfterJoin))
+        Ok(Joined::new(Self { presence: presence.clone(), key: params.key }))
     }
 
-    async fn handle_info(&mut self, _: AfterJoin, socket: &mut Socket) -> Result<(), Stop> {
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
         self.presence.track(socket, &self.key, meta(1))?;
         self.presence.push_state(socket).await?;
         Ok(())

@@ -172,12 +172,12 @@ async fn topics_without_diffs_are_listed_and_counted_only() {
     one.track("quiet:1", "a", meta(1)).unwrap();
     two.track("quiet:1", "a", meta(2)).unwrap();
     two.track("quiet:1", "b", meta(3)).unwrap();
-    assert_eq!((presence.count("quiet:1"), presence.keys("quiet:1")), (3, 2));
+    assert_eq!((presence.count("quiet:1"), presence.key_count("quiet:1")), (3, 2));
     assert_eq!(presence.list("quiet:1").await["a"].metas.len(), 2);
     drop((one, two));
     sleep(INTERVAL * 3).await;
     assert!(inbox.try_recv().is_none());
-    assert_eq!((presence.count("quiet:1"), presence.keys("quiet:1")), (0, 0));
+    assert_eq!((presence.count("quiet:1"), presence.key_count("quiet:1")), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -43,10 +43,13 @@ async fn infos_stand_beside_metas_and_our_fields_are_ours() {
     let (presence, pubsub) = scripted(&script, |builder| builder);
     let mut inbox = pubsub.subscribe("t");
     let mut owner = presence.owner();
-    let forged =
-        serde_json::from_value(json!({"phx_ref": "x", "phx_ref_prev": "y", "phx_reason": "z", "n": 1}));
     let key = "a \"quoted\" \u{1f600} \\ \u{1} key";
-    let phx_ref = owner.track("t", key, forged.unwrap()).unwrap().to_string();
+    for field in ["phx_ref", "phx_ref_prev", "phx_reason"] {
+        let forged = serde_json::from_value(json!({field: "x", "n": 1})).unwrap();
+        let refused = owner.track("t", key, forged).unwrap_err();
+        assert!(matches!(&refused, TrackError::Meta(MetaError::Reserved(of)) if *of == field), "{refused}");
+    }
+    let phx_ref = owner.track("t", key, meta(1)).unwrap().to_string();
     let entry = json!({"metas": [{"n": 1, "phx_ref": phx_ref}], "user": {"name": "Ann \"A\""}});
     assert_eq!(diff(&mut inbox).await["joins"], json!({key: entry}));
 }
@@ -97,4 +100,32 @@ async fn errors_name_what_was_tracked_and_change_nothing() {
     assert!(owner.track("t".repeat(256), "a", meta(1)).is_err());
     assert!(owner.track("t", "k".repeat(256).as_str(), meta(1)).is_err());
     assert_eq!(presence.count("t"), 1);
+}
+
+/// What a program reads, as JSON again.
+#[tokio::test(start_paused = true)]
+async fn a_list_serializes_as_the_state() {
+    let script = Script::answering(json!({"user": {"name": "Ann"}}));
+    let (presence, _pubsub) = scripted(&script, |builder| builder);
+    let mut owner = presence.owner();
+    let first = owner.track("t", 7, meta(1)).unwrap().to_string();
+    let mut other = presence.owner();
+    other.track("t", 7, meta(2)).unwrap();
+    let updated = other.update("t", 7, meta(3)).unwrap();
+    let list = presence.list("t").await;
+    let metas = json!([
+        {"n": 1, "phx_ref": first},
+        {"n": 3, "phx_ref": updated, "phx_ref_prev": list["7"].metas[1].previous},
+    ]);
+    assert_eq!(serde_json::to_value(&list).unwrap(), json!({"7": {"metas": metas, "user": {"name": "Ann"}}}));
+    assert_eq!(serde_json::to_value(list["7"].clone()).unwrap()["metas"], metas);
+
+    let (without_fetch, _pubsub) = plain(|builder| builder);
+    without_fetch.owner().set("t", 7, meta(1)).unwrap();
+    assert_eq!(serde_json::to_value(without_fetch.list("t").await).unwrap(), json!({}), "its owner is gone");
+    let mut owner = without_fetch.owner();
+    let set = owner.set("t", 7, meta(1)).unwrap();
+    assert_eq!(owner.set("t", 7, meta(1)).unwrap(), None);
+    let state = serde_json::to_value(without_fetch.list("t").await).unwrap();
+    assert_eq!(state, json!({"7": {"metas": [{"n": 1, "phx_ref": set}]}}));
 }

@@ -12,8 +12,6 @@
 //! channel.push("move", { line: 12 })
 //! ```
 
-use std::sync::Arc;
-
 use adsum::{
     Channel, JoinError, Joined, NoFetch, Payload, Presence, PubSub, Reply, Socket, SocketBuilder, Stop, Topic,
 };
@@ -36,20 +34,17 @@ struct Reader {
 
 /// One client that has one document open.
 struct Document {
-    readers: Arc<Readers>,
+    readers: Readers,
     name: String,
 }
-
-/// Comes once the client knows that it is in.
-struct AfterJoin;
 
 impl Channel for Document {
     type App = Readers;
     type Params = Reader;
-    type Info = AfterJoin;
+    type Info = ();
 
     async fn join(
-        readers: &Arc<Readers>,
+        readers: &Readers,
         _: &Topic,
         reader: Reader,
         _: &mut Socket,
@@ -58,10 +53,10 @@ impl Channel for Document {
             return Err(JoinError::reason("a name, please"));
         }
         readers.check_key(&reader.name).map_err(|error| JoinError::reason(&error.to_string()))?;
-        Ok(Joined::new(Self { readers: readers.clone(), name: reader.name }).then(AfterJoin))
+        Ok(Joined::new(Self { readers: readers.clone(), name: reader.name }))
     }
 
-    async fn handle_info(&mut self, _: AfterJoin, socket: &mut Socket) -> Result<(), Stop> {
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
         // Gone again by itself, however this channel ends.
         self.readers.track(socket, self.name.as_str(), Place { line: 1 })?;
         self.readers.push_state(socket).await?;
@@ -70,10 +65,7 @@ impl Channel for Document {
 
     async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
         match event {
-            "move" => match payload.decode::<Place>() {
-                Ok(place) => self.readers.update(socket, self.name.as_str(), place)?,
-                Err(_) => return Ok(Reply::error(json!({"reason": "no such place"}))),
-            },
+            "move" => self.readers.update(socket, self.name.as_str(), payload.decode_or_refuse()?)?,
             other => return Err(Stop::unhandled(other)),
         };
         Ok(Reply::ok(json!({})))

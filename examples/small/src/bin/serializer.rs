@@ -13,8 +13,6 @@
 //! })
 //! ```
 
-use std::sync::Arc;
-
 use adsum::{
     Address, BadMessage, Channel, ClientMessage, Frame, JoinError, Joined, Json, Message, NoParams, Payload,
     PubSub, Reply, Serializer, Socket, SocketBuilder, Stop, Topic, Unsendable, Wire, read_string,
@@ -76,7 +74,7 @@ impl Channel for Chat {
     type Params = NoParams;
     type Info = ();
 
-    async fn join(_: &Arc<()>, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+    async fn join(_: &(), _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
         Ok(Joined::new(Self))
     }
 

@@ -9,7 +9,7 @@
 //! ["1","1","chat:a","phx_reply",{"response":{},"status":"ok"}]
 //! ```
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, time::Duration};
 
 use adsum::{
     Acceptor, Channel, JoinError, Joined, NoParams, Outgoing, Payload, PubSub, Reply, Socket, SocketBuilder,
@@ -71,7 +71,7 @@ impl Channel for Chat {
     type Params = NoParams;
     type Info = ();
 
-    async fn join(_: &Arc<()>, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+    async fn join(_: &(), _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
         Ok(Joined::new(Self))
     }
 
