@@ -4,8 +4,6 @@
 //! go to which channel and who may connect, and becomes a router:
 //!
 //! ```
-//! use std::sync::Arc;
-//!
 //! use adsum_channels::{
 //!     Assigns, Channel, Connect, JoinError, Joined, NoParams, Payload, PubSub, Refused, Reply, Socket,
 //!     SocketBuilder, Stop, Topic,
@@ -36,7 +34,7 @@
 //!     user_id: String,
 //! }
 //!
-//! async fn connect(_: Arc<()>, request: Connect) -> Result<Assigns, Refused> {
+//! async fn connect(_: (), request: Connect) -> Result<Assigns, Refused> {
 //!     Ok(Assigns::new().with(request.params::<User>()?))
 //! }
 //!
