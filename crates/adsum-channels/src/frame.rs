@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 
+use adsum_pubsub::Json;
 use bytes::Bytes;
 
 use crate::{
@@ -14,8 +15,22 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Frame {
     head: Bytes,
-    /// The payload and the tail, where they are not in the head as well.
-    rest: Option<Box<[Bytes; 2]>>,
+    /// `None` if the head is all of it.
+    rest: Option<Box<Rest>>,
+}
+
+/// The payload and the tail of a long frame.
+#[derive(Clone, Debug)]
+struct Rest {
+    payload: Shared,
+    tail: Bytes,
+}
+
+/// A payload that others may share, in one part or in several.
+#[derive(Clone, Debug)]
+pub(crate) enum Shared {
+    Bytes(Bytes),
+    Json(Json),
 }
 
 /// The longest payload that is copied: one part is written for less than three.
@@ -33,24 +48,24 @@ impl Frame {
     }
 
     /// A message of text: that of the head, the payload, the tail.
-    pub(crate) fn spliced(head: Head, payload: Bytes, tail: Bytes) -> Self {
-        Self::assembled(Opcode::Text, head, payload, tail)
+    pub(crate) fn spliced(head: Head, payload: impl Into<Shared>, tail: Bytes) -> Self {
+        Self::assembled(Opcode::Text, head, payload.into(), tail)
     }
 
     /// A message of bytes: those of the head, then the payload.
     pub(crate) fn spliced_binary(head: Head, payload: Bytes) -> Self {
-        Self::assembled(Opcode::Binary, head, payload, Bytes::new())
+        Self::assembled(Opcode::Binary, head, payload.into(), Bytes::new())
     }
 
-    fn assembled(opcode: Opcode, mut head: Head, payload: Bytes, tail: Bytes) -> Self {
-        let len = head.len() + payload.len() + tail.len();
-        if payload.len() + tail.len() <= COPIED {
-            head.0.reserve_exact(payload.len() + tail.len());
-            head.0.extend_from_slice(&payload);
-            head.0.extend_from_slice(&tail);
+    fn assembled(opcode: Opcode, mut head: Head, payload: Shared, tail: Bytes) -> Self {
+        let rest = payload.len() + tail.len();
+        let len = head.len() + rest;
+        if rest <= COPIED {
+            head.0.reserve_exact(rest);
+            payload.parts().iter().chain([&tail]).for_each(|part| head.0.extend_from_slice(part));
             return Self::whole(head.finish(opcode, len));
         }
-        Self { head: head.finish(opcode, len), rest: Some(Box::new([payload, tail])) }
+        Self { head: head.finish(opcode, len), rest: Some(Box::new(Rest { payload, tail })) }
     }
 
     /// A frame that is complete, such as a broadcast's, which all sockets share.
@@ -59,7 +74,8 @@ impl Frame {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.parts().map(Bytes::len).sum()
+        let rest = self.rest.as_ref().map_or(0, |rest| rest.payload.len() + rest.tail.len());
+        self.head.len() + rest
     }
 
     /// The length of what only this frame holds, and the buffers that others may share.
@@ -69,7 +85,8 @@ impl Frame {
     }
 
     fn parts(&self) -> impl Iterator<Item = &Bytes> {
-        std::iter::once(&self.head).chain(self.rest.iter().flat_map(|rest| rest.iter()))
+        let rest = self.rest.iter().flat_map(|rest| rest.payload.parts().iter().chain([&rest.tail]));
+        std::iter::once(&self.head).chain(rest)
     }
 
     /// The message without its WebSocket header; none where it is no message, but a close, say.
@@ -98,10 +115,40 @@ impl Frame {
 
     /// The frame in one piece.
     pub(crate) fn into_bytes(self) -> Bytes {
-        match self.rest {
-            None => self.head,
-            Some(rest) => [&self.head[..], &rest[0], &rest[1]].concat().into(),
+        if self.rest.is_none() {
+            return self.head;
         }
+        let mut bytes = Vec::with_capacity(self.len());
+        self.parts().for_each(|part| bytes.extend_from_slice(part));
+        bytes.into()
+    }
+}
+
+impl Shared {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Json(json) => json.len(),
+        }
+    }
+
+    fn parts(&self) -> &[Bytes] {
+        match self {
+            Self::Bytes(bytes) => std::slice::from_ref(bytes),
+            Self::Json(json) => json.parts(),
+        }
+    }
+}
+
+impl From<Bytes> for Shared {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<&Json> for Shared {
+    fn from(json: &Json) -> Self {
+        Self::Json(json.clone())
     }
 }
 
@@ -170,6 +217,24 @@ mod tests {
         let frame = Frame::text(payload.clone());
         assert!(frame.slices(0).any(|part| part.as_ptr() == payload.as_ptr()));
         assert_eq!(frame.into_message(), Some(Outgoing::Text(payload)));
+    }
+
+    #[test]
+    fn parts_of_a_payload_are_shared_each_by_itself() {
+        let parts = ["[", "1", &"2".repeat(2000), "]"].map(|part| Bytes::copy_from_slice(part.as_bytes()));
+        let json = Json::from_encoded_parts(parts.clone());
+        let frame = Frame::spliced(Head::with_capacity(0), &json, Bytes::from_static(b"]"));
+        let (own, shared) = frame.buffers();
+        assert_eq!(own, 4);
+        let addresses = |part: &Bytes| part.as_ptr();
+        assert!(shared.map(addresses).take(4).eq(parts.iter().map(addresses)));
+        let whole = frame.clone().into_bytes();
+        assert_eq!((frame.len(), whole.len()), (4 + 2003 + 1, 4 + 2003 + 1));
+        for skip in 0..=whole.len() {
+            let rest: Vec<u8> = frame.slices(skip).flat_map(|part| part.to_vec()).collect();
+            assert_eq!(rest, whole[skip..]);
+        }
+        assert!(size_of::<Frame>() <= 40);
     }
 
     #[test]

@@ -1,14 +1,33 @@
 //! What a message carries.
 
-use std::{any::type_name, error::Error, fmt};
+use std::{
+    any::type_name,
+    error::Error,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 /// A value as JSON text, encoded once and shared by all who send it on.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Json(Bytes);
+#[derive(Clone)]
+pub struct Json(Text);
+
+#[derive(Clone)]
+enum Text {
+    Whole(Bytes),
+    Parts(Arc<Parts>),
+}
+
+/// Text in parts that follow each other, each of which other values may share.
+struct Parts {
+    all: Box<[Bytes]>,
+    len: usize,
+    /// The parts in one, for a reader that needs them so.
+    whole: OnceLock<Bytes>,
+}
 
 impl Json {
     /// Encodes a value.
@@ -16,29 +35,71 @@ impl Json {
     /// # Errors
     /// What `serde_json` can't write: a map whose keys aren't strings, or a `Serialize` that fails.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        serde_json::to_vec(value).map(|text| Self(text.into()))
+        serde_json::to_vec(value).map(Self::from_encoded)
     }
 
     /// Takes over text that was encoded elsewhere.
     ///
     /// The text isn't looked at: it must be one JSON value in UTF-8, or every frame that carries it is broken.
     pub fn from_encoded(text: impl Into<Bytes>) -> Self {
-        Self(text.into())
+        Self(Text::Whole(text.into()))
+    }
+
+    /// Takes over text that was encoded elsewhere, in parts that follow each other. They are sent as they are, so that
+    /// values that have parts in common share them until they are written.
+    ///
+    /// ```
+    /// use adsum_pubsub::Json;
+    /// use bytes::Bytes;
+    ///
+    /// let names = Bytes::from_static(br#""Ann","Bob""#);
+    /// let (open, close) = (Bytes::from_static(b"["), Bytes::from_static(b"]"));
+    /// let json = Json::from_encoded_parts([open, names, close]);
+    /// assert_eq!(json.as_bytes(), br#"["Ann","Bob"]"#);
+    /// ```
+    pub fn from_encoded_parts(parts: impl IntoIterator<Item = Bytes>) -> Self {
+        let all: Box<[Bytes]> = parts.into_iter().collect();
+        let len = all.iter().map(Bytes::len).sum();
+        Self(Text::Parts(Arc::new(Parts { all, len, whole: OnceLock::new() })))
     }
 
     /// The empty object, `{}`.
     pub const fn empty_object() -> Self {
-        Self(Bytes::from_static(b"{}"))
+        Self(Text::Whole(Bytes::from_static(b"{}")))
     }
 
     /// The text.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        self.bytes()
     }
 
-    /// The text, shared.
+    /// The text, shared. If it is in parts, they are put together at the first call.
     pub fn bytes(&self) -> &Bytes {
-        &self.0
+        match &self.0 {
+            Text::Whole(text) => text,
+            Text::Parts(parts) => parts.whole.get_or_init(|| parts.all.concat().into()),
+        }
+    }
+
+    /// The text in its parts; one, as a rule.
+    pub fn parts(&self) -> &[Bytes] {
+        match &self.0 {
+            Text::Whole(text) => std::slice::from_ref(text),
+            Text::Parts(parts) => &parts.all,
+        }
+    }
+
+    /// The length of the text in bytes.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Text::Whole(text) => text.len(),
+            Text::Parts(parts) => parts.len,
+        }
+    }
+
+    /// Whether there is no text, which no JSON value has.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Reads the value as a type.
@@ -46,19 +107,27 @@ impl Json {
     /// # Errors
     /// The text doesn't have the shape of `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.0)
+        serde_json::from_slice(self.as_bytes())
     }
 }
 
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Json {}
+
 impl From<&RawValue> for Json {
     fn from(raw: &RawValue) -> Self {
-        Self(Bytes::copy_from_slice(raw.get().as_bytes()))
+        Self::from_encoded(Bytes::copy_from_slice(raw.get().as_bytes()))
     }
 }
 
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
+        f.write_str(&String::from_utf8_lossy(self.as_bytes()))
     }
 }
 
@@ -92,14 +161,14 @@ impl Payload {
         let Self::Json(json) = self else {
             return Err(MalformedPayload::binary(type_name::<T>()));
         };
-        let mut reader = serde_json::Deserializer::from_slice(&json.0);
+        let mut reader = serde_json::Deserializer::from_slice(json.as_bytes());
         serde_path_to_error::deserialize(&mut reader).map_err(|error| MalformedPayload::of::<T>(&error))
     }
 
     /// The number of bytes.
     pub fn len(&self) -> usize {
         match self {
-            Self::Json(json) => json.0.len(),
+            Self::Json(json) => json.len(),
             Self::Binary(bytes) => bytes.len(),
         }
     }
@@ -218,6 +287,16 @@ mod tests {
         assert!(refusal(r#"{"clock": []}"#).to_string().ends_with("Move: line 1, column 13"));
         let binary = Payload::Binary(Bytes::from_static(b"x")).decode_or_refuse::<Move>().unwrap_err();
         assert!(binary.to_string().ends_with("it is binary"), "{binary}");
+    }
+
+    #[test]
+    fn parts_are_one_text() {
+        let parts = ["{\"a\":", "1", "}"].map(|part| Bytes::from_static(part.as_bytes()));
+        let json = Json::from_encoded_parts(parts.clone());
+        assert_eq!((json.parts(), json.len()), (&parts[..], 7));
+        assert_eq!(json, Json::from_encoded(r#"{"a":1}"#));
+        assert_eq!(json.bytes().as_ptr(), json.clone().bytes().as_ptr(), "put together once");
+        assert_eq!(size_of::<Json>(), size_of::<Bytes>());
     }
 
     #[test]

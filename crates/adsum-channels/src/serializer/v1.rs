@@ -51,13 +51,13 @@ impl Serializer for V1 {
     fn push(&self, to: Address<'_>, event: &str, payload: &Payload) -> Result<Frame, Unsendable> {
         let mut head = Head::with_capacity(32 + event.len());
         head.raw(r#"{"event":"#).string(event).raw(r#","payload":"#);
-        Ok(Frame::spliced(head, json(payload)?.bytes().clone(), tail("", to.topic, to.reference)))
+        Ok(Frame::spliced(head, json(payload)?, tail("", to.topic, to.reference)))
     }
 
     fn reply(&self, to: Address<'_>, status: &str, response: &Payload) -> Result<Frame, Unsendable> {
         let mut head = Head::with_capacity(64 + status.len());
         head.raw(r#"{"event":"phx_reply","payload":{"status":"#).string(status).raw(r#","response":"#);
-        Ok(Frame::spliced(head, json(response)?.bytes().clone(), tail("}", to.topic, to.reference)))
+        Ok(Frame::spliced(head, json(response)?, tail("}", to.topic, to.reference)))
     }
 
     fn broadcast(&self, message: &Message) -> Result<Frame, Unsendable> {

@@ -29,7 +29,7 @@ impl Serializer for V2 {
         match payload {
             Payload::Json(json) => {
                 let tail = Bytes::from_static(b"]");
-                Ok(Frame::spliced(head(to, event, ""), json.bytes().clone(), tail))
+                Ok(Frame::spliced(head(to, event, ""), json, tail))
             }
             Payload::Binary(data) => v2_binary::push(to, event, data),
         }
@@ -39,7 +39,7 @@ impl Serializer for V2 {
         match response {
             Payload::Json(json) => {
                 let head = head(to, "phx_reply", r#"{"response":"#);
-                Ok(Frame::spliced(head, json.bytes().clone(), status_tail(status)))
+                Ok(Frame::spliced(head, json, status_tail(status)))
             }
             Payload::Binary(data) => v2_binary::reply(to, status, data),
         }
@@ -50,7 +50,7 @@ impl Serializer for V2 {
             Payload::Json(json) => {
                 let mut head = Head::with_capacity(16 + message.topic().len() + message.event().len());
                 head.raw("[null,null,").string(message.topic()).raw(",").string(message.event()).raw(",");
-                Ok(Frame::spliced(head, json.bytes().clone(), Bytes::from_static(b"]")))
+                Ok(Frame::spliced(head, json, Bytes::from_static(b"]")))
             }
             Payload::Binary(data) => v2_binary::broadcast(message, data),
         }
