@@ -5,7 +5,7 @@ use std::{fmt, ops::Bound, sync::Arc, time::Duration};
 use adsum_pubsub::Topic;
 
 use crate::{
-    Diff, Group, Key, OwnerId, Reason, Ref, Row, Rows, Windows, departing::Departing, groups::Groups,
+    Diff, Group, Key, OwnerId, Reason, Ref, Row, Windows, departing::Departing, groups::Groups,
     untold::Untold, window::Window,
 };
 
@@ -160,8 +160,8 @@ impl<X: Layer> TopicSet<X> {
             from.map_or(Bound::Unbounded, Bound::Included),
             before.map_or(Bound::Unbounded, Bound::Excluded),
         );
-        let mut rows = Vec::new();
         let Some(untold) = &self.untold else {
+            let mut rows = Vec::new();
             for (key, group) in self.groups.range(range) {
                 rows.clear();
                 rows.extend(group.rows().iter());
@@ -176,11 +176,10 @@ impl<X: Layer> TopicSet<X> {
         let mut gone = gone.into_iter().peekable();
         let default = X::Key::default();
         let mut tell = |key: &Key, group: Option<&'_ Group<X::Key>>| {
-            let told = untold.rows(key, group.map(Group::rows));
+            let (layer, told) = self.told_of(key, group);
             let told: Vec<&Arc<Row>> = told.collect();
             if !told.is_empty() {
-                let layer = group.map(Group::layer).or_else(|| untold.layer(key)).unwrap_or(&default);
-                each(key, layer, &told);
+                each(key, layer.unwrap_or(&default), &told);
             }
         };
         for (key, group) in self.groups.range(range) {
@@ -192,13 +191,30 @@ impl<X: Layer> TopicSet<X> {
         gone.for_each(|key| tell(key, None));
     }
 
+    /// What [`told_groups`](Self::told_groups) tells of one key: its rows, if it has any, and what is kept beside them.
+    pub fn told_key<'s>(
+        &'s self,
+        key: &Key,
+    ) -> (Option<&'s X::Key>, impl Iterator<Item = &'s Arc<Row>> + use<'s, X>) {
+        self.told_of(key, self.groups.get(key))
+    }
+
+    fn told_of<'s>(
+        &'s self,
+        key: &Key,
+        group: Option<&'s Group<X::Key>>,
+    ) -> (Option<&'s X::Key>, impl Iterator<Item = &'s Arc<Row>> + use<'s, X>) {
+        let untold = self.untold.as_deref();
+        let layer = group.map(Group::layer).or_else(|| untold?.layer(key));
+        let gone = untold.map(|untold| untold.gone(key));
+        let there = group.into_iter().flat_map(|group| group.rows().iter());
+        let there = there.filter(move |row| untold.is_none_or(|untold| untold.is_told(row.reference)));
+        (layer, gone.into_iter().flatten().chain(there))
+    }
+
     /// The rows of one key that [`told_groups`](Self::told_groups) tells of.
     pub fn told_rows(&self, key: &Key) -> Vec<Arc<Row>> {
-        let rows = self.groups.get(key).map(Group::rows);
-        match &self.untold {
-            Some(untold) => untold.rows(key, rows).cloned().collect(),
-            None => rows.map_or_else(Vec::new, Rows::to_vec),
-        }
+        self.told_key(key).1.cloned().collect()
     }
 
     /// The keys of which a row has changed that no published diff has said, in no order; some of them twice.

@@ -8,7 +8,7 @@ use std::{
 
 use indexmap::IndexMap;
 
-use crate::{Key, Ref, Row, Rows};
+use crate::{Key, Ref, Row};
 
 /// The difference between a topic's presences and what its subscribers were told: the changes of the open window,
 /// and those that were taken as a diff that isn't sent yet.
@@ -84,17 +84,10 @@ impl<K> Untold<K> {
         !self.open.came.contains(&reference) && !self.taken.came.contains(&reference)
     }
 
-    /// The rows of a key that were told: first those that have gone since, then those of `there` in their order.
-    pub(crate) fn rows<'u>(
-        &'u self,
-        key: &Key,
-        there: Option<Rows<'u>>,
-    ) -> impl Iterator<Item = &'u Arc<Row>> + Clone {
-        let gone =
-            |changes: &'u Changes<K>| changes.keys.get(key).into_iter().flat_map(|key| key.gone.values());
-        let since = gone(&self.open).filter(|row| !self.taken.came.contains(&row.reference));
-        let there = there.into_iter().flat_map(Rows::iter).filter(|row| self.is_told(row.reference));
-        gone(&self.taken).chain(since).chain(there)
+    /// The rows of a key that were told and have gone since.
+    pub(crate) fn gone<'u>(&'u self, key: &Key) -> impl Iterator<Item = &'u Arc<Row>> + use<'u, K> {
+        let since = self.open.gone(key).filter(|row| !self.taken.came.contains(&row.reference));
+        self.taken.gone(key).chain(since)
     }
 
     /// The keys after one and before another of which a row has changed, in no order; some of them twice.
@@ -110,6 +103,10 @@ impl<K> Untold<K> {
 }
 
 impl<K> Changes<K> {
+    fn gone<'u>(&'u self, key: &Key) -> impl Iterator<Item = &'u Arc<Row>> + use<'u, K> {
+        self.keys.get(key).into_iter().flat_map(|key| key.gone.values())
+    }
+
     fn key(&mut self, key: &Key) -> &mut KeyChange<K> {
         // A key that is there already isn't cloned.
         if !self.keys.contains_key(key) {

@@ -1,24 +1,38 @@
 //! The payload of `presence_state`: what was told of a topic, encoded in pieces.
 //!
-//! A piece is some 64 keys in a row, written once until something in it changes; a state is made of the pieces. All
-//! who join meanwhile share them, but for the piece with their own key.
+//! A piece is some 64 keys in a row. The member of a key is encoded once until something in it changes; then the rest
+//! of its piece is copied beside it. A state is made of the pieces as they are, so that all who join meanwhile share
+//! them, and a client's own keys are spliced in between.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    mem::{replace, take},
+    ops::Range,
+    sync::Arc,
+};
 
 use adsum_pubsub::Json;
 use adsum_tracker::{Key, Row};
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use crate::{encode, flow::Topics, handler::PresenceHandler};
 
-/// The number of keys in a new piece; the last one of several has up to half as many more.
+/// The number of keys in a new piece.
 const KEYS: usize = 64;
+/// Maximum number of keys in a piece. A longer one is cut.
+const MAX_KEYS: usize = KEYS + KEYS / 2;
+/// The pieces of so few keys aren't kept: most topics are small, and many are idle.
+const FEW: usize = 8;
+/// A state up to this size is one part: copied sooner than shared.
+const COPIED: usize = 4096;
 
 /// What was told of a topic, as far as it is encoded.
 #[derive(Debug, Default)]
 pub(crate) struct Pieces {
     /// In the order of the keys; together they have all. Empty until somebody asks.
-    pieces: Vec<Piece>,
+    all: Vec<Piece>,
+    /// Whether something in the pieces has changed.
+    is_stale: bool,
     /// All pieces in one.
     whole: Option<Json>,
 }
@@ -27,8 +41,18 @@ pub(crate) struct Pieces {
 struct Piece {
     /// The first key that belongs into it; `None` in the first piece.
     from: Option<Key>,
-    /// The members of the state's object, with commas in between. `None` once something in it has changed.
-    text: Option<Bytes>,
+    /// The members of the state's object, each with a comma before it.
+    text: Bytes,
+    /// Its keys in their order, each with the place where its member begins.
+    places: Vec<(Key, usize)>,
+    stale: Stale,
+}
+
+/// What in a piece has changed since it was written.
+#[derive(Debug)]
+enum Stale {
+    Keys(Vec<Key>),
+    All,
 }
 
 /// Rows that one client is shown in the place of what was told of their keys.
@@ -37,10 +61,11 @@ pub(crate) type Own = BTreeMap<Key, Vec<Arc<Row>>>;
 impl Pieces {
     /// Something that is told of a key has changed, or the info beside it.
     pub(crate) fn forget(&mut self, key: &Key) {
-        self.whole = None;
-        let after = self.pieces.partition_point(|piece| piece.from.as_ref().is_none_or(|from| from <= key));
-        if let Some(piece) = after.checked_sub(1).and_then(|index| self.pieces.get_mut(index)) {
-            piece.text = None;
+        let after = self.all.partition_point(|piece| piece.from.as_ref().is_none_or(|from| from <= key));
+        if let Some(piece) = after.checked_sub(1).and_then(|index| self.all.get_mut(index)) {
+            self.whole = None;
+            self.is_stale = true;
+            piece.forget(key);
         }
     }
 
@@ -51,116 +76,219 @@ impl Pieces {
         {
             return whole.clone();
         }
-        self.write_missing(set);
-        let mut parts = Vec::with_capacity(self.pieces.len());
-        for (index, piece) in self.pieces.iter().enumerate() {
-            let before = self.pieces.get(index + 1).and_then(|next| next.from.as_ref());
-            let is_in = |key: &&Key| {
-                piece.from.as_ref().is_none_or(|from| from <= *key)
-                    && before.is_none_or(|before| *key < before)
-            };
-            if own.keys().any(|key| is_in(&key)) {
-                let mut text = Vec::new();
-                write(set, piece.from.as_ref(), before, own, |_, entry| {
-                    if !text.is_empty() {
-                        text.push(b',');
-                    }
-                    entry(&mut text);
-                });
-                parts.push(Bytes::from(text));
-            } else {
-                parts.extend(piece.text.clone());
+        self.write_stale(set);
+        let mut object = Object::new();
+        let mut own_keys = own.iter().peekable();
+        for (index, piece) in self.all.iter().enumerate() {
+            let before = self.all.get(index + 1).and_then(|next| next.from.as_ref());
+            let mut copied = 0;
+            while let Some((key, rows)) =
+                own_keys.next_if(|(key, _)| before.is_none_or(|before| *key < before))
+            {
+                let place = piece.place(key);
+                object.share(piece.text.slice(copied..place.start));
+                copied = place.end;
+                let info = set.group(key).and_then(|group| group.layer().info());
+                let rows = rows.iter().map(|row| &**row);
+                object.write(|out| encode::state_entry(out, key, rows, info.map(|info| &**info)));
             }
+            object.share(piece.text.slice(copied..));
         }
-        parts.retain(|part| !part.is_empty());
-        let mut out = Vec::with_capacity(2 + parts.iter().map(|part| part.len() + 1).sum::<usize>());
-        encode::object(&mut out, parts, |out, part| out.extend_from_slice(&part));
-        let state = Json::from_encoded(out);
-        if own.is_empty() {
+        let state = object.finish();
+        if set.keys() <= FEW {
+            *self = Self::default();
+        } else if own.is_empty() {
             self.whole = Some(state.clone());
         }
         state
     }
 
-    /// Writes the pieces in which something has changed.
-    fn write_missing<H: PresenceHandler>(&mut self, set: &Topics<H>) {
-        if self.pieces.is_empty() {
-            self.pieces.push(Piece { from: None, text: None });
+    /// Writes what has changed in the pieces.
+    fn write_stale<H: PresenceHandler>(&mut self, set: &Topics<H>) {
+        if self.all.is_empty() {
+            self.all.push(Piece::unwritten());
+        } else if !self.is_stale {
+            return;
         }
-        let mut pieces = Vec::with_capacity(self.pieces.len());
-        let mut old = std::mem::take(&mut self.pieces).into_iter().peekable();
-        while let Some(piece) = old.next() {
-            if piece.text.is_some() {
-                pieces.push(piece);
-                continue;
+        self.is_stale = false;
+        let mut pieces: Vec<Piece> = Vec::with_capacity(self.all.len() + 1);
+        let mut old = take(&mut self.all).into_iter().peekable();
+        while let Some(mut piece) = old.next() {
+            piece.renew(set, old.peek().and_then(|next| next.from.as_ref()));
+            match pieces.last_mut() {
+                Some(last) if last.places.len() + piece.places.len() <= KEYS / 2 => last.append(piece),
+                _ => piece.cut_into(&mut pieces),
             }
-            let before = old.peek().and_then(|next| next.from.as_ref());
-            let mut written: Vec<(Option<Key>, Vec<u8>, usize)> = vec![(piece.from.clone(), Vec::new(), 0)];
-            write(set, piece.from.as_ref(), before, &Own::new(), |key, entry| {
-                if written.last().is_some_and(|(.., keys)| *keys == KEYS) {
-                    written.push((Some(key.clone()), Vec::new(), 0));
-                }
-                let (_, text, keys) = written.last_mut().expect("it begins with one");
-                if *keys > 0 {
-                    text.push(b',');
-                }
-                *keys += 1;
-                entry(text);
-            });
-            // One or two that are too short for a piece of their own stay with those before them.
-            if let [.., (_, kept, _), (_, rest, keys)] = &mut written[..]
-                && *keys < KEYS / 2
-            {
-                kept.push(b',');
-                kept.append(rest);
-                written.pop();
-            }
-            pieces.extend(
-                written
-                    .into_iter()
-                    .filter(|(from, text, _)| from.is_none() || !text.is_empty())
-                    .map(|(from, text, _)| Piece { from, text: Some(text.into()) }),
-            );
         }
-        self.pieces = pieces;
+        self.all = pieces;
     }
 }
 
-/// Given a key, and what writes its member.
-type Each<'e> = dyn FnMut(&Key, &mut dyn FnMut(&mut Vec<u8>)) + 'e;
+impl Piece {
+    fn unwritten() -> Self {
+        Self { from: None, text: Bytes::new(), places: Vec::new(), stale: Stale::All }
+    }
 
-/// Goes through what a client is shown of the keys from one on and before another. `each` is given what writes the
-/// key's member.
-fn write<H: PresenceHandler>(
-    set: &Topics<H>,
-    from: Option<&Key>,
-    before: Option<&Key>,
-    own: &Own,
-    mut each: impl FnMut(&Key, &mut dyn FnMut(&mut Vec<u8>)),
-) {
-    let mut mine = own
-        .iter()
-        .skip_while(|(key, _)| from.is_some_and(|from| *key < from))
-        .take_while(|(key, _)| before.is_none_or(|before| *key < before))
-        .peekable();
-    let write_mine = |(key, rows): (&Key, &Vec<Arc<Row>>), each: &mut Each<'_>| {
-        let info = set.group(key).and_then(|group| group.layer().info());
-        each(key, &mut |out| {
-            encode::state_entry(out, key, rows.iter().map(|row| &**row), info.map(|info| &**info));
-        });
-    };
-    set.told_groups(from.map(|key| &**key), before.map(|key| &**key), |key, card, rows| {
-        while let Some(earlier) = mine.next_if(|(own, _)| *own < key) {
-            write_mine(earlier, &mut each);
+    fn forget(&mut self, key: &Key) {
+        match &mut self.stale {
+            Stale::All => {}
+            Stale::Keys(keys) if keys.last() == Some(key) => {}
+            Stale::Keys(keys) if keys.len() < KEYS => keys.push(key.clone()),
+            Stale::Keys(_) => {
+                self.stale = Stale::All;
+                (self.text, self.places) = (Bytes::new(), Vec::new());
+            }
         }
-        if let Some(same) = mine.next_if(|(own, _)| *own == key) {
-            write_mine(same, &mut each);
-        } else {
-            let info = card.info().map(|info| &**info);
-            each(key, &mut |out| encode::state_entry(out, key, rows.iter().map(|row| &***row), info));
+    }
+
+    /// Where the member of a key stands, or would stand.
+    fn place(&self, key: &Key) -> Range<usize> {
+        let index = self.places.partition_point(|(other, _)| other < key);
+        let is_there = self.places.get(index).is_some_and(|(other, _)| other == key);
+        self.start(index)..self.start(index + usize::from(is_there))
+    }
+
+    fn start(&self, index: usize) -> usize {
+        self.places.get(index).map_or(self.text.len(), |(_, start)| *start)
+    }
+
+    /// Writes what has changed. The piece has the keys before another.
+    fn renew<H: PresenceHandler>(&mut self, set: &Topics<H>, before: Option<&Key>) {
+        match &mut self.stale {
+            Stale::Keys(keys) if keys.is_empty() => {}
+            Stale::Keys(keys) => {
+                let mut keys = take(keys);
+                keys.sort_unstable();
+                keys.dedup();
+                self.write_keys(set, keys);
+            }
+            Stale::All => {
+                let (mut text, mut places) = (Vec::new(), Vec::new());
+                set.told_groups(self.from.as_deref(), before.map(|key| &**key), |key, card, rows| {
+                    places.push((key.clone(), text.len()));
+                    text.push(b',');
+                    let rows = rows.iter().map(|row| &***row);
+                    encode::state_entry(&mut text, key, rows, card.info().map(|info| &**info));
+                });
+                (self.text, self.places, self.stale) = (text.into(), places, Stale::Keys(Vec::new()));
+            }
         }
-    });
-    for last in mine {
-        write_mine(last, &mut each);
+    }
+
+    /// Writes some keys anew, and copies the others.
+    fn write_keys<H: PresenceHandler>(&mut self, set: &Topics<H>, keys: Vec<Key>) {
+        let mut text = Vec::with_capacity(self.text.len() + self.text.len() / 8 + 160 * keys.len());
+        let mut places = Vec::with_capacity(self.places.len() + keys.len());
+        let mut done = 0;
+        for key in keys {
+            let index = done + self.places[done..].partition_point(|(other, _)| *other < key);
+            self.copy(done..index, &mut text, &mut places);
+            let is_there = self.places.get(index).is_some_and(|(other, _)| *other == key);
+            done = index + usize::from(is_there);
+            let (card, rows) = set.told_key(&key);
+            let mut rows = rows.map(|row| &**row).peekable();
+            if rows.peek().is_some() {
+                let start = text.len();
+                text.push(b',');
+                let info = card.and_then(|card| card.info());
+                encode::state_entry(&mut text, &key, rows, info.map(|info| &**info));
+                places.push((key, start));
+            }
+        }
+        self.copy(done..self.places.len(), &mut text, &mut places);
+        (self.text, self.places) = (text.into(), places);
+    }
+
+    fn copy(&self, keys: Range<usize>, text: &mut Vec<u8>, places: &mut Vec<(Key, usize)>) {
+        let (from, to) = (self.start(keys.start)..self.start(keys.end), text.len());
+        places.extend(self.places[keys].iter().map(|(key, start)| (key.clone(), start - from.start + to)));
+        text.extend_from_slice(&self.text[from]);
+    }
+
+    /// Adds what comes after it.
+    fn append(&mut self, next: Self) {
+        let mut text = Vec::with_capacity(self.text.len() + next.text.len());
+        let mut places = Vec::with_capacity(self.places.len() + next.places.len());
+        for piece in [&*self, &next] {
+            piece.copy(0..piece.places.len(), &mut text, &mut places);
+        }
+        (self.text, self.places) = (text.into(), places);
+    }
+
+    /// Adds it to others, in several pieces if it is too long, and not at all if it is empty.
+    fn cut_into(mut self, pieces: &mut Vec<Self>) {
+        while self.places.len() > MAX_KEYS {
+            let cut = self.start(KEYS);
+            let mut rest = self.places.split_off(KEYS);
+            for (_, start) in &mut rest {
+                *start -= cut;
+            }
+            let rest = Self {
+                from: Some(rest[0].0.clone()),
+                text: self.text.split_off(cut),
+                places: rest,
+                stale: Stale::Keys(Vec::new()),
+            };
+            pieces.push(replace(&mut self, rest));
+        }
+        if self.from.is_none() || !self.places.is_empty() {
+            pieces.push(self);
+        }
+    }
+}
+
+/// The text of a state, which is put together from members with a comma before each.
+struct Object {
+    parts: Vec<Bytes>,
+    /// What was written since the last part.
+    own: Vec<u8>,
+    len: usize,
+}
+
+impl Object {
+    fn new() -> Self {
+        Self { parts: Vec::new(), own: Vec::new(), len: 0 }
+    }
+
+    /// Adds members that other states have too.
+    fn share(&mut self, members: Bytes) {
+        if !members.is_empty() {
+            self.end_own();
+            self.push(members);
+        }
+    }
+
+    /// Adds a member.
+    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.own.push(b',');
+        write(&mut self.own);
+    }
+
+    fn end_own(&mut self) {
+        if !self.own.is_empty() {
+            let own = take(&mut self.own);
+            self.push(own.into());
+        }
+    }
+
+    fn push(&mut self, mut members: Bytes) {
+        if self.parts.is_empty() {
+            members.advance(1);
+        }
+        self.len += members.len();
+        self.parts.push(members);
+    }
+
+    fn finish(mut self) -> Json {
+        const OPEN: Bytes = Bytes::from_static(b"{");
+        const CLOSE: Bytes = Bytes::from_static(b"}");
+        self.end_own();
+        let parts = [OPEN].into_iter().chain(self.parts).chain([CLOSE]);
+        if self.len > COPIED {
+            return Json::from_encoded_parts(parts);
+        }
+        let mut text = Vec::with_capacity(self.len + 2);
+        parts.for_each(|part| text.extend_from_slice(&part));
+        Json::from_encoded(text)
     }
 }

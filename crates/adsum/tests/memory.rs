@@ -83,9 +83,13 @@ async fn joiners_of_a_large_state_that_do_not_read_hold_no_more_than_the_total()
 
     let mut clients = Vec::new();
     let (mut before, mut most) = (0, 0);
+    let mut keys: Vec<_> = (0..PRESENCES).map(|n| format!("k{n}")).collect();
+    keys.sort();
     for n in 0..JOINERS {
-        // Each state is of its own, and so is each diff.
-        owner.update("room:a", format!("k{n}"), meta(PRESENCES + n)).unwrap();
+        // Each state is of its own in all its pieces, and so is each diff.
+        for key in keys.iter().skip(n % 32).step_by(32) {
+            owner.update("room:a", key.as_str(), meta(PRESENCES + n)).unwrap();
+        }
         let stream = TcpSocket::new_v4().unwrap();
         stream.set_recv_buffer_size(4096).unwrap();
         let stream = stream.connect(address).await.unwrap();

@@ -146,6 +146,11 @@ impl Person {
             match outgoing {
                 Outgoing::Text(text) => {
                     let frame: Value = serde_json::from_slice(&text).unwrap();
+                    if frame[3] == "presence_state" {
+                        let text = std::str::from_utf8(&text).unwrap();
+                        let keys = frame[4].as_object().unwrap().len();
+                        assert_eq!(text.matches("\"metas\":").count(), keys, "a key is there once: {text}");
+                    }
                     self.take(frame[3].as_str().unwrap(), &frame[4]);
                 }
                 Outgoing::Binary(_) => unreachable!("no binary is sent"),
@@ -230,8 +235,17 @@ fn start(
     script: &Script,
     options: impl FnOnce(Builder<Script>) -> Builder<Script>,
 ) -> (Presence<Script>, Acceptor) {
+    start_with_queues(pubsub, script, 4_000, options)
+}
+
+fn start_with_queues(
+    pubsub: PubSub,
+    script: &Script,
+    queue_bytes: usize,
+    options: impl FnOnce(Builder<Script>) -> Builder<Script>,
+) -> (Presence<Script>, Acceptor) {
     let presence = options(Presence::builder(pubsub.clone()).handler(script.clone())).start();
-    let socket = SocketBuilder::new(presence.clone()).max_queue_bytes(4_000).channel::<Hall>("hall");
+    let socket = SocketBuilder::new(presence.clone()).max_queue_bytes(queue_bytes).channel::<Hall>("hall");
     let acceptor = socket.into_acceptor(pubsub);
     (presence, acceptor)
 }
@@ -328,6 +342,67 @@ async fn at_an_interval_of_zero_the_own_join_comes_first_as_in_phoenix() {
     assert_eq!(events, ["phx_reply", "presence_diff", "presence_state"]);
 }
 
+/// Random numbers by xorshift.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n as u64) as usize
+    }
+}
+
+/// A state of several pieces, which grow, shrink, are cut and put together, with somebody's own key anywhere.
+#[tokio::test(start_paused = true)]
+async fn a_state_of_many_keys_is_right_whatever_changes_in_it() {
+    for (what, pace) in paces() {
+        let script = Script::answering(json!({"name": "Ann"}));
+        let (presence, acceptor) = start_with_queues(PubSub::local(), &script, 1 << 20, pace);
+        let mut owner = presence.owner();
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let key = |n: usize| format!("u{n:03}");
+        for n in (0..300).rev() {
+            owner.track("hall", key(n), meta(n)).unwrap();
+        }
+        let mut people = Vec::new();
+        for round in 0..20 {
+            let (from, is_in_a_row) = (random.below(300), round % 4 == 0);
+            for n in 0..if is_in_a_row { 100 } else { 20 } {
+                let n = if is_in_a_row { (from + n) % 300 } else { random.below(300) };
+                match if is_in_a_row { round / 4 % 2 } else { random.below(3) } {
+                    0 => drop(owner.untrack("hall", &key(n))),
+                    1 => drop(owner.track("hall", key(n), meta(n))),
+                    _ => drop(owner.update("hall", key(n), meta(round))),
+                }
+            }
+            sleep(Duration::from_millis([0, 3, 70][random.below(3)])).await;
+            let mut person = Person::connect(&acceptor).await;
+            // Of the others, or before, between and after them.
+            let own = random.below(302);
+            person.join(&if own < 300 { key(own) } else { ["a", "z"][own - 300].to_owned() });
+            people.push(person);
+            settle().await;
+            for person in &mut people {
+                person.read().await;
+            }
+            if people.len() > 4 {
+                people.remove(1).client.end().await;
+            }
+            let mut state = Person::connect(&acceptor).await;
+            sleep(Duration::from_secs(2)).await;
+            state.join("reader");
+            settle().await;
+            state.read().await;
+            let list = listed(&presence.list("hall").await);
+            assert_eq!(sorted(&state.view), sorted(&list), "{what}, round {round}");
+            state.client.end().await;
+        }
+        check(&presence, &mut people, what).await;
+    }
+}
+
 /// However many updates travel in one message between nodes and in one diff, the version that leaves is named.
 #[tokio::test(start_paused = true)]
 async fn updates_are_paired_on_all_nodes() {
@@ -418,7 +493,10 @@ impl World {
         let script = Script::answering(json!({"name": "Ann"}));
         let network = LocalNetwork::new();
         let nodes: Vec<_> = ["a", "b"]
-            .map(|name| start(network.node(name), &script, |builder| pace(builder.linger(linger))))
+            .map(|name| {
+                // A few diffs are too many for a reader who is slow.
+                start_with_queues(network.node(name), &script, 1_500, |builder| pace(builder.linger(linger)))
+            })
             .into();
         for (presence, _) in &nodes {
             presence.ready().await.unwrap();
