@@ -82,6 +82,7 @@ impl Simulation {
             return;
         }
         self.budget.pay(now, &mut topic.account, cost);
+        self.budget.ask(now, topic.waiting.len(), cost);
         topic.since = None;
         if now >= Budget::<usize>::START + WARM {
             self.flushes[topic.kind] += 1;

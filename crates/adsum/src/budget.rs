@@ -4,6 +4,10 @@
 //! reaches. The node and each topic have an account, which says until when the deliveries so far are paid for at the
 //! node's rate, or at the topic's share of it. While a node owes nothing, every change goes out at once. When it owes
 //! something, topics that owe gather their changes; when it owes more, all but small topics do.
+//!
+//! Beside what was sent stands what the changes would have cost one by one. Where that is more than the node can send,
+//! as when a thousand people join one room, topics over their share gather for [`GATHERING`] at least: sent as often as
+//! the rate allows, a few changes at a time, diffs would take the time from those who join.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,6 +17,8 @@ const CREDIT: Duration = Duration::from_millis(250);
 const LIGHT: Duration = Duration::from_millis(125);
 /// Up to this debt of the node, small flushes go at once.
 const HEAVY: Duration = Duration::from_millis(250);
+/// How long changes gather at least, in a topic over its share, while more is asked of the node than it can send.
+const GATHERING: Duration = Duration::from_millis(50);
 /// The cost up to which a flush is small.
 const SMALL: u64 = 128;
 /// A topic's share of the rate is one part in this many.
@@ -34,6 +40,8 @@ pub(crate) struct Budget<T> {
     /// As `node`, but no single flush counts for more than [`LIGHT`]: one to a hundred thousand subscribers, which takes
     /// seconds of the node's rate, is its own topic's matter, and doesn't hold up the others.
     shared: Account,
+    /// As `node`, for what the changes would cost if each were sent by itself.
+    asked: Account,
     /// The topics whose changes wait, by the time of the first of them.
     waiting: BTreeMap<(Duration, T), Waiting>,
 }
@@ -57,6 +65,7 @@ impl<T: Ord + Clone> Budget<T> {
             max_delay,
             node: Account::default(),
             shared: Account::default(),
+            asked: Account::default(),
             waiting: BTreeMap::new(),
         }
     }
@@ -69,6 +78,7 @@ impl<T: Ord + Clone> Budget<T> {
     /// When a flush may go, if nothing else goes before it.
     fn ready_at(&self, flush: Waiting, since: Duration) -> Duration {
         let (Account(node), Account(shared), Account(topic)) = (self.node, self.shared, flush.account);
+        let node = node.max(self.asked.0.min(since.saturating_add(GATHERING)));
         let within_share = shared.saturating_sub(LIGHT).max(topic);
         let ready = node.min(within_share).min(since.saturating_add(self.max_delay));
         if flush.cost <= SMALL { ready.min(shared.saturating_sub(HEAVY)) } else { ready }
@@ -81,6 +91,14 @@ impl<T: Ord + Clone> Budget<T> {
         self.node.pay(now, latest, time);
         self.shared.pay(now, latest, time.min(LIGHT));
         topic.pay(now, latest, time.saturating_mul(SHARES));
+    }
+
+    /// A flush has so many changes, of which each would have cost so much.
+    pub(crate) fn ask(&mut self, now: Duration, changes: usize, cost: u64) {
+        let time = self.time(cost).min(LIGHT).saturating_mul(u32::try_from(changes).unwrap_or(u32::MAX));
+        // Half of the credit, as the changes that it lets go at once are work for the node too.
+        self.asked.0 = self.asked.0.max(now.saturating_sub(CREDIT / 2));
+        self.asked.pay(now, now + LIGHT, time);
     }
 
     /// The time in which so many deliveries are paid for.
@@ -183,6 +201,22 @@ mod tests {
         budget.pay(ms(0), &mut hot, 1);
         assert!(!budget.may_go(ms(0), quiet, ms(0), 1));
         assert!(budget.may_go(ms(1), quiet, ms(0), 1));
+    }
+
+    #[test]
+    fn while_more_is_asked_than_can_be_sent_a_topic_over_its_share_gathers() {
+        let mut budget = budget();
+        let mut topic = Account::default();
+        budget.pay(ms(0), &mut topic, 200);
+        assert!(budget.may_go(ms(0), topic, ms(0), 200));
+        // A hundred changes of 10 ms each: they were sent together, but far more than the credit was asked.
+        budget.ask(ms(0), 100, 10);
+        assert!(!budget.may_go(ms(0), topic, ms(0), 200) && !budget.may_go(ms(49), topic, ms(0), 200));
+        assert!(budget.may_go(ms(50), topic, ms(0), 200));
+        assert!(budget.may_go(ms(0), topic, ms(0), 128), "a small topic doesn't gather");
+        assert!(budget.may_go(ms(0), Account::default(), ms(0), 200), "nor does one within its share");
+        assert!(!budget.may_go(ms(124), topic, ms(120), 200));
+        assert!(budget.may_go(ms(125), topic, ms(120), 200), "it is paid");
     }
 
     #[test]

@@ -292,6 +292,10 @@ impl<H: PresenceHandler> Core<H> {
             shard.tidy(topic);
             return None;
         }
+        if is_budgeted {
+            let changes = diffs.iter().map(|diff| diff.joins.len().max(diff.leaves.len())).sum();
+            self.backlog.ask(changes, listeners as u64);
+        }
         set.layer.flushing = true;
         if let Some(interval) = self.timing.diff_interval.filter(|interval| !interval.is_zero()) {
             set.layer.window_open = self.backlog.close_window_at(now + interval, topic);

@@ -81,6 +81,11 @@ impl<H: PresenceHandler> Backlog<H> {
         false
     }
 
+    /// What goes are so many changes, each of which would have reached so many.
+    pub(crate) fn ask(&self, changes: usize, cost: u64) {
+        self.waiting.lock().budget.ask(self.now(), changes, cost);
+    }
+
     /// Something more was spent.
     pub(crate) fn pay(&self, account: &mut Account, cost: u64) {
         self.waiting.lock().budget.pay(self.now(), account, cost);
