@@ -7,6 +7,7 @@
 mod budget;
 mod conflation;
 mod entries;
+mod held;
 mod pass;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use self::pass::Urgency;
 pub(crate) use self::{
     budget::{Budget, Total},
     conflation::Renewable,
+    held::Held,
 };
 use crate::{frame::Frame, websocket::frame};
 

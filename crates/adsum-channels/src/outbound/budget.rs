@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::entries::Entry;
-use crate::{Sockets, options::Options};
+use crate::{Sockets, frame::Frame, options::Options};
 
 /// The part of the total that is freed when it is exceeded, so that it isn't exceeded again at once.
 const FREED_PART: usize = 8;
@@ -76,14 +76,14 @@ impl Total {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn add(&self, entry: &Entry) {
-        let (own, shared) = entry.frame.buffers();
+    pub(super) fn add(&self, frame: &Frame) {
+        let (own, shared) = frame.buffers();
         let first = shared.filter(|buffer| self.is_first(buffer)).map(Bytes::len).sum::<usize>();
         self.add_bytes(mem::size_of::<Entry>() + own + first);
     }
 
-    pub(super) fn remove(&self, entry: &Entry) {
-        let (own, shared) = entry.frame.buffers();
+    pub(super) fn remove(&self, frame: &Frame) {
+        let (own, shared) = frame.buffers();
         let last = shared.filter(|buffer| self.is_last(buffer)).map(Bytes::len).sum::<usize>();
         self.remove_bytes(mem::size_of::<Entry>() + own + last);
     }

@@ -41,6 +41,8 @@ pub(super) struct Entries {
     counted_since: Option<Instant>,
     /// What was taken out and has come back, as its client had gone away. It is counted.
     returned: usize,
+    /// How many subscriptions hold changes back. Those are counted.
+    pub(super) held: usize,
 }
 
 /// A state, or a frame larger than the queue's bound.
@@ -59,6 +61,7 @@ impl Entries {
             timed: VecDeque::new(),
             counted_since: None,
             returned: 0,
+            held: 0,
         }
     }
 
@@ -93,7 +96,7 @@ impl Entries {
             entry.is_timed = true;
         }
         if self.counted_since.is_some() {
-            self.budget.total.add(&entry);
+            self.budget.total.add(&entry.frame);
         }
         self.frames.push_back(entry);
     }
@@ -105,7 +108,7 @@ impl Entries {
             self.timed.pop_front();
         }
         if self.counted_since.is_some() {
-            self.budget.total.remove(&entry);
+            self.budget.total.remove(&entry.frame);
         }
         if self.frames.is_empty() {
             // An idle socket keeps no memory for the burst it has had.
@@ -127,7 +130,7 @@ impl Entries {
         for entry in &taken {
             self.cost -= entry.cost();
             if self.counted_since.is_some() {
-                self.budget.total.remove(entry);
+                self.budget.total.remove(&entry.frame);
             }
         }
         if self.frames.is_empty() {
@@ -140,7 +143,7 @@ impl Entries {
     pub(super) fn count(&mut self) {
         if self.counted_since.is_none() {
             self.counted_since = Some(Instant::now());
-            self.frames.iter().for_each(|entry| self.budget.total.add(entry));
+            self.frames.iter().for_each(|entry| self.budget.total.add(&entry.frame));
         }
     }
 
@@ -150,14 +153,20 @@ impl Entries {
         self.budget.total.remove_bytes(mem::replace(&mut self.returned, bytes));
         if bytes > 0 {
             self.count();
-        } else if self.frames.is_empty() {
-            self.rest();
+        } else {
+            self.rest_if_empty();
         }
     }
 
     fn rest(&mut self) {
-        if self.returned == 0 {
+        if self.returned == 0 && self.held == 0 {
             self.counted_since = None;
+        }
+    }
+
+    pub(super) fn rest_if_empty(&mut self) {
+        if self.frames.is_empty() {
+            self.rest();
         }
     }
 
@@ -170,7 +179,7 @@ impl Entries {
                 self.timed.pop_back();
             }
             if self.counted_since.is_some() {
-                self.budget.total.remove(&entry);
+                self.budget.total.remove(&entry.frame);
             }
         }
         // What is expected but not pushed yet won't come.

@@ -2,6 +2,8 @@
 
 use std::{io::Read, time::Duration};
 
+use adsum_pubsub::{Mark, SubscriberId};
+
 use super::*;
 use crate::{
     Sockets,
@@ -244,6 +246,45 @@ fn what_is_shared_is_counted_once_and_what_is_taken_at_once_not_at_all() {
     dropped.note_returned(200);
     assert_eq!(sockets.queued_bytes(), 10_000 + place + 200);
     drop(dropped);
+    assert_eq!(sockets.queued_bytes(), 0);
+}
+
+#[test]
+fn changes_that_are_held_are_counted_once_and_their_sockets_may_be_closed_for_them() {
+    let (sockets, budget) = budget(&Options::default());
+    let place = mem::size_of::<Entry>();
+    let mark = |number| Mark { sender: SubscriberId::unique(), number };
+    let change = Frame::whole(Bytes::from("x".repeat(10_000)));
+    let queues: Vec<_> = (0..3).map(|_| Arc::new(Outbound::new(&budget, None))).collect();
+    let mut held = Vec::new();
+    for queue in &queues {
+        held.push(queue.locked(|queue| {
+            let mut held = queue.hold();
+            assert!(queue.hold_change(&mut held, mark(1), change.clone()).is_ok());
+            assert!(queue.hold_change(&mut held, mark(2), change.clone()).is_ok());
+            held
+        }));
+        assert!(queue.waits_since().is_some());
+    }
+    assert_eq!(sockets.queued_bytes(), 10_000 + 6 * place);
+    held[0].retain(|mark| mark.number > 1);
+    assert_eq!(sockets.queued_bytes(), 10_000 + 5 * place);
+    for (queue, held) in queues.iter().zip(held.drain(..)) {
+        queue.locked(|queue| queue.release(held));
+    }
+    assert_eq!(sockets.queued_bytes(), 10_000 + 5 * place, "they wait in the queues");
+    for (queue, frames) in queues.iter().zip([1, 2, 2]) {
+        assert_eq!(queue.take().0.len(), frames);
+        assert!(queue.waits_since().is_none());
+        let mut most = queue.locked(Queue::hold);
+        let mut pushed = 0;
+        while queue.locked(|queue| queue.hold_change(&mut most, mark(3), change.clone()).is_ok()) {
+            pushed += 1;
+        }
+        assert_eq!(pushed, 104, "a MiB");
+        queue.locked(|queue| queue.let_go(most));
+        assert!(queue.waits_since().is_none());
+    }
     assert_eq!(sockets.queued_bytes(), 0);
 }
 

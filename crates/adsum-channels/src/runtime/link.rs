@@ -22,7 +22,7 @@ use crate::{
     frame::Frame,
     log::{cut_name, limited},
     options::Options,
-    outbound::{Outbound, Queue, Renewable},
+    outbound::{Held, Outbound, Queue, Renewable},
     serializer::{Address, Codec, Unsendable},
 };
 
@@ -49,16 +49,6 @@ pub(crate) struct Link {
     /// Told once, when the task has ended, for the one that replaces it.
     end: Notify,
 }
-
-/// Broadcasts that may turn out to be contained in the first state.
-#[derive(Default)]
-struct Held {
-    changes: Vec<(Mark, Frame)>,
-    bytes: usize,
-}
-
-/// Maximum size of the changes that wait for a state. More than that are sent.
-const MAX_HELD: usize = 1024 * 1024;
 
 /// The names of a join on the wire, as JSON text.
 #[derive(Clone, Debug)]
@@ -170,7 +160,7 @@ impl Link {
             let frames = shown.frames(self)?;
             // The state contains them.
             if let Some(held) = &mut *self.held.lock() {
-                held.changes.retain(|(mark, _)| shown.is_news(*mark) != Some(false));
+                held.retain(|mark| shown.is_news(mark) != Some(false));
             }
             let before = self.shown.lock().replace(shown);
             queue.push_state(frames);
@@ -243,7 +233,7 @@ impl Link {
     pub(super) fn subscribe(&self, queue: &mut Queue) {
         // Nothing was shown yet.
         let _ = self.set_subscribed(true, queue);
-        *self.held.lock() = Some(Box::default());
+        *self.held.lock() = Some(Box::new(queue.hold()));
     }
 
     /// Sends the changes that have waited.
@@ -251,7 +241,9 @@ impl Link {
         if self.held.lock().is_some() {
             self.locked(|queue| {
                 let held = self.held.lock().take();
-                held.into_iter().flat_map(|held| held.changes).for_each(|(_, frame)| queue.push(frame));
+                if let Some(held) = held {
+                    queue.release(*held);
+                }
             });
         }
     }
@@ -260,7 +252,10 @@ impl Link {
     /// program's.
     #[must_use]
     pub(super) fn unsubscribe(&self, queue: &mut Queue) -> Option<Arc<Shown>> {
-        *self.held.lock() = None;
+        let held = self.held.lock().take();
+        if let Some(held) = held {
+            queue.let_go(*held);
+        }
         self.set_subscribed(false, queue)
     }
 
@@ -337,18 +332,24 @@ fn with_payload(message: &Message, payload: Payload) -> Message {
 
 impl Link {
     fn hold_or_push(&self, message: &Message, mark: Mark, frame: Frame, queue: &mut Queue) {
-        let mut waiting = self.held.lock();
-        match &mut *waiting {
-            Some(held) if message.is_deferrable() && held.bytes + frame.len() <= MAX_HELD => {
-                held.bytes += frame.len();
-                held.changes.push((mark, frame));
-            }
-            _ => {
-                let held = if message.is_deferrable() { waiting.take() } else { None };
-                held.into_iter().flat_map(|held| held.changes).for_each(|(_, frame)| queue.push(frame));
-                queue.push(frame);
-            }
+        if !message.is_deferrable() {
+            return queue.push(frame);
         }
+        let mut waiting = self.held.lock();
+        let frame = match &mut *waiting {
+            Some(held) => match queue.hold_change(held, mark, frame) {
+                Ok(()) => return,
+                Err(frame) => frame,
+            },
+            None => frame,
+        };
+        // Too many to be held: they are sent after all.
+        let held = waiting.take();
+        drop(waiting);
+        if let Some(held) = held {
+            queue.release(*held);
+        }
+        queue.push(frame);
     }
 
     /// What an intercepted broadcast tells the client beside the state that it was shown; `None` if nothing.

@@ -1,0 +1,83 @@
+//! Changes that wait for a state beside the queue, as the state may contain them.
+
+use std::{mem, sync::Arc};
+
+use adsum_pubsub::Mark;
+
+use super::{Budget, Queue};
+use crate::frame::Frame;
+
+/// Maximum size of the changes that wait for one state.
+const MAX_HELD: usize = 1024 * 1024;
+
+/// The changes that one subscription has to wait with. They are counted in the node's total.
+pub(crate) struct Held {
+    changes: Vec<(Mark, Frame)>,
+    bytes: usize,
+    budget: Arc<Budget>,
+}
+
+impl Queue {
+    /// Holds changes, none yet, until [`release`](Self::release).
+    pub(crate) fn hold(&mut self) -> Held {
+        self.entries.held += 1;
+        Held { changes: Vec::new(), bytes: 0, budget: self.entries.budget.clone() }
+    }
+
+    /// Adds a change, or gives it back if there is no room for it.
+    pub(crate) fn hold_change(&mut self, held: &mut Held, mark: Mark, frame: Frame) -> Result<(), Frame> {
+        if held.bytes + frame.len() > MAX_HELD {
+            return Err(frame);
+        }
+        // So that the socket is among those that may be closed for what waits.
+        self.entries.count();
+        held.budget.total.add(&frame);
+        held.bytes += frame.len();
+        held.changes.push((mark, frame));
+        Ok(())
+    }
+
+    /// Queues the changes that were held.
+    pub(crate) fn release(&mut self, mut held: Held) {
+        let changes = held.take();
+        self.let_go(held);
+        for (_, frame) in changes {
+            self.push(frame);
+        }
+    }
+
+    /// Drops the changes that were held.
+    pub(crate) fn let_go(&mut self, held: Held) {
+        drop(held);
+        self.entries.held -= 1;
+        self.entries.rest_if_empty();
+    }
+}
+
+impl Held {
+    /// Drops the changes that a state contains.
+    pub(crate) fn retain(&mut self, is_news: impl Fn(Mark) -> bool) {
+        for (mark, frame) in self.take() {
+            if is_news(mark) {
+                self.budget.total.add(&frame);
+                self.bytes += frame.len();
+                self.changes.push((mark, frame));
+            }
+        }
+    }
+
+    fn take(&mut self) -> Vec<(Mark, Frame)> {
+        self.bytes = 0;
+        let changes = mem::take(&mut self.changes);
+        for (_, frame) in &changes {
+            self.budget.total.remove(frame);
+        }
+        changes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.take();
+    }
+}
