@@ -21,7 +21,7 @@ heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: 
 now = $(shell date +%s)
 took = $(shell expr $(now) - $(BEGAN))
 
-.PHONY: help chess test soak fmt lint bench bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-browser licences parity format clippy docs-check
+.PHONY: help chess test soak fmt lint bench bench-table bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-browser licences parity format clippy docs-check
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,12 @@ bench: ## Measure a server in a short round of all scenarios, and print one tabl
 	@scripts/install-missing cc=build-essential taskset=util-linux /usr/sbin/nats-server=nats-server
 	cargo build --release --locked --package rooms --package load
 	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/round --programs $(RELEASE) --nats-server /usr/sbin/nats-server \
+		$(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json)
+
+bench-table: ## Measure rooms of 2 to 9,000 from one change in 10 s to saturation, in a quarter of an hour; ONLY=500 for some rooms
+	@scripts/install-missing cc=build-essential taskset=util-linux
+	cargo build --release --locked --package rooms --package load
+	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/round --programs $(RELEASE) --table \
 		$(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json)
 
 bench-plots: ## Draw how costs grow, into bench/plots; ONLY=merge for one of them

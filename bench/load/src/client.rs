@@ -258,15 +258,18 @@ impl Client {
             Err(error) => return world.error(error),
         };
         if self.sampled.get() && world.measuring.get() {
-            let latencies = &world.latencies;
-            for (changes, times, latency) in
-                [(&diff.joins, &world.joined, &latencies.join), (&diff.leaves, &world.left, &latencies.leave)]
-            {
-                for &(user, _) in changes.iter().filter(|(user, _)| *user != self.user) {
-                    match World::noted(times, user) {
-                        0 => {}
-                        since => latency.record(now.saturating_sub(since)),
-                    }
+            let (latencies, now) = (&world.latencies, |since: u64| now.saturating_sub(since));
+            for &(user, _) in diff.joins.iter().filter(|(user, _)| *user != self.user) {
+                match (World::noted(&world.updated, user), World::noted(&world.joined, user)) {
+                    (0, 0) => {}
+                    (0, joined) => latencies.join.record(now(joined)),
+                    (updated, _) => latencies.update.record(now(updated)),
+                }
+            }
+            for &(user, _) in diff.leaves.iter().filter(|(user, _)| *user != self.user) {
+                match World::noted(&world.left, user) {
+                    0 => {}
+                    left => latencies.leave.record(now(left)),
                 }
             }
         }

@@ -91,19 +91,21 @@ pub(crate) struct Latencies {
     pub(crate) state: Latency,
     pub(crate) join: Latency,
     pub(crate) leave: Latency,
+    pub(crate) update: Latency,
     pub(crate) deliver: Latency,
     pub(crate) echo: Latency,
     pub(crate) count: Latency,
 }
 
 impl Latencies {
-    pub(crate) fn named(&self) -> [(&'static str, &Latency); 8] {
+    pub(crate) fn named(&self) -> [(&'static str, &Latency); 9] {
         [
             ("connect_us", &self.connect),
             ("reply_us", &self.reply),
             ("state_us", &self.state),
             ("join_seen_us", &self.join),
             ("leave_seen_us", &self.leave),
+            ("update_seen_us", &self.update),
             ("deliver_us", &self.deliver),
             ("echo_us", &self.echo),
             ("count_us", &self.count),
@@ -129,6 +131,8 @@ pub(crate) struct World {
     pub(crate) replies: Cell<u64>,
     /// When each user's last join or update, and leave, were sent.
     pub(crate) joined: RefCell<Vec<u64>>,
+    /// When each user's last update was sent, where it is to be told from the join.
+    pub(crate) updated: RefCell<Vec<u64>>,
     pub(crate) left: RefCell<Vec<u64>>,
     pub(crate) shouts: RefCell<Shouts>,
     /// Woken when all who should have a broadcast have it.
@@ -153,6 +157,7 @@ impl World {
             deliveries: Cell::default(),
             replies: Cell::default(),
             joined: RefCell::default(),
+            updated: RefCell::default(),
             left: RefCell::default(),
             shouts: RefCell::default(),
             all_heard: Notify::new(),

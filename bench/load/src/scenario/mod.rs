@@ -9,6 +9,7 @@ mod floor;
 mod idle;
 mod join;
 mod large;
+mod mix;
 mod slow;
 mod update;
 
@@ -54,6 +55,8 @@ pub(crate) enum Scenario {
     Cluster(cluster::Options),
     /// A node is killed; until the users of another see its users leave
     Kill(cluster::KillOptions),
+    /// Users come, go and update their metas, at one rate after the other
+    Mix(mix::Options),
     /// Some of a room's members stop reading for a while
     Slow(slow::Options),
     /// A counted topic of `hall`, the server beside this program
@@ -75,6 +78,7 @@ impl Scenario {
             Self::Idle(options) => options.run(stage).await,
             Self::Cluster(options) => options.run(stage).await,
             Self::Kill(options) => options.run(stage).await,
+            Self::Mix(options) => options.run(stage).await,
             Self::Slow(options) => options.run(stage).await,
             Self::Large(options) => options.run(stage).await,
             Self::Floor(options) => options.run(stage).await,
@@ -172,6 +176,12 @@ impl Schedule {
             // The clients have to read, also when the schedule can't be kept.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// By which part of the time since the start the event of this number is late.
+    fn lateness(&self, n: usize) -> f64 {
+        let due = n as f64 / self.rate;
+        (self.start.elapsed().as_secs_f64() - due) / due
     }
 }
 

@@ -5,6 +5,7 @@ mod processes;
 mod profiles;
 mod rows;
 mod svg;
+mod table;
 
 use std::{
     error::Error,
@@ -40,6 +41,9 @@ struct Options {
     /// The program `counts`, which measures what needs no server
     #[arg(long)]
     counts: Option<PathBuf>,
+    /// Print a table of rooms of all sizes at all loads instead
+    #[arg(long)]
+    table: bool,
     /// Have `perf` record the servers of some scenarios instead, each into a file of this directory
     #[arg(long)]
     profiles: Option<PathBuf>,
@@ -94,6 +98,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     if let Some(directory) = &options.profiles {
         return profiles::record(&options, directory);
+    }
+    if options.table {
+        let all_correct = table::print(&options)?;
+        return Ok(if all_correct { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let chosen = |row: &&Row| row.work.contains(&options.only) || row.args.contains(&&*options.only);
     let mut all_correct = true;

@@ -35,7 +35,7 @@ pub(crate) struct Row {
 }
 
 /// Microseconds in a millisecond, and so on.
-const MILLI: f64 = 1e-3;
+pub(crate) const MILLI: f64 = 1e-3;
 
 impl Row {
     /// With the share of the writes that each event takes, where the result counts them and the cost of one is known.
@@ -70,7 +70,7 @@ impl Row {
     }
 }
 
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value {
         1000.0.. => {
             let digits = format!("{value:.0}");
