@@ -15,7 +15,7 @@ mod tests;
 use std::{
     io::{self, IoSlice},
     mem,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Poll, ready},
 };
 
@@ -53,7 +53,9 @@ pub(crate) struct Queue {
     /// How much of the first frame is written.
     offset: usize,
     /// The states whose changes a slow client isn't sent. It gets them when nothing waits any more.
-    owed: Vec<Arc<dyn Renewable>>,
+    owed: Vec<Weak<dyn Renewable>>,
+    /// States that were asked, to be let go once the lock is free: this may be the last that holds them.
+    renewed: Vec<Arc<dyn Renewable>>,
     state: State,
     /// Where others than the connection's task may write.
     stream: Option<Arc<TcpStream>>,
@@ -89,6 +91,7 @@ impl Outbound {
             entries: Entries::new(budget.clone()),
             offset: 0,
             owed: Vec::new(),
+            renewed: Vec::new(),
             state: State::Open,
             stream,
             blocked: false,
@@ -132,7 +135,9 @@ impl Outbound {
     fn unlock(&self, mut queue: MutexGuard<'_, Queue>) {
         let woken = mem::take(&mut queue.woken);
         let crowded = queue.entries.is_crowded().then(|| queue.entries.budget.clone());
+        let renewed = mem::take(&mut queue.renewed);
         drop(queue);
+        drop(renewed);
         if woken {
             self.wake.notify_one();
         }
@@ -177,7 +182,9 @@ impl Outbound {
                 frames.push(entry.frame);
             }
         }
-        (frames, queue.state)
+        let state = queue.state;
+        self.unlock(queue);
+        (frames, state)
     }
 
     /// Takes note of how many bytes were taken out and wait again, as the client has gone away meanwhile.

@@ -1,6 +1,9 @@
 //! What is done about a client that reads too slowly, before its socket is closed.
 
-use std::{ptr, sync::Arc};
+use std::{
+    ptr,
+    sync::{Arc, Weak},
+};
 
 use super::{Entry, Queue, State};
 use crate::frame::Frame;
@@ -39,8 +42,8 @@ impl Queue {
 
     /// Queues a change of a state. Where the client is too slow for it, it will get the state instead.
     pub(crate) fn push_change(&mut self, frame: Frame, of: &Arc<dyn Renewable>) {
-        if !self.owes(of) {
-            self.put(Entry { frame, change_of: Some(of.clone()), is_timed: false });
+        if !self.owes(Arc::as_ptr(of)) {
+            self.put(Entry { frame, change_of: Some(Arc::downgrade(of)), is_timed: false });
         }
     }
 
@@ -55,24 +58,26 @@ impl Queue {
         }
     }
 
-    pub(super) fn owe(&mut self, of: Arc<dyn Renewable>) {
-        if !self.owes(&of) {
+    pub(super) fn owe(&mut self, of: Weak<dyn Renewable>) {
+        if !self.owes(of.as_ptr()) {
             metrics::counter!("adsum_states_conflated_total").increment(1);
             self.owed.push(of);
         }
     }
 
-    fn owes(&self, of: &Arc<dyn Renewable>) -> bool {
-        self.owed.iter().any(|owed| ptr::addr_eq(Arc::as_ptr(owed), Arc::as_ptr(of)))
+    fn owes(&self, of: *const dyn Renewable) -> bool {
+        self.owed.iter().any(|owed| ptr::addr_eq(owed.as_ptr(), of))
     }
 
     /// Queues the states that are owed, as the client has read all that waited for it. False where there is none.
     pub(super) fn renew(&mut self) -> bool {
         for of in std::mem::take(&mut self.owed) {
+            let Some(of) = of.upgrade() else { continue };
             let frames = of.renew();
             for entry in self.state_entries(frames) {
                 self.entries.push(entry);
             }
+            self.renewed.push(of);
         }
         !self.entries.is_empty()
     }

@@ -1,6 +1,11 @@
 //! The frames that wait for one socket, and what they cost.
 
-use std::{collections::VecDeque, io::IoSlice, mem, sync::Arc};
+use std::{
+    collections::VecDeque,
+    io::IoSlice,
+    mem,
+    sync::{Arc, Weak},
+};
 
 use tokio::time::Instant;
 
@@ -10,8 +15,9 @@ use crate::frame::Frame;
 /// A frame that waits.
 pub(super) struct Entry {
     pub(super) frame: Frame,
-    /// The state that it changes, if a newer version of that state would do as well.
-    pub(super) change_of: Option<Arc<dyn Renewable>>,
+    /// The state that it changes, if a newer version of that state would do as well. Weak, since a state is the
+    /// program's, and must not be dropped under the queue's lock.
+    pub(super) change_of: Option<Weak<dyn Renewable>>,
     /// Whether it is the last of something that may wait for a limited time only.
     pub(super) is_timed: bool,
 }

@@ -136,7 +136,7 @@ fn a_slow_client_gets_one_state_for_its_changes_once_the_rest_is_written() {
 
 #[test]
 fn who_asks_gets_the_state_as_well() {
-    let (outbound, _) = slow();
+    let (outbound, _state) = slow();
     let (frames, _) = outbound.take();
     let texts: Vec<_> = frames.into_iter().map(Frame::into_bytes).collect();
     assert_eq!(texts, ["first", "other", "state"]);
@@ -449,6 +449,55 @@ fn a_state_that_comes_again_has_room_beside_it_too() {
     let (rest, _) = drain(&outbound, 10_000, 10_000);
     assert_eq!(rest.len(), 1 + 1_500);
     assert_eq!(outbound.deadline(), None);
+}
+
+/// A state of the program's that ends while it is asked, and whose drop looks whether the queue is locked.
+struct Ending {
+    queue: Weak<Outbound>,
+    program: Arc<Mutex<Option<Arc<dyn Renewable>>>>,
+    dropped_freely: Arc<Mutex<Vec<bool>>>,
+}
+
+impl Renewable for Ending {
+    fn renew(&self) -> Vec<Frame> {
+        *self.program.lock() = None;
+        vec![frame("state")]
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let queue = self.queue.upgrade().expect("the test holds it");
+        self.dropped_freely.lock().push(queue.queue.try_lock().is_some());
+    }
+}
+
+#[test]
+fn a_state_is_never_dropped_while_the_queue_is_locked() {
+    let ends: [fn(&Arc<Outbound>); 4] = [
+        |outbound| drop(drain(outbound, 10_000, 10_000)),
+        |outbound| drop(outbound.take()),
+        |outbound| outbound.close(1000),
+        Outbound::shut,
+    ];
+    for (n, end) in ends.into_iter().enumerate() {
+        let outbound = queue(1000, None);
+        let (program, dropped_freely) = (Arc::<Mutex<_>>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let state: Arc<dyn Renewable> = Arc::new(Ending {
+            queue: Arc::downgrade(&outbound),
+            program: program.clone(),
+            dropped_freely: dropped_freely.clone(),
+        });
+        outbound.push(frame("first"));
+        // Some wait, and then the state is owed instead of them.
+        for _ in 0..100 {
+            outbound.locked(|queue| queue.push_change(frame("change"), &state));
+        }
+        *program.lock() = Some(state);
+        end(&outbound);
+        *program.lock() = None;
+        assert_eq!(*dropped_freely.lock(), [true], "{n}");
+    }
 }
 
 #[tokio::test]
