@@ -92,7 +92,7 @@ impl Connection {
         let message = codec.decode(message)?;
         let routes = &self.endpoint.routes;
         let action =
-            self.session.handle(&message, |topic| routes.iter().position(|route| route.matches(topic)));
+            self.session.handle(&message, |topic| routes.iter().position(|route| route.matches(topic)))?;
         match action {
             Action::Drop => {}
             Action::Ok { with_join_ref } => {

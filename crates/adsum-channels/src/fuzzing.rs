@@ -168,9 +168,9 @@ impl Topics {
         Self { session: Session::new(&options), open: Vec::new() }
     }
 
-    /// Handles a message.
-    pub fn handle(&mut self, message: &ClientMessage<'_>, is_routed: impl Fn(&str) -> bool) -> Asked {
-        match self.session.handle(message, |topic| is_routed(topic).then_some(0)) {
+    /// Handles a message; `None` if it is a bad one.
+    pub fn handle(&mut self, message: &ClientMessage<'_>, is_routed: impl Fn(&str) -> bool) -> Option<Asked> {
+        Some(match self.session.handle(message, |topic| is_routed(topic).then_some(0)).ok()? {
             Action::Ok { .. } => Asked::Ok,
             Action::Error { reason, .. } => Asked::Error(reason),
             Action::Event(channel) => Asked::Event(channel.0),
@@ -182,7 +182,7 @@ impl Topics {
                 self.open.push(open);
                 Asked::Join { after: after.map(|channel| channel.0), duplicate }
             }
-        }
+        })
     }
 
     /// A channel takes no events any more.

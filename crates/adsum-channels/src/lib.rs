@@ -124,7 +124,7 @@ pub use self::{
     reply::{Reply, ReplyRef, Stop},
     sender::{SendError, Sender},
     serializer::{
-        Address, BadMessage, ClientMessage, Serializer, Unsendable, Wire, read_string, write_string,
+        Address, BadMessage, ClientMessage, Serializer, Unsendable, V1, V2, Wire, read_string, write_string,
     },
     serve::{
         DEFAULT_BODY_TIMEOUT, DEFAULT_HEAD_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_CONNECTIONS,

@@ -9,23 +9,64 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use adsum_pubsub::{EncodingId, Message, Payload};
 use bytes::Bytes;
 
-pub(crate) use self::{v1::V1, v2::V2};
+pub use self::{v1::V1, v2::V2};
 use crate::{
     frame::Frame,
     log::{cut_name, limited},
 };
 
-/// The longest ref, in bytes of its JSON text. Clients count up from 1.
-pub(crate) const MAX_REF_BYTES: usize = 64;
-
 /// Reads what clients send and writes what they get, in one version of the protocol.
 ///
-/// Versions 1 and 2 are built in. One of your own is added by
+/// Versions 1 and 2 are built in: [`V1`] and [`V2`]. One of your own is added by
 /// [`SocketBuilder::serializer`](crate::SocketBuilder::serializer); phoenix.js is told of it by its options
 /// `vsn`, `encode` and `decode`.
 ///
 /// Refs and topics are handed over as JSON text, `"3"` with its quotes or `null`, so that they go back to the
-/// client as they came. [`read_string`] and [`write_string`] convert them.
+/// client as they came. [`read_string`] and [`write_string`] convert them. A ref of more than 64 bytes closes the
+/// socket with 1011, whatever the serializer.
+///
+/// # Adding to a version
+///
+/// A serializer that wraps a built-in one writes down only what is different. A payload of bytes goes under the name of
+/// its event, to other nodes too; so a version whose binary messages have one more name, such as that of the user's
+/// event, makes both names one:
+///
+/// ```
+/// use adsum_channels::{
+///     Address, BadMessage, ClientMessage, Frame, Message, Payload, Serializer, SocketBuilder, Unsendable, V2, Wire,
+/// };
+///
+/// /// Version 2, and broadcasts of bytes as kind 4: `4 | topic event | names | data`.
+/// struct Named;
+///
+/// impl Serializer for Named {
+///     fn decode<'m>(&self, message: Wire<'m>) -> Result<ClientMessage<'m>, BadMessage> {
+///         V2.decode(message)
+///     }
+///
+///     fn push(&self, to: Address<'_>, event: &str, payload: &Payload) -> Result<Frame, Unsendable> {
+///         V2.push(to, event, payload)
+///     }
+///
+///     fn reply(&self, to: Address<'_>, status: &str, response: &Payload) -> Result<Frame, Unsendable> {
+///         V2.reply(to, status, response)
+///     }
+///
+///     fn broadcast(&self, message: &Message) -> Result<Frame, Unsendable> {
+///         match (message.event().strip_prefix("user:"), message.payload()) {
+///             (Some(event), Payload::Binary(data)) => {
+///                 let len = |name: &str| u8::try_from(name.len()).map_err(|_| Unsendable::Other("too long".into()));
+///                 let lens = [4, len(message.topic())?, len(event)?];
+///                 let parts = [&lens[..], message.topic().as_bytes(), event.as_bytes(), data];
+///                 Ok(Frame::binary(parts.concat()))
+///             }
+///             _ => V2.broadcast(message),
+///         }
+///     }
+/// }
+///
+/// let socket = SocketBuilder::new(()).serializer(2, 0, Named);
+/// ```
 pub trait Serializer: Send + Sync + 'static {
     /// Reads a client's message.
     ///
@@ -188,14 +229,6 @@ impl fmt::Debug for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Codec({}.{})", self.major, self.minor)
     }
-}
-
-/// Refs go back to the client and are kept with each join, so they are short.
-fn check_refs(join_ref: &str, reference: &str) -> Result<(), BadMessage> {
-    if join_ref.len().max(reference.len()) > MAX_REF_BYTES {
-        return Err(BadMessage::Other(format!("a ref is longer than {MAX_REF_BYTES} bytes").into()));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

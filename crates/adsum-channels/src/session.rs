@@ -6,7 +6,7 @@ use adsum_pubsub::Topic;
 
 use crate::{
     options::Options,
-    serializer::{ClientMessage, read_string},
+    serializer::{BadMessage, ClientMessage, read_string},
 };
 
 /// What a session has to know of a channel.
@@ -61,6 +61,10 @@ pub(crate) const RESERVED_PREFIX: &str = "adsum:";
 
 const UNMATCHED: &str = "unmatched topic";
 
+/// The longest ref, in bytes of its JSON text: it goes back to the client, and is kept with each join. Clients count up
+/// from 1.
+const MAX_REF_BYTES: usize = 64;
+
 impl<C: Liveness + Clone> Session<C> {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
@@ -71,7 +75,21 @@ impl<C: Liveness + Clone> Session<C> {
     }
 
     /// What a frame asks for. `route` finds the route of a topic.
+    ///
+    /// # Errors
+    /// A ref is too long, whichever serializer has let it through.
     pub(crate) fn handle(
+        &mut self,
+        message: &ClientMessage<'_>,
+        route: impl FnOnce(&str) -> Option<usize>,
+    ) -> Result<Action<C>, BadMessage> {
+        if message.join_ref.len().max(message.reference.len()) > MAX_REF_BYTES {
+            return Err(BadMessage::Other(format!("a ref is longer than {MAX_REF_BYTES} bytes").into()));
+        }
+        Ok(self.action(message, route))
+    }
+
+    fn action(
         &mut self,
         message: &ClientMessage<'_>,
         route: impl FnOnce(&str) -> Option<usize>,
@@ -199,7 +217,8 @@ mod tests {
         /// Sends a frame; a join that is to be started is started.
         fn send(&mut self, frame: &str) -> Action<Fake> {
             let message = V2.decode(Wire::Text(frame.as_bytes())).unwrap();
-            let action = self.session.handle(&message, |topic| topic.starts_with("room:").then_some(0));
+            let action =
+                self.session.handle(&message, |topic| topic.starts_with("room:").then_some(0)).unwrap();
             if let Action::Join { topic, join_ref, .. } = &action {
                 let channel = Fake { number: self.started.len(), open: Rc::new(Cell::new(true)) };
                 self.started.push(channel.clone());
@@ -256,7 +275,20 @@ mod tests {
         let mut session = Session::<Fake>::new(&Options::default());
         let frame = br#"["1","1","adsum:longpoll:x","phx_join",{}]"#;
         let message = V2.decode(Wire::Text(frame)).unwrap();
-        assert_eq!(session.handle(&message, |_| Some(0)), NOT_FOUND);
+        assert_eq!(session.handle(&message, |_| Some(0)).unwrap(), NOT_FOUND);
+    }
+
+    #[test]
+    fn refs_are_short() {
+        let mut session = Session::<Fake>::new(&Options::default());
+        let mut is_taken = |join_ref: usize, reference: usize| {
+            let [join_ref, reference] = [join_ref, reference].map(|len| format!("{:0<len$}", "9"));
+            let frame = format!(r#"[{join_ref},{reference},"room:a","e",{{}}]"#);
+            session.handle(&V2.decode(Wire::Text(frame.as_bytes())).unwrap(), |_| Some(0)).is_ok()
+        };
+        assert!(is_taken(MAX_REF_BYTES, MAX_REF_BYTES));
+        assert!(!is_taken(MAX_REF_BYTES + 1, 1));
+        assert!(!is_taken(1, MAX_REF_BYTES + 1));
     }
 
     #[test]

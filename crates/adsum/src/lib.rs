@@ -67,7 +67,7 @@ pub use adsum_channels::{
     ObservedConnect, ObservedEvent, ObservedJoin, Observer, Outgoing, ParamFilter, ParamsError, PushError,
     Reason as EndReason, Refusal, Refused, Rejected, Reply, ReplyRef, SecretTooShort, SendError, Sender,
     Serializer, Serve, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop, TokenError, Tokens,
-    Unsendable, View, ViewState, Wire, read_string, serve, termination, write_string,
+    Unsendable, V1, V2, View, ViewState, Wire, read_string, serve, termination, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{

@@ -10,6 +10,7 @@ use adsum_channels::{
 
 const MAX_CHANNELS: usize = 3;
 const MAX_TOPIC_BYTES: usize = 12;
+const MAX_REF_BYTES: usize = 64;
 
 /// Input: a step a line: a message of version 2; `!n`, by which channel n takes no events any more; `?n`, by which
 /// it has ended.
@@ -31,7 +32,10 @@ pub(crate) fn run(data: &[u8]) {
             _ => {
                 let Ok(message) = version_2().decode(Wire::Text(line)) else { continue };
                 let asked = topics.handle(&message, is_routed);
-                assert_eq!(asked, model.handle(&message), "{message:?}");
+                let refs = [&message.join_ref, &message.reference];
+                let expected =
+                    refs.iter().all(|text| text.len() <= MAX_REF_BYTES).then(|| model.handle(&message));
+                assert_eq!(asked, expected, "{message:?}");
                 assert!(model.joins.len() <= MAX_CHANNELS);
             }
         }

@@ -7,10 +7,12 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Address, BadMessage, ClientMessage, Serializer, Unsendable, Wire, check_refs, read_string};
+use super::{Address, BadMessage, ClientMessage, Serializer, Unsendable, Wire, read_string};
 use crate::frame::{Frame, Head};
 
-pub(crate) struct V1;
+/// Version 1 of the protocol: JSON objects, and no payloads of bytes. Clients that name no version speak it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct V1;
 
 #[derive(Deserialize)]
 struct Object<'m> {
@@ -37,7 +39,6 @@ impl Serializer for V1 {
         }
         let object: Object<'m> = serde_json::from_str(text)?;
         let join_ref = object.join_ref.map_or("null", RawValue::get);
-        check_refs(join_ref, object.reference.get())?;
         let event = object.event.get();
         Ok(ClientMessage {
             join_ref: join_ref.into(),

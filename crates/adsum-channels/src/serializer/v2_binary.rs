@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use adsum_pubsub::{Message, Payload};
 use bytes::Bytes;
 
-use super::{Address, BadMessage, ClientMessage, Unsendable, check_refs, read_string, write_string};
+use super::{Address, BadMessage, ClientMessage, Unsendable, read_string, write_string};
 use crate::frame::{Frame, Head};
 
 const PUSH: u8 = 0;
@@ -36,7 +36,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<ClientMessage<'_>, BadMessage> {
     };
     let (join_ref, reference) = (write_string(name(join_ref)?), write_string(name(reference)?));
     let (topic, event) = (write_string(name(topic)?), name(event)?);
-    check_refs(&join_ref, &reference)?;
     Ok(ClientMessage {
         join_ref: join_ref.into(),
         reference: reference.into(),

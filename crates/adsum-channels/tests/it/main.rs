@@ -36,6 +36,7 @@ mod observing;
 mod program;
 mod quotas;
 mod reading;
+mod serializers;
 mod serving;
 mod transport;
 mod views;
