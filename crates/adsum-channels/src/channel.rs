@@ -45,8 +45,8 @@ pub trait Channel: Send + Sized + 'static {
     /// The program's own state, given once to the [`SocketBuilder`](crate::SocketBuilder) and cloned for each join, as
     /// axum does with a router's state: a struct of handles, or an `Arc`.
     type App: Clone + Send + Sync + 'static;
-    /// What a client sends along with its join. A join whose parameters don't decode is answered with
-    /// `{"reason": "invalid params"}`. [`NoParams`] takes anything.
+    /// What a client sends along with its join. [`NoParams`] takes anything; what becomes of parameters that don't decode
+    /// says [`invalid_params`](Self::invalid_params).
     type Params: DeserializeOwned + Send;
     /// Messages from the rest of the program, sent with a [`Sender`](crate::Sender).
     type Info: Send + 'static;
@@ -76,6 +76,42 @@ pub trait Channel: Send + Sized + 'static {
         params: Self::Params,
         socket: &mut Socket,
     ) -> impl Future<Output = Result<Joined<Self>, JoinError>> + Send;
+
+    /// What takes the place of join parameters that don't decode. By default nothing does: the client is refused with
+    /// `{"reason": "invalid params"}`.
+    ///
+    /// ```
+    /// # use adsum_channels::{Channel, JoinError, Joined, Socket, Topic};
+    /// #[derive(Default, serde::Deserialize)]
+    /// #[serde(default)]
+    /// struct Config {
+    ///     color: String,
+    /// }
+    ///
+    /// struct Room;
+    ///
+    /// impl Channel for Room {
+    ///     type App = ();
+    ///     type Params = Config;
+    ///     type Info = ();
+    ///
+    ///     fn invalid_params(_: serde_json::Error) -> Result<Config, JoinError> {
+    ///         Ok(Config::default())
+    ///     }
+    ///
+    ///     async fn join(_: &(), _: &Topic, config: Config, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+    /// #       let _ = config.color;
+    ///         Ok(Joined::new(Self))
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The client is refused, as by [`join`](Self::join).
+    fn invalid_params(error: serde_json::Error) -> Result<Self::Params, JoinError> {
+        drop(error);
+        Err(JoinError::reason("invalid params"))
+    }
 
     /// The client has heard that it is in: the place to track it and to push what it needs first. It is the first
     /// function that is called after [`join`](Self::join); what the client sends meanwhile waits.
@@ -159,12 +195,31 @@ pub trait Channel: Send + Sized + 'static {
 pub struct Joined<C: Channel> {
     pub(crate) channel: C,
     pub(crate) response: Option<Result<Payload, serde_json::Error>>,
+    pub(crate) without: Vec<Box<str>>,
 }
 
 impl<C: Channel> Joined<C> {
     /// Joins with an empty response.
     pub fn new(channel: C) -> Self {
-        Self { channel, response: None }
+        Self { channel, response: None, without: Vec::new() }
+    }
+
+    /// Keeps broadcasts of an event from this client, and from [`handle_out`](Channel::handle_out), for as long as it
+    /// has joined: other clients of the topic get them. What the channel itself pushes is sent.
+    ///
+    /// A client that may not see who else is there, or doesn't want to know, needs no presence diffs:
+    ///
+    /// ```
+    /// # use adsum_channels::{Channel, Joined};
+    /// # fn joined<C: Channel>(channel: C, sees_presence: bool) -> Joined<C> {
+    /// let joined = Joined::new(channel);
+    /// if sees_presence { joined } else { joined.without("presence_diff") }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn without(mut self, event: impl Into<Box<str>>) -> Self {
+        self.without.push(event.into());
+        self
     }
 
     /// What the client gets with the reply.

@@ -6,7 +6,7 @@ mod tests;
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -36,6 +36,8 @@ pub(crate) struct Link {
     capacity: Capacity,
     /// The events that go to the channel instead of its client.
     intercepts: &'static [&'static str],
+    /// The events that go to neither, if there are any.
+    without: OnceLock<Box<[Box<str>]>>,
     /// Whether broadcasts go to the client. Changed and read with the outbound lock held, so that a
     /// subscription begins and ends between two frames.
     subscribed: AtomicBool,
@@ -74,6 +76,7 @@ impl Link {
             mailbox: Mailbox::new(),
             capacity: Capacity { letters: options.max_mailbox, bytes: options.max_queue_bytes },
             intercepts,
+            without: OnceLock::new(),
             subscribed: AtomicBool::new(false),
             shown: Mutex::new(None),
             held: Mutex::new(None),
@@ -228,6 +231,14 @@ impl Link {
         Address { join_ref, reference, topic: &self.place.topic }
     }
 
+    /// Keeps broadcasts of these events from the channel and its client. Called once, before the subscription begins.
+    pub(super) fn keep_from(&self, events: Vec<Box<str>>) {
+        if !events.is_empty() {
+            // It is set once only.
+            let _ = self.without.set(events.into());
+        }
+    }
+
     /// Begins the subscription. Changes are held until the channel has done what it has to do first. The queue is there
     /// to prove that its lock is held.
     pub(super) fn subscribe(&self, queue: &mut Queue) {
@@ -296,6 +307,11 @@ impl Link {
 /// Broadcasts of the channel's topic go to the client without passing through the channel.
 impl Subscriber for Link {
     fn deliver(&self, message: &Arc<Message>) {
+        if let Some(without) = self.without.get()
+            && without.iter().any(|event| **event == *message.event())
+        {
+            return;
+        }
         if self.intercepts.contains(&message.event()) {
             self.deliver_broadcast(Letter::Out(message.clone()));
             return;

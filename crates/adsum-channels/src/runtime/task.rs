@@ -186,6 +186,7 @@ async fn enter<C: Channel>(
     discard(unread);
     link.locked(|queue| {
         if verdict.joined.is_some() {
+            link.keep_from(verdict.without);
             socket.attach();
             link.subscribe(queue);
         }
@@ -247,23 +248,21 @@ async fn guarded<F: Future>(
     outcome
 }
 
-enum JoinFailure {
-    Params(serde_json::Error),
-    Join(JoinError),
-}
-
 async fn join<C: Channel>(
     app: &C::App,
     params: Payload,
     after: Option<&Link>,
     socket: &mut Socket,
-) -> Result<Joined<C>, JoinFailure> {
+) -> Result<Joined<C>, JoinError> {
     if let Some(after) = after {
         after.ended().await;
     }
-    let params = params.decode().map_err(JoinFailure::Params)?;
     let topic = socket.topic().clone();
-    C::join(app, &topic, params, socket).await.map_err(JoinFailure::Join)
+    let params = params.decode().or_else(|error| {
+        limited!(DEBUG, topic = %cut_name(&topic), error = %Shown::Error(&error), "join with invalid params");
+        C::invalid_params(error)
+    })?;
+    C::join(app, &topic, params, socket).await
 }
 
 /// What becomes of a join.
@@ -271,33 +270,37 @@ struct Verdict<C: Channel> {
     joined: Option<C>,
     result: JoinResult,
     reply: Option<Frame>,
+    /// The broadcasts that the client doesn't get.
+    without: Vec<Box<str>>,
 }
 
 fn judge<C: Channel>(
-    outcome: Outcome<Result<Result<Joined<C>, JoinFailure>, Elapsed>>,
+    outcome: Outcome<Result<Result<Joined<C>, JoinError>, Elapsed>>,
     topic: &Topic,
     reply: impl Fn(&str, &Payload) -> Result<Frame, Unsendable>,
 ) -> Verdict<C> {
     // The ref of a join can be anything, so that even these words may have no form.
-    let failed =
-        |result, response: &Payload| Verdict { joined: None, result, reply: reply("error", response).ok() };
+    let failed = |result, response: &Payload| Verdict {
+        joined: None,
+        result,
+        reply: reply("error", response).ok(),
+        without: Vec::new(),
+    };
     let crashed = |error: &dyn std::fmt::Display| {
         limited!(ERROR, topic = %cut_name(topic), error = %cut(error), "join crashed");
         failed(JoinResult::Crashed, &reason("join crashed"))
     };
+    let mut kept_from = Vec::new();
     let (joined, status, response) = match outcome {
         Outcome::Done(Err(_elapsed)) => {
             limited!(ERROR, topic = %cut_name(topic), "join took longer than the join_timeout");
             return failed(JoinResult::Crashed, &reason("join timeout"));
         }
-        Outcome::Done(Ok(Ok(Joined { channel, response }))) => {
+        Outcome::Done(Ok(Ok(Joined { channel, response, without }))) => {
+            kept_from = without;
             (Some(channel), "ok", response.unwrap_or_else(|| Ok(empty())))
         }
-        Outcome::Done(Ok(Err(JoinFailure::Params(error)))) => {
-            limited!(DEBUG, topic = %cut_name(topic), error = %Shown::Error(&error), "join with invalid params");
-            return failed(JoinResult::Refused, &reason("invalid params"));
-        }
-        Outcome::Done(Ok(Err(JoinFailure::Join(error)))) => match error.kind {
+        Outcome::Done(Ok(Err(error))) => match error.kind {
             JoinErrorKind::Refused(response) => (None, "error", response),
             JoinErrorKind::Malformed(error) => {
                 limited!(INFO, topic = %cut_name(topic), error = %cut(&error), "join refused");
@@ -314,7 +317,7 @@ fn judge<C: Channel>(
     match response.map_err(PushError::from).and_then(|response| Ok(reply(status, &response)?)) {
         Ok(reply) => {
             let result = if joined.is_some() { JoinResult::Joined } else { JoinResult::Refused };
-            Verdict { joined, result, reply: Some(reply) }
+            Verdict { joined, result, reply: Some(reply), without: kept_from }
         }
         Err(error) => {
             discard(joined);

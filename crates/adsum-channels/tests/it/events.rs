@@ -66,6 +66,24 @@ async fn a_broadcast_reaches_all_and_a_broadcast_from_the_others(transport: Tran
     }
 }
 
+async fn a_client_is_kept_from_the_events_that_its_join_names(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut deaf = server.connect("vsn=2.0.0&user_id=deaf", &[]).await.unwrap();
+    let mut other = server.client().await;
+    deaf.join("room:a", "1").await;
+    other.join("room:a", "1").await;
+    for (event, is_heard) in [("shout", false), ("as_it_is", false), ("said", true)] {
+        server.pubsub.broadcast("room:a", event, event).unwrap();
+        let frame = format!(r#"[null,null,"room:a","{event}","{event}"]"#);
+        if is_heard {
+            deaf.expect(&frame).await;
+        }
+        // An intercepted one is pushed by the channel, and names its join.
+        other.expect(&if event == "as_it_is" { frame.replacen("null", "\"1\"", 1) } else { frame }).await;
+    }
+    deaf.expect_nothing().await;
+}
+
 async fn one_client_may_have_many_channels(transport: Transport) {
     let server = Server::start(transport).await;
     let mut client = server.client().await;
@@ -244,6 +262,7 @@ over_both!(
     replies_carry_any_payload_and_status,
     frames_of_no_join_are_dropped_or_unmatched,
     a_broadcast_reaches_all_and_a_broadcast_from_the_others,
+    a_client_is_kept_from_the_events_that_its_join_names,
     one_client_may_have_many_channels,
     a_slow_handler_holds_up_its_own_channel_only,
     what_was_assigned_is_there,

@@ -1,5 +1,7 @@
 //! Joins, and how they fail.
 
+use tokio_tungstenite::tungstenite::Message;
+
 use crate::server::{Server, Transport};
 
 async fn a_join_is_answered_and_its_topic_works(transport: Transport) {
@@ -57,6 +59,24 @@ async fn params_are_typed(transport: Transport) {
         .expect(
             r#"["2","2","typed:b","phx_reply",{"response":{"reason":"invalid params"},"status":"error"}]"#,
         )
+        .await;
+}
+
+async fn params_that_do_not_decode_may_have_a_default(transport: Transport) {
+    let server = Server::start(transport).await;
+    let mut client = server.client().await;
+    for (params, next) in [(r#"{"count":4}"#, 5), (r#"{"count":-4}"#, 42), ("null", 42)] {
+        client.send(&format!(r#"["1","1","lenient:{next}","phx_join",{params}]"#)).await;
+        let reply = format!(
+            r#"["1","1","lenient:{next}","phx_reply",{{"response":{{"next":{next}}},"status":"ok"}}]"#
+        );
+        client.expect(&reply).await;
+        client.send(&format!(r#"["1","2","lenient:{next}","phx_leave",{{}}]"#)).await;
+        while client.frame().await[3] != "phx_close" {}
+    }
+    client.send_message(Message::binary(&b"\0\x01\x01\x09\x0811lenient:bphx_join\xff"[..])).await;
+    client
+        .expect(r#"["1","1","lenient:b","phx_reply",{"response":{"reason":"bytes"},"status":"error"}]"#)
         .await;
 }
 
@@ -177,6 +197,7 @@ over_both!(
     a_join_without_refs_is_answered_as_it_came,
     failed_joins_say_why_and_leave_the_topic_unmatched,
     params_are_typed,
+    params_that_do_not_decode_may_have_a_default,
     the_first_message_follows_the_reply,
     a_slow_join_holds_up_nobody_and_its_events_wait,
     what_waits_for_a_join_that_fails_is_answered,

@@ -100,6 +100,9 @@ impl Channel for Room {
         let joined = Joined::new(Self { app: app.clone() });
         Ok(match topic.as_str() {
             "room:welcome" => joined.reply(json!({"hello": "there"})),
+            _ if socket.assigns().get::<User>().is_some_and(|user| user.user_id == "deaf") => {
+                joined.without("shout").without("as_it_is")
+            }
             _ => joined,
         })
     }
@@ -280,5 +283,25 @@ impl Channel for Typed {
 
     async fn terminate(&mut self, _: &Reason, _: &mut Socket) {
         future::pending::<()>().await;
+    }
+}
+
+/// A channel whose params have a shape, and a default where they don't fit.
+pub(crate) struct Lenient;
+
+impl Channel for Lenient {
+    type App = Arc<App>;
+    type Params = Count;
+    type Info = ();
+
+    fn invalid_params(error: serde_json::Error) -> Result<Count, JoinError> {
+        if error.to_string().contains("binary") {
+            return Err(JoinError::reason("bytes"));
+        }
+        Ok(Count { count: 41, password: 0 })
+    }
+
+    async fn join(_: &Arc<App>, _: &Topic, params: Count, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+        Ok(Joined::new(Self).reply(json!({"next": params.count + 1})))
     }
 }

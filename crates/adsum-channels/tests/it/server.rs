@@ -22,7 +22,7 @@ use tower::ServiceExt;
 
 use crate::{
     client::{Client, Stream},
-    room::{App, Room, Typed, connect},
+    room::{App, Lenient, Room, Typed, connect},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,7 @@ impl Server {
         let socket = SocketBuilder::new(app.clone())
             .connect(connect)
             .channel::<Typed>("typed:*")
+            .channel::<Lenient>("lenient:*")
             .channel::<Room>("room:*")
             .channel::<Room>("lobby");
         let router = layers(Router::new().nest("/socket", configure(socket).into_router(pubsub.clone())));
