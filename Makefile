@@ -13,6 +13,7 @@ CHROMIUM ?= /usr/bin/chromium
 
 # What npm writes last when it installs, so a torn install is done again.
 INSTALLED := node_modules/.package-lock.json
+PYTHON_CLIENTS := phxsocket phx_events realtime
 NODE_TEST := node --test --test-reporter=spec
 # Begins a step, and says how long the one before took. It is the first line of a recipe, since make expands a recipe
 # just before it runs it.
@@ -21,7 +22,7 @@ heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: 
 now = $(shell date +%s)
 took = $(shell expr $(now) - $(BEGAN))
 
-.PHONY: help chess test soak fmt lint bench bench-table bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-browser licences parity format clippy docs-check
+.PHONY: help chess test soak fmt lint bench bench-table bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser python-clients licences parity format clippy docs-check
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +32,7 @@ chess: apps/chess/$(INSTALLED) ## Build the chess site and serve it on http://lo
 	cargo build --package chess
 	PORT=$(PORT) $(BUILT)/chess
 
-test: deps lint test-rust counts test-node test-browser ## What must pass before a change lands: the lints, all tests, instruction counts
+test: deps lint test-rust counts test-node test-clients test-browser ## What must pass before a change lands: the lints, all tests, instruction counts
 	$(call heading,everything passed)
 	@printf '%s\n' $(STEPS)
 
@@ -107,13 +108,14 @@ docs: ## Build the docs and say where they are
 	cargo doc --workspace --no-deps
 	@echo "open $(BUILT:debug=doc)/adsum/index.html"
 
-deps: ## Install what the tests need and this machine lacks: Debian packages, parts of Rust, npm packages
+deps: ## Install what the tests need and this machine lacks: Debian packages, parts of Rust, packages of npm and Python
 	$(call heading,what the tests need)
 	scripts/install-missing cc=build-essential $(CHROMIUM)=chromium \
 		/usr/sbin/nats-server=nats-server redis-server=redis-server \
-		/usr/sbin/nginx=nginx /usr/sbin/haproxy=haproxy
+		/usr/sbin/nginx=nginx /usr/sbin/haproxy=haproxy python3=python3-venv
 	cargo fmt --version && cargo clippy --version || rustup component add rustfmt clippy
-	@$(MAKE) --no-print-directory $(addsuffix /$(INSTALLED),apps/chess tests/conformance tests/browser)
+	@$(MAKE) --no-print-directory $(addsuffix /$(INSTALLED),apps/chess tests/conformance tests/clients tests/browser) \
+		python-clients
 
 test-rust: apps/chess/$(INSTALLED) ## Run the Rust tests
 	$(call heading,Rust tests)
@@ -124,10 +126,26 @@ test-node: tests/conformance/$(INSTALLED) ## Run the phoenix package and recorde
 	cargo build --package rooms --locked
 	cd tests/conformance && ROOMS_BIN=$(BUILT)/rooms $(NODE_TEST) *.test.mjs
 
+test-clients: tests/clients/$(INSTALLED) python-clients ## Run clients that others have written against examples/rooms and examples/supabase
+	$(call heading,other clients)
+	cargo build --package rooms --package supabase --locked
+	cd tests/clients && ROOMS_BIN=$(BUILT)/rooms SUPABASE_BIN=$(BUILT)/supabase $(NODE_TEST) *.test.mjs
+
 test-browser: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Run the chess site in Chromium
 	$(call heading,browser tests)
 	cargo build --package chess --locked
 	cd tests/browser && CHESS_BIN=$(BUILT)/chess CHROMIUM=$(CHROMIUM) $(NODE_TEST) *.test.mjs
+
+python-clients: $(PYTHON_CLIENTS:%=tests/clients/python/venv-%/installed) ## Install the clients in Python that are tested
+
+# Each has an environment of its own, since they ask for different versions of one package. Debian packs what makes them
+# apart from Python.
+tests/clients/python/venv-%/installed: tests/clients/python/requirements/%.txt
+	python3 -c 'import ensurepip' || scripts/install-missing no-ensurepip=python3-venv
+	rm -rf $(@D)
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
+	@touch $@
 
 # Packages are installed anew when their lock file is newer than they are.
 %/$(INSTALLED): %/package-lock.json

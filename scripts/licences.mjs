@@ -12,7 +12,7 @@ import { allowedLicences, allows } from "./spdx.mjs";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const read = (path) => readFileSync(`${root}/${path}`, "utf8");
 
-const LOCK_FILES = ["apps/chess", "tests/conformance", "tests/browser"].map((folder) => `${folder}/package-lock.json`);
+const LOCK_FILES = ["apps/chess", "tests/conformance", "tests/clients", "tests/browser"].map((folder) => `${folder}/package-lock.json`);
 
 function cratesOf() {
   const metadata = execFileSync("cargo", ["metadata", "--format-version", "1", "--locked", "--all-features"], {
