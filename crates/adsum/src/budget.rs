@@ -98,7 +98,7 @@ impl<T: Ord + Clone> Budget<T> {
         let time = self.time(cost).min(LIGHT).saturating_mul(u32::try_from(changes).unwrap_or(u32::MAX));
         // Half of the credit, as the changes that it lets go at once are work for the node too.
         self.asked.0 = self.asked.0.max(now.saturating_sub(CREDIT / 2));
-        self.asked.pay(now, now + LIGHT, time);
+        self.asked.pay(now, now + 2 * HEAVY, time);
     }
 
     /// The time in which so many deliveries are paid for.
@@ -215,8 +215,8 @@ mod tests {
         assert!(budget.may_go(ms(50), topic, ms(0), 200));
         assert!(budget.may_go(ms(0), topic, ms(0), 128), "a small topic doesn't gather");
         assert!(budget.may_go(ms(0), Account::default(), ms(0), 200), "nor does one within its share");
-        assert!(!budget.may_go(ms(124), topic, ms(120), 200));
-        assert!(budget.may_go(ms(125), topic, ms(120), 200), "it is paid");
+        assert!(!budget.may_go(ms(499), topic, ms(490), 200));
+        assert!(budget.may_go(ms(500), topic, ms(490), 200), "no more than half a second is owed");
     }
 
     #[test]

@@ -85,7 +85,9 @@ impl<H: PresenceHandler> Builder<H> {
     /// reaches. Default [`DEFAULT_DIFF_RATE`] (80,000), at least one.
     ///
     /// While a node makes fewer, every change goes out at once. When it would make more, the changes of topics that use
-    /// more than an eighth of the rate gather and go out together, later those of all but small topics.
+    /// more than an eighth of the rate gather and go out together, later those of all but small topics. If the changes
+    /// sent one by one would be more than the rate, as when a thousand people join one room, they gather for 50 ms at
+    /// least.
     pub fn diff_rate(mut self, deliveries: u32) -> Self {
         self.timing.diff_rate = deliveries;
         self

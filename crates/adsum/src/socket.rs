@@ -204,6 +204,7 @@ impl<H: PresenceHandler> View for State<H> {
             diff.joins.iter().map(|joined| joined.reference).filter(|r| beyond.contains(r)).collect();
         let left = |reference: &Ref| diff.leaves.iter().any(|left| left.row.reference == *reference);
         beyond.retain(|reference| !known.contains(reference) && !left(reference));
+        beyond.shrink_to_fit();
         match &known[..] {
             [] => News::All,
             known if known.len() == diff.joins.len() && diff.leaves.is_empty() => News::Nothing,

@@ -132,6 +132,8 @@ impl Options {
         }
         let kept = schedule.lateness(changes) < 0.2;
         finish(under_way).await;
+        // An update leaves everybody's view alike until the first has seen it.
+        sleep(PAUSE).await;
         let settled = self.is_settled(stage, rooms).await;
         let after = stage.usage();
         let latencies = &world.latencies;
