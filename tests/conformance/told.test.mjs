@@ -74,3 +74,46 @@ for (const { name, diffInterval } of PACES) {
     });
   });
 }
+
+describe("the phoenix package under linger", () => {
+  const withRooms = async (use) => {
+    const rooms = await startRooms({ linger: 10_000 });
+    const clients = [];
+    const connect = (userId) => {
+      const client = new Client(rooms.url, userId);
+      clients.push(client);
+      return client;
+    };
+    try {
+      await use(connect);
+      rooms.assertAlive();
+    } finally {
+      await Promise.all(clients.map((client) => client.close()));
+      await rooms.kill();
+    }
+  };
+
+  test("tabs that are reloaded", () =>
+    withRooms(async (connect) => {
+      const users = [...Array(60).keys()].map((n) => `user-${n % 40}`);
+      const tabs = await Promise.all(
+        users.map(async (user) => {
+          const client = connect(user);
+          return { user, client, room: await client.join("room:reload") };
+        }),
+      );
+      const counts = {};
+      for (const user of users) counts[user] = (counts[user] ?? 0) + 1;
+      for (const { room } of tabs) await room.untilCounts(counts);
+      const [gone, stay] = [tabs.filter((_, n) => n % 3 === 0), tabs.filter((_, n) => n % 3 !== 0)];
+      await Promise.all(gone.map(({ client }) => client.close()));
+      const back = await Promise.all(gone.map(async ({ user }) => ({ user, room: await connect(user).join("room:reload") })));
+      for (const { room } of [...stay, ...back]) {
+        await room.untilCounts(counts);
+        assert.deepEqual(repeated(room), []);
+      }
+      // Each that came back took the place of the one before.
+      const left = stay[0].room.reports.filter(({ kind }) => kind === "leave");
+      for (const { current } of left) assert.notDeepEqual(current.metas, [], "nobody was seen to leave");
+    }));
+});
