@@ -6,7 +6,10 @@ use adsum::{NoFetch, Owner, Presence, PubSub};
 use adsum_pubsub::bus::{Bus, Recorded};
 use tokio::time::sleep;
 
-use crate::support::meta;
+use crate::{
+    server::{Kind, Server},
+    support::meta,
+};
 
 /// Longer than what was said counts as fresh.
 const STALE: Duration = Duration::from_millis(5_200);
@@ -40,7 +43,7 @@ fn keys(keys: &[&str]) -> BTreeSet<String> {
 }
 
 /// A fixed order that looks like none.
-fn shuffled(recorded: &[Recorded]) -> Vec<Recorded> {
+fn shuffled<R: Clone>(recorded: &[R]) -> Vec<R> {
     let mut shuffled = recorded.to_vec();
     let mut random = 7_usize;
     for n in (1..shuffled.len()).rev() {
@@ -171,4 +174,74 @@ async fn a_message_is_heard_once() {
         heard.push(message.unwrap().event().to_owned());
     }
     assert_eq!(heard, ["once", "direct"]);
+}
+
+/// As [`a_recording_of_a_whole_cluster_changes_no_list`], on a real engine and in real time.
+async fn a_recording_changes_no_list_on(kind: Kind) {
+    let server = Server::start(kind);
+    let spy = server.spy();
+    let start = async |name: &str| {
+        let pubsub = server.node(name).await;
+        let presence = Presence::builder(pubsub.clone()).diff_interval(Duration::ZERO).start();
+        let owner = presence.owner();
+        Node { presence, pubsub, owner }
+    };
+    let (mut a, mut b, mut dead) = (start("a").await, start("b").await, start("dead").await);
+    let _ = tokio::join!(a.presence.ready(), b.presence.ready(), dead.presence.ready());
+    a.track("anna");
+    b.track("bea");
+    dead.track("dora");
+    a.track("gone");
+    lists(&b, &["anna", "bea", "dora", "gone"]).await;
+    a.owner.untrack("room", "gone");
+    lists(&b, &["anna", "bea", "dora"]).await;
+    // One dies without a word, another is killed and started again.
+    drop(dead);
+    drop(a);
+    lists(&b, &["bea"]).await;
+    let mut a = start("a").await;
+    let _ = a.presence.ready().await;
+    a.track("ada");
+    lists(&b, &["ada", "bea"]).await;
+    sleep(STALE).await;
+
+    let recorded = spy.recorded();
+    let new = start("new").await;
+    let _ = new.presence.ready().await;
+    let expected = keys(&["ada", "bea"]);
+    assert_eq!(new.keys().await, expected);
+    let (mut on_a, mut on_b) = (a.pubsub.subscribe("room"), b.pubsub.subscribe("room"));
+    for order in [recorded.clone(), shuffled(&recorded)] {
+        for pieces in order.chunks(order.len() / 5 + 1) {
+            spy.replay(pieces);
+            // Longer than what is taken in would need to be seen.
+            sleep(SECOND / 2).await;
+            for node in [&a, &b, &new] {
+                assert_eq!(node.keys().await, expected);
+            }
+        }
+    }
+    assert!(on_a.try_recv().is_none() && on_b.try_recv().is_none(), "nobody is told of anything");
+}
+
+/// Waits until a node lists these keys.
+async fn lists(node: &Node, expected: &[&str]) {
+    let expected = keys(expected);
+    let listed = async {
+        while node.keys().await != expected {
+            sleep(SECOND / 50).await;
+        }
+    };
+    let in_time = tokio::time::timeout(20 * SECOND, listed).await;
+    assert!(in_time.is_ok(), "{:?} are listed", node.keys().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_changes_no_list_on_nats() {
+    a_recording_changes_no_list_on(Kind::Nats).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_changes_no_list_on_redis() {
+    a_recording_changes_no_list_on(Kind::Redis).await;
 }

@@ -12,7 +12,7 @@ pub(super) const TOPICS: usize = 3;
 pub(super) const KEYS: usize = 3;
 pub(super) const CLIENTS: usize = 3;
 /// Of a hundred runs, in so many one node has most of the trouble: its runs displace, outbid and yield to each other.
-const FOCUSED: usize = 15;
+const FOCUSED: usize = 20;
 
 /// What holds for a whole run.
 #[derive(Clone, Debug)]
@@ -177,7 +177,12 @@ impl Schedule {
         if random.percent(80) {
             steps.push(Step::Pass(Duration::from_secs(3)));
         }
-        steps.extend((0..count).map(|_| step(&mut random, &config, &about)));
+        while steps.len() < count {
+            if config.focused && random.percent(20) {
+                steps.extend(restart(&mut random, &config));
+            }
+            steps.push(step(&mut random, &config, &about));
+        }
         Self { config, steps }
     }
 }
@@ -249,6 +254,32 @@ impl Trouble {
     }
 }
 
+/// A run of the first node, or of its twin, that begins with some of the others cut off, and lasts until it is live: so
+/// that each of the others knows of other runs.
+fn restart(random: &mut Random, config: &Config) -> Vec<Step> {
+    let node = if random.percent(30) { config.nodes } else { 0 };
+    let mut steps = vec![Step::Mend];
+    for other in (0..config.nodes).chain([config.nodes]).filter(|other| *other != node) {
+        if random.percent(50) {
+            steps.extend([Step::Cut { from: node, to: other }, Step::Cut { from: other, to: node }]);
+        }
+    }
+    if random.percent(80) {
+        steps.push(Step::Crash { node });
+    }
+    let behind = if random.percent(70) { Duration::from_mins(10) } else { Duration::ZERO };
+    let (owner, topic, key) = (random.below(OWNERS), random.below(config.topics), random.below(config.keys));
+    steps.extend([
+        Step::Start { node, behind },
+        Step::Pass(random.millis(500, 4500)),
+        Step::Track { node, owner, topic, key },
+    ]);
+    if random.percent(30) {
+        steps.extend([Step::Mend, Step::Pass(random.millis(100, 3000))]);
+    }
+    steps
+}
+
 fn step(random: &mut Random, config: &Config, about: &[Trouble]) -> Step {
     let places = if about.contains(&Trouble::Twins) { 2 * config.nodes } else { config.nodes };
     // Where metas are large, one node has much to say: more than its log keeps.
@@ -258,14 +289,6 @@ fn step(random: &mut Random, config: &Config, about: &[Trouble]) -> Step {
         _ => random.below(places),
     };
     let (owner, topic, key) = (random.below(OWNERS), random.below(config.topics), random.below(config.keys));
-    if config.focused && !about.is_empty() && random.percent(40) {
-        // Long enough for what a restart or a partition brings about.
-        if random.percent(40) {
-            return Step::Pass(random.millis(500, 5000));
-        }
-        let kind = random.pick(about);
-        return trouble(random, config, kind, node);
-    }
     match random.below(100) {
         0..25 => Step::Pass(pause(random)),
         25..49 => Step::Track { node, owner, topic, key },
