@@ -99,6 +99,8 @@ pub enum Report {
     },
     /// Another node of this name is alive: this node serves its own clients only, until that one is gone.
     DuplicateNode(Replica),
+    /// The other node of this name is gone, and this one takes part in the cluster. [`Ready`](Self::Ready) follows.
+    DuplicateGone(Replica),
     /// A node is heard, for the first time or again.
     Up(Replica),
     /// A node isn't heard any more; its presences are hidden.

@@ -431,6 +431,11 @@ impl<H: PresenceHandler> Replication<H> {
                 );
                 self.standing.send_replace(Standing::Duplicate(twin.name.to_string()));
             }
+            Report::DuplicateGone(twin) => {
+                tracing::info!(%twin, "the other node of this name is gone; this one takes part in the cluster");
+                // Until it says how far it is in sync.
+                self.standing.send_replace(Standing::Starting);
+            }
             Report::Up(replica) => tracing::info!(%replica, "a node is up"),
             Report::Down(replica) => {
                 tracing::warn!(%replica, "a node is silent; its presences are hidden until it is heard again");

@@ -101,6 +101,11 @@ impl<X: Layer> Cluster<X> {
     }
 
     pub(super) fn go_live(&mut self, now: Time) {
+        if let Phase::Twin { twin, report_at: None, .. } = &self.phase {
+            let twin = twin.clone();
+            self.out.report(Report::DuplicateGone(twin));
+            self.was_ready = false;
+        }
         self.phase = Phase::Live;
         self.take_higher_incarnation();
         // What is in the set already is published as the first batches.

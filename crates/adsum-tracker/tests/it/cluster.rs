@@ -110,9 +110,13 @@ fn a_twin_is_named_and_displaces_nobody() {
     world.pass(Duration::from_secs(6));
     assert!(world.node(twin).reports.contains(&Report::DuplicateNode(replica("a", 1))));
     assert_eq!(world.keys(b, "room"), ["7"]);
+    assert!(!world.node(twin).reports.contains(&Report::DuplicateGone(replica("a", 1))));
     world.kill(a);
     world.pass(Duration::from_secs(7));
     assert!(world.keys(b, "room").is_empty());
+    // It says so, and that it is in sync.
+    let last_two = world.node(twin).reports.last_chunk::<2>().unwrap();
+    assert_eq!(*last_two, [Report::DuplicateGone(replica("a", 1)), Report::Ready { synced: true }]);
     let mut owner = world.owner(twin);
     owner.track(&"room".into(), &key("9"), meta()).unwrap();
     world.pass(MOMENT);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use adsum::{NoFetch, Owner, Presence, PubSub};
+use adsum::{NoFetch, NotReady, Owner, Presence, PubSub};
 use adsum_pubsub::bus::{Bus, Recorded};
 use tokio::time::sleep;
 
@@ -154,6 +154,12 @@ async fn a_twin_beside_a_live_node_displaces_nobody() {
         sleep(SECOND).await;
         assert_eq!(b.keys().await, keys(&["anna"]));
     }
+    assert!(matches!(twin.presence.health(), Err(NotReady::DuplicateNode(_))));
+    // Once it is alone it is a node like any other.
+    drop(a);
+    sleep(5 * SECOND).await;
+    assert_eq!(twin.presence.health(), Ok(()));
+    assert_eq!(b.keys().await, keys(&["tina"]));
 }
 
 #[tokio::test(start_paused = true)]
