@@ -37,7 +37,11 @@ impl Redis {
     pub(crate) fn new(settings: Settings) -> Result<Self, StartError> {
         let wrong = |error: RedisError| StartError::Config(error.to_string());
         let [server] = &settings.servers[..] else {
-            return Err(StartError::Config("Redis has one server, and these are several".to_owned()));
+            return Err(StartError::Config(
+                "Redis takes the address of one server, and these are several; a list of the nodes of a Redis Cluster \
+                 can't be used"
+                    .to_owned(),
+            ));
         };
         if let Some((scheme, _)) = server.split_once("://")
             && scheme.to_ascii_lowercase().contains("sentinel")

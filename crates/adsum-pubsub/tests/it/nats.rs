@@ -60,3 +60,27 @@ async fn a_token_in_the_url_is_used() {
     assert!(*node("t0ken@").await.unwrap().connected().borrow());
     assert!(matches!(node("other@").await.unwrap_err(), StartError::Refused { .. }));
 }
+
+/// A certificate that nobody but itself has signed, and its key.
+fn certificate(name: &str) -> (File, File) {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    (File::new(&cert.pem()), File::new(&signing_key.serialize_pem()))
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_where_the_server_asks_for_one() {
+    let ((of_server, server_key), (of_client, client_key)) = (certificate("localhost"), certificate("node"));
+    let tls = ["--tls", "--tlscert", of_server.path(), "--tlskey", server_key.path()];
+    let server =
+        Server::with(Kind::Nats, &[&tls[..], &["--tlsverify", "--tlscacert", of_client.path()]].concat());
+    let node = |name| PubSub::nats(server.tls_url()).node(name).secret(SECRET).ca_file(of_server.path());
+    let shows = |name| node(name).client_certificate(of_client.path(), client_key.path()).start();
+    let (a, b) = (shows("a").await.unwrap(), shows("b").await.unwrap());
+    assert!(*a.connected().borrow() && *b.connected().borrow());
+    let mut inbox = b.subscribe("t");
+    hear(&a, &mut inbox).await;
+
+    let started = node("c").start().await;
+    assert!(started.is_err() || !*started.unwrap().connected().borrow());
+}
