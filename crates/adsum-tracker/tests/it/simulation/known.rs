@@ -68,7 +68,10 @@ impl Known {
         let is_true = match (told, fate) {
             // The latter: another has taken its place.
             (Some(Reason::Unreachable), _) | (None, Some(Fate::Departs(..))) => true,
-            (None, Some(Fate::Replaced(_))) => is_followed || !self.tells_reasons,
+            (None, Some(Fate::Replaced(by))) => {
+                // Or another has taken the place of a later version, and is gone too.
+                is_followed || !self.tells_reasons || self.departs_in_the_end(by)
+            }
             (None, fate) => fate.is_some() && !self.tells_reasons,
             // A node that was told of nothing but the result can't know better.
             (Some(Reason::Gone | Reason::Draining), fate) if !self.tells_reasons => fate.is_some(),
@@ -86,6 +89,13 @@ impl Known {
         if let Some(Fate::Departs(_, end)) = self.get(reference).fate {
             let is_in_time = !self.is_prompt || now <= end + Duration::from_secs(1);
             assert!(is_in_time, "{reference} is listed at {now:?}, and its grace ended at {end:?}");
+        }
+    }
+
+    fn departs_in_the_end(&self, reference: Ref) -> bool {
+        match self.get(reference).fate {
+            Some(Fate::Replaced(by)) => self.departs_in_the_end(by),
+            fate => matches!(fate, Some(Fate::Departs(..))),
         }
     }
 
