@@ -162,9 +162,12 @@ impl Schedule {
                     | Step::CutRegions
                     | Step::Sleep { .. }
                     | Step::Engine { .. }
+                    | Step::Start { .. }
             )
         };
-        self.config.lost == 0 && self.config.delay <= 60 && !self.steps.iter().any(is_trouble)
+        // A node that isn't up yet tells of graces once it is.
+        let are_up = matches!(self.steps.first(), Some(Step::Pass(time)) if *time >= Duration::from_secs(3));
+        are_up && self.config.lost == 0 && self.config.delay <= 60 && !self.steps.iter().any(is_trouble)
     }
 
     pub(super) fn generate(seed: u64, longest: usize) -> Self {
