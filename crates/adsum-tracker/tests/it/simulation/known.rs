@@ -1,6 +1,9 @@
 //! Every version that an owner ever had, and what became of it.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use adsum_tracker::{Key, Meta, Reason, Ref, Time};
 
@@ -10,6 +13,10 @@ const MOMENT: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Known {
     versions: HashMap<Ref, Version>,
+    /// Versions that a node had when it crashed, with the place of its name.
+    lost: HashMap<Ref, usize>,
+    /// Those of them whose node started again, and then left in good order.
+    drained: HashSet<Ref>,
     /// Whether reasons are exact, and whether graces end in time.
     pub(super) tells_reasons: bool,
     pub(super) is_prompt: bool,
@@ -55,6 +62,15 @@ impl Known {
         self.set(reference, Fate::Departs(reason, end));
     }
 
+    pub(super) fn lost(&mut self, place: usize, references: impl Iterator<Item = Ref>) {
+        self.lost.extend(references.map(|reference| (reference, place)));
+    }
+
+    /// The node at this place leaves in good order.
+    pub(super) fn drained(&mut self, place: usize) {
+        self.drained.extend(self.lost.extract_if(|_, of| *of == place).map(|(reference, _)| reference));
+    }
+
     fn set(&mut self, reference: Ref, fate: Fate) {
         let version = self.versions.get_mut(&reference).unwrap();
         assert!(version.fate.is_none(), "{reference} ends twice");
@@ -68,6 +84,8 @@ impl Known {
         let is_true = match (told, fate) {
             // The latter: another has taken its place.
             (Some(Reason::Unreachable), _) | (None, Some(Fate::Departs(..))) => true,
+            // A node that hadn't heard yet what the next run has took this for a part of it.
+            (Some(Reason::Draining), None) => self.drained.contains(&reference),
             (None, Some(Fate::Replaced(by))) => {
                 // Or another has taken the place of a later version, and is gone too.
                 is_followed || !self.tells_reasons || self.departs_in_the_end(by)

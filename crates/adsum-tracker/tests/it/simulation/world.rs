@@ -92,11 +92,17 @@ impl World {
             Step::CutRegions => self.cut_regions(),
             Step::Replay { count, shuffled } => self.replay(Duration::ZERO, count, shuffled),
             Step::Mend => self.network.mend(),
-            Step::Crash { node } => self.nodes[node] = None,
+            Step::Crash { node } => self.crash(node),
             Step::Start { node, behind } => self.start(node, behind),
             Step::Sleep { node, time } => self.at(node, |node, _| node.sleep(now + time)),
             Step::Engine { node, up } => self.engine(node, up),
-            Step::Leave { node, grace } => self.at(node, |node, known| node.leave(now, grace, known)),
+            Step::Leave { node, grace } => {
+                let place = node % self.config.nodes;
+                self.at(node, |node, known| {
+                    node.leave(now, grace, known);
+                    known.drained(place);
+                });
+            }
         }
         for place in 0..self.nodes.len() {
             self.send(place);
@@ -110,6 +116,12 @@ impl World {
         if node.is_awake(self.now) && !node.is_leaving {
             node.now = self.now;
             act(node, &mut self.known);
+        }
+    }
+
+    fn crash(&mut self, place: usize) {
+        if let Some(node) = self.nodes[place].take() {
+            self.known.lost(place % self.config.nodes, node.held().map(|(.., reference)| reference));
         }
     }
 
