@@ -13,9 +13,9 @@ const MOMENT: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Known {
     versions: HashMap<Ref, Version>,
-    /// Versions that a node had when it crashed, with the place of its name.
+    /// Versions that a node had when it crashed, or when a twin of it left, with the place of its name.
     lost: HashMap<Ref, usize>,
-    /// Those of them whose node started again, and then left in good order.
+    /// Those of them of whose name another run has left in good order.
     drained: HashSet<Ref>,
     /// Whether reasons are exact, and whether graces end in time.
     pub(super) tells_reasons: bool,
@@ -66,7 +66,7 @@ impl Known {
         self.lost.extend(references.map(|reference| (reference, place)));
     }
 
-    /// The node at this place leaves in good order.
+    /// A node of this name has left in good order.
     pub(super) fn drained(&mut self, place: usize) {
         self.drained.extend(self.lost.extract_if(|_, of| *of == place).map(|(reference, _)| reference));
     }
@@ -84,7 +84,7 @@ impl Known {
         let is_true = match (told, fate) {
             // The latter: another has taken its place.
             (Some(Reason::Unreachable), _) | (None, Some(Fate::Departs(..))) => true,
-            // A node that hadn't heard yet what the next run has took this for a part of it.
+            // A node that hadn't heard yet what the other run has took this for a part of it.
             (Some(Reason::Draining), None) => self.drained.contains(&reference),
             (None, Some(Fate::Replaced(by))) => {
                 // Or another has taken the place of a later version, and is gone too.

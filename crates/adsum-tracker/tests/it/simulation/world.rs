@@ -97,11 +97,8 @@ impl World {
             Step::Sleep { node, time } => self.at(node, |node, _| node.sleep(now + time)),
             Step::Engine { node, up } => self.engine(node, up),
             Step::Leave { node, grace } => {
-                let place = node % self.config.nodes;
-                self.at(node, |node, known| {
-                    node.leave(now, grace, known);
-                    known.drained(place);
-                });
+                self.at(node, |node, known| node.leave(now, grace, known));
+                self.drained(node);
             }
         }
         for place in 0..self.nodes.len() {
@@ -123,6 +120,19 @@ impl World {
         if let Some(node) = self.nodes[place].take() {
             self.known.lost(place % self.config.nodes, node.held().map(|(.., reference)| reference));
         }
+    }
+
+    /// A node has left in good order. What other runs of its name had may count as its own until its shards are known.
+    fn drained(&mut self, place: usize) {
+        let Self { nodes, known, config, .. } = self;
+        if nodes[place].as_ref().is_none_or(|node| !node.is_leaving) {
+            return;
+        }
+        let of_name = place % config.nodes;
+        for twin in nodes.iter().skip(of_name).step_by(config.nodes).flatten() {
+            known.lost(of_name, twin.held().map(|(.., reference)| reference));
+        }
+        known.drained(of_name);
     }
 
     fn meta(&mut self) -> String {
