@@ -89,7 +89,7 @@ async fn a_listener_on_everything_keeps_nobody_away(kind: Kind) {
     assert!(*a_connected.borrow() && *b_connected.borrow());
     let mut inbox = b.subscribe("t");
     hear(&a, &mut inbox).await;
-    assert!(before.recorded().len() > 1);
+    eventually("the listener has heard both", || before.recorded().len() > 1).await;
 
     server.kill();
     becomes(&mut a_connected, false).await;
