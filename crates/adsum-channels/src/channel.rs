@@ -77,7 +77,7 @@ pub trait Channel: Send + Sized + 'static {
         socket: &mut Socket,
     ) -> impl Future<Output = Result<Joined<Self>, JoinError>> + Send;
 
-    /// What takes the place of join parameters that don't decode. By default nothing does: the client is refused with
+    /// Returns the parameters to join with if those of the client don't decode. By default the client is refused with
     /// `{"reason": "invalid params"}`.
     ///
     /// ```

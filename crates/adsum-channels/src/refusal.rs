@@ -26,7 +26,7 @@ pub struct Refused {
 pub struct Rejected {
     /// The extractor's type.
     pub extractor: &'static str,
-    /// What it would answer.
+    /// The status of its answer.
     pub status: StatusCode,
 }
 

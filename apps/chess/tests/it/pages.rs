@@ -7,13 +7,17 @@ use axum::{
     http::{Method, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chess::{Accounts, Hall, SECRET_BYTES, Session, Site, site};
+use chess::{Accounts, Hall, MissingFile, SECRET_BYTES, Session, Site, site};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 pub(crate) const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
 
 async fn router() -> Router {
+    site_in(WEB).await.unwrap()
+}
+
+async fn site_in(web: &str) -> Result<Router, MissingFile> {
     let accounts = Accounts::open("sqlite::memory:").await.unwrap();
     let session = Session::new(&[7; SECRET_BYTES]).unwrap();
     site(
@@ -24,9 +28,8 @@ async fn router() -> Router {
             origin: None,
             hosts: Vec::new(),
         },
-        Path::new(WEB),
+        Path::new(web),
     )
-    .unwrap()
 }
 
 async fn call(router: &Router, method: Method, path: &str, cookie: &str, body: &str) -> Response {
@@ -161,18 +164,6 @@ async fn no_path_is_an_error_of_the_server() {
 
 #[tokio::test]
 async fn missing_files_are_named_at_start() {
-    let accounts = Accounts::open("sqlite::memory:").await.unwrap();
-    let session = Session::new(&[7; SECRET_BYTES]).unwrap();
-    let error = site(
-        Site {
-            hall: Hall::open(PubSub::local(), accounts.clone()),
-            accounts,
-            session,
-            origin: None,
-            hosts: Vec::new(),
-        },
-        Path::new("/no/such/web"),
-    )
-    .unwrap_err();
+    let error = site_in("/no/such/web").await.unwrap_err();
     assert!(error.to_string().contains("/no/such/web/index.html is missing"), "{error}");
 }

@@ -14,7 +14,11 @@ use crate::accounts::TempFile;
 const DEADLINE: Duration = Duration::from_mins(1);
 
 fn chess(port: &str, database: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_chess"))
+    run(&mut Command::new(env!("CARGO_BIN_EXE_chess")), port, database)
+}
+
+fn run(command: &mut Command, port: &str, database: &str) -> Child {
+    command
         .env("PORT", port)
         .env("DATABASE_URL", database)
         .env_remove("SECRET")
@@ -96,16 +100,9 @@ async fn only_names_of_this_machine_get_a_socket() {
 #[cfg(unix)]
 #[tokio::test]
 async fn without_file_descriptors_it_waits_says_so_and_goes_on() {
-    let mut program = Command::new("sh")
-        .args(["-c", "ulimit -n 48; exec \"$0\"", env!("CARGO_BIN_EXE_chess")])
-        .envs([("PORT", "0"), ("DATABASE_URL", "sqlite::memory:")])
-        .env_remove("SECRET")
-        .env_remove("ORIGIN")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 48; exec \"$0\"", env!("CARGO_BIN_EXE_chess")]);
+    let mut program = run(&mut limited, "0", "sqlite::memory:");
     let mut log = BufReader::new(program.stderr.take().unwrap()).lines();
     let port = port_of(&mut program).await;
 

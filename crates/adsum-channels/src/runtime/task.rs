@@ -101,7 +101,7 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// What the program logs in its channel carries the topic and the socket's id.
+    /// The span of the channel: lines that the program logs in it carry the topic and the socket's id.
     fn span(&self) -> Span {
         let socket_id = self.assigns.socket_id().map(|id| display(cut_name(id)));
         info_span!("channel", topic = %cut_name(self.link.topic()), socket_id)
