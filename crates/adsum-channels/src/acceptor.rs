@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BadMessage, Refusal, Wire, admission,
+    BadMessage, Refusal, Sockets, Wire, admission,
     connection::Connection,
     endpoint::Owner,
     longpoll::LongPoll,
@@ -94,6 +94,11 @@ impl Acceptor {
             async move { longpoll.answer(request).await }
         });
         route(router, "longpoll", &longpoll)
+    }
+
+    /// The open sockets: those that [`SocketBuilder::sockets`](crate::SocketBuilder::sockets) was given, if it was.
+    pub fn sockets(&self) -> &Sockets {
+        &self.owner.endpoint.sockets
     }
 
     /// Decides whether a client may connect, as for any other transport: by the version that its URI asks for
@@ -213,29 +218,52 @@ impl Client {
             let (frames, state) = self.outbound.take();
             // The frame of a close is a WebSocket's affair.
             self.ready.extend(frames.into_iter().filter_map(crate::Frame::into_message));
-            match state {
-                State::Open => {}
-                State::Closing(code) => self.ready.push_back(Outgoing::Close(code)),
-                State::Gone => self.ready.push_back(Outgoing::Close(RESTART_CODE)),
-            }
+            self.ready.extend(close_of(state));
             if !self.ready.is_empty() {
                 continue;
             }
             self.ready = VecDeque::new();
-            tokio::select! {
-                () = self.outbound.woken() => {}
-                () = self.connection.tend() => {
-                    if self.waits && self.connection.is_ready() {
-                        self.waits = false;
-                        // That we didn't read is not its silence.
-                        self.heard = Instant::now();
-                        return Outgoing::Nothing;
-                    }
-                }
-                () = silence(self.heard, self.timeout), if !self.waits => self.outbound.close(IDLE_CODE),
-                () = self.shutdown.cancelled() => self.outbound.close(RESTART_CODE),
+            if self.tend().await {
+                return Outgoing::Nothing;
             }
         }
+    }
+
+    /// As [`next`](Self::next), for as long as the client reads nothing: messages stay in the socket's bounded queue.
+    /// Says [`Outgoing::Nothing`], or to close, as `next` does: a client that never reads is sent away in the end.
+    ///
+    /// Cancel safe.
+    pub async fn next_unread(&mut self) -> Outgoing {
+        loop {
+            if let Some(close) = close_of(self.outbound.state()) {
+                return close;
+            }
+            let deadline = self.outbound.deadline();
+            tokio::select! {
+                ready = self.tend() => if ready {
+                    return Outgoing::Nothing;
+                },
+                () = until(deadline) => self.outbound.expire(),
+            }
+        }
+    }
+
+    /// Looks after the channels until there may be something for the client. Whether it may be read again.
+    async fn tend(&mut self) -> bool {
+        tokio::select! {
+            () = self.outbound.woken() => {}
+            () = self.connection.tend() => {
+                if self.waits && self.connection.is_ready() {
+                    self.waits = false;
+                    // That we didn't read is not its silence.
+                    self.heard = Instant::now();
+                    return true;
+                }
+            }
+            () = until(self.timeout.map(|timeout| self.heard + timeout)), if !self.waits => self.outbound.close(IDLE_CODE),
+            () = self.shutdown.cancelled() => self.outbound.close(RESTART_CODE),
+        }
+        false
     }
 
     /// Ends the client's channels, and waits until they have ended.
@@ -246,10 +274,17 @@ impl Client {
     }
 }
 
-/// Resolves once a client has been silent for too long.
-async fn silence(heard: Instant, timeout: Option<Duration>) {
-    match timeout {
-        Some(timeout) => sleep_until(heard + timeout).await,
+fn close_of(state: State) -> Option<Outgoing> {
+    match state {
+        State::Open => None,
+        State::Closing(code) => Some(Outgoing::Close(code)),
+        State::Gone => Some(Outgoing::Close(RESTART_CODE)),
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

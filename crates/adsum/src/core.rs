@@ -50,6 +50,8 @@ pub(crate) struct Core<H: PresenceHandler> {
     /// The number of the last diff. One count for all topics, as a topic that is dropped keeps none.
     sent: AtomicU64,
     large: Large,
+    #[cfg(feature = "testing")]
+    pub(crate) failed_fetches: crate::testing::FailedFetches,
 }
 
 /// The topics whose changes nobody is told of one by one.
@@ -105,6 +107,8 @@ impl<H: PresenceHandler> Core<H> {
             sender: SubscriberId::unique(),
             sent: AtomicU64::new(0),
             large,
+            #[cfg(feature = "testing")]
+            failed_fetches: crate::testing::FailedFetches::default(),
         }
     }
 

@@ -171,6 +171,8 @@ impl<H: PresenceHandler> Core<H> {
         error: &(dyn std::error::Error + Send + Sync),
     ) -> Fetched<H> {
         metrics::counter!("adsum_fetch_failures_total").increment(1);
+        #[cfg(feature = "testing")]
+        self.failed_fetches.note(topic, keys, error.to_string());
         tracing::warn!(%topic, keys = keys.len(), %error, "fetch failed; presences go out with what was last known");
         if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {
             set.layer.failures += 1;

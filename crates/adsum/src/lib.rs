@@ -12,7 +12,8 @@
 //! # Features
 //!
 //! `nats` and `redis`, both off by default: `PubSub::nats` and `PubSub::redis`, for nodes that reach each other
-//! through one of these engines.
+//! through one of these engines. `uuid`: keys from UUIDs. `testing`: the module `testing`, for tests of channels and presences without
+//! a network.
 //!
 //! # Metrics
 //!
@@ -40,6 +41,10 @@ mod cluster_guide {}
 #[doc = include_str!("../../../docs/mounting.md")]
 mod mounting {}
 
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../../docs/testing.md")]
+mod testing_guide {}
+
 mod budget;
 mod builder;
 mod card;
@@ -55,6 +60,8 @@ mod presence;
 mod refreshed;
 mod replication;
 mod socket;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timing;
 mod told;
 mod totals;

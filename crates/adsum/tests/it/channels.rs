@@ -1,10 +1,11 @@
-//! Presences of channels, over a real socket.
+//! Presences of channels: over a real socket where the order of frames is looked at, else by the kit for tests.
 
 use std::time::Duration;
 
 use adsum::{
     Change, Channel, JoinError, Joined, LeaveReason, NoFetch, NoParams, Payload, Presence, PresenceHandler,
     PubSub, Reply, Socket, SocketBuilder, Stop, Topic,
+    testing::{TestChannel, TestServer},
 };
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -114,45 +115,47 @@ pub(crate) async fn started() -> (Presence<NoFetch>, PubSub, Client) {
     (presence, pubsub, client)
 }
 
-#[tokio::test]
+/// A server without a network, for what doesn't depend on one.
+fn server<H: PresenceHandler<Meta = crate::support::Meta>>(presence: &Presence<H>) -> TestServer {
+    TestServer::new(SocketBuilder::new(presence.clone()).channel::<Room<H>>("room:*"), presence)
+}
+
+async fn join(server: &TestServer) -> TestChannel {
+    server.connect("").await.unwrap().join("room:a", json!({})).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_comes_back_while_presences_linger_was_never_gone() {
-    let pubsub = PubSub::local();
     let linger = Duration::from_secs(3);
-    let presence = Presence::builder(pubsub.clone()).diff_interval(Duration::ZERO).linger(linger).start();
-    let address = serve(&presence, &pubsub).await;
+    let presence = Presence::builder(PubSub::local()).diff_interval(Duration::ZERO).linger(linger).start();
     let mut watch = presence.watch("room:a");
     let _ = watch.next().await;
-    let mut client = connect(address).await;
-    client.send(JOIN).await;
-    let _: [_; 3] = client.events().await;
+    let server = server(&presence);
+    let room = join(&server).await;
     let Change::Diff(came) = watch.next().await else { panic!("a diff") };
     let first = came.joins["me"].metas[0].reference;
 
     // A reload: the browser closes cleanly, and comes back.
-    client.0.close(None).await.unwrap();
-    let mut client = connect(address).await;
-    client.send(JOIN).await;
-    let _: [_; 3] = client.events().await;
+    room.client().close().await;
+    let room = join(&server).await;
     let Change::Diff(replaced) = watch.next().await else { panic!("a diff") };
     assert_eq!(replaced.joins["me"].metas.len(), 1);
     assert_eq!(replaced.leaves["me"].metas[0].reference, first);
     assert_eq!(replaced.leaves["me"].metas[0].reason, None, "another is in its place");
 
     // A leave doesn't linger.
-    client.send(r#"["1","2","room:a","phx_leave",{}]"#).await;
+    room.leave().await;
     let Change::Diff(left) = watch.next().await else { panic!("a diff") };
     assert_eq!(left.leaves["me"].metas[0].reason, Some(LeaveReason::Left));
 
-    // Who stays away is gone once the time is over.
-    let mut client = connect(address).await;
-    client.send(JOIN).await;
-    let _: [_; 3] = client.events().await;
+    // Whoever stays away is gone once the time is over.
+    let room = join(&server).await;
     let Change::Diff(_) = watch.next().await else { panic!("a diff") };
+    room.client().close().await;
     let began = tokio::time::Instant::now();
-    drop(client);
     let Change::Diff(gone) = watch.next().await else { panic!("a diff") };
     assert_eq!(gone.leaves["me"].metas[0].reason, Some(LeaveReason::Gone));
-    assert!(began.elapsed() >= linger);
+    assert_eq!(began.elapsed().as_secs(), linger.as_secs());
 }
 
 pub(crate) const JOIN: &str = r#"["1","1","room:a","phx_join",{}]"#;
@@ -170,18 +173,16 @@ async fn the_reply_is_first_then_the_own_diff_then_the_state() {
     assert_eq!(diff.1["joins"]["me"]["metas"][0]["phx_ref_prev"], state.1["me"]["metas"][0]["phx_ref"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_channel_may_be_present_elsewhere_too() {
-    let (presence, pubsub, mut client) = started().await;
-    let mut inbox = pubsub.subscribe("users:online");
-    client.send(JOIN).await;
-    let _: [_; 3] = client.events().await;
-    client.send(r#"["1","2","room:a","elsewhere","users:online"]"#).await;
+    let presence = Presence::builder(PubSub::local()).diff_interval(Duration::ZERO).start();
+    let mut inbox = PubSub::from(&presence).subscribe("users:online");
+    let server = server(&presence);
+    let room = join(&server).await;
+    room.push("elsewhere", "users:online").ok::<Value>().await;
     assert_eq!(crate::support::diff(&mut inbox).await["joins"]["me"]["metas"][0]["n"], 2);
-    client.frame().await;
-    client.send(r#"["1","3","room:a","untrack_all",{}]"#).await;
-    let [reply, diff] = client.events().await;
-    assert_eq!([&*reply.0, &*diff.0], ["phx_reply", "presence_diff"]);
+    room.push("untrack_all", json!({})).ok::<Value>().await;
+    assert_eq!(room.expect_leave("me").await.reason, "left");
     assert_eq!(crate::support::diff(&mut inbox).await["leaves"]["me"]["metas"][0]["phx_reason"], "left");
     assert_eq!(presence.count("room:a") + presence.count("users:online"), 0);
 }
@@ -206,42 +207,36 @@ async fn how_a_channel_ends_is_the_reason_of_its_leave() {
     assert_eq!(presence.count("room:a"), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_fetch_that_fails_hangs_or_panics_costs_nobody_their_channel() {
     for failure in [Does::Fails, Does::Panics, Does::PanicsAtOnce, Does::Hangs] {
         let script = Script::new(failure);
-        let pubsub = PubSub::local();
-        let presence = Presence::builder(pubsub.clone()).handler(script.clone());
-        let presence = presence.fetch_timeout(Duration::from_millis(100)).start();
-        let mut client = connect(serve(&presence, &pubsub).await).await;
-        client.send(JOIN).await;
-        let [reply, state] = client.events().await;
-        assert_eq!([&*reply.0, &*state.0], ["phx_reply", "presence_state"]);
-        assert_eq!(state.1["me"]["metas"][0]["n"], 1);
+        let presence = Presence::builder(PubSub::local()).handler(script.clone()).start();
+        let server = server(&presence).allow_failed_fetches();
+        let room = join(&server).await;
+        let state: Value = room.expect("presence_state").await;
+        assert_eq!(state["me"]["metas"][0]["n"], 1);
         script.then(Does::Answers(json!({"name": "Ann"})));
-        client.send(r#"["1","2","room:a","state",{}]"#).await;
-        let [state, reply] = client.events().await;
-        assert_eq!([&*state.0, &*reply.0], ["presence_state", "phx_reply"]);
-        assert_eq!(state.1["me"]["name"], "Ann");
+        room.push("state", json!({})).ok::<Value>().await;
+        assert_eq!(room.expect::<Value>("presence_state").await["me"]["name"], "Ann");
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_state_is_followed_by_what_was_refreshed_of_late() {
     let script = Script::answering(json!({"name": "Ann"}));
-    let pubsub = PubSub::local();
-    let presence = Presence::builder(pubsub.clone()).handler(script.clone());
+    let presence = Presence::builder(PubSub::local()).handler(script.clone());
     let presence = presence.diff_interval(Duration::ZERO).start();
-    let mut client = connect(serve(&presence, &pubsub).await).await;
-    client.send(JOIN).await;
-    let _: [_; 3] = client.events().await;
+    let server = server(&presence);
+    let room = join(&server).await;
+    assert_eq!(room.expect::<Value>("presence_diff").await["joins"]["me"]["name"], "Ann");
+    room.expect::<Value>("presence_state").await;
     script.then(Does::Answers(json!({"name": "Anna"})));
     presence.refresh("room:a", "me");
-    assert_eq!(client.frame().await[4]["joins"]["me"]["name"], "Anna");
-    client.send(r#"["1","2","room:a","state",{}]"#).await;
-    let [state, diff, _] = client.events().await;
-    assert_eq!([&*state.0, &*diff.0], ["presence_state", "presence_diff"]);
-    assert_eq!(diff.1["joins"], state.1);
+    assert_eq!(room.expect::<Value>("presence_diff").await["joins"]["me"]["name"], "Anna");
+    room.push("state", json!({})).ok::<Value>().await;
+    let state: Value = room.expect("presence_state").await;
+    assert_eq!(room.expect::<Value>("presence_diff").await["joins"], state);
 }
 
 /// Replies with what the presence says, where a program would end by `?`.
@@ -274,28 +269,20 @@ impl Channel for Frank {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_socket_of_another_pubsub_than_the_presence_is_refused_by_name() {
     let presence = Presence::builder(PubSub::local()).start();
     for (socket_is_of_the_presence, pubsub) in
         [(false, PubSub::local()), (true, PubSub::from(&presence)), (true, PubSub::from(&presence.clone()))]
     {
         let socket = SocketBuilder::new(presence.clone()).channel::<Frank>("room:*");
-        let mut client = connect(serve_socket(socket, &pubsub).await).await;
-        client.send(JOIN).await;
-        client.event().await;
+        let server = TestServer::without_presence(socket, pubsub);
+        let room = join(&server).await;
         for event in ["push_state", "track", "track_in"] {
-            client.send(&format!(r#"["1","2","room:a","{event}",{{}}]"#)).await;
-            let reply = loop {
-                let (event, payload) = client.event().await;
-                if event == "phx_reply" {
-                    break payload;
-                }
-            };
             if socket_is_of_the_presence {
-                assert_eq!(reply["status"], "ok", "{event}: {reply}");
+                room.push(event, json!({})).ok::<Value>().await;
             } else {
-                let said = reply["response"].as_str().unwrap();
+                let said: String = room.push(event, json!({})).error().await;
                 assert!(said.contains("into_router(&presence)"), "{event}: {said}");
                 assert_eq!(presence.count("room:a") + presence.count("room:b"), 0);
             }

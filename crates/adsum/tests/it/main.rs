@@ -13,6 +13,7 @@ mod failing;
 mod fetching;
 mod following;
 mod hearing;
+mod kit;
 mod large;
 mod options;
 mod owners;

@@ -1,0 +1,360 @@
+//! A client of a test, and the task that carries its messages.
+
+use std::{fmt, future::Future, panic::Location, sync::Arc, time::Duration};
+
+use adsum_channels::{Acceptor, Client, Outgoing, Refusal, Wire};
+use adsum_pubsub::tasks::{self, Task};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, interval_at},
+};
+
+use super::{
+    channel::{JoinRefused, TestChannel},
+    frame::{self, Body},
+    line::{Line, TopicState},
+    server::{Request, TestServer},
+};
+
+/// How often phoenix.js sends a heartbeat.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// What a transport closes with if it can make no sense of a message.
+const BAD_MESSAGE_CODE: u16 = 1011;
+/// What a client notes if its connection was lost without a close.
+const LOST_CODE: u16 = 1006;
+
+/// A client that has connected, as a page with phoenix.js would. Clones are the same client.
+///
+/// It reads whatever comes and sends heartbeats by itself. What it hears waits until a test asks for it. With the last
+/// clone and the last of its channels it goes away, as a closed tab does.
+#[derive(Clone)]
+pub struct TestClient(pub(super) Arc<Page>);
+
+pub(super) struct Page {
+    pub(super) line: Arc<Line>,
+    request: Request,
+    connection: Mutex<Option<Connection>>,
+}
+
+/// The way to the task that carries the messages. When this is dropped the task ends its side in good order.
+struct Connection {
+    /// Unbounded: a test sends a handful of messages.
+    orders: mpsc::UnboundedSender<Order>,
+    reading: watch::Sender<Reading>,
+    server: Arc<()>,
+    task: Option<Task>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.detach();
+        }
+    }
+}
+
+enum Order {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+/// What a client does with what comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Reads,
+    /// Messages wait in the server's queue of its socket.
+    Stopped,
+    /// Nothing arrives at either side, and neither knows.
+    Offline,
+}
+
+impl TestClient {
+    pub(super) async fn connect(server: &TestServer, request: Request) -> Result<Self, Refusal> {
+        let line = Arc::new(Line::new(server.shared.clone()));
+        let page = Page { line, request, connection: Mutex::new(None) };
+        page.connect(&server.acceptor, server.id.clone()).await?;
+        let client = Self(Arc::new(page));
+        server.took_in(&client);
+        Ok(client)
+    }
+
+    /// Joins a topic, with parameters that are serialized to JSON. Joined already, it joins anew, and the channel of
+    /// before gets nothing more.
+    ///
+    /// # Errors
+    /// The channel has refused the client.
+    #[track_caller]
+    pub fn join(
+        &self,
+        topic: &str,
+        params: impl Serialize,
+    ) -> impl Future<Output = Result<TestChannel, JoinRefused>> {
+        let at = Location::caller();
+        let params = serde_json::to_value(params).expect("parameters can be written as JSON");
+        let (client, topic) = (self.clone(), topic.to_owned());
+        async move {
+            let (roster, left) = {
+                let mut state = client.0.line.state.lock();
+                let before = state.topics.remove(&topic);
+                before.map_or_else(Default::default, |before| (before.roster, before.inbox))
+            };
+            drop(left);
+            let joined = client.0.join(&topic, params, roster, at).await?;
+            Ok(TestChannel::new(client, topic, joined))
+        }
+    }
+
+    /// Waits until the connection has ended, and returns the code of its close. 1006 is a connection that was lost.
+    #[track_caller]
+    pub fn expect_close(&self) -> impl Future<Output = u16> + '_ {
+        self.0.line.until("a close", Location::caller(), |state| state.closed)
+    }
+
+    /// Whether the connection has ended, as far as the client knows.
+    pub fn is_closed(&self) -> bool {
+        self.0.line.state.lock().closed.is_some()
+    }
+
+    /// Goes away as a closed tab does, and waits until the server has ended its channels.
+    pub async fn close(&self) {
+        let connection = self.0.connection.lock().take();
+        if let Some(mut connection) = connection {
+            let task = connection.task.take();
+            drop(connection);
+            if let Some(mut task) = task {
+                task.ended().await;
+            }
+        }
+        self.0.line.closed(1001);
+    }
+
+    /// Reads nothing from now on: what the server sends waits in its queue of this socket. Heartbeats go on. The server
+    /// sends presence states again, or closes with 1013, as
+    /// [`max_queue_bytes`](crate::SocketBuilder::max_queue_bytes) says.
+    pub fn stop_reading(&self) {
+        self.0.set_reading(Reading::Stopped);
+    }
+
+    /// Loses the network without anybody noticing: nothing arrives at either side. The server closes the socket once it
+    /// was silent for its [`timeout`](crate::SocketBuilder::timeout).
+    pub fn go_offline(&self) {
+        self.0.set_reading(Reading::Offline);
+    }
+
+    /// Reads again after [`stop_reading`](Self::stop_reading) or [`go_offline`](Self::go_offline): all that has waited
+    /// arrives, in order. A close may be among it.
+    pub fn resume(&self) {
+        self.0.set_reading(Reading::Reads);
+    }
+
+    /// Connects anew, as phoenix.js does by itself, and joins every channel again that wasn't left. The channels of the
+    /// test go on with it.
+    ///
+    /// What is still open is given up first, without a word to the server but the end of the connection.
+    ///
+    /// # Errors
+    /// The client is refused.
+    ///
+    /// # Panics
+    /// A channel refuses to be joined again.
+    #[track_caller]
+    pub fn reconnect(&self, server: &TestServer) -> impl Future<Output = Result<(), Refusal>> {
+        let at = Location::caller();
+        let (client, acceptor, id) = (self.clone(), server.acceptor.clone(), server.id.clone());
+        server.took_in(self);
+        async move {
+            let page = &client.0;
+            drop(page.connection.lock().take());
+            page.connect(&acceptor, id).await?;
+            let joined: Vec<String> = page.line.state.lock().topics.keys().cloned().collect();
+            for topic in joined {
+                let before = page.line.state.lock().topics.remove(&topic);
+                let Some(before) = before else { continue };
+                if let Err(refused) = page.join(&topic, before.params, before.roster, at).await {
+                    page.line.fail(&format!("{topic} can't be joined again: {}", refused.response), at);
+                }
+                if let Some(topic) = page.line.state.lock().topics.get_mut(&topic) {
+                    let heard = std::mem::replace(&mut topic.inbox, before.inbox);
+                    topic.inbox.extend(heard);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// Sends text as it is: for what no page sends.
+    pub fn send(&self, text: impl Into<String>) {
+        let text = text.into();
+        self.0.send(Order::Text(text));
+    }
+}
+
+impl fmt::Debug for TestClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestClient").field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+impl Page {
+    async fn connect(&self, acceptor: &Acceptor, server: Arc<()>) -> Result<(), Refusal> {
+        let client = acceptor.accept("test", self.request.parts()).await?;
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let (reading, reads) = watch::channel(Reading::Reads);
+        self.line.note("connected");
+        self.line.state.lock().closed = None;
+        let task = tasks::spawn("test client", carry(client, ordered, reads, self.line.clone()));
+        *self.connection.lock() = Some(Connection { orders, reading, server, task: Some(task) });
+        Ok(())
+    }
+
+    /// Joins, and returns the server's response.
+    async fn join(
+        &self,
+        topic: &str,
+        params: Value,
+        roster: super::roster::Roster,
+        at: &'static Location<'static>,
+    ) -> Result<Value, JoinRefused> {
+        let join_ref = self.line.next_ref();
+        let text = frame::text(Some(&join_ref), &join_ref, topic, "phx_join", &params);
+        let state = TopicState { join_ref: join_ref.clone(), params, inbox: [].into(), end: None, roster };
+        self.line.state.lock().topics.insert(topic.to_owned(), state);
+        self.send(Order::Text(text));
+        let expected = format!("the reply to the join of {topic}");
+        let (status, body) = self.line.until(&expected, at, |state| state.replies.remove(&join_ref)).await;
+        let response = match body {
+            Body::Json(response) => response,
+            Body::Binary(bytes) => Value::String(frame::describe_binary(&bytes)),
+        };
+        if status == "ok" {
+            return Ok(response);
+        }
+        self.line.state.lock().topics.remove(topic);
+        Err(JoinRefused { response })
+    }
+
+    pub(super) fn send_text(&self, text: String) {
+        self.send(Order::Text(text));
+    }
+
+    pub(super) fn send_binary(&self, bytes: Vec<u8>) {
+        self.send(Order::Binary(bytes));
+    }
+
+    fn send(&self, order: Order) {
+        if let Some(connection) = &*self.connection.lock() {
+            // An error: the connection has ended, and what a client sends then is lost.
+            let _ = connection.orders.send(order);
+        }
+    }
+
+    fn set_reading(&self, reading: Reading) {
+        self.line.note(match reading {
+            Reading::Reads => "reads again",
+            Reading::Stopped => "reads nothing from now on",
+            Reading::Offline => "is offline",
+        });
+        if let Some(connection) = &*self.connection.lock() {
+            connection.reading.send_replace(reading);
+        }
+    }
+
+    /// Whether the client is connected to this server, and not to another one since.
+    pub(super) fn is_of(&self, server: &Arc<()>) -> bool {
+        self.connection.lock().as_ref().is_some_and(|connection| Arc::ptr_eq(&connection.server, server))
+    }
+
+    /// The connection is lost, and the server's side of it is gone: its node was killed.
+    pub(super) fn lose(&self) {
+        if let Some(mut connection) = self.connection.lock().take() {
+            // Dropped, it is aborted.
+            drop(connection.task.take());
+            self.line.closed(LOST_CODE);
+        }
+    }
+}
+
+/// Carries messages between a client and the server, until one of them ends the connection.
+async fn carry(
+    mut client: Client,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut reading: watch::Receiver<Reading>,
+    line: Arc<Line>,
+) {
+    let mut beat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+    // What has arrived while the client was offline.
+    let mut held = Vec::new();
+    loop {
+        let mode = *reading.borrow_and_update();
+        let (is_online, may_send) = (mode != Reading::Offline, client.is_ready());
+        if is_online {
+            for outgoing in held.drain(..) {
+                arrive(&line, outgoing);
+            }
+        }
+        let outgoing = async {
+            match mode {
+                Reading::Stopped => client.next_unread().await,
+                Reading::Reads | Reading::Offline => client.next().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            // An error: the client has gone away.
+            changed = reading.changed() => if changed.is_err() {
+                break;
+            },
+            outgoing = outgoing => {
+                let ends = matches!(outgoing, Outgoing::Close(_));
+                if is_online { arrive(&line, outgoing) } else { held.push(outgoing) }
+                if ends {
+                    break;
+                }
+            },
+            order = orders.recv(), if is_online && may_send => {
+                let Some(order) = order else { break };
+                if !send(&mut client, &order, &line) {
+                    line.closed(BAD_MESSAGE_CODE);
+                    break;
+                }
+            }
+            _ = beat.tick(), if is_online && may_send => {
+                let beat = frame::text(None, "heartbeat", "phoenix", "heartbeat", &serde_json::json!({}));
+                send(&mut client, &Order::Text(beat), &line);
+            }
+        }
+    }
+    client.end().await;
+    // A client that was offline hears of the end when it is back.
+    if !held.is_empty() && reading.wait_for(|reading| *reading != Reading::Offline).await.is_ok() {
+        for outgoing in held {
+            arrive(&line, outgoing);
+        }
+    }
+}
+
+fn send(client: &mut Client, order: &Order, line: &Line) -> bool {
+    let message = match order {
+        Order::Text(text) => {
+            line.note(&format!("-> {text}"));
+            Wire::Text(text.as_bytes())
+        }
+        Order::Binary(bytes) => {
+            line.note(&format!("-> {}", frame::describe_binary(bytes)));
+            Wire::Binary(bytes)
+        }
+    };
+    client.receive(message).is_ok()
+}
+
+fn arrive(line: &Line, outgoing: Outgoing) {
+    match outgoing {
+        Outgoing::Text(text) => line.heard_text(&text),
+        Outgoing::Binary(bytes) => line.heard_binary(&bytes),
+        Outgoing::Close(code) => line.closed(code),
+        Outgoing::Nothing => {}
+    }
+}
