@@ -20,7 +20,7 @@ use crate::{
     endpoint::{ConnectFn, Endpoint, OnRefused, Owner},
     longpoll::LongPoll,
     observe::Watch,
-    options::Options,
+    options::{Options, Ping},
     origin::{Origins, OwnHost, Pattern as OriginPattern, Rule},
     outbound::Budget,
     quota::Quota,
@@ -462,6 +462,36 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
     #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.options.timeout = timeout.into();
+        self
+    }
+
+    /// When a WebSocket whose client is silent is pinged, and how long after the ping it is closed with 1002 if nothing
+    /// has come by then. Default 25 s and 10 s. So a client whose network fails without a word is gone after 35 s at
+    /// most, in a browser's hidden tab too, whose script sends its heartbeats late: browsers answer pings without it.
+    /// [`Observer::round_trip`] hears how long each answer took.
+    ///
+    /// Any byte counts, not the answer alone. Pings come up to a quarter earlier, by chance, so that sockets that opened
+    /// together aren't pinged together. While messages wait that the client is too slow to take, no ping is sent, and the
+    /// [`timeout`](Self::timeout) decides. Clients of long poll and of a program's own transports are not pinged.
+    ///
+    /// ```
+    /// # use adsum_channels as adsum;
+    /// use std::time::Duration;
+    ///
+    /// // A player whose cable is pulled is missed within 8 s.
+    /// let four = Duration::from_secs(4);
+    /// let socket = adsum::SocketBuilder::new(()).ping(four, four);
+    /// ```
+    #[must_use]
+    pub fn ping(mut self, after: Duration, close: Duration) -> Self {
+        self.options.ping = Some(Ping { after, close });
+        self
+    }
+
+    /// Sends no pings, as Phoenix by itself doesn't: only the [`timeout`](Self::timeout) ends a silent client's socket.
+    #[must_use]
+    pub fn without_ping(mut self) -> Self {
+        self.options.ping = None;
         self
     }
 

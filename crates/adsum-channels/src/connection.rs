@@ -66,6 +66,11 @@ impl Connection {
         }
     }
 
+    /// What the program knows of the socket.
+    pub(crate) fn assigns(&self) -> &Assigns {
+        &self.assigns
+    }
+
     /// Whether the client's next message may be read now. If not, [`tend`](Self::tend) sees to it.
     pub(crate) fn is_ready(&self) -> bool {
         self.wait.is_none()

@@ -69,7 +69,7 @@ impl Frames {
             Incoming::Text(text) => Sent::Text(text),
             Incoming::Binary(bytes) => Sent::Binary(bytes),
             Incoming::Ping(payload) => Sent::Ping(payload),
-            Incoming::Pong => Sent::Pong,
+            Incoming::Pong(_) => Sent::Pong,
             Incoming::Close { code, reason } => Sent::Close(code, reason),
         }))
     }

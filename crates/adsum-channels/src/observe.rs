@@ -33,6 +33,11 @@ pub trait Observer: Send + Sync + 'static {
     fn handled_in(&self, handled: &ObservedEvent<'_>) {
         let _ = handled;
     }
+
+    /// A client has answered a [ping](crate::SocketBuilder::ping).
+    fn round_trip(&self, answered: &ObservedRoundTrip<'_>) {
+        let _ = answered;
+    }
 }
 
 /// A client that asked to connect.
@@ -99,6 +104,16 @@ pub struct ObservedEvent<'o> {
     pub duration: Duration,
     /// What came of it.
     pub result: EventResult<'o>,
+}
+
+/// A client that has answered a ping.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ObservedRoundTrip<'o> {
+    /// What the program knows of the socket.
+    pub assigns: &'o Assigns,
+    /// From the ping to its answer. Clients can delay it, but not shorten it.
+    pub duration: Duration,
 }
 
 /// What came of an event.
@@ -179,6 +194,10 @@ impl Watch {
             );
         }
         self.tell(|observer| observer.handled_in(handled));
+    }
+
+    pub(crate) fn round_trip(&self, answered: &ObservedRoundTrip<'_>) {
+        self.tell(|observer| observer.round_trip(answered));
     }
 
     /// A panic of the observer's is not the client's matter.

@@ -38,6 +38,10 @@ pub const DEFAULT_MAX_SOCKETS_PER_ADDRESS: usize = 10_000;
 pub const DEFAULT_MAX_SOCKETS_PER_KEY: usize = 100;
 /// How long a client may be silent.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a client may be silent before it is pinged.
+pub const DEFAULT_PING_AFTER: Duration = Duration::from_secs(25);
+/// How long a client has to send something after a ping.
+pub const DEFAULT_PING_CLOSE: Duration = Duration::from_secs(10);
 /// How long a join may take.
 pub const DEFAULT_JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a long poll is held open while nothing is to be said.
@@ -70,10 +74,19 @@ pub(crate) struct Options {
     pub(crate) trusted_proxies: Vec<Network>,
     /// `None`: a client may be silent for ever.
     pub(crate) timeout: Option<Duration>,
+    /// `None`: no client is pinged.
+    pub(crate) ping: Option<Ping>,
     pub(crate) shutdown_grace: Duration,
     pub(crate) join_timeout: Duration,
     pub(crate) longpoll_window: Duration,
     pub(crate) longpoll_node_timeout: Duration,
+}
+
+/// When a silent WebSocket is pinged, and how long after the ping it is closed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ping {
+    pub(crate) after: Duration,
+    pub(crate) close: Duration,
 }
 
 impl Default for Options {
@@ -96,6 +109,7 @@ impl Default for Options {
             max_sockets_per_key: Some(DEFAULT_MAX_SOCKETS_PER_KEY),
             trusted_proxies: Vec::new(),
             timeout: Some(DEFAULT_TIMEOUT),
+            ping: Some(Ping { after: DEFAULT_PING_AFTER, close: DEFAULT_PING_CLOSE }),
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             join_timeout: DEFAULT_JOIN_TIMEOUT,
             longpoll_window: DEFAULT_LONGPOLL_WINDOW,
@@ -140,6 +154,10 @@ impl Options {
         within("message_timeout", self.message_timeout, MIN_TIME, MAX_TIME)?;
         if let Some(timeout) = self.timeout {
             within("timeout", timeout, MIN_TIME, MAX_TIME)?;
+        }
+        if let Some(Ping { after, close }) = self.ping {
+            within("ping after", after, MIN_TIME, MAX_TIME)?;
+            within("ping close", close, MIN_TIME, MAX_TIME)?;
         }
         within("shutdown_grace", self.shutdown_grace, Duration::ZERO, MAX_TIME)?;
         within("join_timeout", self.join_timeout, MIN_TIME, MAX_TIME)?;
@@ -196,6 +214,12 @@ mod tests {
             ("message_timeout", |options| options.message_timeout = Duration::ZERO),
             ("timeout", |options| options.timeout = Some(Duration::MAX)),
             ("timeout", |options| options.timeout = Some(Duration::ZERO)),
+            ("ping after", |options| {
+                options.ping = Some(Ping { after: Duration::ZERO, close: DEFAULT_PING_CLOSE });
+            }),
+            ("ping close", |options| {
+                options.ping = Some(Ping { after: DEFAULT_PING_AFTER, close: Duration::MAX });
+            }),
             ("shutdown_grace", |options| options.shutdown_grace = Duration::MAX),
             ("join_timeout", |options| options.join_timeout = Duration::ZERO),
             ("longpoll_window", |options| options.longpoll_window = Duration::MAX),

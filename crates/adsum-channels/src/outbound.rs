@@ -395,6 +395,11 @@ pub(crate) fn try_write(stream: &TcpStream, parts: &[IoSlice<'_>]) -> Poll<io::R
     }
 }
 
+/// A ping with a payload.
+pub(crate) fn ping(payload: [u8; 4]) -> Frame {
+    Frame::whole(frame::ping(payload))
+}
+
 /// A frame that is a pong's.
 pub(crate) fn pong(payload: &Bytes) -> Frame {
     Frame::whole(frame::pong(payload))

@@ -7,6 +7,7 @@ mod connection;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 mod reader;
+mod silence;
 mod stream;
 pub(crate) mod upgrade;
 

@@ -71,10 +71,11 @@ mod watch;
 pub use adsum_channels::{
     Acceptor, Address, Assigns, BadMessage, Channel, Client, ClientMessage, Connect, Depart, Drain,
     EventResult, Frame, JoinError, JoinResult, Joined, Level, MaxAge, MissingAssign, News, NoParams,
-    ObservedConnect, ObservedEvent, ObservedJoin, Observer, Outgoing, ParamFilter, ParamsError, PushError,
-    Reason as EndReason, Refusal, Refused, Rejected, Reply, ReplyRef, SecretTooShort, SendError, Sender,
-    Serializer, Serve, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop, TokenError, Tokens,
-    Unsendable, V1, V2, View, ViewState, Wire, read_string, serve, termination, write_string,
+    ObservedConnect, ObservedEvent, ObservedJoin, ObservedRoundTrip, Observer, Outgoing, ParamFilter,
+    ParamsError, PushError, Reason as EndReason, Refusal, Refused, Rejected, Reply, ReplyRef, SecretTooShort,
+    SendError, Sender, Serializer, Serve, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop,
+    TokenError, Tokens, Unsendable, V1, V2, View, ViewState, Wire, read_string, serve, termination,
+    write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{

@@ -12,14 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Incoming, Reader,
+    silence::{Silence, Verdict},
     stream::{READ_BYTES, Sink, Source, Stream, shut_down},
 };
 use crate::{
+    ObservedRoundTrip,
     admission::Admitted,
     connection::Connection,
     endpoint::Endpoint,
     log::{cut, cut_name, limited},
-    outbound::{Outbound, State, pong},
+    outbound::{Outbound, State, ping, pong},
     serializer::Wire,
     sockets::RESTART_CODE,
 };
@@ -43,7 +45,7 @@ pub(crate) fn run(
     let (source, sink, outbound) = stream.split(&endpoint.budget);
     let socket = WebSocket {
         reader: Reader::new(endpoint.options.max_message_bytes),
-        heard: Instant::now(),
+        silence: Silence::new(Instant::now()),
         begun: None,
         paused: None,
         connection: Connection::new(endpoint.clone(), admitted, outbound.clone()),
@@ -58,8 +60,7 @@ struct WebSocket {
     connection: Connection,
     outbound: Arc<Outbound>,
     reader: Reader,
-    /// When the client has last sent something.
-    heard: Instant,
+    silence: Silence,
     /// When the message has begun that hasn't ended yet.
     begun: Option<Instant>,
     /// Since when the client isn't read.
@@ -127,7 +128,7 @@ impl WebSocket {
                     }
                 }
                 () = &mut timer => {
-                    if self.is_overdue(Instant::now()) {
+                    if self.is_overdue(timer.deadline()) {
                         return Ending::Close(IDLE_CODE);
                     }
                     timer.as_mut().reset(self.due());
@@ -144,28 +145,39 @@ impl WebSocket {
         }
     }
 
-    /// When to look whether the client is silent, or too slow with a message, for too long.
+    /// When to look whether the client has been silent, or is too slow with a message.
     fn due(&self) -> Instant {
         let options = &self.endpoint.options;
-        let silence = options.timeout.map(|timeout| self.heard + timeout);
+        let silence = self.silence.due(options);
         let message = self.begun.map(|begun| begun + options.message_timeout);
         let due = silence.into_iter().chain(message).min().filter(|_| self.paused.is_none());
         // Nothing to wait for: a timer that only comes round.
         due.unwrap_or_else(|| Instant::now() + options.timeout.unwrap_or(MAX_TIME))
     }
 
-    fn is_overdue(&self, now: Instant) -> bool {
+    /// Whether the client is gone, or too slow with a message, at a time that was due. Pings it if need be.
+    fn is_overdue(&mut self, due: Instant) -> bool {
+        if self.paused.is_some() {
+            // Time in which we don't read is neither.
+            return false;
+        }
+        let now = Instant::now();
         let options = &self.endpoint.options;
-        let is_silent = options.timeout.is_some_and(|timeout| now >= self.heard + timeout);
-        let is_slow = self.begun.is_some_and(|begun| now >= begun + options.message_timeout);
-        // Time in which we don't read is neither.
-        self.paused.is_none() && (is_silent || is_slow)
+        if self.begun.is_some_and(|begun| now >= begun + options.message_timeout) {
+            return true;
+        }
+        match self.silence.judge(now, due, options, || self.outbound.is_quiet()) {
+            Verdict::Wait => {}
+            Verdict::Ping => self.outbound.push(ping(self.silence.payload())),
+            Verdict::Gone => return true,
+        }
+        false
     }
 
     /// Handles what has arrived in full, as far as the channels have room for it and the client isn't too fast.
     fn receive(&mut self, bytes: usize) -> Result<(), Ending> {
         let now = Instant::now();
-        self.heard = now;
+        self.silence.end(now);
         if let (Some(paused), Some(begun)) = (self.paused.take(), &mut self.begun) {
             *begun += now - paused;
         }
@@ -182,7 +194,7 @@ impl WebSocket {
                 Ok(Some(Incoming::Text(text))) => self.handle(Wire::Text(&text))?,
                 Ok(Some(Incoming::Binary(bytes))) => self.handle(Wire::Binary(&bytes))?,
                 Ok(Some(Incoming::Ping(payload))) => self.outbound.push(pong(&payload)),
-                Ok(Some(Incoming::Pong)) => {}
+                Ok(Some(Incoming::Pong(payload))) => self.hear_pong(&payload, now),
                 Ok(Some(Incoming::Close { code, reason })) => {
                     tracing::debug!(code, reason = %cut_name(&reason), "client closes");
                     return Err(Ending::ClosedByClient(code.unwrap_or(1000)));
@@ -195,6 +207,13 @@ impl WebSocket {
         }
         self.paused = Some(now);
         Ok(())
+    }
+
+    fn hear_pong(&mut self, payload: &[u8], now: Instant) {
+        if let Some(duration) = self.silence.round_trip(payload, now) {
+            let assigns = self.connection.assigns();
+            self.endpoint.watch.round_trip(&ObservedRoundTrip { assigns, duration });
+        }
     }
 
     fn handle(&mut self, message: Wire<'_>) -> Result<(), Ending> {

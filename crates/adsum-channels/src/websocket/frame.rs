@@ -81,6 +81,11 @@ pub(crate) fn header_len(second_byte: u8) -> usize {
     }
 }
 
+/// A ping, whose payload its answer repeats.
+pub(crate) fn ping(payload: [u8; 4]) -> Bytes {
+    frame(Opcode::Ping, &payload)
+}
+
 /// The answer to a ping, with the ping's payload.
 pub(crate) fn pong(payload: &[u8]) -> Bytes {
     debug_assert!(payload.len() <= MAX_CONTROL_PAYLOAD, "a ping's payload is short");
@@ -126,6 +131,7 @@ mod tests {
         assert_eq!(&frame(Opcode::Text, b"Hello")[..], b"\x81\x05Hello");
         assert_eq!(&frame(Opcode::Binary, &[0xff])[..], b"\x82\x01\xff");
         assert_eq!(&pong(b"Hello")[..], b"\x8a\x05Hello");
+        assert_eq!(&ping(*b"abcd")[..], b"\x89\x04abcd");
         let long = frame(Opcode::Text, &[b'a'; 300]);
         assert_eq!((&long[..4], long.len()), (&[0x81, 126, 1, 44][..], 304));
     }

@@ -24,8 +24,8 @@ pub(crate) enum Incoming {
     Binary(Bytes),
     /// A ping, to be answered by a pong with this payload.
     Ping(Bytes),
-    /// A pong, asked for or not.
-    Pong,
+    /// A pong, asked for or not, with its payload.
+    Pong(Bytes),
     /// The client closes. Nothing is read after it.
     Close { code: Option<u16>, reason: String },
 }
@@ -164,7 +164,7 @@ impl Reader {
             let payload = self.input.split_to(frame.len);
             match frame.opcode {
                 Opcode::Ping => return Ok(Some(Incoming::Ping(payload.freeze()))),
-                Opcode::Pong => return Ok(Some(Incoming::Pong)),
+                Opcode::Pong => return Ok(Some(Incoming::Pong(payload.freeze()))),
                 Opcode::Close => return read_close(&payload).map(Some),
                 Opcode::Continuation | Opcode::Text | Opcode::Binary => {
                     let mut message = self.message.take().expect("a data frame's header opens a message");

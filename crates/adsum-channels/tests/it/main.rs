@@ -33,6 +33,7 @@ mod limits;
 mod longpoll;
 mod nodes;
 mod observing;
+mod pinging;
 mod program;
 mod quotas;
 mod reading;

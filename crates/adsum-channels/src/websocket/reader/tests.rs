@@ -63,6 +63,10 @@ fn binary(bytes: &[u8]) -> Incoming {
     Incoming::Binary(Bytes::copy_from_slice(bytes))
 }
 
+fn pong(bytes: &[u8]) -> Incoming {
+    Incoming::Pong(Bytes::copy_from_slice(bytes))
+}
+
 fn ping(bytes: &[u8]) -> Incoming {
     Incoming::Ping(Bytes::copy_from_slice(bytes))
 }
@@ -96,7 +100,7 @@ fn messages_of_every_length_arrive_whole() {
 #[test]
 fn the_examples_of_the_rfc() {
     gives(&[b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58".to_vec()], &[text("Hello")]);
-    gives(&[b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58".to_vec()], &[Incoming::Pong]);
+    gives(&[b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58".to_vec()], &[pong(b"Hello")]);
     fails(&[b"\x81\x05Hello".to_vec()], &[], ProtocolError::Unmasked);
 }
 
@@ -122,7 +126,7 @@ fn pings_carry_up_to_125_bytes() {
 #[test]
 fn unsolicited_pongs_are_let_through() {
     let frames = [last(Opcode::Pong, ""), last(Opcode::Pong, "late"), last(Opcode::Ping, "now")];
-    gives(&frames, &[Incoming::Pong, Incoming::Pong, ping(b"now")]);
+    gives(&frames, &[pong(b""), pong(b"late"), ping(b"now")]);
 }
 
 // 3 and 4: reserved bits and opcodes
@@ -166,7 +170,7 @@ fn fragments_make_one_message_around_control_frames() {
         open(Opcode::Binary, "x"),
         last(Opcode::Continuation, "y"),
     ];
-    gives(&frames, &[ping(b"1"), Incoming::Pong, text("fragments"), binary(b"xy")]);
+    gives(&frames, &[ping(b"1"), pong(b"2"), text("fragments"), binary(b"xy")]);
 }
 
 #[test]
