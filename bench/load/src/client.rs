@@ -59,6 +59,8 @@ pub(crate) struct Client {
     greeting: Greeting,
     /// Whether the times at which it sees others count.
     pub(crate) sampled: Cell<bool>,
+    /// Whether it will stop reading. Set before it connects.
+    pub(crate) modest: Cell<bool>,
     /// How many it should see.
     pub(crate) target: Cell<usize>,
     connection: OnceCell<Rc<Connection>>,
@@ -82,6 +84,7 @@ impl Client {
             topic,
             greeting,
             sampled: Cell::new(true),
+            modest: Cell::default(),
             target: Cell::new(target),
             connection: OnceCell::new(),
             seen: RefCell::default(),
@@ -107,7 +110,7 @@ impl Client {
     /// Whether it is connected.
     pub(crate) async fn connect(self: &Rc<Self>, world: &Rc<World>, common: &Common) -> bool {
         let started = world.now();
-        match Connection::open(common, self.user).await {
+        match Connection::open(common, self.user, self.modest.get()).await {
             Ok((connection, reader, rest)) => {
                 world.latencies.connect.record(world.now() - started);
                 world.connections.borrow_mut().push(Rc::downgrade(&connection));

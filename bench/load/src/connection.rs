@@ -12,11 +12,12 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpStream,
+        TcpSocket,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::Notify,
     task::JoinHandle,
+    time::{Instant, sleep_until},
 };
 
 use crate::{
@@ -31,8 +32,9 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(25);
 /// The bytes of one read: the more at once, the fewer calls.
 const READ: usize = 512 * 1024;
-/// The bytes that the kernel reads for a client that doesn't, if it is modest.
-const PAUSED_READ: usize = 4096;
+/// The receive buffer of a client that will stop reading: the kernel would go on reading for it, by the megabyte. It is
+/// set before the connection begins, as a buffer that shrinks later leaves TCP with a window of a few kilobytes.
+const MODEST_READ: u32 = 128 * 1024;
 
 thread_local! { static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]); }
 
@@ -51,9 +53,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects as a user, and upgrades.
-    pub(crate) async fn open(common: &Common, user: u32) -> io::Result<(Rc<Self>, OwnedReadHalf, Vec<u8>)> {
-        let mut stream = TcpStream::connect(common.addr).await?;
+    /// Connects as a user, and upgrades. Of a modest client the kernel reads little ahead.
+    pub(crate) async fn open(
+        common: &Common,
+        user: u32,
+        modest: bool,
+    ) -> io::Result<(Rc<Self>, OwnedReadHalf, Vec<u8>)> {
+        let socket = if common.addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if modest {
+            socket.set_recv_buffer_size(MODEST_READ)?;
+        }
+        let mut stream = socket.connect(common.addr).await?;
         stream.set_nodelay(true)?;
         let Common { addr, path, .. } = common;
         let request = format!(
@@ -135,13 +145,10 @@ impl Connection {
 
     /// Reads nothing any more, as a client on a bad line.
     pub(crate) fn pause(&self) {
-        // The kernel would read on for it, by the megabyte. It may take it or leave it.
-        let _ = SockRef::from(self.socket.as_ref()).set_recv_buffer_size(PAUSED_READ);
         self.paused.set(true);
     }
 
     pub(crate) fn resume(&self) {
-        let _ = SockRef::from(self.socket.as_ref()).set_recv_buffer_size(READ);
         self.paused.set(false);
         self.resumed.notify_one();
     }
@@ -246,8 +253,12 @@ pub(crate) fn heartbeats(world: &Rc<World>) -> JoinHandle<()> {
                 connections.clone()
             };
             let gap = HEARTBEAT / connections.len().max(25) as u32;
+            // By the clock: where the clients are busy each sleep is longer than it should be, and a silent connection is
+            // closed.
+            let mut due = Instant::now();
             for connection in connections {
-                tokio::time::sleep(gap).await;
+                due += gap;
+                sleep_until(due).await;
                 if let Some(connection) = connection.upgrade()
                     && !connection.ending.get()
                     && !connection.closed.get()
@@ -255,7 +266,7 @@ pub(crate) fn heartbeats(world: &Rc<World>) -> JoinHandle<()> {
                     connection.send(r#"[null,"h","phoenix","heartbeat",{}]"#);
                 }
             }
-            tokio::time::sleep(gap).await;
+            sleep_until(due + gap).await;
         }
     })
 }

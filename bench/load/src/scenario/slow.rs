@@ -15,15 +15,16 @@ const SETTLE: Duration = Duration::from_millis(500);
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// How many users are in the room
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 300)]
     users: usize,
     /// How many of them stop reading
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 30)]
     slow: usize,
     /// Updates a second
-    #[arg(long, default_value_t = 50.0)]
+    #[arg(long, default_value_t = 100.0)]
     rate: f64,
-    /// The bytes of a string in the meta: enough to fill what the kernel and the server hold for a socket
+    /// The bytes of a string in the meta. All updates together must be more than the kernel and the server hold for a
+    /// socket, 9 MB as a rule, and each user's is to be seen before its next one
     #[arg(long, default_value_t = 7500)]
     size: usize,
     /// For how many seconds some don't read; while all do, it is half of that
@@ -38,6 +39,7 @@ impl Options {
         let (slow, quick) = members.split_at(self.slow);
         for member in slow {
             member.sampled.set(false);
+            member.modest.set(true);
         }
         stage.join_all(&members).await;
         let full = wait_for(stage.common.timeout, || world.complete.get() == n).await;

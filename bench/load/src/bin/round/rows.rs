@@ -282,7 +282,7 @@ pub(crate) const ROWS: &[Row] = &[
         shown: IDLE,
     },
     Row {
-        work: "1,000 members, 50 updates of 7.5 KB a second, 100 members stop reading",
+        work: "300 members, 100 updates of 7.5 KB a second, 30 members stop reading",
         phoenix: "",
         goal: "the others see no delay",
         limits: &[],
