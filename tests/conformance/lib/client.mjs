@@ -14,9 +14,15 @@ export class Client {
 
   #Presence;
 
-  /** `phoenix` is the package's exports, where it is not the current version that connects. */
-  constructor(url, userId, { phoenix = current, ...options } = {}) {
+  #isInCrowd;
+
+  /**
+   * `phoenix` is the package's exports, where it is not the current version that connects. One of a crowd keeps no
+   * reports, since a thousand clients would copy a million.
+   */
+  constructor(url, userId, { phoenix = current, isInCrowd = false, ...options } = {}) {
     this.#Presence = phoenix.Presence;
+    this.#isInCrowd = isInCrowd;
     this.socket = new phoenix.Socket(url, {
       transport: WebSocket,
       params: { user_id: userId },
@@ -33,7 +39,7 @@ export class Client {
 
   /** Joins a topic and resolves with the room once the server has answered. */
   async join(topic, params) {
-    const room = new Room(this.socket.channel(topic, params), this.#Presence);
+    const room = new Room(this.socket.channel(topic, params), this.#Presence, this.#isInCrowd);
     await settled(room.channel.join());
     return room;
   }
@@ -48,6 +54,15 @@ export class Client {
     this.socket.conn.terminate();
   }
 
+  /** Reads nothing until it is told to. */
+  pause() {
+    this.socket.conn.pause();
+  }
+
+  resume() {
+    this.socket.conn.resume();
+  }
+
   close() {
     return new Promise((resolve) => this.socket.disconnect(resolve));
   }
@@ -60,13 +75,28 @@ class Room {
   reports = [];
   /** The other events that arrived, in order: `{ event, payload }`; `phx_error` and `phx_close` too. */
   events = [];
+  /** The keys of which `onJoin` told a ref that was there already. */
+  repeated = [];
+  /** How many states have come. */
+  states = 0;
 
-  constructor(channel, Presence) {
+  constructor(channel, Presence, isInCrowd) {
     this.channel = channel;
     this.presence = new Presence(channel);
-    this.presence.onJoin((key, current, change) => this.#report("join", key, current, change));
-    this.presence.onLeave((key, current, change) => this.#report("leave", key, current, change));
-    this.presence.onSync(() => this.#report("sync"));
+    const report = isInCrowd ? () => {} : (...told) => this.#report(...told);
+    this.presence.onJoin((key, current, change) => {
+      const known = refs(current);
+      if (refs(change).some((ref) => known.includes(ref))) this.repeated.push(key);
+      report("join", key, current, change);
+    });
+    this.presence.onLeave((key, current, change) => report("leave", key, current, change));
+    this.presence.onSync(() => {
+      report("sync");
+      this.#changes.changed();
+    });
+    channel.on("presence_state", () => {
+      this.states += 1;
+    });
     for (const event of ["shout", "phx_error", "phx_close"]) {
       channel.on(event, (payload) => {
         this.events.push({ event, payload });
@@ -92,11 +122,19 @@ class Room {
   }
 
   /** Resolves once each key has that many metas, and no other key is there. */
-  async untilCounts(expected) {
+  async untilCounts(expected, options) {
     const wanted = sorted(expected);
+    const keys = Object.keys(expected).length;
     const seen = () => sorted(this.counts());
-    await this.#changes.until(`the presences ${wanted}`, () => seen() === wanted, { state: seen });
+    // The number of keys is cheap to compare.
+    const isThere = () => Object.keys(this.presence.state).length === keys && seen() === wanted;
+    await this.#changes.until(`the presences ${wanted}`, isThere, { state: seen, ...options });
     return this.here();
+  }
+
+  /** Resolves once `holds`, which is asked at each change. */
+  until(what, holds) {
+    return this.#changes.until(what, holds);
   }
 
   /** The first report after the first `from` for which `wanted` holds. */
@@ -132,4 +170,5 @@ export function settled(push) {
   });
 }
 
+const refs = (presence) => (presence?.metas ?? []).map((meta) => meta.phx_ref);
 const sorted = (counts) => JSON.stringify(Object.entries(counts).sort());
