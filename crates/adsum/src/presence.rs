@@ -219,6 +219,26 @@ impl<H: PresenceHandler> Presence<H> {
         Some(entry)
     }
 
+    /// Whether anything is tracked under a key of a topic. Asks `fetch` nothing, and waits for nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use adsum::{Presence, PubSub};
+    /// # let presence = Presence::builder(PubSub::local()).start();
+    /// # let mut owner = presence.owner();
+    /// owner.track("room:1", 7, serde_json::Map::new())?;
+    /// assert!(presence.contains("room:1", 7));
+    /// assert!(!presence.contains("room:1", 8));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn contains(&self, topic: impl Into<Topic>, key: impl Into<Key>) -> bool {
+        let (topic, key) = (topic.into(), key.into());
+        let shard = self.core.tracker.lock(&topic);
+        shard.topic(&topic).is_some_and(|set| set.group(&key).is_some())
+    }
+
     /// The number of presences in a topic, as this node knows them.
     ///
     /// Each node holds every topic, so this is the number of the whole cluster, without asking anybody. Should nodes

@@ -1,4 +1,0 @@
-CREATE TABLE settings (
-    name  TEXT PRIMARY KEY,
-    value BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
