@@ -111,7 +111,7 @@ docs: ## Build the docs and say where they are
 deps: ## Install what the tests need and this machine lacks: Debian packages, parts of Rust, packages of npm and Python
 	$(call heading,what the tests need)
 	scripts/install-missing cc=build-essential $(CHROMIUM)=chromium \
-		/usr/sbin/nats-server=nats-server redis-server=redis-server \
+		/usr/sbin/nats-server=nats-server redis-server=redis-server /usr/bin/pg_ctlcluster=postgresql \
 		/usr/sbin/nginx=nginx /usr/sbin/haproxy=haproxy python3=python3-venv
 	cargo fmt --version && cargo clippy --version || rustup component add rustfmt clippy
 	@$(MAKE) --no-print-directory $(addsuffix /$(INSTALLED),apps/chess tests/conformance tests/clients tests/browser) \

@@ -1,23 +1,44 @@
-//! A chess site. Its lobby shows everyone who is online, once each, live.
+//! A chess site: a lobby of everyone who is online, games with clocks, spectators, and bots.
 //!
-//! * [`Accounts`]: users in a database, and the rules for a [`Name`].
-//! * [`Session`]: the signed cookie that says who a browser is.
-//! * [`Hall`]: who is online, on all nodes of the site.
-//! * [`site`]: the pages and the lobby's channel, as one router. It works at the root of a host, not below a path.
+//! * [`Db`]: users, sessions, games and offers, in `SQLite` or `PostgreSQL`, and the rules for a [`Name`].
+//! * [`Sessions`]: the cookie that says who a browser is.
+//! * [`Hall`]: who is online, on all nodes of the site, and what they play.
+//! * [`site`]: the pages and the socket, as one router. It works at the root of a host, not below a path.
+//! * [`Played`]: the rules of chess.
+//! * [`protocol`]: what goes over the wire; PROTOCOL.md describes it.
 
-mod accounts;
-mod lobby;
+mod attendance;
+mod board;
+mod bots;
+mod channels;
+mod clock;
+mod db;
+mod games;
+mod hall;
+mod ids;
+mod limits;
 mod name;
+mod node;
+mod offers;
 mod origin;
+mod problem;
+pub mod protocol;
+mod rules;
 mod session;
+mod settings;
 mod site;
+mod tasks;
 
 #[doc(inline)]
 pub use crate::{
-    accounts::{Accounts, CreateError, OpenError, User},
-    lobby::Hall,
+    db::{CreateError, Db, OpenError},
+    hall::Hall,
+    ids::UserId,
     name::{Name, NameError},
     origin::{Origin, OriginError},
-    session::{SECRET_BYTES, Session, WeakSecret},
+    problem::Problem,
+    rules::{Ending, HalfMove, IllegalMove, Played},
+    session::Sessions,
+    settings::Settings,
     site::{MissingFile, Site, site},
 };

@@ -8,12 +8,12 @@ use std::{
 };
 
 use adsum::PubSub;
-use chess::{Accounts, Hall, Origin, Session, Site, site};
+use chess::{Db, Hall, Origin, Sessions, Settings, Site, site};
 use clap::Parser;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
-/// A chess site: choose a name, see who is here.
+/// A chess site: choose a name, see who is here, play.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
@@ -30,11 +30,15 @@ struct Options {
     #[arg(long, env = "ORIGIN")]
     origin: Option<Origin>,
 
-    /// The file of the database, made if it is missing.
+    /// The database: an `SQLite` file, made if it is missing, or `postgres://user:password@host/database`.
     #[arg(long, env = "DATABASE_URL", default_value = "chess.db", hide_env_values = true)]
     database_url: String,
 
-    /// What session cookies are signed with: 32 random bytes or more. Without it the database keeps one.
+    /// How many connections to a `PostgreSQL` server are opened at most.
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    database_connections: u32,
+
+    /// By what the nodes of the site know each other: 32 random bytes or more. Without it the database keeps one.
     #[arg(long, env = "SECRET", hide_env_values = true)]
     secret: Option<String>,
 
@@ -46,6 +50,9 @@ struct Options {
     /// The name of this node, which no other node of the site may have.
     #[arg(long, env = "NODE", default_value = "chess")]
     node: String,
+
+    #[command(flatten)]
+    settings: Settings,
 
     /// The folder of the pages.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/web"))]
@@ -67,25 +74,35 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let listener = listen(SocketAddr::new(options.host, options.port)).await?;
-    let accounts = Accounts::open(&options.database_url).await?;
+    let db = Db::open(&options.database_url, options.database_connections).await?;
     let secret = match options.secret {
-        Some(secret) => secret.into_bytes(),
-        None => accounts.secret(&Session::random_secret()).await?,
+        Some(secret) => secret,
+        None => db.secret(&Hall::random_secret()).await?,
     };
-    let session = Session::new(&secret)?;
-    let hall = Hall::open(pubsub(&options.pubsub, &options.node, &secret).await?, accounts.clone());
+    let pubsub = pubsub(&options.pubsub, &options.node, secret.as_bytes()).await?;
+    let sessions = Sessions::new(db.clone(), options.settings.session_lifetime());
+    let hall = Hall::open(pubsub, db.clone(), options.settings).await?;
     let hosts = own_hosts(listener.local_addr()?, options.origin.as_ref());
     let site = site(
-        Site { accounts: accounts.clone(), session, hall: hall.clone(), origin: options.origin, hosts },
+        Site { db: db.clone(), sessions, hall: hall.clone(), origin: options.origin, hosts },
         &options.web,
     )?;
     if let Err(error) = hall.ready().await {
         tracing::warn!(%error, "the site opens nonetheless");
     }
 
-    println!("chess is on {}", address_to_open(listener.local_addr()?));
-    hall.serve(listener, site).await?;
-    accounts.close().await;
+    let address = address_to_open(listener.local_addr()?);
+    let say_so = async {
+        println!("chess is on {address}");
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        // First: from then on it ends well when it is told to.
+        served = hall.serve(listener, site) => served?,
+        () = say_so => {}
+    }
+    db.close().await;
     Ok(())
 }
 

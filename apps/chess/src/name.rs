@@ -1,15 +1,48 @@
 use std::fmt;
 
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+use unicode_security::skeleton;
 
 /// The most characters (Unicode scalar values) of a name.
 const MAX_CHARS: usize = 24;
+
+/// The most marks in a row, as over or under one letter: Vietnamese and pointed Hebrew need two.
+const MAX_MARKS: usize = 2;
+
+/// Words with which the pages speak of people. Somebody of this name would put words into their mouth.
+const WORDS_OF_THE_PAGES: [&str; 24] = [
+    "admin",
+    "administrator",
+    "anonymous",
+    "black",
+    "bot",
+    "chess",
+    "computer",
+    "draw",
+    "everyone",
+    "guest",
+    "moderator",
+    "nobody",
+    "opponent",
+    "player",
+    "root",
+    "server",
+    "somebody",
+    "someone",
+    "spectator",
+    "support",
+    "system",
+    "unknown",
+    "white",
+    "you",
+];
 
 /// A name that may be given to a user: trimmed, 1 to 24 characters, nothing unreadable in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     text: String,
     key: String,
+    look: String,
 }
 
 /// Why a name is refused. Its text is meant for the person who chose it.
@@ -28,6 +61,12 @@ pub enum NameError {
         code = u32::from(*.0)
     )]
     Invisible(char),
+    /// Marks piled up, which would reach into the lines above and below.
+    #[error("That name has more than {MAX_MARKS} accents on one letter. Please take some off.")]
+    Marks,
+    /// A word of the pages.
+    #[error("That name is one of the site's own words. Please choose another.")]
+    Reserved,
 }
 
 impl Name {
@@ -49,7 +88,14 @@ impl Name {
         if chars > MAX_CHARS {
             return Err(NameError::TooLong(chars));
         }
-        Ok(Self { text, key })
+        if most_marks(&text) > MAX_MARKS {
+            return Err(NameError::Marks);
+        }
+        let look = look(&text);
+        if WORDS_OF_THE_PAGES.iter().map(|word| fold(word)).any(|word| word == key || word == look) {
+            return Err(NameError::Reserved);
+        }
+        Ok(Self { text, key, look })
     }
 
     /// The name as it is shown.
@@ -57,9 +103,15 @@ impl Name {
         &self.text
     }
 
-    /// What must be unique: equal for names that read as the same, such as `Zoë` and `zoë`.
+    /// What must be unique: equal for names that read the same, such as `Zoë` and `zoë`, or `paypal` and `раураl`.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// What must be unique as well: equal for names that look the same as they are written, such as `ANNA` in Latin and in
+    /// Greek letters.
+    pub fn look(&self) -> &str {
+        &self.look
     }
 }
 
@@ -69,10 +121,22 @@ impl fmt::Display for Name {
     }
 }
 
-/// Folds case and compatibility forms, and drops the joiners that leave no mark of their own.
+/// Equal for names that read the same: the skeleton (UTS 39) of the name whose case and compatibility forms are folded,
+/// without the joiners that leave no mark of their own.
 ///
 /// Upper case first, then lower: so that `ß` meets `SS` and a final sigma meets the others.
 fn fold(text: &str) -> String {
+    look(&fold_case(text))
+}
+
+/// Equal for names that look the same as they are written: capitals may look like those of another script whose small
+/// letters don't.
+fn look(text: &str) -> String {
+    // The prototype of a small letter may be a capital one; and `l` is that of `I`, `1` and `|`.
+    fold_case(&skeleton(text).collect::<String>()).replace('l', "i")
+}
+
+fn fold_case(text: &str) -> String {
     text.nfkc()
         .filter(|c| !is_joiner(*c))
         .flat_map(char::to_uppercase)
@@ -81,6 +145,17 @@ fn fold(text: &str) -> String {
         .collect::<String>()
         .trim()
         .to_owned()
+}
+
+/// The most marks that stand in a row.
+fn most_marks(text: &str) -> usize {
+    let mut most = 0;
+    let mut in_a_row = 0;
+    for c in text.nfd() {
+        in_a_row = if is_combining_mark(c) && !is_joiner(c) { in_a_row + 1 } else { 0 };
+        most = most.max(in_a_row);
+    }
+    most
 }
 
 /// Characters without a shape that names need all the same: emoji are composed with them, and Persian and
@@ -153,5 +228,41 @@ mod tests {
         assert_eq!(key("Strauß"), key("STRAUSS"));
         assert_eq!(key("ΟΔΟΣ"), key("οδος"));
         assert_ne!(key("Anna"), key("Anne"));
+    }
+
+    #[test]
+    fn names_that_look_the_same_share_a_key() {
+        // Cyrillic, Greek, digits, and letters that look like others.
+        for (one, other) in [
+            ("paypal", "раураl"),
+            ("Anna", "Αnnа"),
+            ("Bill", "BiII"),
+            ("Bill", "bi11"),
+            ("modern", "rnodern"),
+        ] {
+            assert_eq!(key(one), key(other), "{one} {other}");
+        }
+        assert_ne!(key("Иван"), key("Ivan"));
+        let look = |typed: &str| Name::parse(typed).unwrap().look().to_owned();
+        assert_eq!(look("ANNA"), look("ΑΝΝΑ"));
+        assert_eq!(look("Ian"), look("lan"));
+    }
+
+    #[test]
+    fn refuses_piles_of_marks_and_no_language() {
+        assert_eq!(Name::parse("Z\u{300}\u{301}\u{302}oe"), Err(NameError::Marks));
+        assert_eq!(Name::parse("ế\u{301}"), Err(NameError::Marks));
+        for name in ["Nguyễn", "Thế Anh", "שָׁלוֹם", "नमस्ते", "ประเทศไทย", "👩‍🚀"]
+        {
+            assert!(Name::parse(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn refuses_the_words_of_the_pages() {
+        for name in ["you", "You", "YΟU", "  White ", "Вlасk", "Spectator", "adm1n"] {
+            assert_eq!(Name::parse(name), Err(NameError::Reserved), "{name}");
+        }
+        assert!(Name::parse("Blackburne").is_ok());
     }
 }

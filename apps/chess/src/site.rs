@@ -1,21 +1,27 @@
+//! The pages, and who signs in and out, over HTTP.
+
 use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Request, State, rejection::JsonRejection},
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State, rejection::JsonRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use serde::Deserialize;
 use serde_json::json;
 use tower_http::services::{ServeDir, ServeFile};
 
-use crate::{Accounts, CreateError, Hall, Name, Origin, Session, User};
+use crate::{
+    CreateError, Db, Hall, Name, Origin, Problem, Sessions, node::session_topic, protocol::User,
+    session::Session,
+};
 
 /// The most bytes of a request's body; a name fits many times over.
 const MAX_BODY_BYTES: usize = 4096;
@@ -32,9 +38,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 #[derive(Debug, Clone)]
 pub struct Site {
     /// The users.
-    pub accounts: Accounts,
+    pub db: Db,
     /// Who is signed in.
-    pub session: Session,
+    pub sessions: Sessions,
     /// Who is online.
     pub hall: Hall,
     /// Where browsers find the site. `None`: at the host that they ask for.
@@ -51,7 +57,7 @@ pub struct MissingFile {
     advice: &'static str,
 }
 
-/// The site as a router: the page and its files from the folder `web`, `/me`, `/session` and the `/socket`.
+/// The site as a router: the page and its files from the folder `web`, `/me`, `/session`, `/sessions` and the `/socket`.
 ///
 /// # Errors
 ///
@@ -67,13 +73,13 @@ pub fn site(mut site: Site, web: &Path) -> Result<Router, MissingFile> {
         }
     }
     if site.origin.as_ref().is_some_and(Origin::is_https) {
-        site.session = site.session.secure();
+        site.sessions = site.sessions.secure();
     }
-    let socket =
-        site.hall.socket(site.accounts.clone(), site.session.clone(), site.origin.as_ref(), &site.hosts);
+    let socket = site.hall.socket(site.sessions.clone(), site.origin.as_ref(), &site.hosts);
     Ok(Router::new()
         .route("/me", get(me))
         .route("/session", post(sign_in).delete(sign_out))
+        .route("/sessions", delete(sign_out_everywhere))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(Arc::new(site))
         .nest("/socket", socket)
@@ -90,58 +96,87 @@ struct SignIn {
 }
 
 async fn me(State(site): State<Arc<Site>>, headers: HeaderMap) -> Result<Response, Failure> {
-    let user = match site.session.user_id(&headers) {
-        Some(id) => site.accounts.user(id).await?,
-        None => None,
-    };
-    Ok(Json(json!({ "user": user })).into_response())
+    Ok(match site.sessions.of(&headers).await? {
+        Some(Session { user, renewed, .. }) => (renewed, Json(json!({ "user": user }))).into_response(),
+        None => Json(json!({ "user": null })).into_response(),
+    })
 }
 
-async fn sign_in(
-    State(site): State<Arc<Site>>,
-    request: Result<Json<SignIn>, JsonRejection>,
-) -> Result<Response, Failure> {
+async fn sign_in(State(site): State<Arc<Site>>, request: Request) -> Result<Response, Failure> {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let request =
+        <Result<Json<SignIn>, JsonRejection> as axum::extract::FromRequest<_>>::from_request(request, &())
+            .await;
+    let Ok(request) = request;
     let Json(SignIn { name }) =
-        request.map_err(|error| Failure::refused(error.status(), error.body_text()))?;
-    let name = Name::parse(&name)
-        .map_err(|error| Failure::refused(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    let user: User = match site.accounts.create(&name).await {
+        request.map_err(|error| Failure(error.status(), Problem::invalid(error.body_text())))?;
+    let name = Name::parse(&name).map_err(|error| {
+        Failure(StatusCode::UNPROCESSABLE_ENTITY, Problem::new("name_invalid", error.to_string()))
+    })?;
+    let names = &site.hall.node.names;
+    names.check(network(peer)).map_err(|problem| Failure(StatusCode::TOO_MANY_REQUESTS, problem))?;
+    let user: User = match site.db.create_user(&name).await {
         Ok(user) => user,
         Err(taken @ CreateError::Taken) => {
-            return Err(Failure::refused(StatusCode::CONFLICT, taken.to_string()));
+            return Err(Failure(StatusCode::CONFLICT, Problem::new("name_taken", taken.to_string())));
         }
         Err(CreateError::Database(error)) => return Err(error.into()),
     };
-    let cookie = site.session.sign_in(user.id);
+    let cookie = site.sessions.sign_in(user.id).await?;
     Ok((StatusCode::CREATED, cookie, Json(json!({ "user": user }))).into_response())
 }
 
-async fn sign_out(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    (site.session.sign_out(&headers), StatusCode::NO_CONTENT).into_response()
-}
-
-/// An answer other than the one hoped for: `{"error": ".."}`, meant for the person at the page.
-struct Failure {
-    status: StatusCode,
-    error: String,
-}
-
-impl Failure {
-    fn refused(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into() }
+/// What names are counted by: an IPv4 address, or a network of IPv6, of which one person has all addresses.
+fn network(peer: Option<IpAddr>) -> IpAddr {
+    match peer.map(|peer| peer.to_canonical()) {
+        Some(IpAddr::V6(v6)) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        Some(v4) => v4,
+        None => Ipv4Addr::UNSPECIFIED.into(),
     }
 }
 
+async fn sign_out(State(site): State<Arc<Site>>, headers: HeaderMap) -> Result<Response, Failure> {
+    let (ended, cookie) = site.sessions.sign_out(&headers).await?;
+    site.close_sockets(ended);
+    Ok((cookie, StatusCode::NO_CONTENT).into_response())
+}
+
+async fn sign_out_everywhere(State(site): State<Arc<Site>>, headers: HeaderMap) -> Result<Response, Failure> {
+    let session = site.sessions.of(&headers).await?;
+    let session = session.ok_or_else(|| Failure(StatusCode::UNAUTHORIZED, Problem::not_signed_in()))?;
+    site.close_sockets(site.sessions.sign_out_everywhere(session.user.id).await?);
+    Ok((site.sessions.nobody(&headers), StatusCode::NO_CONTENT).into_response())
+}
+
+impl Site {
+    /// Closes the sockets of sessions that have ended, on all nodes.
+    fn close_sockets(&self, sessions: impl IntoIterator<Item = String>) {
+        for session in sessions {
+            if let Err(error) = self.hall.node.pubsub.disconnect(session_topic(&session)) {
+                tracing::error!(%error, "sockets of an ended session may still be open on other nodes");
+            }
+        }
+    }
+}
+
+/// An answer other than the one hoped for.
+struct Failure(StatusCode, Problem);
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        tracing::error!(%error, "the database failed");
-        Self::refused(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here. Please try again.")
+        Self(StatusCode::INTERNAL_SERVER_ERROR, error.into())
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.error }))).into_response()
+        let Self(status, problem) = self;
+        let retry_after = problem.retry_after_ms.map(|ms| HeaderValue::from(ms.div_ceil(1000)));
+        let mut response = (status, Json(problem)).into_response();
+        if let Some(retry_after) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after);
+        }
+        response
     }
 }
 

@@ -132,7 +132,7 @@ async function chooseName(name) {
       body: JSON.stringify({ name }),
     });
     const answer = await response.json();
-    if (!response.ok) return answer.error;
+    if (!response.ok) return answer.message;
     session.postMessage("in");
     enter(answer.user);
     return null;

@@ -16,7 +16,7 @@ export class Chess {
   async start({ origin } = {}) {
     const told = origin === undefined ? {} : { ORIGIN: origin };
     this.#server = await startServer("chess", {
-      env: { PORT: this.#port, DATABASE_URL: join(this.#folder, "chess.db"), ...told },
+      env: { PORT: this.#port, DATABASE_URL: join(this.#folder, "chess.db"), BOTS: "false", MAX_NAMES: "0", ...told },
       ready: /http:\/\/localhost:(\d+)/,
     });
     this.#port = this.#server.readyLine[1];

@@ -7,9 +7,11 @@ use axum::{
     http::{Method, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chess::{Accounts, Hall, MissingFile, SECRET_BYTES, Session, Site, site};
+use chess::{Db, Hall, MissingFile, Sessions, Site, site};
 use serde_json::{Value, json};
 use tower::ServiceExt;
+
+use crate::site::settings;
 
 pub(crate) const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
 
@@ -18,18 +20,11 @@ async fn router() -> Router {
 }
 
 async fn site_in(web: &str) -> Result<Router, MissingFile> {
-    let accounts = Accounts::open("sqlite::memory:").await.unwrap();
-    let session = Session::new(&[7; SECRET_BYTES]).unwrap();
-    site(
-        Site {
-            hall: Hall::open(PubSub::local(), accounts.clone()),
-            accounts,
-            session,
-            origin: None,
-            hosts: Vec::new(),
-        },
-        Path::new(web),
-    )
+    let db = Db::open("sqlite::memory:", 1).await.unwrap();
+    let settings = settings();
+    let sessions = Sessions::new(db.clone(), settings.session_lifetime());
+    let hall = Hall::open(PubSub::local(), db.clone(), settings).await.unwrap();
+    site(Site { db, sessions, hall, origin: None, hosts: Vec::new() }, Path::new(web))
 }
 
 async fn call(router: &Router, method: Method, path: &str, cookie: &str, body: &str) -> Response {
@@ -93,8 +88,8 @@ async fn a_refused_name_says_why() {
         let response = sign_in(&router, name).await;
         assert_eq!(response.status(), status, "{name}");
         assert!(!response.headers().contains_key(header::SET_COOKIE));
-        let error = json_of(response).await["error"].as_str().unwrap().to_owned();
-        assert!(error.contains(reason), "{error}");
+        let message = json_of(response).await["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(reason), "{message}");
     }
 }
 
@@ -110,7 +105,7 @@ async fn a_malformed_request_is_refused() {
     ] {
         let response = call(&router, Method::POST, "/session", "", body).await;
         assert_eq!(response.status(), status, "{body}");
-        assert!(json_of(response).await["error"].is_string());
+        assert!(json_of(response).await["message"].is_string());
     }
     let form = Request::post("/session")
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")

@@ -1,4 +1,4 @@
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::{
@@ -8,10 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::accounts::TempFile;
-
-/// Far longer than anything here takes: a test that gets there has failed.
-const DEADLINE: Duration = Duration::from_mins(1);
+use crate::{client::DEADLINE, db::TempFile};
 
 fn chess(port: &str, database: &str) -> Child {
     run(&mut Command::new(env!("CARGO_BIN_EXE_chess")), port, database)
@@ -21,6 +18,7 @@ fn run(command: &mut Command, port: &str, database: &str) -> Child {
     command
         .env("PORT", port)
         .env("DATABASE_URL", database)
+        .env("MAX_NAMES", "0")
         .env_remove("SECRET")
         .env_remove("ORIGIN")
         .stdout(Stdio::piped())
@@ -154,7 +152,7 @@ async fn who_is_let_in_is_stored_when_the_disk_is_full_too() {
     // commit, where the signal that comes with it is ignored.
     let limited = format!("trap '' XFSZ; ulimit -f 200; exec {}", env!("CARGO_BIN_EXE_chess"));
     let mut command = Command::new("bash");
-    command.args(["-c", &limited]).env("PORT", "0").env("DATABASE_URL", file.url()).env_remove("SECRET");
+    command.args(["-c", &limited]).env("PORT", "0").env("DATABASE_URL", file.url()).env("MAX_NAMES", "0");
     let mut program =
         command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     let port = port_of(&mut program).await;

@@ -1,0 +1,76 @@
+//! `lobby`: who is online, what can be joined, what is played.
+
+use adsum::{Channel, JoinError, Joined, Key, Payload, Reply, Socket, Stop, Topic};
+
+use super::{App, Nothing, answer, invalid_join, now_seconds, read, visitor};
+use crate::{
+    Problem,
+    protocol::{Meta, Seen},
+};
+
+/// One tab in the lobby.
+pub(super) struct Lobby {
+    app: App,
+    key: Key,
+    meta: Meta,
+}
+
+impl Channel for Lobby {
+    type App = App;
+    type Params = Seen;
+    type Info = ();
+
+    fn invalid_params(error: serde_json::Error) -> Result<Seen, JoinError> {
+        Err(invalid_join(&error))
+    }
+
+    async fn join(
+        app: &App,
+        _: &Topic,
+        Seen { status }: Seen,
+        socket: &mut Socket,
+    ) -> Result<Joined<Self>, JoinError> {
+        let visitor = visitor(app, socket).await?;
+        let meta = Meta {
+            online_at: now_seconds(),
+            device: visitor.device,
+            status: status.into(),
+            game: None,
+            games: None,
+            color: None,
+            bye: false,
+        };
+        Ok(Joined::new(Self { app: app.clone(), key: visitor.user.id.to_string().into(), meta }))
+    }
+
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
+        let presence = &self.app.node.presence;
+        presence.track(socket, self.key.clone(), self.meta.clone())?;
+        presence.push_state(socket).await?;
+        let board = &self.app.node.board;
+        // As they were last sent, so that what follows is newer.
+        let (seeks, games) = board.lists();
+        if let Some(seeks) = seeks {
+            socket.push("seeks", seeks)?;
+        }
+        if let Some(games) = games {
+            socket.push("games", games)?;
+        }
+        Ok(())
+    }
+
+    async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
+        if event != "status" {
+            return Ok(Problem::unknown_event().into());
+        }
+        let status = match read::<Seen>(&payload) {
+            Ok(Seen { status }) => status.into(),
+            Err(problem) => return Ok(problem.into()),
+        };
+        if status != self.meta.status {
+            self.meta.status = status;
+            self.app.node.presence.update(socket, self.key.clone(), self.meta.clone())?;
+        }
+        Ok(answer(Ok(Nothing {})))
+    }
+}

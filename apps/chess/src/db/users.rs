@@ -1,0 +1,106 @@
+//! Users: those who have chosen a name, and bots.
+
+use std::collections::HashMap;
+
+use sqlx::AssertSqlSafe;
+
+use super::{Db, is_taken};
+use crate::{
+    Name, UserId,
+    protocol::{Card, User},
+};
+
+/// Why a user could not be created.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// Somebody has that name, or one that reads or looks the same.
+    #[error("Somebody already has that name. Please choose another.")]
+    Taken,
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Db {
+    /// Gives the name to a new user. Of two who ask for it at once, one gets it.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError::Taken`] if somebody has it.
+    pub async fn create_user(&self, name: &Name) -> Result<User, CreateError> {
+        self.create(name, false).await
+    }
+
+    /// The bot of a name, made if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError::Taken`] if somebody else has the name.
+    pub(crate) async fn bot(&self, name: &Name) -> Result<User, CreateError> {
+        match self.create(name, true).await {
+            Err(CreateError::Taken) => {}
+            created => return created,
+        }
+        let bot: Option<(i64, String)> =
+            sqlx::query_as("SELECT id, name FROM users WHERE name_key = $1 AND bot = 1")
+                .bind(name.key())
+                .fetch_optional(&self.pool)
+                .await?;
+        let (id, name) = bot.ok_or(CreateError::Taken)?;
+        Ok(User { id: UserId(id), name, bot: true })
+    }
+
+    async fn create(&self, name: &Name, bot: bool) -> Result<User, CreateError> {
+        let user = User { id: UserId::random(), name: name.to_string(), bot };
+        let statement = format!(
+            "INSERT INTO users (id, name, name_key, name_look, bot, created_at) VALUES ($1, $2, $3, $4, $5, {})",
+            self.clock()
+        );
+        let created = sqlx::query(AssertSqlSafe(statement))
+            .bind(user.id.0)
+            .bind(name.as_str())
+            .bind(name.key())
+            .bind(name.look())
+            .bind(i64::from(bot))
+            .execute(&self.pool)
+            .await;
+        match created {
+            Ok(_) => Ok(user),
+            Err(error) if is_taken(&error) => Err(CreateError::Taken),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The user of an id. `None` if there is none.
+    pub async fn user(&self, id: UserId) -> Result<Option<User>, sqlx::Error> {
+        let row: Option<(i64, String, i64)> = sqlx::query_as("SELECT id, name, bot FROM users WHERE id = $1")
+            .bind(id.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(user))
+    }
+
+    /// What presence shows of many users, in one query. Ids that nobody has are left out.
+    pub async fn cards(&self, ids: &[UserId]) -> Result<HashMap<UserId, Card>, sqlx::Error> {
+        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        let ids = serde_json::to_string(&ids).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let statement = format!(
+            "SELECT u.id, u.name, u.bot, p.game FROM users u LEFT JOIN playing p ON p.user_id = u.id \
+             WHERE u.id IN {}",
+            self.numbers("$1")
+        );
+        let rows: Vec<(i64, String, i64, Option<String>)> =
+            sqlx::query_as(AssertSqlSafe(statement)).bind(ids).fetch_all(&self.pool).await?;
+        let cards = rows.into_iter().map(|(id, name, bot, playing)| {
+            let user = user((id, name, bot));
+            (user.id, Card { user, playing })
+        });
+        Ok(cards.collect())
+    }
+}
+
+/// A user as the row of `id, name, bot` says.
+pub(super) fn user((id, name, bot): (i64, String, i64)) -> User {
+    User { id: UserId(id), name, bot: bot != 0 }
+}

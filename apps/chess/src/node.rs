@@ -1,0 +1,108 @@
+//! What all channels and tasks of a running site share.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use adsum::{Entries, FetchError, IntoPayload, Key, Presence, PresenceHandler, PubSub};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::{
+    Db, Settings, UserId,
+    board::Board,
+    games::GameCache,
+    limits::Limit,
+    protocol::{Card, Meta},
+};
+
+/// The topic of everyone who is online.
+pub(crate) const LOBBY: &str = "lobby";
+
+/// The site on this node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) db: Db,
+    pub(crate) pubsub: PubSub,
+    pub(crate) presence: Presence<Roster>,
+    pub(crate) settings: Settings,
+    pub(crate) board: Board,
+    pub(crate) cache: GameCache,
+    /// A flag falls earlier than was known.
+    pub(crate) earlier: Notify,
+    /// A permit for each bot that may think.
+    pub(crate) thinkers: Semaphore,
+    pub(crate) names: Limit<IpAddr>,
+    pub(crate) offers: Limit<UserId>,
+    pub(crate) commands: Limit<UserId>,
+}
+
+impl Node {
+    pub(crate) fn new(db: Db, pubsub: PubSub, settings: Settings) -> Self {
+        let roster = Roster { db: db.clone() };
+        let presence =
+            Presence::builder(pubsub.clone()).name("lobby").linger(settings.linger()).handler(roster).start();
+        Self {
+            db,
+            pubsub,
+            presence,
+            board: Board::default(),
+            cache: GameCache::default(),
+            earlier: Notify::new(),
+            thinkers: Semaphore::new(settings.thinkers()),
+            names: Limit::new(settings.names()),
+            offers: Limit::new(settings.offers()),
+            commands: Limit::new(settings.commands()),
+            settings,
+        }
+    }
+
+    /// Sends an event to everyone who has joined a topic. Whoever misses it asks for the state, so a failure is only noted.
+    pub(crate) fn broadcast(&self, topic: &str, event: &str, payload: impl IntoPayload) {
+        if let Err(error) = self.pubsub.broadcast(topic, event, payload) {
+            tracing::warn!(topic, event, %error, "a message did not go out to all nodes");
+        }
+    }
+
+    /// Whether somebody is in a topic.
+    pub(crate) fn is_in(&self, topic: &str, user: UserId) -> bool {
+        self.presence.contains(topic, user.to_string())
+    }
+
+    /// What the lobby shows of somebody has changed.
+    pub(crate) fn refresh(&self, user: UserId) {
+        self.presence.refresh(LOBBY, user.to_string());
+    }
+}
+
+pub(crate) fn game_topic(game: &str) -> String {
+    format!("game:{game}")
+}
+
+/// The topic in which the spectators of a game are present; nobody joins it.
+pub(crate) fn watch_topic(game: &str) -> String {
+    format!("watch:{game}")
+}
+
+pub(crate) fn user_topic(user: UserId) -> String {
+    format!("user:{user}")
+}
+
+/// The name of the sockets of a session, by which they are closed.
+pub(crate) fn session_topic(hash: &str) -> String {
+    format!("session:{hash}")
+}
+
+/// Adds to each key the card of its user.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    db: Db,
+}
+
+impl PresenceHandler for Roster {
+    type Meta = Meta;
+    type Info = Card;
+
+    async fn fetch(&self, _: &str, entries: &Entries<Meta>) -> Result<HashMap<Key, Card>, FetchError> {
+        let ids: Vec<UserId> = entries.keys().filter_map(|key| key.parse().ok()).collect();
+        let cards = self.db.cards(&ids).await?;
+        Ok(cards.into_iter().map(|(id, card)| (id.to_string().into(), card)).collect())
+    }
+}

@@ -1,0 +1,144 @@
+//! What a site can be told. Every time is in milliseconds and every number has a default; tests shorten the times.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use clap::Args;
+
+use crate::{games::ClaimTimes, limits::Rate};
+
+/// The longest of any time, a day.
+const MAX_MS: u64 = 86_400_000;
+const MS: RangeInclusive<u64> = 1..=MAX_MS;
+const MS_OR_NONE: RangeInclusive<u64> = 0..=MAX_MS;
+
+/// The times and limits of a site.
+#[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_field_names, reason = "a unit belongs to a time")]
+pub struct Settings {
+    /// For how many days a browser stays signed in that doesn't come back.
+    #[arg(long, env = "SESSION_DAYS", default_value_t = 180, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub session_days: u32,
+
+    /// How long a tab whose connection is gone is shown as before, so that nobody sees a reload.
+    #[arg(long, env = "LINGER_MS", default_value_t = 2_000, value_parser = ms(MS_OR_NONE))]
+    pub linger_ms: u64,
+
+    /// After how much silence a connection is asked whether it is there.
+    #[arg(long, env = "PING_MS", default_value_t = 4_000, value_parser = ms(MS))]
+    pub ping_ms: u64,
+
+    /// How long it has to answer until it counts as lost.
+    #[arg(long, env = "PONG_MS", default_value_t = 4_000, value_parser = ms(MS))]
+    pub pong_ms: u64,
+
+    /// How long a player has to be without connection until the other may claim the game.
+    #[arg(long, env = "CLAIM_MS", default_value_t = 60_000, value_parser = ms(MS_OR_NONE))]
+    pub claim_ms: u64,
+
+    /// The same, of a player whose page was closed.
+    #[arg(long, env = "CLAIM_BYE_MS", default_value_t = 10_000, value_parser = ms(MS_OR_NONE))]
+    pub claim_bye_ms: u64,
+
+    /// How long an invite stays open.
+    #[arg(long, env = "INVITE_MS", default_value_t = 60_000, value_parser = ms(MS))]
+    pub invite_ms: u64,
+
+    /// The least time between two lists of seeks, of games, or of a game's spectators.
+    #[arg(long, env = "LIST_MS", default_value_t = 500, value_parser = ms(MS))]
+    pub list_ms: u64,
+
+    /// How often the node says that it is up, and looks for flags, offers and players that were missed.
+    #[arg(long, env = "SWEEP_MS", default_value_t = 5_000, value_parser = ms(MS))]
+    pub sweep_ms: u64,
+
+    /// Whether bots wait in the lobby.
+    #[arg(long, env = "BOTS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub bots: bool,
+
+    /// How long a bot takes for a move at least; it takes up to three times as long.
+    #[arg(long, env = "BOT_MS", default_value_t = 500, value_parser = ms(MS_OR_NONE))]
+    pub bot_ms: u64,
+
+    /// How many bots may think at once; each takes a core. 0: half of the cores.
+    #[arg(long, env = "BOTS_THINKING", default_value_t = 0)]
+    pub bots_thinking: usize,
+
+    /// How many names may be chosen a minute from one address. 0: any number.
+    #[arg(long, env = "MAX_NAMES", default_value_t = 10)]
+    pub max_names: u32,
+
+    /// How many seeks and invites a person may make, take or answer a minute. 0: any number.
+    #[arg(long, env = "MAX_OFFERS", default_value_t = 30)]
+    pub max_offers: u32,
+
+    /// How many moves and other commands a person may send a minute. 0: any number.
+    #[arg(long, env = "MAX_COMMANDS", default_value_t = 300)]
+    pub max_commands: u32,
+
+    /// How many sockets a person may have open at once.
+    #[arg(long, env = "MAX_SOCKETS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_sockets: u32,
+}
+
+fn ms(range: RangeInclusive<u64>) -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(range)
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(flatten)]
+            settings: Settings,
+        }
+        <Alone as clap::Parser>::parse_from(["chess"]).settings
+    }
+}
+
+impl Settings {
+    /// How long a session lasts.
+    pub fn session_lifetime(&self) -> Duration {
+        Duration::from_hours(24 * u64::from(self.session_days))
+    }
+
+    pub(crate) fn linger(&self) -> Duration {
+        Duration::from_millis(self.linger_ms)
+    }
+
+    /// After how much silence a socket is pinged, and how long it has to answer.
+    pub(crate) fn ping(&self) -> (Duration, Duration) {
+        (Duration::from_millis(self.ping_ms), Duration::from_millis(self.pong_ms))
+    }
+
+    pub(crate) fn list_interval(&self) -> Duration {
+        Duration::from_millis(self.list_ms)
+    }
+
+    pub(crate) fn sweep_interval(&self) -> Duration {
+        Duration::from_millis(self.sweep_ms)
+    }
+
+    pub(crate) fn claim_times(&self) -> ClaimTimes {
+        ClaimTimes { lost_ms: self.claim_ms.cast_signed(), bye_ms: self.claim_bye_ms.cast_signed() }
+    }
+
+    pub(crate) fn names(&self) -> Rate {
+        Rate::per_minute(self.max_names)
+    }
+
+    pub(crate) fn offers(&self) -> Rate {
+        Rate::per_minute(self.max_offers)
+    }
+
+    pub(crate) fn commands(&self) -> Rate {
+        Rate::per_minute(self.max_commands)
+    }
+
+    /// How many bots may think at once.
+    pub(crate) fn thinkers(&self) -> usize {
+        match self.bots_thinking {
+            0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1),
+            thinkers => thinkers,
+        }
+    }
+}

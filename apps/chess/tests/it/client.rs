@@ -1,0 +1,135 @@
+//! A client of the socket, as phoenix.js is one.
+
+use std::{collections::VecDeque, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
+
+/// Far longer than anything here takes: a test that gets there has failed.
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
+
+/// One tab.
+pub(crate) struct Client {
+    socket: WebSocketStream<TcpStream>,
+    next_ref: u64,
+    /// What came while something else was waited for.
+    heard: VecDeque<Heard>,
+}
+
+struct Heard {
+    reference: Value,
+    topic: String,
+    event: String,
+    payload: Value,
+}
+
+impl Client {
+    /// Connects somebody who is signed in.
+    pub(crate) async fn connect(address: &str, cookie: &str) -> Self {
+        Self::try_connect(address, cookie).await.unwrap()
+    }
+
+    /// The error is the status of the answer.
+    pub(crate) async fn try_connect(address: &str, cookie: &str) -> Result<Self, u16> {
+        let url = format!("ws://{address}/socket/websocket?vsn=2.0.0");
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("cookie", cookie.parse().unwrap());
+        let stream = TcpStream::connect(address).await.unwrap();
+        match client_async(request, stream).await {
+            Ok((socket, _)) => Ok(Self { socket, next_ref: 1, heard: VecDeque::new() }),
+            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Joins a topic. What the channel pushes from then on is kept until it is waited for.
+    pub(crate) async fn join(&mut self, topic: &str, params: Value) -> Result<Value, Value> {
+        self.heard.retain(|heard| heard.topic != topic);
+        self.push(topic, "phx_join", params).await
+    }
+
+    pub(crate) async fn push(&mut self, topic: &str, event: &str, payload: Value) -> Result<Value, Value> {
+        let reference = self.send(topic, event, payload).await;
+        let reply =
+            self.next(|heard| heard.event == "phx_reply" && heard.reference == json!(reference)).await;
+        let response = reply.payload["response"].clone();
+        if reply.payload["status"] == "ok" { Ok(response) } else { Err(response) }
+    }
+
+    /// Sends an event without waiting for its answer.
+    pub(crate) async fn send(&mut self, topic: &str, event: &str, payload: Value) -> String {
+        let reference = self.next_ref.to_string();
+        self.next_ref += 1;
+        // One channel a topic: its name serves as the ref of its join.
+        let frame = json!([topic, reference, topic, event, payload]);
+        self.socket.send(Message::text(frame.to_string())).await.unwrap();
+        reference
+    }
+
+    /// The next event of a topic, from those that came already.
+    pub(crate) async fn event(&mut self, topic: &str, event: &str) -> Value {
+        self.event_where(topic, event, |_| true).await
+    }
+
+    /// The next event of a topic that is as it should be; those before it are gone.
+    pub(crate) async fn event_where(
+        &mut self,
+        topic: &str,
+        event: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        loop {
+            let heard = self.next(|heard| heard.topic == topic && heard.event == event).await;
+            if wanted(&heard.payload) {
+                return heard.payload;
+            }
+        }
+    }
+
+    /// Whether an event is among those that came before the answer to a question.
+    pub(crate) async fn has_heard(&mut self, topic: &str, event: &str) -> bool {
+        drop(self.push("phoenix", "heartbeat", json!({})).await);
+        self.heard.iter().any(|heard| heard.topic == topic && heard.event == event)
+    }
+
+    /// Waits until the server closes the socket.
+    pub(crate) async fn closed(mut self) {
+        let closed = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        timeout(DEADLINE, closed).await.unwrap();
+    }
+
+    /// Closes the socket, as a page does that is left.
+    pub(crate) async fn close(mut self) {
+        drop(self.socket.close(None).await);
+        self.closed().await;
+    }
+
+    async fn next(&mut self, wanted: impl Fn(&Heard) -> bool) -> Heard {
+        if let Some(index) = self.heard.iter().position(&wanted) {
+            return self.heard.remove(index).unwrap();
+        }
+        loop {
+            let message = timeout(DEADLINE, self.socket.next()).await.unwrap_or_else(|_| {
+                let heard = self
+                    .heard
+                    .iter()
+                    .map(|heard| format!("{} {} {}", heard.topic, heard.event, heard.payload));
+                panic!("waited in vain; heard {:#?}", heard.collect::<Vec<_>>())
+            });
+            let message = message.expect("the socket is open").unwrap();
+            let Message::Text(text) = message else { continue };
+            let (_, reference, topic, event, payload): (Value, Value, String, String, Value) =
+                serde_json::from_str(&text).unwrap();
+            let heard = Heard { reference, topic, event, payload };
+            if wanted(&heard) {
+                return heard;
+            }
+            self.heard.push_back(heard);
+        }
+    }
+}

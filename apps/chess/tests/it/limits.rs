@@ -1,0 +1,60 @@
+//! What is too fast is refused with the time to wait, and nothing is closed.
+
+use axum::http::StatusCode;
+use chess::Settings;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::site::{Served, settings};
+
+async fn choose(address: &str, name: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let body = json!({ "name": name }).to_string();
+    let request = format!(
+        "POST /session HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn names_by_address() {
+    let site = Served::start(Settings { max_names: 3, ..settings() }).await;
+    for name in ["Anna", "Ben", "anna"] {
+        choose(&site.address, name).await;
+    }
+    let refused = choose(&site.address, "Carl").await;
+    assert!(refused.starts_with(&format!("HTTP/1.1 {}", StatusCode::TOO_MANY_REQUESTS)), "{refused}");
+    assert!(refused.to_lowercase().contains("retry-after: 20\r\n"), "{refused}");
+    let problem: serde_json::Value = serde_json::from_str(refused.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!(problem["reason"], "too_fast");
+    assert!(problem["message"].as_str().unwrap().contains("try again in 20 seconds"), "{problem}");
+}
+
+#[tokio::test]
+async fn offers_and_moves_by_person() {
+    let site = Served::start(Settings { max_offers: 2, max_commands: 3, ..settings() }).await;
+    let (mut anna, mut ben, game) = site.game(60_000, 0).await;
+    // One was the invite.
+    let seek = json!({ "color": "white", "initial_ms": 60_000, "increment_ms": 0 });
+    assert_eq!(anna.me("seek", seek.clone()).await.unwrap_err()["reason"], "busy");
+    let refused = anna.me("seek", seek).await.unwrap_err();
+    assert_eq!(refused["reason"], "too_fast");
+    assert!(refused["retry_after_ms"].as_u64().unwrap() <= 30_000);
+    for _ in 0..3 {
+        assert_eq!(anna.play(&game, 0, "e2e5").await.unwrap_err()["reason"], "illegal_move");
+    }
+    let refused = anna.play(&game, 0, "e2e4").await.unwrap_err();
+    assert_eq!(refused["reason"], "too_fast");
+    assert!((1..=20_000).contains(&refused["retry_after_ms"].as_u64().unwrap()), "{refused}");
+    // The channel is open yet, and the others aren't concerned.
+    anna.tab.push(&game, "status", json!({ "status": "away" })).await.unwrap();
+    assert_eq!(ben.play(&game, 0, "e2e4").await.unwrap_err()["reason"], "not_your_turn");
+}
