@@ -184,3 +184,45 @@ fn meta(online_at: u64) -> Meta {
         bye: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use adsum::{Change, LeaveReason, PubSub};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{Settings, tasks::keep};
+
+    #[tokio::test]
+    async fn a_bot_whose_task_panics_has_left_at_once_and_comes_back() {
+        let db = Db::open("sqlite::memory:", 1).await.unwrap();
+        let bot = enlist(&db).await.unwrap().remove(0);
+        let node = Arc::new(Node::new(db, PubSub::local(), Settings::default()));
+        let mut watch = node.presence.watch(LOBBY);
+        let mut next = async || match watch.next().await {
+            Change::Diff(diff) => Some(diff),
+            Change::State(_) => None,
+        };
+        assert!(next().await.is_none());
+        let (panic, told) = oneshot::channel::<()>();
+        let (mut told, key) = (Some(told), bot.user.id.to_string());
+        let mut tasks = JoinSet::new();
+        keep(&mut tasks, "bot", move || {
+            let (run, told) = (bot.clone().run(node.clone()), told.take());
+            async move {
+                match told {
+                    Some(told) => tokio::select! {
+                        () = run => {}
+                        _ = told => panic!("on purpose"),
+                    },
+                    None => run.await,
+                }
+            }
+        });
+        assert!(next().await.unwrap().joins.contains_key(&*key));
+        panic.send(()).unwrap();
+        let gone = next().await.unwrap();
+        assert_eq!(gone.leaves[&*key].metas[0].reason, Some(LeaveReason::Gone));
+        assert!(next().await.unwrap().joins.contains_key(&*key));
+    }
+}

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use self::judge::{Facts, Next, Verdict, judge};
 pub(crate) use self::{
     cache::GameCache,
+    flags::NextLook,
     judge::{Answer, Command},
     table::{ClaimTimes, Gone, Table},
 };
@@ -92,7 +93,7 @@ impl Node {
         self.broadcast(&game_topic(&table.id), "change", change);
         self.board.changed();
         if table.ending.is_none() {
-            self.earlier.notify_one();
+            self.next_look.deadline(table.clock.deadline(table.played.turn()));
         } else if next.has_ended {
             for player in [&table.white, &table.black] {
                 self.refresh(player.id);
@@ -113,7 +114,7 @@ impl Node {
             self.mine_changed(player.id);
         }
         self.board.changed();
-        self.earlier.notify_one();
+        self.next_look.now();
     }
 
     /// A game as it stands.

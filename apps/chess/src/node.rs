@@ -3,12 +3,12 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use adsum::{Entries, FetchError, IntoPayload, Key, Presence, PresenceHandler, PubSub};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::{
     Db, Settings, UserId,
     board::Board,
-    games::GameCache,
+    games::{GameCache, NextLook},
     limits::Limit,
     protocol::{Card, Meta},
 };
@@ -25,8 +25,8 @@ pub(crate) struct Node {
     pub(crate) settings: Settings,
     pub(crate) board: Board,
     pub(crate) cache: GameCache,
-    /// A flag falls earlier than was known.
-    pub(crate) earlier: Notify,
+    /// When flags are looked at next.
+    pub(crate) next_look: NextLook,
     /// A permit for each bot that may think.
     pub(crate) thinkers: Semaphore,
     pub(crate) names: Limit<IpAddr>,
@@ -45,7 +45,7 @@ impl Node {
             presence,
             board: Board::default(),
             cache: GameCache::default(),
-            earlier: Notify::new(),
+            next_look: NextLook::default(),
             thinkers: Semaphore::new(settings.thinkers()),
             names: Limit::new(settings.names()),
             offers: Limit::new(settings.offers()),

@@ -47,6 +47,16 @@ pub(crate) struct Listed {
     pub(crate) clock: Clock,
 }
 
+/// Flags to look at.
+#[derive(Debug)]
+pub(crate) struct Due {
+    /// The games whose flag has fallen.
+    pub(crate) games: Vec<String>,
+    /// When the next one falls.
+    pub(crate) next: Option<i64>,
+    pub(crate) now: i64,
+}
+
 const COLUMNS: &str = "g.id, g.initial_ms, g.increment_ms, g.version, g.ply, g.fen, g.last, g.white_ms, g.black_ms, \
     g.turn_at, g.draw_offer, g.white_gone_at, g.black_gone_at, g.white_bye, g.black_bye, g.winner, g.reason, \
     g.rematch_offer, g.rematch, w.id AS white_id, w.name AS white_name, w.bot AS white_bot, \
@@ -247,23 +257,23 @@ impl Db {
         Ok(usize::try_from(count).unwrap_or_default())
     }
 
-    /// Games whose flag has fallen, and in how many milliseconds the next one falls.
-    pub(crate) async fn due(&self, limit: u32) -> Result<(Vec<String>, Option<i64>), sqlx::Error> {
+    /// Games whose flag has fallen, and when the next one falls.
+    pub(crate) async fn due(&self, limit: u32) -> Result<Due, sqlx::Error> {
         let now = self.now().await?;
-        let due = sqlx::query_scalar(
+        let games = sqlx::query_scalar(
             "SELECT id FROM games WHERE ended_at IS NULL AND deadline_at <= $1 ORDER BY deadline_at LIMIT $2",
         )
         .bind(now)
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await?;
-        let next: Option<i64> = sqlx::query_scalar(
+        let next = sqlx::query_scalar(
             "SELECT MIN(deadline_at) FROM games WHERE ended_at IS NULL AND deadline_at > $1",
         )
         .bind(now)
         .fetch_one(&self.pool)
         .await?;
-        Ok((due, next.map(|next| next - now)))
+        Ok(Due { games, next, now })
     }
 
     /// Notes that a player of a running game has no connection, if that isn't noted yet. Whether it is new.

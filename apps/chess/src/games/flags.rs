@@ -1,8 +1,11 @@
 //! Flags that fall, whether anybody is connected or not.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
-use tokio::time::{Instant, sleep};
+use tokio::{sync::Notify, time::sleep};
 
 use super::judge::flag;
 use crate::{db::Update, node::Node};
@@ -13,39 +16,62 @@ const AT_ONCE: u32 = 100;
 /// How long after its deadline a flag is looked at, so that it has surely fallen.
 const AFTER: Duration = Duration::from_millis(1);
 
+/// When flags are looked at next, in the database's time, and what makes it earlier.
+#[derive(Debug, Default)]
+pub(crate) struct NextLook {
+    at: AtomicI64,
+    earlier: Notify,
+}
+
+impl NextLook {
+    /// A flag falls at this time.
+    pub(crate) fn deadline(&self, at: i64) {
+        if at < self.at.load(Ordering::Relaxed) {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// There are flags of which nothing is known yet.
+    pub(crate) fn now(&self) {
+        self.earlier.notify_one();
+    }
+}
+
 impl Node {
     /// Ends games whose time has run out: sleeps until the next deadline that is known, and looks at least once a sweep.
     pub(crate) async fn watch_flags(&self) {
+        let sweep_ms = self.settings.sweep_ms.cast_signed();
         loop {
-            let sweep = self.settings.sweep_interval();
-            let pause = match self.fell_flags().await {
-                Ok(next) => next.map_or(sweep, |next| sweep.min(next + AFTER)),
+            // Until the next look is known, each deadline that is set makes for one more.
+            self.next_look.at.store(i64::MAX, Ordering::Relaxed);
+            let pause_ms = match self.fell_flags().await {
+                Ok((now, next)) => {
+                    let next = next.unwrap_or(i64::MAX).min(now + sweep_ms);
+                    self.next_look.at.store(next, Ordering::Relaxed);
+                    next - now
+                }
                 Err(error) => {
                     tracing::error!(%error, "flags can't be looked at; retrying");
-                    sweep
+                    sweep_ms
                 }
             };
-            let until = Instant::now() + pause;
+            let pause = Duration::from_millis(pause_ms.max(0).cast_unsigned()) + AFTER;
             tokio::select! {
                 () = sleep(pause) => {}
-                // A move or a new game may have set an earlier deadline.
-                () = self.earlier.notified() => {
-                    // Together with what else happens in this moment.
-                    sleep(AFTER.min(until.saturating_duration_since(Instant::now()))).await;
-                }
+                () = self.next_look.earlier.notified() => {}
             }
         }
     }
 
-    /// Ends the games whose time has run out. Returns in how long the next one's does.
-    async fn fell_flags(&self) -> Result<Option<Duration>, sqlx::Error> {
+    /// Ends the games whose time has run out. Returns the time of the database, and when the next one's does.
+    async fn fell_flags(&self) -> Result<(i64, Option<i64>), sqlx::Error> {
         loop {
-            let (due, next) = self.db.due(AT_ONCE).await?;
-            for game in &due {
+            let due = self.db.due(AT_ONCE).await?;
+            for game in &due.games {
                 self.fell_flag(game).await?;
             }
-            if due.len() < AT_ONCE as usize {
-                return Ok(next.map(|next| Duration::from_millis(next.max(0).cast_unsigned())));
+            if due.games.len() < AT_ONCE as usize {
+                return Ok((due.now, due.next));
             }
         }
     }

@@ -1,6 +1,7 @@
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use sqlx::Connection;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -8,7 +9,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{client::DEADLINE, db::TempFile};
+use crate::{
+    client::{Client, DEADLINE},
+    db::TempFile,
+    postgres::on_both,
+};
 
 fn chess(port: &str, database: &str) -> Child {
     run(&mut Command::new(env!("CARGO_BIN_EXE_chess")), port, database)
@@ -182,4 +187,100 @@ async fn who_is_let_in_is_stored_when_the_disk_is_full_too() {
         let me: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
         assert_eq!(me["user"]["name"], name, "a cookie stays its owner's");
     }
+}
+
+/// Two people at a program, the game that they have begun, and their cookies.
+async fn begin_game(port: &str) -> (String, String, String) {
+    let mut people = Vec::new();
+    for name in ["Anna", "Ben"] {
+        let (_, answer) = ask(port, "POST", "/session", "", &json!({ "name": name }).to_string()).await;
+        let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+        let cookie = cookie.split(';').next().unwrap().to_owned();
+        let user: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        let id = user["user"]["id"].as_str().unwrap().to_owned();
+        let mut tab = Client::connect(&format!("127.0.0.1:{port}"), &cookie).await;
+        tab.join("lobby", json!({ "status": "here" })).await.unwrap();
+        tab.join(&format!("user:{id}"), json!({})).await.unwrap();
+        people.push((id, cookie, tab));
+    }
+    let (ben, mut ben_tab, ben_cookie) = people.pop().map(|(id, cookie, tab)| (id, tab, cookie)).unwrap();
+    let (anna, anna_cookie, mut tab) = people.pop().unwrap();
+    let terms = json!({ "to": ben, "color": "white", "initial_ms": 600_000, "increment_ms": 0 });
+    let invite = tab.push(&format!("user:{anna}"), "invite", terms).await.unwrap();
+    let accept = json!({ "id": invite["id"] });
+    let game = ben_tab.push(&format!("user:{ben}"), "accept", accept).await.unwrap();
+    (format!("game:{}", game["game"].as_str().unwrap()), anna_cookie, ben_cookie)
+}
+
+async fn join_game(port: &str, cookie: &str, game: &str) -> (Client, Value) {
+    let mut tab = Client::connect(&format!("127.0.0.1:{port}"), cookie).await;
+    let joined = tab.join(game, json!({ "status": "here" })).await.unwrap();
+    (tab, joined["game"].clone())
+}
+
+#[tokio::test]
+async fn a_move_that_was_answered_survives_kill_9() {
+    on_both("kill", async |url| {
+        let mut program = chess("0", &url);
+        let port = port_of(&mut program).await;
+        let (game, anna, ben) = begin_game(&port).await;
+        let (mut white, _) = join_game(&port, &anna, &game).await;
+        let (mut black, _) = join_game(&port, &ben, &game).await;
+        for (ply, text) in ["e4", "e5", "Nf3", "Nc6", "Bb5"].into_iter().enumerate() {
+            let player = if ply % 2 == 0 { &mut white } else { &mut black };
+            player.push(&game, "move", json!({ "ply": ply, "move": text })).await.unwrap();
+        }
+        program.kill().await.unwrap();
+
+        let mut program = chess("0", &url);
+        let port = port_of(&mut program).await;
+        let (mut black, state) = join_game(&port, &ben, &game).await;
+        let played: Vec<&str> =
+            state["moves"].as_array().unwrap().iter().map(|played| played["san"].as_str().unwrap()).collect();
+        assert_eq!(played, ["e4", "e5", "Nf3", "Nc6", "Bb5"]);
+        assert_eq!(state["turn"], "black");
+        black.push(&game, "move", json!({ "ply": 5, "move": "a6" })).await.unwrap();
+    })
+    .await;
+}
+
+/// The client hears no answer, and sends its move again.
+#[tokio::test]
+async fn a_move_whose_answer_was_lost_is_played_once() {
+    on_both("no-answer", async |url| {
+        let mut program = chess("0", &url);
+        let port = port_of(&mut program).await;
+        let (game, anna, _) = begin_game(&port).await;
+        let (mut white, _) = join_game(&port, &anna, &game).await;
+        white.send(&game, "move", json!({ "ply": 0, "move": "e2e4" })).await;
+        stored_moves(&url, 1).await;
+        program.kill().await.unwrap();
+
+        let mut program = chess("0", &url);
+        let port = port_of(&mut program).await;
+        let (mut white, state) = join_game(&port, &anna, &game).await;
+        assert_eq!((&state["ply"], &state["version"]), (&json!(1), &json!(2)));
+        let again = white.push(&game, "move", json!({ "ply": 0, "move": "e2e4" })).await.unwrap();
+        assert_eq!(again, json!({ "version": 2, "ply": 0, "uci": "e2e4" }));
+        let state = white.push(&game, "sync", json!({})).await.unwrap();
+        assert_eq!(state["game"]["moves"].as_array().unwrap().len(), 1);
+    })
+    .await;
+}
+
+/// Waits until so many moves are in a database.
+async fn stored_moves(url: &str, wanted: i64) {
+    sqlx::any::install_default_drivers();
+    let mut connection = sqlx::AnyConnection::connect(url).await.unwrap();
+    let stored = async {
+        loop {
+            let count: i64 =
+                sqlx::query_scalar("SELECT COUNT(*) FROM moves").fetch_one(&mut connection).await.unwrap();
+            if count == wanted {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, stored).await.unwrap();
 }
