@@ -166,6 +166,40 @@ fn simulate(kinds: &[Topics], workers: usize) {
     }
 }
 
+/// People who join one topic, then changes one after the other: how many diffs tell of the joins, and how long the
+/// changes after them wait.
+fn storm(people: u64) {
+    const JOINS: f64 = 2_500.0;
+    const CHANGES: u32 = 100;
+    let mut budget: Budget<u8> = Budget::new(RATE, 1, MAX_DELAY);
+    let start = Budget::<u8>::START;
+    let joins = (0..people).map(|n| start + Duration::from_secs_f64(n as f64 / JOINS));
+    let full = start + Duration::from_secs_f64(people as f64 / JOINS);
+    // A leave and a join, ten times a second.
+    let pair = |n: u32| full + Duration::from_millis(u64::from(n / 2 * 100 + n % 2));
+    let times: Vec<Duration> = joins.chain((0..CHANGES).map(pair)).collect();
+    let (mut account, mut flushes, mut delays) = (Account::default(), 0, Vec::new());
+    let mut changes = times.iter().zip(1..).peekable();
+    while let Some((&since, mut there)) = changes.next() {
+        let mut now = since;
+        let mut waiting = vec![since];
+        while !budget.may_go(now, account, since, there.min(people)) {
+            now += Duration::from_millis(1);
+            while let Some((&change, number)) = changes.next_if(|(change, _)| **change <= now) {
+                there = number;
+                waiting.push(change);
+            }
+        }
+        budget.pay(now, &mut account, there.min(people));
+        budget.ask(now, waiting.len(), there.min(people));
+        flushes += usize::from(since < full);
+        delays.extend(waiting.into_iter().filter(|change| *change >= full).map(|change| now - change));
+    }
+    let late = delays.iter().filter(|delay| delay.as_millis() > 2).count();
+    let max = percentile(&mut delays, 1.0);
+    println!("| {people} | {flushes} | {late} of {CHANGES} | {max:.0} |");
+}
+
 fn main() {
     let loads: BTreeMap<u8, Vec<Topics>> = [
         vec![topics("hot", 1, 9_000, 50.0), topics("rooms", 20, 100, 1.0), topics("games", 300, 2, 1.0)],
@@ -200,4 +234,8 @@ fn main() {
             simulate(&[topics("one", 1, subscribers, changes)], 1);
         }
     }
+    println!("\nPeople who join one topic, 2,500 a second, then 10 leave and 10 join in a second:\n");
+    println!("| people | diffs of the joins | later changes that wait for more than 2 ms | max ms |");
+    println!("| --- | --- | --- | --- |");
+    [100, 500, 1_000, 2_000].into_iter().for_each(storm);
 }

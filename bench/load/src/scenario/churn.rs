@@ -2,10 +2,12 @@ use std::{
     cell::{Cell, RefCell},
     collections::{HashSet, VecDeque},
     rc::Rc,
+    time::Duration,
 };
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::{Schedule, Stage, finish, wrong_views};
 use crate::{
@@ -42,6 +44,9 @@ enum Leave {
     Vanish,
 }
 
+/// Between the joins, of which a storm is made, and the churn, which is measured.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// The members of a room, oldest first.
 type Room = RefCell<VecDeque<Rc<Client>>>;
 
@@ -57,6 +62,7 @@ impl Options {
         let of_room = |room| members.iter().filter(move |member| member.room == room).cloned();
         let live: Rc<Vec<Room>> =
             Rc::new((0..rooms).map(|room| RefCell::new(of_room(room).collect())).collect());
+        sleep(PAUSE).await;
         world.measure();
 
         let next_user = Rc::new(Cell::new(members.len() as u32));

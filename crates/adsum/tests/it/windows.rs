@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use adsum::{Change, Presence, PubSub, Topic};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, advance, sleep};
 
 use crate::support::{INTERVAL, diff, diff_now, expect, meta, nothing, plain, settle};
@@ -126,6 +126,40 @@ async fn changes_go_out_at_once_until_the_rate_is_used_up_and_then_as_it_allows(
     sleep(Duration::from_secs(1)).await;
     owner.track("u", "8", meta(8)).unwrap();
     expect(&diff_now(&mut u), json!({"8": [8]}), nothing());
+}
+
+/// In a room of 200 a thousand changes a second are more than twice what the default rate lets a node send.
+#[tokio::test(start_paused = true)]
+async fn a_storm_gathers_and_what_follows_it_does_not() {
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(pubsub.clone()).start();
+    let mut inbox = pubsub.inbox(2000);
+    inbox.subscribe("t");
+    let _others: Vec<_> = (1..200).map(|_| pubsub.subscribe("t")).collect();
+    let mut owner = presence.owner();
+    for n in 0..1000 {
+        owner.track("t", format!("{n}"), meta(n)).unwrap();
+        sleep(Duration::from_millis(1)).await;
+    }
+    sleep(Duration::from_millis(200)).await;
+    let diffs: Vec<Value> = std::iter::from_fn(|| inbox.try_recv())
+        .map(|message| message.expect("the inbox is large enough").payload().decode().unwrap())
+        .collect();
+    let told: usize = diffs.iter().map(|diff| diff["joins"].as_object().unwrap().len()).sum();
+    assert_eq!(told, 1000);
+    assert!(diffs.len() < 150, "{} diffs: as many as the rate allows, and no fewer", diffs.len());
+    // Its debt ends with the first change that finds it over.
+    owner.update("t", "0", meta("first")).unwrap();
+    diff(&mut inbox).await;
+    sleep(Duration::from_millis(5)).await;
+    for n in 0..10 {
+        for key in ["0", "1"] {
+            owner.update("t", key, meta(n)).unwrap();
+            diff_now(&mut inbox);
+            sleep(Duration::from_millis(5)).await;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
