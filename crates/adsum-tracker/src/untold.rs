@@ -1,12 +1,10 @@
 //! What a topic's diffs haven't said yet.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::Arc,
 };
-
-use indexmap::IndexMap;
 
 use crate::{Key, Ref, Row};
 
@@ -18,10 +16,11 @@ pub(crate) struct Untold<K> {
     taken: Changes<K>,
 }
 
+/// Trees, as most windows are of one change: a tree of one is a single allocation, and nothing is hashed.
 #[derive(Debug)]
 struct Changes<K> {
     /// The rows that weren't there before.
-    came: HashSet<Ref>,
+    came: BTreeSet<Ref>,
     /// All keys of which a row has changed.
     keys: BTreeMap<Key, KeyChange<K>>,
 }
@@ -29,7 +28,7 @@ struct Changes<K> {
 #[derive(Debug)]
 struct KeyChange<K> {
     /// The rows that were there before and have gone.
-    gone: IndexMap<Ref, Arc<Row>>,
+    gone: BTreeMap<Ref, Arc<Row>>,
     /// What was kept beside the key when its last row went. A row that comes back finds it again.
     layer: Option<K>,
 }
@@ -37,7 +36,7 @@ struct KeyChange<K> {
 impl<K> Untold<K> {
     pub(crate) fn came(&mut self, row: &Row) {
         // A row of another node that comes back was told already.
-        if self.open.key(&row.key).gone.swap_remove(&row.reference).is_none() {
+        if self.open.key(&row.key).gone.remove(&row.reference).is_none() {
             self.open.came.insert(row.reference);
         }
     }
@@ -108,11 +107,7 @@ impl<K> Changes<K> {
     }
 
     fn key(&mut self, key: &Key) -> &mut KeyChange<K> {
-        // A key that is there already isn't cloned.
-        if !self.keys.contains_key(key) {
-            self.keys.insert(key.clone(), KeyChange { gone: IndexMap::new(), layer: None });
-        }
-        self.keys.get_mut(key).expect("it was just added")
+        self.keys.entry(key.clone()).or_insert_with(|| KeyChange { gone: BTreeMap::new(), layer: None })
     }
 }
 
@@ -124,6 +119,6 @@ impl<K> Default for Untold<K> {
 
 impl<K> Default for Changes<K> {
     fn default() -> Self {
-        Self { came: HashSet::new(), keys: BTreeMap::new() }
+        Self { came: BTreeSet::new(), keys: BTreeMap::new() }
     }
 }
