@@ -17,6 +17,7 @@ mod kit;
 mod large;
 mod options;
 mod owners;
+mod pieces;
 mod reading;
 mod refreshing;
 mod regions;
