@@ -19,13 +19,13 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
-/// What the program's channels share.
+/// The state that the program's channels share.
 #[derive(Clone)]
 struct App {
     presence: Presence,
 }
 
-/// Who is behind a socket; every channel of the socket can look it up.
+/// The user behind a socket; every channel of the socket can look it up.
 #[derive(Clone)]
 struct User(Key);
 
@@ -158,7 +158,7 @@ const PUBLIC_SECRET: &str = "a secret for trying out, known to everybody";
 #[derive(Parser)]
 #[command(about = "A small presence server")]
 struct Options {
-    /// Where to listen; port 0 takes any free one
+    /// The address to listen on; port 0 takes any free one
     #[arg(long, default_value = "127.0.0.1:4100")]
     listen: SocketAddr,
     /// A host under which clients reach this server; any, unless it listens on loopback alone

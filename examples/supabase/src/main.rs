@@ -24,7 +24,7 @@ use crate::serializer::{BYTES, Supabase, in_json};
 
 #[derive(Parser)]
 struct Options {
-    /// Where to listen; port 0 takes any free one
+    /// The address to listen on; port 0 takes any free one
     #[arg(long, default_value = "127.0.0.1:4100")]
     listen: SocketAddr,
     /// Gathers presences for a fixed time, in milliseconds; 0 sends each change by itself

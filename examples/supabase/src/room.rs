@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{authorize, is_private, serializer::BYTES};
 
-/// What a client joins with.
+/// The parameters of a join.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Join {

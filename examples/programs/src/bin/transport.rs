@@ -1,6 +1,6 @@
 //! A transport: lines over TCP. The first line is the parameters, each further one a message of the protocol.
 //!
-//! `cargo run -p examples --bin transport`, then in a terminal:
+//! `cargo run -p programs --bin transport`, then in a terminal:
 //!
 //! ```text
 //! $ nc 127.0.0.1 4100

@@ -1,6 +1,6 @@
 //! A serializer: the protocol in `MessagePack`, as version 3. Clients of versions 1 and 2 are in the same rooms.
 //!
-//! `cargo run -p examples --bin serializer`, then with the packages `phoenix` and `@msgpack/msgpack`:
+//! `cargo run -p programs --bin serializer`, then with the packages `phoenix` and `@msgpack/msgpack`:
 //!
 //! ```js
 //! const socket = new Socket("ws://127.0.0.1:4100/socket", {

@@ -1,6 +1,6 @@
 //! A channel: who has a document open, and where in it they are.
 //!
-//! `cargo run -p examples --bin channel`, then in a page with the `phoenix` package:
+//! `cargo run -p programs --bin channel`, then in a page with the `phoenix` package:
 //!
 //! ```js
 //! const socket = new Socket("ws://127.0.0.1:4100/socket")
@@ -18,16 +18,18 @@ use adsum::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// What everybody sees of a reader.
+/// The part of a reader that everybody sees.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(adsum::typescript::TS), ts(crate = "adsum::typescript::ts_rs"))]
 struct Place {
     line: u32,
 }
 
 type Readers = Presence<NoFetch<Place>>;
 
-/// What a client sends along with its join.
+/// The parameters of a join.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(adsum::typescript::TS), ts(crate = "adsum::typescript::ts_rs"))]
 struct Reader {
     name: String,
 }
@@ -81,4 +83,20 @@ async fn main() -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
     adsum::serve(listener, site).await
+}
+
+#[cfg(test)]
+mod tests {
+    use adsum::typescript::Contract;
+
+    use super::*;
+
+    /// The page in tests/conformance/typed is compiled with these types.
+    #[test]
+    fn the_types_of_pages_are_those_of_the_channel() {
+        let contract = Contract::new().channel("document:*", |document| {
+            document.params::<Reader>().presence::<Place, ()>().event::<Place, ()>("move")
+        });
+        contract.check(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/conformance/typed")).unwrap();
+    }
 }
