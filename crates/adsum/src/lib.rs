@@ -13,7 +13,7 @@
 //!
 //! `nats` and `redis`, both off by default: `PubSub::nats` and `PubSub::redis`, for nodes that reach each other
 //! through one of these engines. `uuid`: keys from UUIDs. `testing`: the module `testing`, for tests of channels and presences without
-//! a network.
+//! a network. `typescript`: the module of that name, for the types of clients.
 //!
 //! # Metrics
 //!
@@ -41,6 +41,10 @@ mod cluster_guide {}
 #[doc = include_str!("../../../docs/mounting.md")]
 mod mounting {}
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/from-phoenix.md")]
+mod from_phoenix {}
+
 #[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../../../docs/testing.md")]
 mod testing_guide {}
@@ -65,6 +69,8 @@ pub mod testing;
 mod timing;
 mod told;
 mod totals;
+#[cfg(feature = "typescript")]
+pub mod typescript;
 mod watch;
 
 #[doc(inline)]

@@ -1,0 +1,66 @@
+// A page of examples/programs' `channel`, in TypeScript: two readers of one document.
+
+import { Socket, type SocketConnectOption } from "phoenix"
+
+import type { Channels } from "./channels.js"
+import { Refused, typed } from "./phoenix-typed.js"
+
+export async function read(url: string, transport: SocketConnectOption["transport"]): Promise<string[]> {
+  const heard: string[] = []
+  const sockets = [new Socket(url, { transport }), new Socket(url, { transport })] as const
+  const [ada, bob] = [typed<Channels>(sockets[0]), typed<Channels>(sockets[1])]
+  for (const socket of sockets) socket.connect()
+
+  const nameless = ada("document:*", "document:7", { name: "" })
+  const refused = await nameless.join().catch((error: unknown) => error)
+  if (refused instanceof Refused) heard.push(`refused: ${JSON.stringify(refused.response)}`)
+  nameless.channel.leave()
+
+  const reads = ada("document:*", "document:7", { name: "Ada" })
+  const presence = reads.presence()
+  const moved = new Promise<void>((resolve) => {
+    presence.onSync(() => {
+      for (const [name, { metas }] of presence.list()) {
+        const line: number | undefined = metas[0]?.line
+        if (name === "Bob" && line === 12) resolve()
+      }
+    })
+  })
+  const left = new Promise<string>((resolve) => {
+    presence.onLeave((name, current, { metas }) => {
+      if (current.metas.length === 0) resolve(`${name}: ${metas[0]?.phx_reason}`)
+    })
+  })
+  await reads.join()
+  const writes = bob("document:*", "document:7", { name: "Bob" })
+  await writes.join()
+  await writes.push("move", { line: 12 })
+  await moved
+  heard.push("Bob is in line 12")
+  await writes.leave()
+  heard.push(await left)
+  for (const socket of sockets) socket.disconnect()
+  return heard
+}
+
+/** None of this may compile; tsc fails where one does. */
+export function wrong(socket: Socket): void {
+  const channel = typed<Channels>(socket)
+  // @ts-expect-error: no such pattern
+  channel("room:*", "room:7", { name: "Ada" })
+  // @ts-expect-error: a topic of another pattern
+  channel("document:*", "room:7", { name: "Ada" })
+  // @ts-expect-error: parameters of another type
+  channel("document:*", "document:7", { name: 7 })
+  const reads = channel("document:*", "document:7", { name: "Ada" })
+  // @ts-expect-error: no such event
+  reads.push("jump", { line: 12 })
+  // @ts-expect-error: a payload of another type
+  reads.push("move", { line: "12" })
+  // @ts-expect-error: nothing is pushed under this name
+  reads.on("moved", () => {})
+  for (const [, { metas }] of reads.presence().list()) {
+    // @ts-expect-error: no such member of a meta
+    metas[0]?.column
+  }
+}
