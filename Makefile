@@ -22,7 +22,7 @@ heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: 
 now = $(shell date +%s)
 took = $(shell expr $(now) - $(BEGAN))
 
-.PHONY: help chess test soak fmt lint bench bench-table bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser python-clients licences parity format clippy docs-check
+.PHONY: help chess test soak fmt lint bench bench-table bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser python-clients scripts-test licences parity words external-types format clippy features docs-check
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ test: deps lint test-rust counts test-node test-clients test-browser ## What mus
 fmt: ## Format the Rust code
 	cargo fmt --all
 
-lint: licences parity format clippy docs-check ## Check format, clippy's warnings, docs and licences; changes nothing
+lint: scripts-test licences parity words external-types format clippy features docs-check ## Check format, clippy's warnings, words, features, docs and licences; changes nothing
 
 format:
 	$(call heading,format)
@@ -51,11 +51,26 @@ clippy:
 
 docs-check:
 	$(call heading,docs)
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --all-features
+
+features: ## Check that each feature of each library builds alone, and that each library builds without any
+	$(call heading,each feature alone)
+	scripts/features
+
+scripts-test:
+	$(call heading,tests of the scripts)
+	$(NODE_TEST) scripts/*.test.mjs
+
+words: ## Check comments and documents for sentences that are read twice
+	$(call heading,words)
+	scripts/words.mjs
+
+external-types: ## Check that public signatures name only those types of other crates that are meant
+	$(call heading,types of other crates)
+	scripts/external-types.mjs
 
 licences: ## Check that every dependency has a licence that deny.toml allows
 	$(call heading,licences)
-	$(NODE_TEST) scripts/*.test.mjs
 	scripts/licences.mjs
 
 parity: ## Check that the tests named in docs/phoenix-parity.md exist
@@ -123,7 +138,7 @@ test-rust: apps/chess/$(INSTALLED) ## Run the Rust tests
 
 test-node: tests/conformance/$(INSTALLED) ## Run the phoenix package and recorded traffic against examples/rooms
 	$(call heading,conformance tests)
-	cargo build --package rooms --locked
+	cargo build --package rooms --package programs --bin rooms --bin channel --locked
 	cd tests/conformance && ROOMS_BIN=$(BUILT)/rooms $(NODE_TEST) *.test.mjs
 
 test-clients: tests/clients/$(INSTALLED) python-clients ## Run clients that others have written against examples/rooms and examples/supabase

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Checks that every dependency, of Rust and of npm, has a licence that deny.toml allows.
 //
-// cargo-deny does that too, and more, but takes minutes to install; this needs nothing but Node.
+// cargo-deny does that too, and more, but takes minutes to install; this asks for nothing but Node.
 
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";

@@ -10,7 +10,7 @@ import { testsOf } from "./tests-of.mjs";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const DOC = "docs/phoenix-parity.md";
 
-/** What the document calls a folder, and where its files may be. */
+/** The document's names of folders, and where their files may be. */
 const FOLDERS = {
   channels: ["crates/adsum-channels/tests/it", "crates/adsum-channels/src"],
   pubsub: ["crates/adsum-pubsub/tests/it", "crates/adsum-pubsub/src"],

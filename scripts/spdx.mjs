@@ -8,7 +8,7 @@ export function allowedLicences(denyToml) {
   return new Set([...list.matchAll(/"([^"]+)"/g)].map(([, licence]) => licence));
 }
 
-/** Whether the expression can be satisfied with allowed licences alone. Where there is none, it can't. */
+/** Whether the expression can be satisfied with allowed licences alone. An empty expression can't. */
 export function allows(expression, allowed) {
   if (!expression) return false;
   // Old crates write a slash for OR.

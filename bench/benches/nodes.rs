@@ -196,7 +196,7 @@ fn memory() {
                     talk(&mut a, &mut b, now);
                     now += MOMENT;
                 }
-                // What a served for b's sake goes with its time.
+                // The snapshots that a keeps for b expire.
                 a.cluster.tick(now + Duration::from_mins(1));
                 a.messages();
                 b

@@ -17,7 +17,7 @@ pub const LIVE: Time = Time::new(Duration::from_secs(3));
 pub struct Node {
     /// Its set.
     pub tracker: Arc<Tracker<Bare>>,
-    /// What it is to the others.
+    /// Its part in the cluster.
     pub cluster: Cluster<Bare>,
 }
 
@@ -40,13 +40,13 @@ impl Node {
         node
     }
 
-    /// What it says at this time.
+    /// Returns the messages that it sends at this time.
     pub fn say(&mut self, now: Time) -> Vec<Message> {
         self.cluster.tick(now);
         self.messages()
     }
 
-    /// What it has to say.
+    /// Returns the messages that it sends.
     pub fn messages(&mut self) -> Vec<Message> {
         let effects = self.cluster.take_effects().into_iter();
         let message = |effect| match effect {

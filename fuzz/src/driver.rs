@@ -11,7 +11,7 @@ use crate::Target;
 /// How long an input grows.
 const MAX_LEN: usize = 8 * 1024;
 
-/// What is kept of a target, in the order of the names of its files.
+/// The inputs that are kept for a target, in the order of the names of its files.
 ///
 /// # Errors
 /// The corpus has no folder of this name, or it can't be read.

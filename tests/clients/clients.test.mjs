@@ -1,4 +1,4 @@
-// Clients that others have written, through one list of scenarios. What a client lacks is said beside it in lib/.
+// Clients that others have written, through one list of scenarios. The scenarios that a client can't play are named beside it in lib/.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
@@ -10,7 +10,7 @@ import { INTERVALS, start } from "./lib/servers.mjs";
 
 const CLIENTS = [...PHOENIX_CLIENTS, ...REALTIME_CLIENTS, ...PYTHON_CLIENTS];
 
-/** Who speaks where the client under test can't, one for each server. */
+/** Clients that speak where the one under test can't, one for each server. */
 const OTHERS = {
   rooms: CLIENTS.find(({ name }) => name.startsWith("@supabase/phoenix")),
   supabase: CLIENTS.find(({ name }) => name.startsWith("@supabase/realtime-js")),

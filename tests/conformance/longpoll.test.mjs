@@ -8,7 +8,7 @@ import { Comparison } from "./lib/compare.mjs";
 import { parseExchanges } from "./lib/exchanges.mjs";
 import { startRooms } from "./lib/rooms.mjs";
 
-/** Where we differ on purpose; docs/differences.md has the reasons. */
+/** Sections that differ on purpose; docs/differences.md has the reasons. */
 const DIFFERS = {
   "14. POST malformed JSON": { status: 400 },
   "16b. V1 POST join": { status: 200, body: '{"status":200}' },

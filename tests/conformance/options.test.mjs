@@ -1,4 +1,4 @@
-// What `rooms` says of its options, and of a client whose key it can't track.
+// The errors of `rooms` about its options, and about a client whose key it can't track.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -198,7 +198,7 @@ function inTransport(client, transport) {
   return client;
 }
 
-/** What a browser keeps for a tab. */
+/** The storage that a browser has for a tab. */
 function memory() {
   const kept = new Map();
   return { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };

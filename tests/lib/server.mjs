@@ -30,7 +30,7 @@ class Server {
   #output = "";
   #errors = "";
   #exit = undefined;
-  /** What the line that said it is ready matched. */
+  /** The match of the line that said that it is ready. */
   readyLine = undefined;
 
   constructor(name, child) {

@@ -1,4 +1,4 @@
-//! What is counted. Each part gets ready first; only what it hands to [`measured`] counts.
+//! The parts that are counted. Each part gets ready first; only what it hands to [`measured`] counts.
 
 use std::{hint::black_box, time::Duration};
 
@@ -79,7 +79,7 @@ fn diff() {
         let presence = Presence::builder(pubsub.clone()).diff_interval(INTERVAL).start();
         let others = full(&presence);
         let mut owner = presence.owner();
-        // What was tracked so far goes out before, and after that the first change goes at once.
+        // The presences tracked so far go out before; after that the first change goes at once.
         pass().await;
         let mut inbox = pubsub.inbox(16);
         inbox.subscribe("room");

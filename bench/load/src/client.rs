@@ -25,7 +25,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_mins(2);
 const LEAVE: &str = "l";
 const QUESTION: &str = "q";
 
-/// What a client is sent once it has joined.
+/// The state or count that a client is sent once it has joined.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Greeting {
     /// The reply only.
@@ -148,7 +148,7 @@ impl Client {
         self.left.notified().await;
     }
 
-    /// What the server answers to an event.
+    /// Sends an event, and returns the server's reply.
     pub(crate) async fn ask(&self, event: &str, payload: &str) -> String {
         self.push(QUESTION, event, payload);
         loop {

@@ -38,10 +38,10 @@ struct Options {
     common: Common,
 }
 
-/// What all scenarios have in common.
+/// Options of all scenarios.
 #[derive(Args, Clone)]
 struct Common {
-    /// Where the server listens
+    /// The address of the server
     #[arg(long, global = true, default_value = "127.0.0.1:4100")]
     addr: SocketAddr,
     /// The path of its WebSocket endpoint

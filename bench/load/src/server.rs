@@ -1,4 +1,4 @@
-//! What the server's processes have used in the course of a scenario.
+//! The CPU time and memory of the server's processes during a scenario.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What a client knows of a room, folded from states and diffs as phoenix.js does.
+//! A client's view of a room, folded from states and diffs as phoenix.js does.
 
 use std::{
     collections::{HashMap, VecDeque},

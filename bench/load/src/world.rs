@@ -56,7 +56,7 @@ impl Latency {
 #[derive(Default)]
 pub(crate) struct Shouts {
     bytes: Vec<u8>,
-    /// Where each ends in the bytes, when it was sent, and how many have it.
+    /// For each: its end in the bytes, when it was sent, and how many have it.
     sent: Vec<(usize, u64, usize)>,
 }
 

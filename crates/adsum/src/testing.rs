@@ -54,7 +54,7 @@
 //! #     .block_on(whoever_leaves_is_seen_to_leave());
 //! ```
 //!
-//! What isn't as expected ends the test with a panic that says where in the test, and prints every frame that the client
+//! A failed expectation ends the test with a panic that says where in the test, and prints every frame that the client
 //! has sent and got.
 //!
 //! # Paused time, real time

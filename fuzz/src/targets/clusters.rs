@@ -101,7 +101,7 @@ impl Node {
         }
     }
 
-    /// What it would send can be read.
+    /// Checks that the messages that it would send can be read.
     fn settle(&mut self) {
         for effect in self.cluster.take_effects() {
             if let Effect::Broadcast(message) | Effect::Send(_, message) = effect {

@@ -1,4 +1,4 @@
-//! The envelopes between nodes. What is opened can be written and opened again; JSON is JSON; and of one that a
+//! The envelopes between nodes. An envelope that opens can be written and opened again; JSON is JSON; and of one that a
 //! secret has sealed, no byte can be changed. A control message has one way of being written.
 
 use adsum_pubsub::{

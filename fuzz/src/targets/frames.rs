@@ -30,7 +30,7 @@ pub(crate) fn run(data: &[u8]) {
     assert_eq!(read(max, &[&anew]), (sent, None), "written anew, it is read otherwise");
 }
 
-/// What is read, and the code that ends it.
+/// The messages that are read, and the code that ends them.
 fn read(max: usize, pieces: &[&[u8]]) -> (Vec<Sent>, Option<u16>) {
     let mut frames = Frames::new(max);
     let mut all = Vec::new();

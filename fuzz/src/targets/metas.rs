@@ -76,7 +76,7 @@ impl World {
             serde_json::from_slice::<&RawValue>(diff.as_bytes()).expect("a diff is JSON");
             entry(diff, half, key)
         });
-        // What nests deeper than a reader goes was only looked at for being JSON.
+        // A meta that nests deeper than a reader goes was only checked to be JSON.
         let (Some(mut joins), Some(mut leaves)) = (joins, leaves) else { return };
         let ours = |reason: Option<&str>| [Some(reference.to_string().into()), None, reason.map(Value::from)];
         check(&mut joins, &meta, info.as_deref(), ours(None));
@@ -84,7 +84,7 @@ impl World {
     }
 }
 
-/// What one half of a diff says of the key, as a client reads it.
+/// The entry of the key in one half of a diff, as a client reads it.
 fn entry(diff: &Json, half: &str, key: &str) -> Option<Map<String, Value>> {
     let mut diff: Value = diff.decode().ok()?;
     let mut entries =

@@ -1,5 +1,5 @@
-//! What nodes say to each other of presences. What is read can be written in no more bytes, and is read again the
-//! same.
+//! The messages between nodes about presences. A message that can be read can be written in no more bytes, and is read
+//! again the same.
 
 use adsum_tracker::Message;
 

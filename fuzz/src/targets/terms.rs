@@ -1,5 +1,5 @@
-//! The terms that tokens carry. What is read can be written, is read back the same, and is no larger than the
-//! bytes it came from allow.
+//! The terms that tokens carry. A term that can be read can be written, is read back the same, and is no
+//! larger than the bytes it came from allow.
 
 use adsum_channels::fuzzing::{read_term, write_term};
 use serde_json::Value;

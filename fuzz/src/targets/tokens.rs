@@ -1,4 +1,4 @@
-//! Tokens. What is signed is verified as the same, and a token of which one byte was changed is not genuine.
+//! Tokens. A signed token is verified as the same, and a token of which one byte was changed is not genuine.
 
 use std::sync::LazyLock;
 

@@ -27,7 +27,7 @@ export function launchBrowser() {
   });
 }
 
-/** A test on a site of its own. Where it fails, every open page is photographed. */
+/** A test on a site of its own. If it fails, every open page is photographed. */
 export function scene(title, browser, play) {
   test(title, async () => {
     const stage = new Scene(browser());
@@ -135,7 +135,7 @@ class Tab {
     await input.press("Enter");
   }
 
-  /** What the door says is wrong with the name. */
+  /** The door's complaint about the name. */
   async untilRefused() {
     await this.page.locator("#name-error").filter({ hasText: /\S/ }).waitFor();
     return this.page.locator("#name-error").innerText();

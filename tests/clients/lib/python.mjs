@@ -59,7 +59,7 @@ class Program {
   #number = 0;
 
   static async start(library) {
-    // Where the Makefile installs what requirements/ names.
+    // The Makefile installs there what requirements/ names.
     const python = here(`python/venv-${library}/bin/python`);
     if (!existsSync(python)) throw new Error(`there is no ${python}: run \`make python-clients\``);
     return new Program(spawn(python, [here("python/driver.py"), library], { stdio: ["pipe", "pipe", "inherit"] }));
@@ -121,7 +121,7 @@ class Client {
     const room = new Room();
     const handlers = {};
     follow((event, handle) => (handlers[event] = handle), STRICT_PRESENCE, room);
-    // What the library itself has made of states and diffs.
+    // The list that the library itself has made of states and diffs.
     handlers.here = (state) => room.see(state);
     handlers.shout = (payload) => room.hear(payload);
     this.#program.watch(this.#client, name, (event, payload) => handlers[event](payload));

@@ -39,7 +39,7 @@ export class Room {
     return this.#changes.until(`to hear ${wanted}`, find, { state: () => this.#heard });
   }
 
-  /** What has been heard so far. */
+  /** All that has been heard so far. */
   get heard() {
     return this.#heard;
   }
@@ -61,7 +61,7 @@ export class Room {
   }
 }
 
-/** What names one version of a meta. Clients of Supabase call it otherwise. */
+/** The name of one version of a meta. Clients of Supabase call it otherwise. */
 export const refOf = ({ phx_ref, presence_ref }) => phx_ref ?? presence_ref;
 
 const sorted = (counts) => JSON.stringify(Object.entries(counts).sort());

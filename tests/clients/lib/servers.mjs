@@ -18,9 +18,9 @@ export async function start(name, { diffInterval, listen = "127.0.0.1:0" } = {})
   const address = server.readyLine[1];
   return {
     address,
-    /** What clients are given. */
+    /** The address that clients are given. */
     url: `ws://${address}${PATHS[name]}`,
-    /** Where requests go. */
+    /** The address of requests. */
     origin: `http://${address}${PATHS[name]}`,
     assertAlive: () => server.assertAlive(),
     kill: () => server.kill(),

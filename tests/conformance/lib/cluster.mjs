@@ -1,4 +1,4 @@
-// What a cluster of `rooms` promises to the clients of its nodes, over a real engine.
+// The promises of a cluster of `rooms` to the clients of its nodes, over a real engine.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";

@@ -1,6 +1,6 @@
 // Plays recorded traffic against a server.
 //
-// What the clients sent is sent again; what they received must arrive again, on each socket in the same
+// It sends again what the clients sent; what they received must arrive again, on each socket in the same
 // order, nothing missing and nothing more. The next frame goes out only when all that the recording shows
 // before it has arrived. After each section every socket is asked for a heartbeat, whose answer must be the
 // next to arrive: so a frame that the recording does not have is found, though it came last.

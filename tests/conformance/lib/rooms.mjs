@@ -26,17 +26,17 @@ class Rooms {
     this.address = server.readyLine[1];
   }
 
-  /** What the phoenix package is given. */
+  /** The URL that the phoenix package is given. */
   get url() {
     return `ws://${this.address}/socket`;
   }
 
-  /** Where a bare WebSocket connects to. */
+  /** The URL that a bare WebSocket connects to. */
   endpoint(params) {
     return `${this.url}/websocket?${new URLSearchParams(params)}`;
   }
 
-  /** Where a long poll goes, below the path and query of the recording. */
+  /** The origin of a long poll, without the path and query of the recording. */
   get origin() {
     return `http://${this.address}`;
   }

@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Parser)]
 #[command(about = "A server of one very large topic")]
 struct Options {
-    /// Where to listen
+    /// The address to listen on
     #[arg(long, default_value = "127.0.0.1:4100")]
     listen: SocketAddr,
     /// How many presences there are

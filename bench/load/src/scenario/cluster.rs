@@ -15,7 +15,7 @@ const INTEREST: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Where the second node listens
+    /// The address of the second node
     #[arg(long)]
     addr_b: SocketAddr,
     /// How many users come on the first node
@@ -61,7 +61,7 @@ impl Options {
         let schedule = Schedule::start(self.rate);
         let mut joins = Vec::new();
         for (n, user) in users.iter().enumerate() {
-            // What those of the same node see is another figure.
+            // The clients of the same node are another figure.
             user.sampled.set(false);
             schedule.due(n).await;
             let (world, common, user) = (world.clone(), stage.common.clone(), user.clone());

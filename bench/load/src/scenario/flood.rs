@@ -34,7 +34,7 @@ pub(crate) struct Options {
     /// How many others ask for echoes
     #[arg(long, default_value_t = 5)]
     users: usize,
-    /// What the one sends
+    /// The frames that the flooder sends
     #[arg(long, value_enum, default_value_t = Kind::Empty)]
     kind: Kind,
     /// For how many seconds
@@ -51,7 +51,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What begins the flood, and what is sent again and again.
+    /// The bytes that begin the flood, and those that are sent again and again.
     fn frames(self) -> (Vec<u8>, Vec<u8>) {
         // Without FIN, and with a mask of zeros.
         let unfinished = |opcode: u8| vec![opcode, 0x80, 0, 0, 0, 0];

@@ -23,7 +23,7 @@ pub(crate) struct Options {
     secs: u32,
 }
 
-/// What `hall` says once its changes are over.
+/// The report of `hall` once its changes are over.
 #[derive(Deserialize)]
 struct Report {
     presences: u64,

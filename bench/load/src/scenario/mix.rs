@@ -62,7 +62,7 @@ impl Options {
         let first = stage.usage();
         let rooms = self.enter(stage).await;
         let full = self.is_settled(stage, &rooms).await;
-        // What the joins owe is paid, and nothing of them is under way.
+        // Until the budget has recovered from the joins, and none of them is under way.
         sleep(PAUSE).await;
         let mut loads = Vec::new();
         for rate in &self.rates {
@@ -118,7 +118,7 @@ impl Options {
         })
     }
 
-    /// What is seen of changes at a rate.
+    /// Makes changes at a rate, and measures how they arrive.
     async fn load(&self, stage: &Stage, rooms: &Rc<Rooms>, rate: f64, secs: f64) -> Value {
         let world = &stage.world;
         world.measure();

@@ -27,13 +27,13 @@ use super::{
 #[error("the join was refused: {response}")]
 #[non_exhaustive]
 pub struct JoinRefused {
-    /// What the client was told.
+    /// The response of the refusal.
     pub response: Value,
 }
 
 /// A topic that a client has joined, from [`TestClient::join`].
 ///
-/// What comes waits until it is asked for by the name of its event, so a test asks in whatever order it likes.
+/// Events wait until a test asks for them by their names, in whatever order it likes.
 pub struct TestChannel {
     client: TestClient,
     topic: String,
@@ -55,7 +55,7 @@ impl TestChannel {
         Self { client, topic, joined }
     }
 
-    /// What the join was answered with.
+    /// The response of the join.
     ///
     /// # Panics
     /// It isn't of type `T`.
@@ -168,7 +168,7 @@ impl TestChannel {
         }
     }
 
-    /// Who is in the topic, as `Presence` of phoenix.js would list it now.
+    /// Lists the presences of the topic, as `Presence` of phoenix.js would now.
     pub fn present(&self) -> BTreeMap<String, PresentKey> {
         let state = self.client.0.line.state.lock();
         state.topics.get(&self.topic).map(|topic| topic.roster.list()).unwrap_or_default()
@@ -280,13 +280,13 @@ pub struct Pushed<'c> {
     at: &'static Location<'static>,
 }
 
-/// What an event was answered with.
+/// The reply to an event.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PushReply {
     /// `ok`, `error`, or what else the channel says.
     pub status: String,
-    /// What it says with it.
+    /// Its payload.
     pub response: Value,
     /// Set instead of `response` if the reply was binary.
     pub binary: Option<Bytes>,

@@ -21,14 +21,14 @@ use super::{
 
 /// How often phoenix.js sends a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// What a transport closes with if it can make no sense of a message.
+/// The code that a transport closes with if it can make no sense of a message.
 const BAD_MESSAGE_CODE: u16 = 1011;
-/// What a client notes if its connection was lost without a close.
+/// The code that a client notes if its connection was lost without a close.
 const LOST_CODE: u16 = 1006;
 
 /// A client that has connected, as a page with phoenix.js would. Clones are the same client.
 ///
-/// It reads whatever comes and sends heartbeats by itself. What it hears waits until a test asks for it. With the last
+/// It reads whatever comes and sends heartbeats by itself. Events and replies wait until a test asks for them. With the last
 /// clone and the last of its channels it goes away, as a closed tab does.
 #[derive(Clone)]
 pub struct TestClient(pub(super) Arc<Page>);
@@ -61,7 +61,7 @@ enum Order {
     Binary(Vec<u8>),
 }
 
-/// What a client does with what comes.
+/// How a client treats its connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
     Reads,
@@ -153,7 +153,7 @@ impl TestClient {
     /// Connects anew, as phoenix.js does by itself, and joins every channel again that wasn't left. The channels of the
     /// test go on with it.
     ///
-    /// What is still open is given up first, without a word to the server but the end of the connection.
+    /// A connection that is still open is given up first: the server sees its end, and no more.
     ///
     /// # Errors
     /// The client is refused.
@@ -285,7 +285,7 @@ async fn carry(
     line: Arc<Line>,
 ) {
     let mut beat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
-    // What has arrived while the client was offline.
+    // Messages that have arrived while the client was offline.
     let mut held = Vec::new();
     loop {
         let mode = *reading.borrow_and_update();

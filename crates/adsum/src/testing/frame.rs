@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-/// What a frame carries.
+/// The payload of a frame.
 #[derive(Clone, Debug)]
 pub(super) enum Body {
     Json(Value),

@@ -1,4 +1,4 @@
-//! What a client has seen so far, and waiting for more of it.
+//! A client's view of its connection, and waiting for more to come.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -24,7 +24,7 @@ use super::{
     roster::Roster,
 };
 
-/// What all clients of a server, or of a cluster, share.
+/// Shared by all clients of a server, or of a cluster.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// How long a test waits for what it expects.

@@ -73,7 +73,7 @@ impl Network {
 }
 
 impl Links {
-    /// Where a message from one node to another goes. `None` if it doesn't arrive.
+    /// The inbox for a message from one node to another. `None` if it doesn't arrive.
     fn way(&mut self, from: &End, to: &str) -> Option<Inbound> {
         // A node that was removed speaks to nobody, though its tasks may run on.
         self.nodes.get(&from.name).filter(|node| node.run == from.run)?;

@@ -1,4 +1,4 @@
-//! Who is in a topic, folded from states and diffs as `Presence` of phoenix.js folds them.
+//! The presences of a topic, folded from states and diffs as `Presence` of phoenix.js folds them.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,7 +21,7 @@ impl PresentKey {
         metas_of(&self.0).iter().map(decode).collect()
     }
 
-    /// What `fetch` has added beside the metas.
+    /// The info that `fetch` has added beside the metas.
     ///
     /// # Panics
     /// It isn't of type `I`.
@@ -73,7 +73,7 @@ pub(super) struct Roster {
     joined: Option<String>,
     /// Diffs that have come before it.
     pending: Vec<Value>,
-    /// What has left, updates aside. Taken out by who waits for it.
+    /// The leaves that no test has taken yet. Updates are none.
     pub(super) left: VecDeque<PresenceLeave>,
 }
 

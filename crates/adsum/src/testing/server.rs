@@ -262,7 +262,7 @@ impl<'s> IntoFuture for Connecting<'s> {
     }
 }
 
-/// What a client connects with, also when it connects again.
+/// The request of a client, also for when it connects again.
 #[derive(Clone, Debug)]
 pub(super) struct Request(http::request::Parts);
 

@@ -79,7 +79,7 @@ async fn join(server: &TestServer, name: &str) -> TestChannel {
     client.join("room:1", json!({"name": name})).await.unwrap()
 }
 
-/// What a test that fails says.
+/// The text of a test that fails.
 async fn failure<T>(test: impl Future<Output = T>) -> String {
     let Err(panic) = AssertUnwindSafe(test).catch_unwind().await else { panic!("it should fail") };
     panic.downcast_ref::<String>().cloned().unwrap_or_default()

@@ -18,7 +18,7 @@ struct Plot {
     sizes: &'static [u32],
     /// The scenario of `load`, whose `--users` is the size.
     args: &'static [&'static str],
-    /// What is shown of a result of this size.
+    /// The figure that is shown, from a result of this size.
     value: fn(&Value, f64) -> Option<f64>,
 }
 
@@ -58,7 +58,7 @@ const PLOTS: &[Plot] = &[
 /// Of so many runs the least is shown: what else the machine does only adds.
 const RUNS: usize = 2;
 
-/// What `counts` measures, without sockets and so to larger sizes.
+/// A part that `counts` measures, without sockets and so to larger sizes.
 struct Timed {
     file: &'static str,
     title: &'static str,

@@ -67,7 +67,7 @@ impl Drop for Running {
     }
 }
 
-/// What `perf` records of processes, until it is told to finish.
+/// A recording of processes by `perf`, until it is told to finish.
 pub(crate) struct Recording(Child);
 
 impl Recording {

@@ -1,13 +1,13 @@
-//! What a round measures, and the figures beside it.
+//! The rows that a round measures, and the figures beside it.
 //!
 //! Phoenix's were taken from Phoenix 1.8.12, `phoenix_pubsub` 2.2.0 and Bandit 1.12.5 on Elixir 1.18 and OTP 25 in
 //! production mode with its default options, the server alone on one core of a machine with two, by a generator that
-//! sent the same frames. Where two runs differ both ends are given. The goals are this project's own: what a server
+//! sent the same frames. If two runs differ, both figures are given. The goals are this project's own: what a server
 //! of an order of magnitude less CPU has to reach.
 
 use serde_json::Value;
 
-/// What a row is measured on.
+/// The server that a row is measured on.
 #[derive(Clone, Copy)]
 pub(crate) enum Server {
     /// `rooms`, with these arguments
@@ -61,7 +61,7 @@ impl Row {
         told.join(", ")
     }
 
-    /// None where there is no goal.
+    /// `None` if there is no goal.
     pub(crate) fn reaches_goal(&self, result: &Value) -> Option<bool> {
         let holds = |(field, most): &(&str, f64)| {
             result.pointer(field).and_then(Value::as_f64).is_some_and(|value| value <= *most)

@@ -1,4 +1,4 @@
-//! What changes cost, and how soon they are seen, in rooms of all sizes at all loads.
+//! The cost of changes, and how soon they are seen, in rooms of all sizes at all loads.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 struct Rooms {
-    /// What is told of the rooms.
+    /// How the table describes the rooms.
     rooms: &'static str,
     /// The arguments of `load mix`.
     args: &'static [&'static str],

@@ -1,0 +1,64 @@
+// Finds types and traits of other crates in the public signatures of a Rust file. It reads the text, not the compiler's
+// mind: what is public in a private module counts, and a name brought in by a glob or a macro is overlooked.
+
+/** Crates whose types are nobody's concern. */
+const OURS = new Set(["std", "core", "alloc", "crate", "self", "super"]);
+
+/** @returns {string[]} sorted paths such as `bytes::Bytes` */
+export function externalTypes(source) {
+  const code = source
+    .replace(/\/\/[^\n]*/g, "")
+    .replace(/"(?:[^"\\]|\\.)*"/g, '""')
+    .replace(/#\[cfg\(test\)\]\s*mod \w+ \{[^]*$/, "");
+  const imported = new Map();
+  for (const [, tree] of code.matchAll(/^\s*use ([^;]+);/gm)) {
+    for (const path of paths(tree)) imported.set(path.name, path.full);
+  }
+  const found = new Set();
+  for (const signature of signatures(code)) {
+    for (const [path] of signature.matchAll(/\b[a-z_][a-z0-9_]*(?:::\w+)+|\b[A-Z]\w*/g)) {
+      const [first, ...rest] = path.split("::");
+      const full = [imported.get(first) ?? (rest.length > 0 ? first : ""), ...rest].join("::");
+      if (full.includes("::") && !OURS.has(full.split("::")[0])) found.add(full);
+    }
+  }
+  return [...found].sort();
+}
+
+/** The paths that a `use` brings in, its braces taken apart. */
+function paths(tree, prefix = "") {
+  const brace = tree.indexOf("{");
+  if (brace < 0) {
+    const [path, alias] = tree.trim().split(/\s+as\s+/);
+    const full = (prefix + path).replace(/::self$/, "");
+    return [{ name: alias ?? full.split("::").at(-1), full }];
+  }
+  const inner = tree.slice(brace + 1, tree.lastIndexOf("}"));
+  return split(inner).flatMap((part) => paths(part, prefix + tree.slice(0, brace).trim()));
+}
+
+/** Splits at commas outside of braces. */
+function split(text) {
+  const parts = [""];
+  let depth = 0;
+  for (const char of text) {
+    depth += { "{": 1, "}": -1 }[char] ?? 0;
+    if (char === "," && depth === 0) parts.push("");
+    else parts[parts.length - 1] += char;
+  }
+  return parts.filter((part) => part.trim() !== "");
+}
+
+/** Heads of public functions and types, public fields, and the functions and types of public traits and enums. */
+function* signatures(code) {
+  for (const [head] of code.matchAll(/\bpub (?:const |async )*fn [^{;]*/g)) yield head;
+  for (const [head] of code.matchAll(/\bpub (?:type|const|static) [^{;]*/g)) yield head;
+  // The fields of a tuple only if the first is public.
+  for (const [head] of code.matchAll(/\bpub struct [^{;]*/g)) yield /\(\s*pub /.test(head) ? head : head.replace(/\([^]*/, "");
+  for (const [field] of code.matchAll(/\bpub \w+: [^\n]*/g)) yield field;
+  for (const [, body] of code.matchAll(/\bpub enum \w+[^{]*\{([^]*?)\n\}/g)) yield body.replace(/#\[[^\n]*/g, "");
+  for (const [, head, body] of code.matchAll(/\bpub trait (\w+[^{]*)\{([^]*?)\n\}/g)) {
+    yield head;
+    for (const [item] of body.matchAll(/\n    (?:async )?(?:fn|type|const) [^{;]*/g)) yield item;
+  }
+}

@@ -1,0 +1,45 @@
+#!/usr/bin/env node
+// Checks comments and documents for sentences that a reader has to read twice: `scripts/words.mjs` for all that is clean
+// so far, `scripts/words.mjs PATH..` for some files or folders.
+
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import { findings } from "./words-of.mjs";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** What isn't clean yet. This list only gets shorter. */
+const NOT_YET = [
+  "apps/chess/",
+  "crates/adsum-channels/",
+  "crates/adsum-pubsub/",
+  "crates/adsum-tracker/",
+  "crates/adsum/src/",
+  "crates/adsum/tests/",
+];
+/** They are clean in these. */
+const CLEAN = ["crates/adsum/src/testing", "crates/adsum/src/typescript", "crates/adsum/tests/it/kit.rs"];
+/** The patterns themselves, what others have written or named, and what is over. */
+const EXCEPT = ["CHANGELOG.md", "scripts/words", "docs/phoenix-parity.md", "tests/conformance/recorded/"];
+
+const starts = (path, list) => list.some((start) => path.startsWith(start));
+const named = process.argv.slice(2);
+const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard", ...named], {
+  cwd: root,
+  encoding: "utf8",
+})
+  .split("\n")
+  .filter((path) => /\.(rs|mjs|js|ts|md)$/.test(path) && !starts(path, EXCEPT))
+  .filter((path) => named.length > 0 || !starts(path, NOT_YET) || starts(path, CLEAN));
+
+let found = 0;
+for (const path of files) {
+  for (const { line, what, text } of findings(readFileSync(root + path, "utf8"), path.endsWith(".md"))) {
+    found += 1;
+    console.error(`${path}:${line}: ${what}: ${text}`);
+  }
+}
+console.log(`${files.length} files, ${found} sentences to write anew`);
+process.exitCode = files.length > 0 && found === 0 ? 0 : 1;
