@@ -25,7 +25,7 @@ impl Node {
     fn start(name: &str, seed: u64) -> Self {
         let incarnation = Incarnation { started: seed, random: seed.rotate_right(16) };
         let replica = Replica { name: name.into(), incarnation };
-        let limits = Limits { presences_per_owner: usize::MAX, ..Limits::default() };
+        let limits = Limits::default().presences_per_owner(usize::MAX);
         let tracker = Tracker::with_cluster(replica, limits, true, |_| Windows::Off, |_| {}, || {});
         let cluster = Cluster::start(Time::ZERO, tracker.clone(), None, ClusterOptions::default(), seed);
         Self { tracker, cluster }

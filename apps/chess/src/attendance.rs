@@ -19,7 +19,7 @@ const NAMED: usize = 20;
 const SWEEPS_AFTER_START: u32 = 3;
 
 impl Node {
-    /// Follows presence on this node for as long as it runs.
+    /// Follows presence on this node until it ends.
     pub(crate) async fn follow_presence(&self) {
         let mut watch = self.presence.watch_all();
         let mut crowds = HashSet::new();
@@ -28,17 +28,18 @@ impl Node {
         loop {
             tokio::select! {
                 change = watch.next() => match change {
-                    Change::Diff(diff) => {
+                    Some(Change::Diff(diff)) => {
                         if let Err(error) = self.follow(&diff, &mut crowds).await {
                             // The sweep makes up for it.
                             tracing::error!(%error, topic = %diff.topic, "a change of presence can't be followed");
                         }
                     }
                     // What was missed is made up for by the sweep.
-                    Change::State(topics) => {
+                    Some(Change::State(topics)) => {
                         crowds.extend(topics.keys().filter_map(|topic| topic.strip_prefix("watch:")).map(str::to_owned));
                         self.board.changed();
                     }
+                    None => return,
                 },
                 _ = ticks.tick(), if !crowds.is_empty() => {
                     for game in crowds.drain() {

@@ -200,8 +200,8 @@ mod tests {
         let node = Arc::new(Node::new(db, PubSub::local(), Settings::default()));
         let mut watch = node.presence.watch(LOBBY);
         let mut next = async || match watch.next().await {
-            Change::Diff(diff) => Some(diff),
-            Change::State(_) => None,
+            Some(Change::Diff(diff)) => Some(diff),
+            Some(Change::State(_)) | None => None,
         };
         assert!(next().await.is_none());
         let (panic, told) = oneshot::channel::<()>();
@@ -222,7 +222,7 @@ mod tests {
         assert!(next().await.unwrap().joins.contains_key(&*key));
         panic.send(()).unwrap();
         let gone = next().await.unwrap();
-        assert_eq!(gone.leaves[&*key].metas[0].reason, Some(LeaveReason::Gone));
+        assert_eq!(gone.leaves[&*key].metas[0].reason, Some(LeaveReason::Crashed));
         assert!(next().await.unwrap().joins.contains_key(&*key));
     }
 }

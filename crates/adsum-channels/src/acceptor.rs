@@ -13,17 +13,14 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BadMessage, Refusal, Sockets, Wire, admission,
+    BadMessage, Refusal, SocketEnd, Sockets, Wire, admission,
     connection::Connection,
     endpoint::Owner,
     longpoll::LongPoll,
     outbound::{Outbound, State},
-    sockets::RESTART_CODE,
+    sockets::{IDLE_CODE, RESTART_CODE},
     websocket::upgrade,
 };
-
-/// What a silent client is sent away with, as by a WebSocket.
-const IDLE_CODE: u16 = 1002;
 
 /// Takes in clients, whatever carries their messages: from
 /// [`SocketBuilder::into_acceptor`](crate::SocketBuilder::into_acceptor). Clones share all.
@@ -267,10 +264,18 @@ impl Client {
     }
 
     /// Ends the client's channels, and waits until they have ended.
-    pub async fn end(self) {
-        self.connection.end_channels();
+    pub async fn end(mut self) {
+        self.connection.end_channels(end_of(&self.outbound));
         self.outbound.shut();
         self.connection.finish().await;
+    }
+}
+
+/// How a socket has ended whose client says nothing of it.
+pub(crate) fn end_of(outbound: &Outbound) -> SocketEnd {
+    match outbound.state() {
+        State::Closing(code) => SocketEnd::by_server(code),
+        State::Open | State::Gone => SocketEnd::Lost,
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Admitted {
     pub(crate) subprotocol: Option<HeaderValue>,
     /// Where its socket is noted.
     pub(crate) sets: SocketSets,
+    /// What carries its messages.
+    pub(crate) transport: &'static str,
 }
 
 /// A client that may not. Its request is kept where somebody wants to look at it.
@@ -100,11 +102,11 @@ async fn decide(
     endpoint: &Endpoint,
     request: Connect,
     client: Option<IpAddr>,
-    transport: &str,
+    transport: &'static str,
     vsn: Result<String, Refusal>,
     subprotocol: Result<Option<HeaderValue>, Refusal>,
 ) -> Result<Admitted, Refusal> {
-    let sets = SocketSets::of(&endpoint.sockets, request.extensions());
+    let sets = SocketSets::of(&endpoint.sockets, request.extensions(), endpoint.watch.observer.as_ref());
     if sets.are_draining() {
         return Err(Refusal::Draining);
     }
@@ -122,7 +124,7 @@ async fn decide(
     };
     let sets = sets.counted(counted);
     let disconnects = DisconnectListener::attach(endpoint, &assigns);
-    Ok(Admitted { codec, assigns, disconnects, subprotocol, sets })
+    Ok(Admitted { codec, assigns, disconnects, subprotocol, sets, transport })
 }
 
 /// The first of ours that the client offers. Who offers none needs none.

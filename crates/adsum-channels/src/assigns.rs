@@ -64,7 +64,8 @@ impl Assigns {
         Self { values, id: self.id.clone(), limit_key: self.limit_key.clone() }
     }
 
-    pub(crate) fn socket_id(&self) -> Option<&Topic> {
+    /// The [id](Self::id) of the socket, by which it is told to disconnect.
+    pub fn socket_id(&self) -> Option<&Topic> {
         self.id.as_ref()
     }
 

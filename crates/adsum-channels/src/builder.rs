@@ -542,6 +542,9 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
     pub fn into_acceptor(self, pubsub: impl Into<PubSub>) -> Acceptor {
         let pubsub = pubsub.into();
         self.check().unwrap_or_else(|error| panic!("{error}"));
+        if let Some(observer) = &self.watch.observer {
+            self.sockets.note_observer(observer);
+        }
         let owner = Arc::new(Owner {
             endpoint: Arc::new(Endpoint {
                 connect: self.connect,

@@ -6,7 +6,7 @@ use adsum_pubsub::{IntoPayload, MalformedPayload, Message, Payload, Topic};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
 use tracing::Level;
 
-use crate::{Reply, Socket, Stop};
+use crate::{Reply, Socket, Stop, reply::are_same};
 
 /// One topic that one socket has joined.
 ///
@@ -16,7 +16,7 @@ use crate::{Reply, Socket, Stop};
 ///
 /// ```
 /// # use adsum_channels as adsum;
-/// use adsum::{Channel, JoinError, Joined, NoParams, Payload, Reply, Socket, Stop, Topic};
+/// use adsum::{Channel, JoinError, JoinResult, Joined, NoParams, Payload, Reply, Socket, Stop, Topic};
 ///
 /// struct Chat;
 ///
@@ -25,7 +25,7 @@ use crate::{Reply, Socket, Stop};
 ///     type Params = NoParams;
 ///     type Info = ();
 ///
-///     async fn join(_: &(), topic: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+///     async fn join(_: &(), topic: &Topic, _: NoParams, _: &mut Socket) -> JoinResult<Self> {
 ///         if topic.ends_with(":staff") {
 ///             return Err(JoinError::reason("unauthorized"));
 ///         }
@@ -75,13 +75,13 @@ pub trait Channel: Send + Sized + 'static {
         topic: &Topic,
         params: Self::Params,
         socket: &mut Socket,
-    ) -> impl Future<Output = Result<Joined<Self>, JoinError>> + Send;
+    ) -> impl Future<Output = JoinResult<Self>> + Send;
 
     /// Returns the parameters to join with if those of the client don't decode. By default the client is refused with
     /// `{"reason": "invalid params"}`.
     ///
     /// ```
-    /// # use adsum_channels::{Channel, JoinError, Joined, Socket, Topic};
+    /// # use adsum_channels::{Channel, JoinError, JoinResult, Joined, Socket, Topic};
     /// #[derive(Default, serde::Deserialize)]
     /// #[serde(default)]
     /// struct Config {
@@ -99,7 +99,7 @@ pub trait Channel: Send + Sized + 'static {
     ///         Ok(Config::default())
     ///     }
     ///
-    ///     async fn join(_: &(), _: &Topic, config: Config, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+    ///     async fn join(_: &(), _: &Topic, config: Config, _: &mut Socket) -> JoinResult<Self> {
     /// #       let _ = config.color;
     ///         Ok(Joined::new(Self))
     ///     }
@@ -190,6 +190,9 @@ pub trait Channel: Send + Sized + 'static {
     }
 }
 
+/// What a channel's [`join`](Channel::join) returns.
+pub type JoinResult<C> = Result<Joined<C>, JoinError>;
+
 /// A client has joined.
 #[derive(Debug)]
 pub struct Joined<C: Channel> {
@@ -228,6 +231,27 @@ impl<C: Channel> Joined<C> {
         self.response = Some(response.into_payload());
         self
     }
+
+    /// The channel.
+    pub fn channel(&self) -> &C {
+        &self.channel
+    }
+
+    /// What the client gets with the reply. `None` if that is empty, or can't be written as JSON.
+    pub fn response(&self) -> Option<&Payload> {
+        self.response.as_ref()?.as_ref().ok()
+    }
+}
+
+/// Responses are the same if they are encoded alike.
+impl<C: Channel + PartialEq> PartialEq for Joined<C> {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same_response = match (&self.response, &other.response) {
+            (Some(one), Some(other)) => are_same(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        is_same_response && self.channel == other.channel && self.without == other.without
+    }
 }
 
 /// A join that fails.
@@ -250,9 +274,10 @@ impl JoinError {
         Self { kind: JoinErrorKind::Refused(response.into_payload()) }
     }
 
-    /// Refuses the client with `{"reason": reason}`.
-    pub fn reason(reason: &str) -> Self {
-        Self::new(std::collections::BTreeMap::from([("reason", reason)]))
+    /// Refuses the client with `{"reason": reason}`: a word, or what an error says that the client may see
+    /// (`presence.check_key(&id).map_err(JoinError::reason)?`).
+    pub fn reason(reason: impl fmt::Display) -> Self {
+        Self::new(std::collections::BTreeMap::from([("reason", reason.to_string())]))
     }
 
     /// The join has failed for a reason that the log shows and the client doesn't see, as `?` makes it of any error.
@@ -263,6 +288,37 @@ impl JoinError {
                 Ok(malformed) => JoinErrorKind::Malformed(*malformed),
                 Err(error) => JoinErrorKind::Crashed(error),
             },
+        }
+    }
+
+    /// What a client that is refused gets. `None` if the join has failed, or if the response can't be written as JSON.
+    pub fn response(&self) -> Option<&Payload> {
+        match &self.kind {
+            JoinErrorKind::Refused(response) => response.as_ref().ok(),
+            JoinErrorKind::Malformed(_) | JoinErrorKind::Crashed(_) => None,
+        }
+    }
+
+    /// What the join has failed with, or why its parameters are refused as malformed.
+    pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        match &self.kind {
+            JoinErrorKind::Refused(_) => None,
+            JoinErrorKind::Malformed(error) => Some(error),
+            JoinErrorKind::Crashed(error) => Some(&**error),
+        }
+    }
+}
+
+/// Responses are the same if they are encoded alike, and errors if they say the same.
+impl PartialEq for JoinError {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (JoinErrorKind::Refused(one), JoinErrorKind::Refused(other)) => are_same(one, other),
+            (JoinErrorKind::Malformed(one), JoinErrorKind::Malformed(other)) => one == other,
+            (JoinErrorKind::Crashed(one), JoinErrorKind::Crashed(other)) => {
+                one.to_string() == other.to_string()
+            }
+            _ => false,
         }
     }
 }
@@ -313,5 +369,43 @@ pub struct NoParams;
 impl<'de> Deserialize<'de> for NoParams {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Chat(u8);
+
+    impl Channel for Chat {
+        type App = ();
+        type Params = NoParams;
+        type Info = ();
+
+        async fn join(_: &(), topic: &Topic, _: NoParams, _: &mut Socket) -> JoinResult<Self> {
+            Err(JoinError::reason(topic))
+        }
+    }
+
+    #[test]
+    fn what_a_join_returns_can_be_looked_at_and_compared() {
+        let joined = Joined::new(Chat(1)).reply(json!({"hello": "there"}));
+        assert_eq!(joined.channel(), &Chat(1));
+        assert!(joined.response().is_some());
+        assert_eq!(joined, Joined::new(Chat(1)).reply(json!({"hello": "there"})));
+        assert_ne!(joined, Joined::new(Chat(1)));
+        assert_ne!(joined, Joined::new(Chat(2)).reply(json!({"hello": "there"})));
+
+        let refused = JoinError::reason("full");
+        assert_eq!(refused, JoinError::new(json!({"reason": "full"})));
+        assert!(refused.response().is_some() && refused.error().is_none());
+        let crashed = JoinError::crash("boom");
+        assert!(crashed.response().is_none() && crashed.error().is_some());
+        assert_eq!(crashed, JoinError::crash("boom"));
+        assert_ne!(crashed, JoinError::crash("bang"));
     }
 }

@@ -11,16 +11,17 @@ use adsum_pubsub::{Json, Payload, Topic};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::{
-    Assigns,
+    Assigns, ClientLimit, ObservedLimit, SocketEnd,
     admission::Admitted,
     disconnect::DisconnectListener,
     endpoint::Endpoint,
     log::limited,
+    observe::Opened,
     outbound::{Outbound, State},
     pace::Pace,
     runtime::{ChannelTasks, EndCause, Letter, Link, Place, Start, reason_json},
-    serializer::{Address, BadMessage, ClientMessage, Codec, Wire},
-    session::{Action, Liveness, Session},
+    serializer::{Address, BadMessage, ClientMessage, Codec, Wire, read_string},
+    session::{Action, Liveness, Session, TOO_MANY_CHANNELS, TOPIC_TOO_LONG},
     sockets::{RESTART_CODE, Seat},
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     pace: Pace,
     /// Why the client is not to be read, while that is so.
     wait: Option<Box<Wait>>,
+    /// Told last.
+    opened: Option<Box<Opened>>,
     _disconnects: Option<DisconnectListener>,
     seat: Seat,
 }
@@ -47,15 +50,17 @@ impl Liveness for Arc<Link> {
 
 impl Connection {
     pub(crate) fn new(endpoint: Arc<Endpoint>, admitted: Admitted, outbound: Arc<Outbound>) -> Self {
-        let Admitted { codec, assigns, disconnects, sets, .. } = admitted;
+        let Admitted { codec, assigns, disconnects, sets, transport, .. } = admitted;
+        let assigns = Arc::new(assigns);
         let seat = sets.seat(&outbound);
         if let Some(disconnects) = &disconnects {
             disconnects.opened(&outbound);
         }
         Self {
             session: Session::new(&endpoint.options),
+            opened: Opened::new(&endpoint.watch, &assigns, transport),
             endpoint,
-            assigns: Arc::new(assigns),
+            assigns,
             codec,
             outbound,
             tasks: ChannelTasks::new(),
@@ -80,6 +85,7 @@ impl Connection {
     pub(crate) fn spend(&mut self, messages: usize, bytes: usize, now: Instant) {
         let waits = self.pace.spend(messages, bytes, &self.endpoint.options, now);
         if let Some(until) = waits.filter(|_| self.is_ready()) {
+            self.limited(ClientLimit::Rate, None);
             self.wait = Some(Box::new(Wait::until(until)));
         }
     }
@@ -104,6 +110,14 @@ impl Connection {
                 self.reply(&message, with_join_ref, "ok", Json::empty_object());
             }
             Action::Error { with_join_ref, reason } => {
+                let limit = match reason {
+                    TOO_MANY_CHANNELS => Some(ClientLimit::Channels),
+                    TOPIC_TOO_LONG => Some(ClientLimit::TopicBytes),
+                    _ => None,
+                };
+                if let Some(limit) = limit {
+                    self.limited(limit, read_string(&message.topic).as_deref());
+                }
                 self.reply(&message, with_join_ref, "error", reason_json(reason));
             }
             Action::Event(channel) => {
@@ -113,6 +127,7 @@ impl Connection {
                     payload: message.payload,
                 };
                 if let Err(event) = channel.put_event(event) {
+                    self.limited(ClientLimit::Mailbox, Some(channel.topic()));
                     let until = Instant::now() + self.endpoint.options.mailbox_timeout;
                     self.wait = Some(Box::new(Wait::for_room(channel, event, until)));
                 }
@@ -128,7 +143,8 @@ impl Connection {
             Action::Join { topic, route, join_ref, after, duplicate } => {
                 // Joined over and over, a topic whose channel takes its time to end must not pile up tasks.
                 if self.tasks.len() >= self.endpoint.options.max_channels.saturating_mul(2) {
-                    self.reply(&message, true, "error", reason_json("too many channels joined"));
+                    self.limited(ClientLimit::Channels, Some(&topic));
+                    self.reply(&message, true, "error", reason_json(TOO_MANY_CHANNELS));
                     return Ok(());
                 }
                 if let Some(before) = after.as_ref().filter(|_| duplicate) {
@@ -163,7 +179,10 @@ impl Connection {
     }
 
     /// Tells all channels that the client is gone, or sent away.
-    pub(crate) fn end_channels(&self) {
+    pub(crate) fn end_channels(&mut self, end: SocketEnd) {
+        if let Some(opened) = &mut self.opened {
+            opened.end = end;
+        }
         let drained = self.seat.is_draining() && self.outbound.state() == State::Closing(RESTART_CODE);
         let cause = if drained { EndCause::Draining } else { EndCause::Closed };
         for channel in self.session.channels() {
@@ -178,6 +197,7 @@ impl Connection {
         // Each cuts itself off after the grace. One that blocks its thread can't, and is not waited for.
         let grace = 2 * self.endpoint.longest_grace();
         let _ = timeout(grace, async { while self.tasks.join_next().await.is_some() {} }).await;
+        drop(self.opened);
         self.seat
     }
 
@@ -212,6 +232,10 @@ impl Connection {
         };
         route.spawn(start, &mut self.tasks);
         self.session.insert(topic, join_ref, link);
+    }
+
+    fn limited(&self, limit: ClientLimit, topic: Option<&str>) {
+        self.endpoint.watch.limited(&ObservedLimit { limit, topic, assigns: &self.assigns });
     }
 
     fn reply(&self, message: &ClientMessage<'_>, with_join_ref: bool, status: &str, response: Json) {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::{Assigns, endpoint::Endpoint, outbound::Outbound};
 
 /// The code that closes a socket which is told to `disconnect`. Its client connects again.
-const DISCONNECT_CODE: u16 = 1001;
+pub(crate) const DISCONNECT_CODE: u16 = 1001;
 
 /// Closes a client's socket when its id is told to `disconnect`: also one whose upgrade is still under way.
 pub(crate) struct DisconnectListener {

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use adsum_channels::{
-//!     Assigns, Channel, Connect, JoinError, Joined, NoParams, Payload, PubSub, Refused, Reply, Socket,
+//!     Assigns, Channel, Connect, JoinResult, Joined, NoParams, Payload, PubSub, Refused, Reply, Socket,
 //!     SocketBuilder, Stop, Topic,
 //! };
 //!
@@ -16,7 +16,7 @@
 //!     type Params = NoParams;
 //!     type Info = ();
 //!
-//!     async fn join(_: &(), _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+//!     async fn join(_: &(), _: &Topic, _: NoParams, _: &mut Socket) -> JoinResult<Self> {
 //!         Ok(Joined::new(Self))
 //!     }
 //!
@@ -105,13 +105,14 @@ pub use self::{
     acceptor::{Acceptor, Client, Outgoing},
     assigns::{Assigns, MissingAssign},
     builder::SocketBuilder,
-    channel::{Channel, JoinError, Joined, NoParams, Reason},
+    channel::{Channel, JoinError, JoinResult, Joined, NoParams, Reason},
     connect::Connect,
     extension::SocketExtension,
     frame::Frame,
     log::ParamFilter,
     observe::{
-        EventResult, JoinResult, ObservedConnect, ObservedEvent, ObservedJoin, ObservedRoundTrip, Observer,
+        ClientLimit, EventOutcome, JoinOutcome, ObservedConnect, ObservedDisconnect, ObservedDrain,
+        ObservedEvent, ObservedJoin, ObservedLeave, ObservedLimit, ObservedRoundTrip, Observer, SocketEnd,
     },
     options::{
         DEFAULT_JOIN_TIMEOUT, DEFAULT_LONGPOLL_NODE_TIMEOUT, DEFAULT_LONGPOLL_WINDOW,

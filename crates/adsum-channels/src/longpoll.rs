@@ -249,7 +249,7 @@ impl LongPoll {
 
     /// Whether the router's sockets, or those of the server that a request came by, are being drained.
     fn is_draining(&self, request: &Extensions) -> bool {
-        SocketSets::of(&self.owner.endpoint.sockets, request).are_draining()
+        SocketSets::of(&self.owner.endpoint.sockets, request, None).are_draining()
     }
 
     /// The session that a token names, if it was opened at this mount.

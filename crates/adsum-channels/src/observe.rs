@@ -7,11 +7,15 @@ use std::{
 };
 
 use adsum_pubsub::{Payload, Topic, tasks::panic_text};
+use tokio::time::Instant;
 use tracing::Level;
 
 use crate::{
-    Assigns, Connect, ParamFilter, Refusal,
+    Assigns, Connect, ParamFilter, Reason, Refusal,
+    disconnect::DISCONNECT_CODE,
     log::{cut_name, event_at, is_enabled, limited},
+    outbound::OVERFLOW_CODE,
+    sockets::{IDLE_CODE, RESTART_CODE},
 };
 
 /// Told of what clients do, as the listeners of Phoenix's telemetry are. Given to
@@ -37,6 +41,26 @@ pub trait Observer: Send + Sync + 'static {
     /// A client has answered a [ping](crate::SocketBuilder::ping).
     fn round_trip(&self, answered: &ObservedRoundTrip<'_>) {
         let _ = answered;
+    }
+
+    /// A channel that was joined has ended.
+    fn left(&self, left: &ObservedLeave<'_>) {
+        let _ = left;
+    }
+
+    /// A client's socket has closed, and its channels before it.
+    fn disconnected(&self, disconnected: &ObservedDisconnect<'_>) {
+        let _ = disconnected;
+    }
+
+    /// A client asks for more than it may have. What becomes of it says [`ClientLimit`].
+    fn limited(&self, limited: &ObservedLimit<'_>) {
+        let _ = limited;
+    }
+
+    /// The sockets are drained: told as it begins, and when it is over.
+    fn draining(&self, draining: &ObservedDrain) {
+        let _ = draining;
     }
 }
 
@@ -71,13 +95,13 @@ pub struct ObservedJoin<'o> {
     /// From the arrival of the join to its reply.
     pub duration: Duration,
     /// What came of it.
-    pub result: JoinResult,
+    pub result: JoinOutcome,
 }
 
 /// What came of a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum JoinResult {
+pub enum JoinOutcome {
     /// The client is in.
     Joined,
     /// The channel has refused it, or its parameters don't have the shape that the channel asks for.
@@ -103,7 +127,7 @@ pub struct ObservedEvent<'o> {
     /// How long the channel took.
     pub duration: Duration,
     /// What came of it.
-    pub result: EventResult<'o>,
+    pub result: EventOutcome<'o>,
 }
 
 /// A client that has answered a ping.
@@ -119,7 +143,7 @@ pub struct ObservedRoundTrip<'o> {
 /// What came of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum EventResult<'o> {
+pub enum EventOutcome<'o> {
     /// It was answered with this status.
     Replied(&'o str),
     /// It was handled, and is not answered by the handler.
@@ -128,6 +152,109 @@ pub enum EventResult<'o> {
     Stopped,
     /// The handler has failed or panicked, or was cut off.
     Crashed,
+}
+
+/// A channel that has ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ObservedLeave<'o> {
+    /// The topic.
+    pub topic: &'o Topic,
+    /// The type of the channel.
+    pub channel: &'static str,
+    /// What the program knows of the socket.
+    pub assigns: &'o Assigns,
+    /// How long the client was in.
+    pub duration: Duration,
+    /// Why it has ended.
+    pub reason: &'o Reason,
+}
+
+/// A socket that has closed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ObservedDisconnect<'o> {
+    /// What has carried the messages, as at the connect.
+    pub transport: &'static str,
+    /// What the program knows of the socket.
+    pub assigns: &'o Assigns,
+    /// How long it was open.
+    pub duration: Duration,
+    /// How it has ended.
+    pub end: SocketEnd,
+}
+
+/// How a socket has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SocketEnd {
+    /// The client has closed it, with this code of WebSocket's.
+    Closed(u16),
+    /// The connection is lost, or a client of long poll polls no more.
+    Lost,
+    /// The client was silent for longer than the [`timeout`](crate::SocketBuilder::timeout), or took too long to end a
+    /// message.
+    Silent,
+    /// The client read too slowly for what waited to be sent to it.
+    TooSlow,
+    /// The client sent something that nobody can make sense of. It was closed with this code.
+    BadMessage(u16),
+    /// It was told to [`disconnect`](adsum_pubsub::PubSub::disconnect).
+    Disconnected,
+    /// The server is drained, or ends.
+    Draining,
+}
+
+impl SocketEnd {
+    /// The end of a socket that the server has closed.
+    pub(crate) fn by_server(code: u16) -> Self {
+        match code {
+            IDLE_CODE => Self::Silent,
+            OVERFLOW_CODE => Self::TooSlow,
+            DISCONNECT_CODE => Self::Disconnected,
+            RESTART_CODE => Self::Draining,
+            code => Self::BadMessage(code),
+        }
+    }
+}
+
+/// A client that asked for more than it may have.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ObservedLimit<'o> {
+    /// Of what.
+    pub limit: ClientLimit,
+    /// The topic. `None` for a rate.
+    pub topic: Option<&'o str>,
+    /// What the program knows of the socket.
+    pub assigns: &'o Assigns,
+}
+
+/// A limit that a connected client has reached. Those of sockets refuse the connect: see
+/// [`Refusal::Limit`]; one for what waits to be sent ends the socket: see [`SocketEnd::TooSlow`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClientLimit {
+    /// [`max_message_rate`](crate::SocketBuilder::max_message_rate) or
+    /// [`max_byte_rate`](crate::SocketBuilder::max_byte_rate): the client isn't read for a moment.
+    Rate,
+    /// [`max_mailbox`](crate::SocketBuilder::max_mailbox): the client isn't read until its channel has room, for
+    /// [`mailbox_timeout`](crate::SocketBuilder::mailbox_timeout) at most.
+    Mailbox,
+    /// [`max_channels`](crate::SocketBuilder::max_channels): the join is refused.
+    Channels,
+    /// [`max_topic_bytes`](crate::SocketBuilder::max_topic_bytes): the join is refused.
+    TopicBytes,
+}
+
+/// A drain of sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObservedDrain {
+    /// How many sockets are open now.
+    pub open: usize,
+    /// Whether it is over: with sockets open yet, since its time is up.
+    pub is_over: bool,
 }
 
 /// Who watches the sockets of a router.
@@ -200,12 +327,61 @@ impl Watch {
         self.tell(|observer| observer.round_trip(answered));
     }
 
-    /// A panic of the observer's is not the client's matter.
-    fn tell(&self, tell: impl FnOnce(&dyn Observer)) {
-        if let Some(observer) = &self.observer
-            && let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| tell(&**observer)))
-        {
-            limited!(ERROR, panic = panic_text(&*panic), "an observer of sockets panicked");
+    pub(crate) fn left(&self, level: Option<Level>, left: &ObservedLeave<'_>) {
+        if let Some(level) = level.filter(|level| is_enabled(*level)) {
+            event_at!(
+                level,
+                topic = %cut_name(left.topic),
+                channel = left.channel,
+                reason = ?left.reason,
+                duration = ?left.duration,
+                "left"
+            );
         }
+        self.tell(|observer| observer.left(left));
+    }
+
+    pub(crate) fn limited(&self, limited: &ObservedLimit<'_>) {
+        self.tell(|observer| observer.limited(limited));
+    }
+
+    fn tell(&self, tell_it: impl FnOnce(&dyn Observer)) {
+        if let Some(observer) = &self.observer {
+            tell(&**observer, tell_it);
+        }
+    }
+}
+
+/// A panic of the observer's is not the client's matter.
+pub(crate) fn tell(observer: &dyn Observer, tell: impl FnOnce(&dyn Observer)) {
+    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| tell(observer))) {
+        limited!(ERROR, panic = panic_text(&*panic), "an observer of sockets panicked");
+    }
+}
+
+/// An open socket, as its observer knows it. However the socket ends, the observer hears of it as this is dropped.
+pub(crate) struct Opened {
+    observer: Arc<dyn Observer>,
+    assigns: Arc<Assigns>,
+    transport: &'static str,
+    since: Instant,
+    pub(crate) end: SocketEnd,
+}
+
+impl Opened {
+    /// `None` if nobody watches.
+    pub(crate) fn new(watch: &Watch, assigns: &Arc<Assigns>, transport: &'static str) -> Option<Box<Self>> {
+        let observer = watch.observer.clone()?;
+        let (assigns, since) = (assigns.clone(), Instant::now());
+        Some(Box::new(Self { observer, assigns, transport, since, end: SocketEnd::Lost }))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let Self { observer, assigns, transport, since, end } = self;
+        let duration = since.elapsed();
+        let observed = ObservedDisconnect { transport, assigns, duration, end: *end };
+        tell(&**observer, |observer| observer.disconnected(&observed));
     }
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, error::Error, fmt, sync::Weak};
 
 use adsum_pubsub::{IntoPayload, MalformedPayload, Payload};
 
-use crate::{PushError, log::cut_name, runtime::Link};
+use crate::{PushError, Reason, log::cut_name, runtime::Link};
 
 /// What a client gets in answer to an event.
 #[derive(Debug)]
@@ -35,6 +35,40 @@ impl Reply {
     /// A status of the program's own.
     pub fn with_status(status: impl Into<Cow<'static, str>>, response: impl IntoPayload) -> Self {
         Self(Some(Answer { status: status.into(), response: response.into_payload() }))
+    }
+
+    /// The status, such as `ok`. `None` if this is no answer.
+    pub fn status(&self) -> Option<&str> {
+        self.0.as_ref().map(|answer| &*answer.status)
+    }
+
+    /// The response. `None` if this is no answer, or if its response can't be written as JSON.
+    pub fn response(&self) -> Option<&Payload> {
+        self.0.as_ref()?.response.as_ref().ok()
+    }
+}
+
+/// Responses are the same if they are encoded alike.
+impl PartialEq for Reply {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => {
+                one.status == other.status && are_same(&one.response, &other.response)
+            }
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+}
+
+/// Whether two responses are the same, those included that can't be written.
+pub(crate) fn are_same(
+    one: &Result<Payload, serde_json::Error>,
+    other: &Result<Payload, serde_json::Error>,
+) -> bool {
+    match (one, other) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(one), Err(other)) => one.to_string() == other.to_string(),
+        _ => false,
     }
 }
 
@@ -119,8 +153,40 @@ impl Stop {
         self
     }
 
+    /// Why the channel ends. `None` if it goes on, and the event is refused as malformed.
+    pub fn reason(&self) -> Option<Reason> {
+        match self.kind {
+            StopKind::Normal => Some(Reason::Stopped),
+            StopKind::Shutdown => Some(Reason::Shutdown),
+            StopKind::Crash(_) => Some(Reason::Crashed),
+            StopKind::Malformed(_) => None,
+        }
+    }
+
+    /// What a channel has failed with, or why an event is refused as malformed.
+    pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        match &self.kind {
+            StopKind::Normal | StopKind::Shutdown => None,
+            StopKind::Crash(error) => Some(&**error),
+            StopKind::Malformed(error) => Some(error),
+        }
+    }
+
+    /// What the event is answered with first.
+    pub fn answer(&self) -> &Reply {
+        &self.reply
+    }
+
     fn new(kind: StopKind) -> Self {
         Self { kind, reply: Reply::none() }
+    }
+}
+
+/// Errors are the same if they say the same.
+impl PartialEq for Stop {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |stop: &Self| stop.error().map(ToString::to_string);
+        self.reason() == other.reason() && said(self) == said(other) && self.reply == other.reply
     }
 }
 
@@ -133,5 +199,33 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Stop {
 impl fmt::Debug for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stop").field("kind", &self.kind).field("reply", &self.reply).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_handler_returns_can_be_looked_at_and_compared() {
+        let reply = Reply::ok(json!({"n": 1}));
+        assert_eq!(reply.status(), Some("ok"));
+        assert_eq!(reply.response().and_then(|response| response.decode().ok()), Some(json!({"n": 1})));
+        assert_eq!(reply, Reply::with_status("ok", json!({"n": 1})));
+        assert_ne!(reply, Reply::error(json!({"n": 1})));
+        assert_ne!(reply, Reply::none());
+        assert_eq!(Reply::none(), Reply::none());
+
+        let stop = Stop::crash("boom");
+        assert_eq!(stop.reason(), Some(Reason::Crashed));
+        assert_eq!(stop.error().map(ToString::to_string).as_deref(), Some("boom"));
+        assert_eq!(stop, Stop::crash("boom"));
+        assert_ne!(stop, Stop::crash("bang"));
+        assert_ne!(Stop::normal(), Stop::shutdown());
+        assert_eq!(Stop::normal().reply(Reply::ok(1)).answer(), &Reply::ok(1));
+        let malformed = Payload::Binary("x".into()).decode_or_refuse::<u8>().unwrap_err();
+        assert_eq!(Stop::from(malformed).reason(), None, "the channel goes on");
     }
 }

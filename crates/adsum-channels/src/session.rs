@@ -60,6 +60,8 @@ pub(crate) enum Action<C> {
 pub(crate) const RESERVED_PREFIX: &str = "adsum:";
 
 const UNMATCHED: &str = "unmatched topic";
+pub(crate) const TOPIC_TOO_LONG: &str = "topic too long";
+pub(crate) const TOO_MANY_CHANNELS: &str = "too many channels joined";
 
 /// The longest ref, in bytes of its JSON text: it goes back to the client, and is kept with each join. Clients count up
 /// from 1.
@@ -125,7 +127,7 @@ impl<C: Liveness + Clone> Session<C> {
         route: impl FnOnce(&str) -> Option<usize>,
     ) -> Result<Action<C>, &'static str> {
         if topic.len() > self.max_topic_bytes {
-            return Err("topic too long");
+            return Err(TOPIC_TOO_LONG);
         }
         if topic.starts_with(RESERVED_PREFIX) {
             return Err(UNMATCHED);
@@ -135,7 +137,7 @@ impl<C: Liveness + Clone> Session<C> {
         let duplicate = before.is_some_and(Entry::is_live);
         // Those that are ending count as well, or a client could pile them up.
         if !duplicate && self.joins.len() - usize::from(before.is_some()) >= self.max_channels {
-            return Err("too many channels joined");
+            return Err(TOO_MANY_CHANNELS);
         }
         // A client that gives its join no join_ref means its ref, as recorded of Phoenix.
         let join_ref = if message.join_ref == "null" { &message.reference } else { &message.join_ref };

@@ -61,6 +61,17 @@ impl Socket {
         Ok(self.link.push(event, &payload.into_payload()?)?)
     }
 
+    /// Sends an event of another topic to the client of this channel, for clients that listen to topics without joining
+    /// them. If the client has joined the topic on this socket, its channel there gets the event.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_to(&mut self, topic: &str, event: &str, payload: impl IntoPayload) -> Result<(), PushError> {
+        event::check_push(event)?;
+        self.check_joined()?;
+        Ok(self.link.push_to(topic, event, &payload.into_payload()?)?)
+    }
+
     /// Sends an event whose payload is made inside the socket's critical section.
     ///
     /// Nothing comes between what `payload` reads and its frame: a broadcast that it doesn't reflect yet

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, ptr,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +19,9 @@ use tokio::{
 };
 
 use crate::{
+    ObservedDrain, Observer,
     log::limited,
+    observe::tell,
     outbound::{Outbound, Total},
     quota::Counted,
 };
@@ -31,6 +33,8 @@ pub const DEFAULT_DRAIN_INTERVAL: Duration = Duration::from_secs(2);
 /// How long all of a drain may take, unless told otherwise.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a silent client is sent away with, as by Bandit.
+pub(crate) const IDLE_CODE: u16 = 1002;
 /// The server goes, and another will be there.
 pub(crate) const RESTART_CODE: u16 = 1012;
 
@@ -73,6 +77,8 @@ struct Inner {
     relieving: AtomicBool,
     /// A socket has closed.
     closed: Notify,
+    /// Those of the routers whose sockets these are.
+    observers: Mutex<Vec<Weak<dyn Observer>>>,
 }
 
 /// How sockets are drained.
@@ -80,6 +86,7 @@ struct Inner {
 /// A drain is the last thing that a server does, so it goes on whatever it is told: no batch is of less than one socket,
 /// and no time is longer than a day. [`check`](Self::check) refuses such values when the program starts.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Drain {
     /// How many are closed at once. Default [`DEFAULT_DRAIN_BATCH`] (10,000).
     pub batch: usize,
@@ -96,6 +103,27 @@ impl Default for Drain {
 }
 
 impl Drain {
+    /// Sets [`batch`](Self#structfield.batch).
+    #[must_use]
+    pub fn batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets [`interval`](Self#structfield.interval).
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Sets [`timeout`](Self#structfield.timeout).
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
     /// Checks that a batch has a socket at least, and that no time is longer than a day.
     ///
     /// # Errors
@@ -147,6 +175,7 @@ impl Sockets {
     pub async fn drain(&self, drain: Drain) -> usize {
         let drain = drain.clamped();
         self.refuse_new();
+        self.tell_drain(false);
         let _ = timeout(drain.timeout, async {
             let open: Vec<_> = self.0.open.lock().values().cloned().collect();
             for (index, batch) in open.chunks(drain.batch).enumerate() {
@@ -171,7 +200,26 @@ impl Sockets {
             }
         })
         .await;
-        self.len()
+        self.tell_drain(true)
+    }
+
+    /// Tells the observers how many sockets are open, and returns it.
+    fn tell_drain(&self, is_over: bool) -> usize {
+        let observed = ObservedDrain { open: self.len(), is_over };
+        let observers: Vec<_> = self.0.observers.lock().iter().filter_map(Weak::upgrade).collect();
+        for observer in observers {
+            tell(&*observer, |observer| observer.draining(&observed));
+        }
+        observed.open
+    }
+
+    /// Has an observer told when these sockets are drained.
+    pub(crate) fn note_observer(&self, observer: &Arc<dyn Observer>) {
+        let mut observers = self.0.observers.lock();
+        if !observers.iter().any(|known| ptr::addr_eq(known.as_ptr(), Arc::as_ptr(observer))) {
+            observers.retain(|known| known.strong_count() > 0);
+            observers.push(Arc::downgrade(observer));
+        }
     }
 
     pub(crate) fn total(&self) -> &Arc<Total> {
@@ -261,9 +309,12 @@ pub(crate) struct SocketSets {
 
 impl SocketSets {
     /// Those of a router, and of the server that a request with these extensions came by.
-    pub(crate) fn of(router: &Sockets, request: &Extensions) -> Self {
+    pub(crate) fn of(router: &Sockets, request: &Extensions, observer: Option<&Arc<dyn Observer>>) -> Self {
         let server = request.get::<ServerSockets>().map(|server| server.0.clone());
         let server = server.filter(|server| !Arc::ptr_eq(&server.0, &router.0));
+        if let (Some(server), Some(observer)) = (&server, observer) {
+            server.note_observer(observer);
+        }
         Self { router: router.clone(), server, counted: None }
     }
 

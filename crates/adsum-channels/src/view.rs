@@ -1,5 +1,7 @@
 //! What a client is shown of something that changes.
 
+use std::sync::Arc;
+
 use adsum_pubsub::{Mark, Message, Payload};
 
 /// A state that a client is shown, and that broadcasts to the channel's topic then keep up to date.
@@ -28,8 +30,8 @@ pub trait View: Send + Sync + 'static {
 pub enum News {
     /// The change as it is.
     All,
-    /// The change with this payload: the state showed the rest.
-    Part(Payload),
+    /// This message in its place: the state showed the rest of the change.
+    Part(Arc<Message>),
     /// Nothing: the state showed all of it.
     Nothing,
 }

@@ -1,6 +1,8 @@
 //! How messages reach other nodes.
 
 use std::{
+    borrow::Cow,
+    fmt,
     pin::Pin,
     sync::{Arc, Weak},
 };
@@ -93,8 +95,8 @@ impl Inbound {
     }
 }
 
-impl std::fmt::Debug for Inbound {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Inbound")
     }
 }
@@ -111,14 +113,40 @@ pub enum BroadcastError {
     Reserved(#[from] ReservedEvent),
     /// The adapter has no connection to the other nodes. Of a broadcast, subscribers of this node have got
     /// the message nonetheless.
-    #[error("not connected to the other nodes: {0}")]
-    Disconnected(String),
+    #[error("not connected to the other nodes: {engine} is away")]
+    Disconnected {
+        /// What connects the nodes, such as `NATS`.
+        engine: Cow<'static, str>,
+    },
     /// The message is too large to go to other nodes: see [`MAX_MESSAGE_BYTES`]. Of a broadcast, subscribers of this
     /// node have got the message nonetheless.
     #[error("the message is too large for other nodes: its payload has {0} bytes")]
     TooLarge(usize),
     /// More is waiting to be sent than the adapter may hold. Of a broadcast, subscribers of this node have got
     /// the message nonetheless.
-    #[error("the adapter's queue is full: {0}")]
-    Full(String),
+    #[error("the queue of {engine} is full: {waiting} wait")]
+    Full {
+        /// What connects the nodes, such as `NATS`.
+        engine: Cow<'static, str>,
+        /// What waits to be sent.
+        waiting: Waiting,
+    },
+}
+
+/// What waits in the queue of an adapter that takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// As many messages as it may hold.
+    Messages(usize),
+    /// As many bytes as it may hold, or nearly.
+    Bytes(usize),
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Messages(messages) => write!(f, "{messages} messages"),
+            Self::Bytes(bytes) => write!(f, "{bytes} bytes"),
+        }
+    }
 }

@@ -76,8 +76,8 @@ mod topic;
 #[cfg(any(feature = "nats", feature = "redis"))]
 #[doc(inline)]
 pub use self::node::{
-    DEFAULT_CONNECT_TIMEOUT, DEFAULT_LINGER, DEFAULT_NAMESPACE, DEFAULT_PING_INTERVAL, DEFAULT_QUEUE_BYTES,
-    DEFAULT_QUEUE_MESSAGES, DEFAULT_RETRY_INTERVAL, NodeBuilder, StartError,
+    ConfigError, DEFAULT_CONNECT_TIMEOUT, DEFAULT_LINGER, DEFAULT_NAMESPACE, DEFAULT_PING_INTERVAL,
+    DEFAULT_QUEUE_BYTES, DEFAULT_QUEUE_MESSAGES, DEFAULT_RETRY_INTERVAL, NodeBuilder, StartError,
 };
 #[cfg(feature = "suite")]
 #[doc(hidden)]
@@ -86,7 +86,7 @@ pub use self::replay::simulated::{Reply, Sealed, SimulatedEnd};
 pub use self::topic::{NODE_DOWN, NODES_TOPIC};
 #[doc(inline)]
 pub use self::{
-    adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES, MAX_REGION_BYTES},
+    adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES, MAX_REGION_BYTES, Waiting},
     bounds::OptionsError,
     event::ReservedEvent,
     inbox::{DEFAULT_INBOX_CAPACITY, Inbox, Lagged},

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Adapter, BroadcastError, Inbound, Message, Topic,
+    Adapter, BroadcastError, Inbound, Message, Topic, Waiting,
     envelope::{Content, Control, Envelopes, MAX_NODE_BYTES, Opened, Origin, Refusal, Refused},
     interest::Interest,
     replay::{FRESH, Numbers, Received, ReplayGuard, Timeline},
@@ -179,7 +179,7 @@ impl Link {
     /// Queues a message, to one node or to all.
     pub(crate) fn send(&self, to: Option<&str>, message: &Message) -> Result<(), BroadcastError> {
         if !*self.connected.borrow() {
-            return Err(self.unsent("disconnected", BroadcastError::Disconnected(self.engine.to_owned())));
+            return Err(self.unsent("disconnected", self.disconnected()));
         }
         let Some(envelope) = self.envelopes.write(to, message, self.next_number()) else {
             return Err(self.unsent("too_large", BroadcastError::TooLarge(message.payload().len())));
@@ -189,22 +189,27 @@ impl Link {
     }
 
     fn enqueue(&self, subject: String, envelope: Bytes) -> Result<(), BroadcastError> {
-        let full = match Room::take(self.engine, &self.queued_bytes, envelope.len(), self.max_queued_bytes) {
+        let waiting = match Room::take(self.engine, &self.queued_bytes, envelope.len(), self.max_queued_bytes)
+        {
             Ok(room) => match self.queue.try_send(Outgoing { subject, envelope, room }) {
                 Ok(()) => return Ok(()),
                 // The node has left, or its task has ended.
                 Err(TrySendError::Closed(outgoing)) => {
                     outgoing.room.unsent("disconnected");
-                    return Err(BroadcastError::Disconnected(self.engine.to_owned()));
+                    return Err(self.disconnected());
                 }
                 Err(TrySendError::Full(outgoing)) => {
                     outgoing.room.unsent("full");
-                    format!("{} messages wait for {}", self.queue.max_capacity(), self.engine)
+                    Waiting::Messages(self.queue.max_capacity())
                 }
             },
-            Err(bytes) => format!("{bytes} bytes wait for {}", self.engine),
+            Err(bytes) => Waiting::Bytes(bytes),
         };
-        Err(BroadcastError::Full(full))
+        Err(BroadcastError::Full { engine: self.engine.into(), waiting })
+    }
+
+    fn disconnected(&self) -> BroadcastError {
+        BroadcastError::Disconnected { engine: self.engine.into() }
     }
 
     fn unsent(&self, reason: &'static str, error: BroadcastError) -> BroadcastError {
@@ -409,8 +414,8 @@ mod tests {
         link.connected.send_replace(true);
         let message = Message::new("topic", "event", Payload::Binary(Bytes::new()));
         assert!(link.send(None, &message).is_ok());
-        assert!(matches!(link.send(None, &message), Err(BroadcastError::Full(_))));
+        assert!(matches!(link.send(None, &message), Err(BroadcastError::Full { .. })));
         drop(outgoing);
-        assert!(matches!(link.send(None, &message), Err(BroadcastError::Disconnected(_))));
+        assert!(matches!(link.send(None, &message), Err(BroadcastError::Disconnected { .. })));
     }
 }

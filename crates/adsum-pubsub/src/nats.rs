@@ -16,7 +16,7 @@ use percent_encoding::percent_decode_str;
 use tokio::time::{Interval, interval, sleep, timeout};
 
 use crate::{
-    StartError,
+    ConfigError, StartError,
     driver::{self, Engine, Failure, Lost},
     envelope::MAX_ENVELOPE_BYTES,
     link::{Link, Outgoing},
@@ -44,18 +44,17 @@ pub(crate) struct Nats {
 impl Nats {
     pub(crate) fn new(settings: Settings) -> Result<Self, StartError> {
         let servers = settings.servers.iter().map(|server| {
-            server.parse::<ServerAddr>().map_err(|error| StartError::Config(error.to_string()))
+            server.parse::<ServerAddr>().map_err(|error| ConfigError::Address(error.to_string()))
         });
         let servers = servers.collect::<Result<Vec<_>, _>>()?;
         for server in &servers {
             if !matches!(server.scheme(), "nats" | "tls") {
-                let scheme = server.scheme();
-                return Err(StartError::Config(format!(
-                    "{scheme}:// is no NATS server; try nats:// or tls://"
-                )));
+                let scheme = server.scheme().to_owned();
+                let instead = "give the address of a NATS server, nats:// or tls://";
+                return Err(ConfigError::Scheme { scheme, instead }.into());
             }
             if server.host().is_empty() {
-                return Err(StartError::Config("the URL of a NATS server names no host".to_owned()));
+                return Err(ConfigError::Address("it names no host".to_owned()).into());
             }
         }
         // The client reads these when it connects, and a file that isn't there would look like a bad server.

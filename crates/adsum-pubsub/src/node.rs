@@ -1,7 +1,7 @@
 //! Starting a node that reaches others through an engine.
 
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -114,8 +114,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads one of the files that are named here.
     pub(crate) fn read(file: &Path) -> Result<Vec<u8>, StartError> {
-        std::fs::read(file)
-            .map_err(|error| StartError::Config(format!("{} can't be read: {error}", file.display())))
+        Ok(std::fs::read(file).map_err(|error| ConfigError::File { file: file.to_owned(), error })?)
     }
 }
 
@@ -322,8 +321,7 @@ impl NodeBuilder {
         engine: impl FnOnce(Settings) -> Result<E, StartError>,
     ) -> Result<PubSub, StartError> {
         let mut origin = Origin::default();
-        getrandom::fill(&mut origin)
-            .map_err(|error| StartError::Config(format!("no randomness: {error}")))?;
+        getrandom::fill(&mut origin).map_err(|error| ConfigError::Randomness(error.to_string()))?;
         let engine = engine(self.settings)?;
         let secrets = self.secret.iter().chain(&self.also_accepted).map(Vec::as_slice);
         let envelopes = Envelopes::new(&self.namespace, &self.node, origin, secrets);
@@ -387,8 +385,8 @@ pub enum StartError {
     #[error(transparent)]
     Options(#[from] OptionsError),
     /// The configuration can't be right, whatever the engine says.
-    #[error("{0}")]
-    Config(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The engine is there, and refuses the node: its user or password is wrong, say, or a limit is too low.
     #[error("{engine} refuses this node: {reason}")]
     Refused {
@@ -397,4 +395,44 @@ pub enum StartError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// A configuration that can't be right.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The address of the engine can't be read.
+    #[error("the engine's address can't be used: {0}")]
+    Address(String),
+    /// The address is of something else.
+    #[error("{scheme}:// can't be used; {instead}")]
+    Scheme {
+        /// What the address begins with.
+        scheme: String,
+        /// What to give instead.
+        instead: &'static str,
+    },
+    /// Redis takes one server.
+    #[error(
+        "Redis takes the address of one server, and these are several; a list of the nodes of a Redis Cluster can't be \
+         used"
+    )]
+    SeveralServers,
+    /// An option is of use with NATS only.
+    #[error("{0} is for NATS only")]
+    NatsOnly(&'static str),
+    /// Certificates were given, and the connection is without TLS.
+    #[error("certificates are of use with rediss:// only")]
+    WithoutTls,
+    /// A file can't be read.
+    #[error("{} can't be read: {error}", file.display())]
+    File {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The system has no randomness for this node's name among its runs.
+    #[error("no randomness: {0}")]
+    Randomness(String),
 }

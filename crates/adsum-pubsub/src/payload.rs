@@ -125,6 +125,15 @@ impl From<&RawValue> for Json {
     }
 }
 
+/// As the answer of a handler of axum's: JSON with its content type.
+#[cfg(feature = "axum")]
+impl axum_core::response::IntoResponse for Json {
+    fn into_response(self) -> axum_core::response::Response {
+        let content_type = [("content-type", "application/json")];
+        (content_type, self.bytes().clone()).into_response()
+    }
+}
+
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(self.as_bytes()))

@@ -16,7 +16,7 @@ use redis::{
 use tokio::time::sleep;
 
 use crate::{
-    StartError,
+    ConfigError, StartError,
     driver::{self, Engine, Failure, Lost},
     link::{Link, Outgoing, Room},
     node::Settings,
@@ -35,24 +35,20 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) fn new(settings: Settings) -> Result<Self, StartError> {
-        let wrong = |error: RedisError| StartError::Config(error.to_string());
+        let wrong = |error: RedisError| ConfigError::Address(error.to_string());
         let [server] = &settings.servers[..] else {
-            return Err(StartError::Config(
-                "Redis takes the address of one server, and these are several; a list of the nodes of a Redis Cluster \
-                 can't be used"
-                    .to_owned(),
-            ));
+            return Err(ConfigError::SeveralServers.into());
         };
         if let Some((scheme, _)) = server.split_once("://")
             && scheme.to_ascii_lowercase().contains("sentinel")
         {
-            return Err(StartError::Config(format!(
-                "{scheme}:// can't be used: adsum doesn't ask Sentinel for the server; give the address of one \
-                 server, redis:// or rediss://, such as a proxy that follows the primary"
-            )));
+            let scheme = scheme.to_owned();
+            let instead = "adsum doesn't ask Sentinel for the server: give the address of one server, redis:// or \
+                           rediss://, such as a proxy that follows the primary";
+            return Err(ConfigError::Scheme { scheme, instead }.into());
         }
         if settings.credentials_file.is_some() {
-            return Err(StartError::Config("a file of credentials is for NATS only".to_owned()));
+            return Err(ConfigError::NatsOnly("a file of credentials").into());
         }
         let info = server.as_str().into_connection_info().map_err(wrong)?;
         let mut login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
@@ -66,7 +62,7 @@ impl Redis {
         let certificates = certificates(&settings)?;
         let client = match certificates {
             Some(_) if !is_tls => {
-                return Err(StartError::Config("certificates are of use with rediss:// only".to_owned()));
+                return Err(ConfigError::WithoutTls.into());
             }
             Some(certificates) => Client::build_with_tls(info, certificates),
             None => Client::open(info),

@@ -33,6 +33,7 @@ const MAX_PRESENCES: usize = 10_000_000;
 /// ([`MAX_TOPIC_BYTES`], [`MAX_KEY_BYTES`], [`MAX_META_BYTES`]), so that nodes of different limits, as during a
 /// deploy, see the same presences. On a node that has others, limits can't be above these.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Limits {
     /// Bytes of a topic's name. Default 255.
     pub topic_bytes: usize,
@@ -60,6 +61,41 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Sets [`topic_bytes`](Self#structfield.topic_bytes).
+    #[must_use]
+    pub fn topic_bytes(mut self, topic_bytes: usize) -> Self {
+        self.topic_bytes = topic_bytes;
+        self
+    }
+
+    /// Sets [`key_bytes`](Self#structfield.key_bytes).
+    #[must_use]
+    pub fn key_bytes(mut self, key_bytes: usize) -> Self {
+        self.key_bytes = key_bytes;
+        self
+    }
+
+    /// Sets [`meta_bytes`](Self#structfield.meta_bytes).
+    #[must_use]
+    pub fn meta_bytes(mut self, meta_bytes: usize) -> Self {
+        self.meta_bytes = meta_bytes;
+        self
+    }
+
+    /// Sets [`presences_per_owner`](Self#structfield.presences_per_owner).
+    #[must_use]
+    pub fn presences_per_owner(mut self, presences_per_owner: usize) -> Self {
+        self.presences_per_owner = presences_per_owner;
+        self
+    }
+
+    /// Sets [`presences_per_key`](Self#structfield.presences_per_key).
+    #[must_use]
+    pub fn presences_per_key(mut self, presences_per_key: usize) -> Self {
+        self.presences_per_key = presences_per_key;
+        self
+    }
+
     /// Checks the limits of a node against what can be kept and, if the node has others (`networked`), against what
     /// a message between nodes may carry.
     ///

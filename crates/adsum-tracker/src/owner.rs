@@ -188,7 +188,6 @@ impl<X: Layer> fmt::Debug for Owner<X> {
 
 /// Why something wasn't tracked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum TrackError {
     /// The same owner tracks this topic and key already.
     #[error(
@@ -209,7 +208,6 @@ pub enum TrackError {
 
 /// Why something wasn't updated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum UpdateError<E> {
     /// The owner doesn't track this topic and key.
     #[error("not tracked: {owner} isn't in topic {topic:?} under key {key:?}; track it first")]

@@ -42,6 +42,18 @@ pub enum Parting {
     Depart(Reason, Duration),
 }
 
+impl Parting {
+    /// The same for an owner that has a reason of its own to end, unless the node is drained: that comes first.
+    #[must_use]
+    pub fn because(self, reason: Reason) -> Self {
+        match self {
+            Self::Leave(Reason::Gone) => Self::Leave(reason),
+            Self::Depart(Reason::Gone, grace) => Self::Depart(reason, grace),
+            drained => drained,
+        }
+    }
+}
+
 impl<X: Layer> Tracker<X> {
     /// An empty set of one node.
     ///

@@ -104,7 +104,9 @@ impl<K: KeyLayer> Window<K> {
     pub(crate) fn went(&mut self, row: Arc<Row>, reason: Option<Reason>, layer: &K) {
         match self {
             Self::Net(net) => net.get_or_insert_default().went(row, reason),
-            Self::Each(diffs) => begun(diffs).leaves.push(Left { row, reason, layer: layer.clone() }),
+            Self::Each(diffs) => {
+                begun(diffs).leaves.push(Left { row, reason, is_known: true, layer: layer.clone() });
+            }
             Self::Off => {}
         }
     }
@@ -117,7 +119,8 @@ impl<K: KeyLayer> Window<K> {
                 again.insert(rows.first().key.clone());
             }
             Self::Each(diffs) => {
-                let joins = rows.iter().cloned().map(Joined::from).collect();
+                let joined = |row: &Arc<Row>| Joined { is_known: true, ..row.clone().into() };
+                let joins = rows.iter().map(joined).collect();
                 diffs.get_or_insert_default().push(Diff { joins, leaves: Vec::new() });
             }
             Self::Off => {}
@@ -251,7 +254,8 @@ impl Net {
         let mut touched: Vec<&Touched> = self.touched.values().collect();
         // One run, unless a row has come back.
         touched.sort_by_key(|touched| touched.order);
-        let join = |row: &Arc<Row>| Joined { row: row.clone(), previous: self.previous(row) };
+        let join =
+            |row: &Arc<Row>, is_known| Joined { row: row.clone(), previous: self.previous(row), is_known };
         let mut diff = Diff::default();
         for Touched { row, joined, shown, missed, gone, .. } in touched {
             match gone {
@@ -260,19 +264,21 @@ impl Net {
                 None if *joined
                     && !missed
                     && groups.get(&row.key).is_none_or(|group| group.rows().len() == 1) => {}
-                None => diff.joins.push(join(row)),
+                None => diff.joins.push(join(row, *joined)),
                 Some(_) if !joined && !shown => {}
                 Some(Gone { reason, .. }) => {
                     let layer = groups.get(&row.key).map(Group::layer);
                     let layer = layer.or_else(|| untold?.layer(&row.key)).cloned().unwrap_or_default();
-                    diff.leaves.push(Left { row: row.clone(), reason: *reason, layer });
+                    diff.leaves.push(Left { row: row.clone(), reason: *reason, is_known: *joined, layer });
                 }
             }
         }
         // A client moves a meta that joins once more to the end of its key: all move, in the order of the set.
         for key in &self.again {
             if let Some(group) = groups.get(key) {
-                diff.joins.extend(group.rows().iter().map(join));
+                let is_known =
+                    |row: &Row| self.touched.get(&row.reference).is_none_or(|touched| touched.joined);
+                diff.joins.extend(group.rows().iter().map(|row| join(row, is_known(row))));
             }
         }
         diff

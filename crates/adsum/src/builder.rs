@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use adsum_pubsub::{OptionsError, Pattern, PubSub, bounds::within};
+use adsum_pubsub::{OptionsError, Pattern, PubSub, Topic, bounds::within};
 use adsum_tracker::{ClusterOptions, Limits, Replica, Tracker, Windows};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -11,7 +11,7 @@ use crate::{
     budget::Budget,
     core::{Core, Large},
     flusher::Backlog,
-    handler::{NoFetch, PresenceHandler},
+    handler::{NoFetch, PresenceHandler, check_info},
     replication::{Link, Mail},
     timing::Timing,
 };
@@ -45,6 +45,22 @@ pub struct Builder<H> {
     limits: Limits,
     without_diffs: Vec<Pattern>,
     counted: Vec<Pattern>,
+    observer: Option<DiffObserver>,
+}
+
+/// Told of each diff.
+pub(crate) type DiffObserver = Arc<dyn Fn(&ObservedDiff<'_>) + Send + Sync>;
+
+/// A diff of a topic, as [`Builder::observe`] tells it. The number of presences has changed by `joins` less `leaves`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ObservedDiff<'o> {
+    /// The topic.
+    pub topic: &'o Topic,
+    /// How many metas came. An update is one that comes and one that goes.
+    pub joins: usize,
+    /// How many went.
+    pub leaves: usize,
 }
 
 impl Builder<NoFetch> {
@@ -58,6 +74,7 @@ impl Builder<NoFetch> {
             limits: Limits::default(),
             without_diffs: Vec::new(),
             counted: Vec::new(),
+            observer: None,
         }
     }
 }
@@ -65,8 +82,8 @@ impl Builder<NoFetch> {
 impl<H: PresenceHandler> Builder<H> {
     /// The types of the presences, and what `fetch` adds to them. Default: maps, and nothing is added.
     pub fn handler<H2: PresenceHandler>(self, handler: H2) -> Builder<H2> {
-        let Self { pubsub, name, timing, cluster, limits, without_diffs, counted, .. } = self;
-        Builder { pubsub, name, handler, timing, cluster, limits, without_diffs, counted }
+        let Self { pubsub, name, timing, cluster, limits, without_diffs, counted, observer, .. } = self;
+        Builder { pubsub, name, handler, timing, cluster, limits, without_diffs, counted, observer }
     }
 
     /// The type of the metas, where nothing is to be added to them.
@@ -193,6 +210,30 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
+    /// Has a function called with each diff of a topic, for metrics say: also where nobody listens to the topic.
+    /// [Watches](Presence::watch_all) get the presences themselves.
+    ///
+    /// It is called where the diff is sent: it must be quick, and not block.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::sync::atomic::{AtomicUsize, Ordering};
+    /// # use adsum::{Presence, PubSub};
+    /// static CAME: AtomicUsize = AtomicUsize::new(0);
+    /// let presence = Presence::builder(PubSub::local())
+    ///     .observe(|diff| drop(CAME.fetch_add(diff.joins, Ordering::Relaxed)))
+    ///     .start();
+    /// presence.owner().track("room:1", 7, serde_json::Map::new())?;
+    /// assert_eq!(CAME.load(Ordering::Relaxed), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn observe(mut self, observer: impl Fn(&ObservedDiff<'_>) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
     /// Checks all options, for a program whose options come from outside: [`start`](Self::start) panics if one is
     /// out of its bounds.
     ///
@@ -200,6 +241,7 @@ impl<H: PresenceHandler> Builder<H> {
     /// An option is out of its bounds. The error names it, and says what is allowed.
     pub fn check(&self) -> Result<(), OptionsError> {
         within("name (bytes)", self.name.len(), 1, MAX_NAME_BYTES)?;
+        check_info::<H::Info>()?;
         self.timing.check()?;
         self.cluster.check()?;
         self.limits.check(self.pubsub.is_networked())
@@ -212,7 +254,7 @@ impl<H: PresenceHandler> Builder<H> {
     /// see [`check`](Self::check).
     pub fn start(self) -> Presence<H> {
         self.check().unwrap_or_else(|error| panic!("{error}"));
-        let Self { pubsub, name, handler, timing, cluster, limits, without_diffs, counted } = self;
+        let Self { pubsub, name, handler, timing, cluster, limits, without_diffs, counted, observer } = self;
         let windows = if timing.diff_interval.is_some_and(|interval| interval.is_zero()) {
             Windows::Each
         } else {
@@ -240,7 +282,8 @@ impl<H: PresenceHandler> Builder<H> {
             move || changed.wake(),
         );
         let link = Link::new(pubsub.clone(), &name);
-        Presence::start(Core::new(handler, pubsub, tracker, timing, backlog, large), mail, link, cluster)
+        let core = Core::new(handler, pubsub, tracker, timing, backlog, large, observer);
+        Presence::start(core, mail, link, cluster)
     }
 }
 

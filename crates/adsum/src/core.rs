@@ -15,18 +15,18 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use adsum_channels::ViewState;
 use adsum_pubsub::{Json, Mark, Message, Pattern, PubSub, SubscriberId, Topic, tasks};
 use adsum_tracker::{Diff, Joined, Key, OwnerId, Ref, TopicSet, Tracker};
-use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use crate::{
     budget::FETCH_COST,
+    builder::{DiffObserver, ObservedDiff},
     card::{Card, Held},
     encode,
     fetching::Fetched,
@@ -35,7 +35,7 @@ use crate::{
     handler::PresenceHandler,
     timing::Timing,
     told::Own,
-    watch::{Published, Queue},
+    watch::{Published, Queue, Watchers},
 };
 
 pub(crate) struct Core<H: PresenceHandler> {
@@ -44,12 +44,15 @@ pub(crate) struct Core<H: PresenceHandler> {
     pub(crate) tracker: Arc<Tracker<Cards<H>>>,
     pub(crate) timing: Timing,
     pub(crate) backlog: Arc<Backlog<H>>,
-    pub(crate) watchers: RwLock<Vec<Arc<Queue<H::Info>>>>,
+    pub(crate) watchers: Watchers<H::Info>,
     /// Names this presence as a sender of diffs.
     sender: SubscriberId,
     /// The number of the last diff. One count for all topics, as a topic that is dropped keeps none.
     sent: AtomicU64,
     large: Large,
+    observer: Option<DiffObserver>,
+    /// An info that is no object was seen and logged.
+    pub(crate) told_of_info: AtomicBool,
     #[cfg(feature = "testing")]
     pub(crate) failed_fetches: crate::testing::FailedFetches,
 }
@@ -96,6 +99,7 @@ impl<H: PresenceHandler> Core<H> {
         timing: Timing,
         backlog: Arc<Backlog<H>>,
         large: Large,
+        observer: Option<DiffObserver>,
     ) -> Self {
         Self {
             handler,
@@ -103,10 +107,12 @@ impl<H: PresenceHandler> Core<H> {
             tracker,
             timing,
             backlog,
-            watchers: RwLock::default(),
+            watchers: Watchers::default(),
             sender: SubscriberId::unique(),
             sent: AtomicU64::new(0),
             large,
+            observer,
+            told_of_info: AtomicBool::new(false),
             #[cfg(feature = "testing")]
             failed_fetches: crate::testing::FailedFetches::default(),
         }
@@ -120,6 +126,25 @@ impl<H: PresenceHandler> Core<H> {
     /// Whether clients are told how many are in a topic, and no more.
     pub(crate) fn is_counted(&self, topic: &str) -> bool {
         self.large.counted.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// The place of a diff among those of this presence.
+    pub(crate) fn mark(&self, number: u64) -> Mark {
+        Mark { sender: self.sender, number }
+    }
+
+    pub(crate) fn is_ours(&self, mark: Mark) -> bool {
+        mark.sender == self.sender
+    }
+
+    /// Tells the program's observer of a diff. A panic of it is nobody else's matter.
+    fn observe(&self, topic: &Topic, diff: &Diff<Card<H::Info>>) {
+        let Some(observer) = &self.observer else { return };
+        let joins = diff.joins.iter().filter(|joined| !joined.is_known).count();
+        let leaves = diff.leaves.iter().filter(|left| left.is_known).count();
+        let diff = ObservedDiff { topic, joins, leaves };
+        // The panic is in the log.
+        let _ = tasks::guarded("an observer of diffs", || observer(&diff));
     }
 
     /// Sends what has changed in a topic, if nothing holds it back. Where `fetch` is to be asked first, the
@@ -222,7 +247,7 @@ impl<H: PresenceHandler> Core<H> {
     pub(crate) fn shown(&self, topic: &str, owner: OwnerId, own: Option<Vec<Key>>) -> (ViewState, Vec<Ref>) {
         let mut shard = self.tracker.lock(topic);
         // Diffs get their numbers under this lock, so none of this topic comes in between.
-        let seen = Mark { sender: self.sender, number: self.sent() };
+        let seen = self.mark(self.sent());
         if self.is_counted(topic) {
             let (presences, keys) = shard.topic(topic).map_or((0, 0), |set| (set.count(), set.keys()));
             let messages = vec![("presence_count", encode::count(presences, keys).into())];
@@ -275,13 +300,17 @@ impl<H: PresenceHandler> Core<H> {
             return None;
         }
         let listeners = self.pubsub.subscribers(topic);
-        let heard = listeners > 0 || !set.layer.watchers.is_empty() || !self.watchers.read().is_empty();
+        let heard = listeners > 0 || !set.layer.watchers.is_empty() || self.watchers.follow(topic);
         if !heard {
             // What nobody hears counts as told.
             set.layer.since = None;
-            set.take_diffs();
+            let diffs = set.take_diffs();
             set.told();
             shard.tidy(topic);
+            drop(shard);
+            for diff in &diffs {
+                self.observe(topic, diff);
+            }
             return None;
         }
         if let Some(since) = since
@@ -331,6 +360,19 @@ impl<H: PresenceHandler> Core<H> {
     }
 }
 
+impl<H: PresenceHandler> Drop for Core<H> {
+    fn drop(&mut self) {
+        self.watchers.end();
+        for shard in self.tracker.shards() {
+            let queues: Vec<_> = shard.topics().flat_map(|set| set.layer.watchers.clone()).collect();
+            drop(shard);
+            for queue in queues {
+                queue.end();
+            }
+        }
+    }
+}
+
 impl<H: PresenceHandler> Flush<H> {
     pub(crate) fn topic(&self) -> &Topic {
         &self.topic
@@ -349,23 +391,17 @@ impl<H: PresenceHandler> Flush<H> {
         let diffs = self.told();
         let heard = core.pubsub.subscribers(&self.topic) > 0;
         for published in diffs {
-            let mark = Mark { sender: core.sender, number: published.number() };
-            let message = heard.then(|| {
+            let mark = core.mark(published.number());
+            let published = Arc::new(published);
+            if heard {
                 let (payload, places) = encode::diff(published.diff(), |key| published.info(key).cloned());
                 let message = Message::new(&self.topic, "presence_diff", payload.into()).marked(mark);
-                if core.tells_each() { (message, None) } else { (message, Some(places)) }
-            });
-            let published = Arc::new(published);
-            if let Some((message, places)) = message {
-                let message = match places {
-                    Some(places) => message
-                        .deferrable()
-                        .with_source(Arc::new(Source { published: published.clone(), places })),
-                    None => message,
-                };
+                let message = if core.tells_each() { message } else { message.deferrable() };
+                let source = Source { published: published.clone(), places };
                 // To this node's subscribers only: each node tells its own.
-                core.pubsub.deliver(message);
+                core.pubsub.deliver(message.with_source(Arc::new(source)));
             }
+            core.observe(published.topic(), published.diff());
             for watcher in &watchers {
                 watcher.push(&published);
             }
@@ -399,7 +435,7 @@ impl<H: PresenceHandler> Flush<H> {
     }
 
     fn watchers(&self) -> Vec<Arc<Queue<H::Info>>> {
-        let mut watchers = self.core.watchers.read().clone();
+        let mut watchers = self.core.watchers.of(&self.topic);
         if let Some(set) = self.core.tracker.lock(&self.topic).topic(&self.topic) {
             watchers.extend_from_slice(&set.layer.watchers);
         }

@@ -25,6 +25,15 @@ pub enum MetaError {
     Json(#[from] serde_json::Error),
 }
 
+/// An info that can't be sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InfoError {
+    #[error("an info must be a JSON object, and this one is {0}; use a struct or a map")]
+    NotAnObject(String),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
 /// The fields of a meta that are set by us.
 const RESERVED_IN_META: [&str; 3] = ["phx_ref", "phx_ref_prev", "phx_reason"];
 
@@ -63,13 +72,13 @@ fn may_have(text: &str, quoted: &str) -> bool {
 }
 
 /// The members of an info, without the braces around them.
-pub(crate) fn encode_info<I: Serialize>(info: &I) -> Result<Box<str>, MetaError> {
+pub(crate) fn encode_info<I: Serialize>(info: &I) -> Result<Box<str>, InfoError> {
     let text = serde_json::to_string(info)?;
     if text == "null" {
         return Ok("".into());
     }
     if !text.starts_with('{') {
-        return Err(MetaError::NotAnObject(text.chars().take(40).collect()));
+        return Err(InfoError::NotAnObject(text.chars().take(40).collect()));
     }
     Ok(members(&without_metas(text)?).into())
 }

@@ -1,6 +1,12 @@
 //! Asking the program's `fetch`.
 
-use std::{collections::HashMap, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    any::type_name,
+    collections::HashMap,
+    marker::PhantomData,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+};
 
 use adsum_pubsub::Topic;
 use adsum_tracker::Key;
@@ -147,7 +153,10 @@ impl<H: PresenceHandler> Core<H> {
             .map(|(key, _)| {
                 let value = infos.remove(key);
                 let members = value.as_ref().map_or(Ok("".into()), encode::encode_info).unwrap_or_else(|error| {
-                    tracing::error!(%topic, %key, %error, "an info can't be sent; `Info` must be an object");
+                    if !self.told_of_info.swap(true, Ordering::Relaxed) {
+                        let info = type_name::<H::Info>();
+                        tracing::error!(%topic, %key, info, %error, "infos that aren't JSON objects are left out");
+                    }
                     "".into()
                 });
                 (key.clone(), Arc::new(Held::new(value.map(Arc::new), members, now)))

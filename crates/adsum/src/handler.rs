@@ -1,16 +1,22 @@
 //! What a program says about its presences.
 
-use std::{collections::HashMap, error::Error, fmt, marker::PhantomData, sync::Arc};
+use std::{
+    any::{TypeId, type_name},
+    collections::HashMap,
+    error::Error,
+    fmt,
+    marker::PhantomData,
+    sync::Arc,
+};
 
+use adsum_pubsub::OptionsError;
 use adsum_tracker::{Key, Row};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The types of a program's presences, and what is to be added to them.
 ///
 /// ```
-/// use std::collections::HashMap;
-///
-/// use adsum::{Entries, FetchError, Key, PresenceHandler};
+/// use adsum::{Entries, FetchResult, Key, PresenceHandler};
 /// use serde::{Deserialize, Serialize};
 /// # struct Accounts;
 /// # impl Accounts {
@@ -37,20 +43,21 @@ use serde::{Serialize, de::DeserializeOwned};
 ///     type Meta = Meta;
 ///     type Info = Card;
 ///
-///     async fn fetch(&self, _topic: &str, entries: &Entries<Meta>) -> Result<HashMap<Key, Card>, FetchError> {
+///     async fn fetch(&self, _topic: &str, entries: &Entries<Meta>) -> FetchResult<Self> {
 ///         let ids: Vec<&str> = entries.keys().map(Key::as_str).collect();
 ///         let names = self.accounts.names(&ids).await?; // one query, however many keys
 ///         Ok(names.into_iter().map(|(id, name)| (Key::from(id), Card { name })).collect())
 ///     }
 /// }
 /// ```
-pub trait PresenceHandler: Send + Sync + 'static {
+pub trait PresenceHandler: Send + Sync + Sized + 'static {
     /// What is tracked: a small struct or map that serializes to a JSON object.
     ///
     /// It can't have the members `phx_ref`, `phx_ref_prev` and `phx_reason`, which adsum adds to each.
     type Meta: Serialize + DeserializeOwned + Send;
 
-    /// What is added beside `metas` under each key: a struct or map that serializes to a JSON object, or `()`.
+    /// What is added beside `metas` under each key: a struct or map that serializes to a JSON object, or `()`. Types that
+    /// never do, such as `String`, are refused at the [start](crate::Builder::start).
     type Info: Serialize + Send + Sync + 'static;
 
     /// Whether [`fetch`](Self::fetch) has something to say. Where it doesn't, changes go out without asking.
@@ -67,11 +74,54 @@ pub trait PresenceHandler: Send + Sync + 'static {
         &self,
         topic: &str,
         entries: &Entries<Self::Meta>,
-    ) -> impl Future<Output = Result<HashMap<Key, Self::Info>, FetchError>> + Send {
+    ) -> impl Future<Output = FetchResult<Self>> + Send {
         let _ = (topic, entries);
         async { Ok(HashMap::new()) }
     }
 }
+
+/// Refuses types of which every value serializes to something else than an object. Of others it shows once a value is
+/// there.
+pub(crate) fn check_info<I: 'static>() -> Result<(), OptionsError> {
+    macro_rules! is_one_of {
+        ($($of:ty),*) => { [$(TypeId::of::<$of>()),*].contains(&TypeId::of::<I>()) };
+    }
+    let name = type_name::<I>();
+    let is_plain = is_one_of![
+        String,
+        &'static str,
+        Box<str>,
+        Arc<str>,
+        Key,
+        char,
+        bool,
+        u8,
+        u16,
+        u32,
+        u64,
+        u128,
+        usize,
+        i8,
+        i16,
+        i32,
+        i64,
+        i128,
+        isize,
+        f32,
+        f64
+    ];
+    let is_list = name.starts_with("alloc::vec::Vec<")
+        || name.starts_with('[')
+        || (name.starts_with('(') && TypeId::of::<I>() != TypeId::of::<()>());
+    if is_plain || is_list {
+        let allowed = "a struct or a map, whose members stand beside `metas`";
+        return Err(OptionsError::new("PresenceHandler::Info", name, allowed));
+    }
+    Ok(())
+}
+
+/// What a handler's [`fetch`](PresenceHandler::fetch) returns.
+pub type FetchResult<H> = Result<HashMap<Key, <H as PresenceHandler>::Info>, FetchError>;
 
 /// Why `fetch` failed: any error. It goes to the log.
 pub type FetchError = Box<dyn Error + Send + Sync>;

@@ -9,11 +9,28 @@
 //! a whole list. [`Channel`] and [`SocketBuilder`] serve the clients: the `phoenix` npm package and whatever
 //! else speaks Phoenix Channels. [`PubSub`] carries messages between them.
 //!
+//! # In your program
+//!
+//! With Rust 1.95 or newer, and beside a checkout of adsum's repository, `Cargo.toml` has
+//!
+//! ```toml
+//! [dependencies]
+//! adsum = { path = "../adsum/crates/adsum" }
+//! axum = "0.8"
+//! serde = { version = "1", features = ["derive"] }
+//! serde_json = "1"
+//! tokio = { version = "1", features = ["macros", "net", "rt-multi-thread"] }
+//! ```
+//!
 //! # Features
 //!
-//! `nats` and `redis`, both off by default: `PubSub::nats` and `PubSub::redis`, for nodes that reach each other
-//! through one of these engines. `uuid`: keys from UUIDs. `testing`: the module `testing`, for tests of channels and presences without
-//! a network. `typescript`: the module of that name, for the types of clients.
+//! All are off by default.
+//!
+//! - `nats` and `redis`: `PubSub::nats` and `PubSub::redis`, for nodes that reach each other through one of these
+//!   engines.
+//! - `uuid`: a [`Key`] from a UUID.
+//! - `testing`: the module `testing`, for tests of channels and presences without a network.
+//! - `typescript`: the module `typescript`, for the types of clients.
 //!
 //! # Metrics
 //!
@@ -49,6 +66,10 @@ mod from_phoenix {}
 #[doc = include_str!("../../../docs/testing.md")]
 mod testing_guide {}
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/side-by-side.md")]
+mod side_by_side {}
+
 mod budget;
 mod builder;
 mod card;
@@ -68,6 +89,7 @@ mod socket;
 pub mod testing;
 mod timing;
 mod told;
+mod topic_diff;
 mod totals;
 #[cfg(feature = "typescript")]
 pub mod typescript;
@@ -75,23 +97,36 @@ mod watch;
 
 #[doc(inline)]
 pub use adsum_channels::{
-    Acceptor, Address, Assigns, BadMessage, Channel, Client, ClientMessage, Connect, Depart, Drain,
-    EventResult, Frame, JoinError, JoinResult, Joined, Level, MaxAge, MissingAssign, News, NoParams,
-    ObservedConnect, ObservedEvent, ObservedJoin, ObservedRoundTrip, Observer, Outgoing, ParamFilter,
+    Acceptor, Address, Assigns, BadMessage, Channel, Client, ClientLimit, ClientMessage, Connect,
+    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_BATCH, DEFAULT_DRAIN_INTERVAL, DEFAULT_DRAIN_TIMEOUT,
+    DEFAULT_HEAD_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_JOIN_TIMEOUT, DEFAULT_LONGPOLL_NODE_TIMEOUT,
+    DEFAULT_LONGPOLL_WINDOW, DEFAULT_MAILBOX_TIMEOUT, DEFAULT_MAX_BYTE_RATE, DEFAULT_MAX_CHANNELS,
+    DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_HEAD_BYTES, DEFAULT_MAX_LONGPOLL_SESSIONS, DEFAULT_MAX_MAILBOX,
+    DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_MESSAGE_RATE, DEFAULT_MAX_QUEUE_BYTES, DEFAULT_MAX_SOCKETS,
+    DEFAULT_MAX_SOCKETS_PER_ADDRESS, DEFAULT_MAX_SOCKETS_PER_KEY, DEFAULT_MAX_TOPIC_BYTES,
+    DEFAULT_MAX_TOTAL_QUEUE_BYTES, DEFAULT_MESSAGE_TIMEOUT, DEFAULT_REQUEST_GRACE, DEFAULT_SHUTDOWN_GRACE,
+    DEFAULT_STATE_TIMEOUT, DEFAULT_TIMEOUT, DEFAULT_TOKEN_MAX_AGE, Depart, Drain, EventOutcome, Frame,
+    JoinError, JoinOutcome, JoinResult, Joined, Level, MAX_TOKEN_BYTES, MIN_BODY_RATE, MIN_SECRET_BYTES,
+    MaxAge, MissingAssign, News, NoParams, ObservedConnect, ObservedDisconnect, ObservedDrain, ObservedEvent,
+    ObservedJoin, ObservedLeave, ObservedLimit, ObservedRoundTrip, Observer, Outgoing, ParamFilter,
     ParamsError, PushError, Reason as EndReason, Refusal, Refused, Rejected, Reply, ReplyRef, SecretTooShort,
-    SendError, Sender, Serializer, Serve, SignError, Socket, SocketBuilder, SocketExtension, Sockets, Stop,
-    TokenError, Tokens, Unsendable, V1, V2, View, ViewState, Wire, read_string, serve, termination,
-    write_string,
+    SendError, Sender, Serializer, Serve, SignError, Socket, SocketBuilder, SocketEnd, SocketExtension,
+    SocketLimit, Sockets, Stop, TokenError, Tokens, Unsendable, V1, V2, View, ViewState, Wire, read_string,
+    serve, termination, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{
-    Adapter, BroadcastError, Inbox, IntoPayload, Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES,
-    MalformedPayload, Mark, Message, OptionsError, Pattern, Payload, PubSub, ReservedEvent, SubscriberId,
-    Topic,
+    Adapter, Attachment, BroadcastError, DEFAULT_INBOX_CAPACITY, EncodingId, Inbound, Inbox, IntoPayload,
+    Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES, MAX_REGION_BYTES, MalformedPayload, Mark, Message,
+    OptionsError, Pattern, PatternError, Payload, PubSub, ReservedEvent, Subscriber, SubscriberId, Topic,
+    Waiting,
 };
 #[cfg(any(feature = "nats", feature = "redis"))]
 #[doc(inline)]
-pub use adsum_pubsub::{NodeBuilder, StartError};
+pub use adsum_pubsub::{
+    ConfigError, DEFAULT_CONNECT_TIMEOUT, DEFAULT_LINGER, DEFAULT_NAMESPACE, DEFAULT_PING_INTERVAL,
+    DEFAULT_QUEUE_BYTES, DEFAULT_QUEUE_MESSAGES, DEFAULT_RETRY_INTERVAL, NodeBuilder, StartError,
+};
 #[doc(inline)]
 pub use adsum_tracker::{
     ClusterOptions, Key, Limits, MAX_GRACE, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, OverLimit,
@@ -102,13 +137,14 @@ pub use adsum_tracker::{
 pub use self::{
     builder::{
         Builder, DEFAULT_COUNT_INTERVAL, DEFAULT_DIFF_RATE, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL,
-        DEFAULT_HANDOFF, DEFAULT_MAX_DIFF_DELAY, DEFAULT_REFRESH_MEMORY,
+        DEFAULT_HANDOFF, DEFAULT_MAX_DIFF_DELAY, DEFAULT_REFRESH_MEMORY, ObservedDiff,
     },
     encode::MetaError,
     entry::{Entry, Presences, Tracked},
-    handler::{Entries, FetchError, NoFetch, PresenceHandler},
+    handler::{Entries, FetchError, FetchResult, NoFetch, PresenceHandler},
     owner::{OtherPubSub, Owner, PushStateError, TrackError, UpdateError},
     presence::{NotReady, Presence},
+    topic_diff::{PresenceChange, TopicDiff},
     totals::Totals,
-    watch::{Change, TopicDiff, WATCH_CAPACITY, Watch},
+    watch::{Change, WATCH_CAPACITY, Watch},
 };

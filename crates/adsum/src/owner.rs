@@ -4,7 +4,7 @@ use std::fmt;
 
 use adsum_channels::PushError;
 use adsum_pubsub::Topic;
-use adsum_tracker::{Key, Parting, Reason, Ref};
+use adsum_tracker::{Key, OverLimit, Parting, Reason, Ref};
 
 use crate::{
     MetaError, Presence,
@@ -14,7 +14,9 @@ use crate::{
 };
 
 /// Tracks presences for a task, and ends them with itself: however the task ends, by return, panic or abort,
-/// its owner is dropped, and its presences leave as [`gone`](Reason::Gone).
+/// its owner is dropped. The presences leave for the reason that they see in it: [`finished`](Reason::Finished) after
+/// [`finish`](Self::finish), [`crashed`](Reason::Crashed) if it is dropped by a panic, else
+/// [`cancelled`](Reason::Cancelled).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -145,6 +147,37 @@ impl<H: PresenceHandler> Owner<H> {
             self.presence.core.flush(&topic);
         }
     }
+
+    /// Ends the owner of a task that has done its work: its presences leave as [`finished`](Reason::Finished).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use adsum::{Presence, PubSub};
+    /// # async fn work() -> Result<(), std::io::Error> { Ok(()) }
+    /// # let jobs = Presence::builder(PubSub::local()).start();
+    /// let mut owner = jobs.owner();
+    /// owner.track("jobs", 7, serde_json::Map::new())?;
+    /// work().await?; // an error returns here, and the job is seen as cancelled
+    /// owner.finish();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn finish(mut self) {
+        for topic in self.owner.end(Parting::Leave(Reason::Finished)) {
+            self.presence.core.flush(&topic);
+        }
+    }
+}
+
+impl<H: PresenceHandler> Drop for Owner<H> {
+    fn drop(&mut self) {
+        let reason = if std::thread::panicking() { Reason::Crashed } else { Reason::Cancelled };
+        let core = &self.presence.core;
+        for topic in self.owner.end(core.tracker.parting().because(reason)) {
+            core.backlog.look_at(&topic);
+        }
+    }
 }
 
 impl<H: PresenceHandler> fmt::Debug for Owner<H> {
@@ -188,7 +221,7 @@ impl<H: PresenceHandler> TypedOwner<H> for adsum_tracker::Owner<Cards<H>> {
         key: &Key,
         change: impl FnOnce(H::Meta) -> H::Meta,
     ) -> Result<Ref, UpdateError> {
-        self.update(topic, key, |old| encode_meta(&change(serde_json::from_str(old.as_str())?)))
+        Ok(self.update(topic, key, |old| encode_meta(&change(serde_json::from_str(old.as_str())?)))?)
     }
 }
 
@@ -196,9 +229,19 @@ impl<H: PresenceHandler> TypedOwner<H> for adsum_tracker::Owner<Cards<H>> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrackError {
-    /// It is tracked already, or over a limit.
+    /// The same owner or channel tracks this topic and key already.
+    #[error(
+        "already tracked: topic {topic:?}, key {key:?}; update it, untrack it first, or `set` it, which does either"
+    )]
+    AlreadyTracked {
+        /// The topic.
+        topic: Topic,
+        /// The key.
+        key: Key,
+    },
+    /// It is larger than allowed.
     #[error(transparent)]
-    Tracker(#[from] adsum_tracker::TrackError),
+    OverLimit(#[from] OverLimit),
     /// Its meta can't be a meta.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -230,4 +273,42 @@ pub enum PushStateError {
 }
 
 /// Why something wasn't updated.
-pub type UpdateError = adsum_tracker::UpdateError<MetaError>;
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// The owner or channel doesn't track this topic and key.
+    #[error("not tracked: topic {topic:?}, key {key:?}; track it first, or `set` it, which does either")]
+    NotTracked {
+        /// The topic.
+        topic: Topic,
+        /// The key.
+        key: Key,
+    },
+    /// The new meta is larger than allowed.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
+    /// The new meta can't be a meta.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+}
+
+impl From<adsum_tracker::TrackError> for TrackError {
+    fn from(error: adsum_tracker::TrackError) -> Self {
+        match error {
+            adsum_tracker::TrackError::AlreadyTracked { topic, key, .. } => {
+                Self::AlreadyTracked { topic, key }
+            }
+            adsum_tracker::TrackError::OverLimit(over) => Self::OverLimit(over),
+        }
+    }
+}
+
+impl From<adsum_tracker::UpdateError<MetaError>> for UpdateError {
+    fn from(error: adsum_tracker::UpdateError<MetaError>) -> Self {
+        match error {
+            adsum_tracker::UpdateError::NotTracked { topic, key, .. } => Self::NotTracked { topic, key },
+            adsum_tracker::UpdateError::OverLimit(over) => Self::OverLimit(over),
+            adsum_tracker::UpdateError::Change(meta) => Self::Meta(meta),
+        }
+    }
+}

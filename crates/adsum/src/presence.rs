@@ -1,10 +1,15 @@
 //! The face of the crate.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Once},
+};
 
 use adsum_channels::{Depart, Drain, Sockets};
 use adsum_pubsub::{
-    PubSub, Topic,
+    Pattern, PubSub, Topic,
     tasks::{self, Task},
 };
 use adsum_tracker::{ClusterOptions, Key, OverLimit, Parting, Reason};
@@ -17,6 +22,7 @@ use crate::{
     flusher::{self, Ending},
     handler::{NoFetch, PresenceHandler},
     replication::{self, Link, Mail, Standing},
+    watch::Followed,
 };
 
 /// Knows who is in a topic, and tells everyone in it as it changes. Clones share everything.
@@ -128,7 +134,7 @@ impl<H: PresenceHandler> Presence<H> {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
     /// # let presence = Presence::builder(PubSub::local()).start();
-    /// let refused = presence.check_key(&"x".repeat(1000)).map_err(|error| JoinError::reason(&error.to_string()));
+    /// let refused = presence.check_key(&"x".repeat(1000)).map_err(JoinError::reason);
     /// assert!(refused.is_err());
     /// # }
     /// ```
@@ -265,13 +271,47 @@ impl<H: PresenceHandler> Presence<H> {
     }
 
     /// Follows a topic from Rust: a state, then diffs without a gap.
+    ///
+    /// The topic is one name, whatever is in it: a client may have chosen it. [`watch_matching`](Self::watch_matching)
+    /// takes a pattern.
     pub fn watch(&self, topic: impl Into<Topic>) -> Watch<H> {
-        Watch::new(self.clone(), Some(topic.into()))
+        static TOLD: Once = Once::new();
+        let topic = topic.into();
+        if topic.ends_with('*') {
+            TOLD.call_once(|| {
+                tracing::warn!(%topic, "`watch` follows the one topic of this name; `watch_matching` takes a pattern");
+            });
+        }
+        Watch::new(self, Followed::Topic(topic))
+    }
+
+    /// Follows the topics of a pattern that are tracked with diffs, such as `room:*`, as [`watch`](Self::watch) follows
+    /// one.
+    ///
+    /// ```
+    /// # use adsum::{Change, Presence, PubSub};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let presence = Presence::builder(PubSub::local()).start();
+    /// let mut rooms = presence.watch_matching("room:*");
+    /// # let mut owner = presence.owner();
+    /// owner.track("room:1", "7", serde_json::Map::new())?;
+    /// let Some(Change::State(topics)) = rooms.next().await else { panic!("a state is first") };
+    /// assert!(topics.contains_key("room:1"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// The pattern has a `*` before its end.
+    pub fn watch_matching(&self, pattern: &str) -> Watch<H> {
+        let pattern = Pattern::new(pattern).unwrap_or_else(|error| panic!("watch_matching: {error}"));
+        Watch::new(self, Followed::Matching(pattern))
     }
 
     /// Follows all topics that are tracked with diffs: a state, then diffs without a gap.
     pub fn watch_all(&self) -> Watch<H> {
-        Watch::new(self.clone(), None)
+        self.watch_matching("*")
     }
 }
 

@@ -14,10 +14,13 @@ use crate::{
     flow::Cards,
     handler::PresenceHandler,
     owner::TypedOwner,
+    topic_diff::TopicDiff,
+    watch::Published,
 };
 
-/// Presences whose owner is a channel: they leave with it, as [`left`](Reason::Left) where its client left the
-/// topic, else as [`gone`](Reason::Gone).
+/// Presences whose owner is a channel: they leave with it, as [`left`](Reason::Left) if its client left the topic,
+/// [`finished`](Reason::Finished) if the channel stopped by itself, [`crashed`](Reason::Crashed) if it failed, and
+/// [`gone`](Reason::Gone) if its socket has closed.
 ///
 /// What a handler changes is sent when the handler has returned and its reply is on its way, or, before that,
 /// when it pushes the state.
@@ -158,6 +161,41 @@ impl<H: PresenceHandler> Presence<H> {
         Ok(socket.show(State { core: self.core.clone(), topic, owner, own, beyond })?)
     }
 
+    /// Reads a `presence_diff` of this presence that a channel [intercepts](adsum_channels::Channel::INTERCEPT), without
+    /// going through its JSON. `None` for any other message.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use adsum::{Channel, JoinResult, Joined, Message, NoParams, Presence, Socket, Stop, Topic};
+    /// struct Room(Presence);
+    ///
+    /// impl Channel for Room {
+    ///     type App = Presence;
+    ///     type Params = NoParams;
+    ///     type Info = ();
+    ///     const INTERCEPT: &'static [&'static str] = &["presence_diff"];
+    ///
+    ///     async fn handle_out(&mut self, message: Arc<Message>, socket: &mut Socket) -> Result<(), Stop> {
+    ///         if let Some(diff) = self.0.read_diff(&message) {
+    ///             socket.push("crowd", diff.joins.len())?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// #   async fn join(app: &Presence, _: &Topic, _: NoParams, _: &mut Socket) -> JoinResult<Self> {
+    /// #       Ok(Joined::new(Self(app.clone())))
+    /// #   }
+    /// }
+    /// ```
+    pub fn read_diff(&self, message: &Message) -> Option<TopicDiff<H>> {
+        // Another presence may send diffs of the same types.
+        message.mark().filter(|mark| self.core.is_ours(*mark))?;
+        if let Some(source) = message.source::<Source<H::Info>>() {
+            return Some(TopicDiff::of(&source.published));
+        }
+        let part = message.source::<Part<H::Info>>()?;
+        Some(TopicDiff::of(&part.published).without(&part.known))
+    }
+
     fn check_pubsub(&self, socket: &Socket) -> Result<(), OtherPubSub> {
         if self.core.pubsub.is_same(socket.pubsub()) { Ok(()) } else { Err(OtherPubSub) }
     }
@@ -198,7 +236,9 @@ impl<H: PresenceHandler> View for State<H> {
             return News::All;
         }
         // Where each change is a diff of its own, a client hears of its own presences twice, as in Phoenix.
-        let Some(source) = change.source::<Source<H::Info>>() else { return News::All };
+        let Some(source) = change.source::<Source<H::Info>>().filter(|_| !self.core.tells_each()) else {
+            return News::All;
+        };
         let diff = source.published.diff();
         let known: Vec<Ref> =
             diff.joins.iter().map(|joined| joined.reference).filter(|r| beyond.contains(r)).collect();
@@ -209,10 +249,21 @@ impl<H: PresenceHandler> View for State<H> {
             [] => News::All,
             known if known.len() == diff.joins.len() && diff.leaves.is_empty() => News::Nothing,
             known => {
-                source.without(known, change.payload()).map_or(News::All, |part| News::Part(part.into()))
+                let Some(rest) = source.without(known, change.payload()) else { return News::All };
+                let (published, known) = (source.published.clone(), known.to_vec());
+                let part = Message::new(change.topic().clone(), change.event(), rest.into())
+                    .marked(self.core.mark(published.number()))
+                    .with_source(Arc::new(Part { published, known }));
+                News::Part(Arc::new(part))
             }
         }
     }
+}
+
+/// What a diff for a client was made of that knows some of the rows already.
+struct Part<I> {
+    published: Arc<Published<I>>,
+    known: Vec<Ref>,
 }
 
 impl<I> Source<I> {
@@ -282,13 +333,19 @@ impl<H: PresenceHandler> SocketExtension for TrackedChannel<H> {
 
     fn channel_ended(&mut self, reason: &EndReason) {
         let linger = self.presence.core.timing.linger;
+        let reason = match reason {
+            EndReason::Left => Reason::Left,
+            EndReason::Stopped | EndReason::Shutdown => Reason::Finished,
+            EndReason::Crashed | EndReason::Overloaded => Reason::Crashed,
+            _ => Reason::Gone,
+        };
         let parting = match (reason, self.presence.core.tracker.parting()) {
-            (EndReason::Left, _) => Parting::Leave(Reason::Left),
-            // The node is being drained.
-            (_, parting @ (Parting::Depart(..) | Parting::Leave(Reason::Draining))) => parting,
-            (EndReason::Stopped | EndReason::Shutdown, _) => Parting::Leave(Reason::Gone),
-            _ if linger.is_zero() => Parting::Leave(Reason::Gone),
-            _ => Parting::Depart(Reason::Gone, linger),
+            (Reason::Left, _) => Parting::Leave(Reason::Left),
+            // Its client comes back, as a rule.
+            (Reason::Gone | Reason::Crashed, Parting::Leave(Reason::Gone)) if !linger.is_zero() => {
+                Parting::Depart(reason, linger)
+            }
+            (_, parting) => parting.because(reason),
         };
         for topic in self.owner.end(parting) {
             self.note(topic);

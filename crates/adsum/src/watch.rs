@@ -3,25 +3,32 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    sync::Arc,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker, ready},
 };
 
-use adsum_pubsub::Topic;
-use adsum_tracker::{Diff, Key, Reason, Ref, Row, SHARDS, shard_of};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
+use adsum_pubsub::{Pattern, Topic};
+use adsum_tracker::{Diff, Key, SHARDS, shard_of};
+use futures_util::Stream;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::{
     Presence, Presences,
     card::{Card, Held},
-    entry::{Entry, Snapshot},
+    core::Core,
+    entry::Snapshot,
     handler::PresenceHandler,
+    topic_diff::TopicDiff,
 };
 
 /// How many diffs wait for a watch before they are replaced by a new snapshot.
 pub const WATCH_CAPACITY: usize = 1024;
 
-/// Follows one topic, or all of this node's; from [`Presence::watch`] and [`Presence::watch_all`].
+/// Follows a topic, those of a pattern, or all of this node's; from [`Presence::watch`], [`Presence::watch_matching`] and
+/// [`Presence::watch_all`]. A [`Stream`] of [`Change`]s, which ends with the last handle of its presence and doesn't
+/// keep that alive.
 ///
 /// The first change is a state. What Phoenix calls `init` and `handle_metas` is then:
 ///
@@ -32,30 +39,39 @@ pub const WATCH_CAPACITY: usize = 1024;
 /// # let presence = Presence::builder(PubSub::local()).start();
 /// # let mut owner = presence.owner();
 /// # owner.track("room:1", "7", serde_json::Map::new())?;
-/// # let mut rounds = 0;
 /// let mut watch = presence.watch("room:1");
-/// loop {
-///     match watch.next().await {
+/// # let mut presence = Some((presence, owner));
+/// while let Some(change) = watch.next().await {
+///     match change {
 ///         Change::State(topics) => println!("{topics:?}"), // everything there is, to start from
-///         Change::Diff(diff) => println!("{} came, {} went", diff.joins.len(), diff.leaves.len()),
+///         Change::Diff(diff) => println!("{:?}", diff.changes()),
 ///     }
-/// #   if rounds == 1 { break }
-/// #   rounds += 1;
-/// #   owner.track("room:1", "8", serde_json::Map::new())?;
+/// #   presence = None;
 /// }
 /// # Ok(())
 /// # }
 /// ```
 ///
+/// A watch is told what clients are told: changes that go out together are put together, so it doesn't see a presence
+/// that came and went between two diffs. While a node keeps up each change goes out at once, so that is one shorter than
+/// a moment, and under load one shorter than [`max_diff_delay`](crate::Builder::max_diff_delay). A program that has to
+/// see each sets [`diff_interval`](crate::Builder::diff_interval) to zero.
+///
 /// A watch that is read too slowly isn't sent what it missed: once [`WATCH_CAPACITY`] diffs wait, they are
 /// dropped, and the next change is a state again.
 pub struct Watch<H: PresenceHandler> {
-    presence: Presence<H>,
-    /// None: all topics.
-    topic: Option<Topic>,
+    core: Weak<Core<H>>,
+    followed: Followed,
     queue: Arc<Queue<H::Info>>,
     /// The number of the last diff that the state contains: of the topic, or of each shard.
     seen: Box<[u64]>,
+}
+
+/// What a watch follows.
+#[derive(Clone, Debug)]
+pub(crate) enum Followed {
+    Topic(Topic),
+    Matching(Pattern),
 }
 
 /// What a [`Watch`] has to tell.
@@ -67,91 +83,96 @@ pub enum Change<H: PresenceHandler> {
     Diff(TopicDiff<H>),
 }
 
-/// What came and what went in one topic. No ref is in both halves.
-///
-/// To be folded by ref: a join whose ref is known already changes nothing but its info, and comes from a
-/// [`refresh`](Presence::refresh) only; the leave of an unknown ref changes nothing. An update is the join of the new
-/// version and the leave of the old one, which the new one names as its [`previous`](crate::Tracked::previous).
-pub struct TopicDiff<H: PresenceHandler> {
-    /// Where.
-    pub topic: Topic,
-    /// The metas that came.
-    pub joins: Presences<H>,
-    /// The metas that went, each with its reason.
-    pub leaves: Presences<H>,
-}
-
 impl<H: PresenceHandler> Watch<H> {
-    pub(crate) fn new(presence: Presence<H>, topic: Option<Topic>) -> Self {
+    pub(crate) fn new(presence: &Presence<H>, followed: Followed) -> Self {
         let queue = Arc::new(Queue::default());
         let core = &presence.core;
-        match &topic {
-            Some(topic) => core.tracker.lock(topic).entry(topic).layer.watchers.push(queue.clone()),
-            None => core.watchers.write().push(queue.clone()),
-        }
-        let seen = vec![0; if topic.is_some() { 1 } else { SHARDS }].into();
-        Self { presence, topic, queue, seen }
+        let shards = match &followed {
+            Followed::Topic(topic) => {
+                core.tracker.lock(topic).entry(topic).layer.watchers.push(queue.clone());
+                1
+            }
+            Followed::Matching(pattern) => {
+                core.watchers.add(pattern.clone(), queue.clone());
+                SHARDS
+            }
+        };
+        Self { core: Arc::downgrade(core), followed, queue, seen: vec![0; shards].into() }
     }
 
-    /// The next change, once there is one.
+    /// The next change, once there is one. `None` once the presence has ended.
     ///
     /// Cancel safe: a change is taken only by a call that returns it.
-    pub async fn next(&mut self) -> Change<H> {
+    pub async fn next(&mut self) -> Option<Change<H>> {
+        poll_fn(|cx| self.poll_change(cx)).await
+    }
+
+    fn poll_change(&mut self, cx: &Context<'_>) -> Poll<Option<Change<H>>> {
         loop {
-            match self.queue.take() {
-                Taken::Resync => return Change::State(self.snapshot()),
+            match ready!(self.queue.poll_take(cx)) {
+                Taken::Resync => return Poll::Ready(self.snapshot().map(Change::State)),
                 // The state contains it.
                 Taken::Diff(diff) if diff.number <= self.seen[shard_of(&diff.topic) % self.seen.len()] => {}
-                Taken::Diff(diff) => return Change::Diff(diff.decode()),
-                Taken::Nothing => self.queue.arrived.notified().await,
+                Taken::Diff(diff) => return Poll::Ready(Some(Change::Diff(TopicDiff::of(&diff)))),
+                Taken::End => return Poll::Ready(None),
             }
         }
     }
 
     /// What was told. Diffs gather already; those that it contains are passed over.
-    fn snapshot(&mut self) -> HashMap<Topic, Presences<H>> {
-        let core = &self.presence.core;
+    fn snapshot(&mut self) -> Option<HashMap<Topic, Presences<H>>> {
+        let core = self.core.upgrade()?;
         let mut snapshots = Vec::new();
-        match &self.topic {
-            Some(topic) => {
+        match &self.followed {
+            Followed::Topic(topic) => {
                 let shard = core.tracker.lock(topic);
                 self.seen[0] = core.sent();
                 if let Some(set) = shard.topic(topic) {
                     snapshots.push((topic.clone(), Snapshot::told::<H>(set)));
                 }
             }
-            None => {
+            Followed::Matching(pattern) => {
                 for (shard, seen) in core.tracker.shards().zip(&mut self.seen) {
                     *seen = core.sent();
-                    let told = shard.topics().filter(|set| core.has_diffs(set.topic()));
+                    let is_told = |topic: &Topic| pattern.matches(topic) && core.has_diffs(topic);
+                    let told = shard.topics().filter(|set| is_told(set.topic()));
                     snapshots.extend(told.map(|set| (set.topic().clone(), Snapshot::told::<H>(set))));
                 }
             }
         }
         let decoded = snapshots.into_iter().map(|(topic, snapshot)| (topic, snapshot.decode()));
-        decoded.filter(|(_, presences)| self.topic.is_some() || !presences.is_empty()).collect()
+        let is_one = matches!(self.followed, Followed::Topic(_));
+        Some(decoded.filter(|(_, presences)| is_one || !presences.is_empty()).collect())
+    }
+}
+
+impl<H: PresenceHandler> Stream for Watch<H> {
+    type Item = Change<H>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change<H>>> {
+        self.poll_change(cx)
     }
 }
 
 impl<H: PresenceHandler> Drop for Watch<H> {
     fn drop(&mut self) {
-        let core = &self.presence.core;
-        match &self.topic {
-            Some(topic) => {
+        let Some(core) = self.core.upgrade() else { return };
+        match &self.followed {
+            Followed::Topic(topic) => {
                 let mut shard = core.tracker.lock(topic);
                 if let Some(set) = shard.topic_mut(topic) {
                     set.layer.watchers.retain(|queue| !Arc::ptr_eq(queue, &self.queue));
                 }
                 shard.tidy(topic);
             }
-            None => core.watchers.write().retain(|queue| !Arc::ptr_eq(queue, &self.queue)),
+            Followed::Matching(_) => core.watchers.remove(&self.queue),
         }
     }
 }
 
 impl<H: PresenceHandler> fmt::Debug for Watch<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("Watch").field("followed", &self.followed).finish_non_exhaustive()
     }
 }
 
@@ -161,16 +182,6 @@ impl<H: PresenceHandler<Meta: fmt::Debug, Info: fmt::Debug>> fmt::Debug for Chan
             Self::State(state) => f.debug_tuple("State").field(state).finish(),
             Self::Diff(diff) => f.debug_tuple("Diff").field(diff).finish(),
         }
-    }
-}
-
-impl<H: PresenceHandler<Meta: fmt::Debug, Info: fmt::Debug>> fmt::Debug for TopicDiff<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TopicDiff")
-            .field("topic", &self.topic)
-            .field("joins", &self.joins)
-            .field("leaves", &self.leaves)
-            .finish()
     }
 }
 
@@ -192,6 +203,10 @@ impl<I> Published<I> {
         Self { topic, number, diff, infos }
     }
 
+    pub(crate) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
@@ -204,60 +219,84 @@ impl<I> Published<I> {
     pub(crate) fn info(&self, key: &Key) -> Option<&Arc<Held<I>>> {
         self.infos.get(key)
     }
+}
 
-    fn decode<H: PresenceHandler<Info = I>>(&self) -> TopicDiff<H> {
-        let mut joins = Presences::new();
-        for joined in &self.diff.joins {
-            let info = || self.info(&joined.key)?.value().cloned();
-            add(&mut joins, &joined.row, joined.previous, None, info);
+/// The watches of more than one topic.
+pub(crate) struct Watchers<I>(RwLock<Vec<Watcher<I>>>);
+
+struct Watcher<I> {
+    pattern: Pattern,
+    queue: Arc<Queue<I>>,
+}
+
+impl<I> Watchers<I> {
+    fn add(&self, pattern: Pattern, queue: Arc<Queue<I>>) {
+        self.0.write().push(Watcher { pattern, queue });
+    }
+
+    fn remove(&self, queue: &Arc<Queue<I>>) {
+        self.0.write().retain(|watcher| !Arc::ptr_eq(&watcher.queue, queue));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.read().len()
+    }
+
+    /// Whether one of them follows a topic.
+    pub(crate) fn follow(&self, topic: &str) -> bool {
+        self.0.read().iter().any(|watcher| watcher.pattern.matches(topic))
+    }
+
+    /// Those that follow a topic.
+    pub(crate) fn of(&self, topic: &str) -> Vec<Arc<Queue<I>>> {
+        let watchers = self.0.read();
+        let followers = watchers.iter().filter(|watcher| watcher.pattern.matches(topic));
+        followers.map(|watcher| watcher.queue.clone()).collect()
+    }
+
+    /// The presence has ended.
+    pub(crate) fn end(&self) {
+        let queues: Vec<_> = self.0.read().iter().map(|watcher| watcher.queue.clone()).collect();
+        for queue in queues {
+            queue.end();
         }
-        let mut leaves = Presences::new();
-        for left in &self.diff.leaves {
-            add(&mut leaves, &left.row, left.row.previous(), left.reason, || left.layer.value());
-        }
-        TopicDiff { topic: self.topic.clone(), joins, leaves }
     }
 }
 
-fn add<H: PresenceHandler>(
-    presences: &mut Presences<H>,
-    row: &Row,
-    previous: Option<Ref>,
-    reason: Option<Reason>,
-    info: impl FnOnce() -> Option<Arc<H::Info>>,
-) {
-    let entry = presences.entry(row.key.clone()).or_insert_with(|| Entry::new(info()));
-    entry.push(row, previous, reason);
+impl<I> Default for Watchers<I> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
 }
 
 /// Where diffs wait for a watch.
-pub(crate) struct Queue<I> {
-    waiting: Mutex<Waiting<I>>,
-    arrived: Notify,
-}
+pub(crate) struct Queue<I>(Mutex<Waiting<I>>);
 
 struct Waiting<I> {
     diffs: VecDeque<Arc<Published<I>>>,
     /// The next change is a state, which contains all that waits.
     resync: bool,
+    /// Nothing will come after what waits.
+    ended: bool,
+    /// The task that waits for the next change.
+    waker: Option<Waker>,
 }
 
 enum Taken<I> {
     Resync,
     Diff(Arc<Published<I>>),
-    Nothing,
+    End,
 }
 
 impl<I> Default for Queue<I> {
     fn default() -> Self {
-        let waiting = Waiting { diffs: VecDeque::new(), resync: true };
-        Self { waiting: Mutex::new(waiting), arrived: Notify::new() }
+        Self(Mutex::new(Waiting { diffs: VecDeque::new(), resync: true, ended: false, waker: None }))
     }
 }
 
 impl<I> Queue<I> {
     pub(crate) fn push(&self, diff: &Arc<Published<I>>) {
-        let mut waiting = self.waiting.lock();
+        let mut waiting = self.0.lock();
         if waiting.resync {
             return;
         }
@@ -268,18 +307,42 @@ impl<I> Queue<I> {
         } else {
             waiting.diffs.push_back(diff.clone());
         }
-        drop(waiting);
+        wake(waiting);
         // Infos are the program's: they are dropped outside of the lock.
         drop(missed);
-        self.arrived.notify_one();
+    }
+
+    /// The presence has ended.
+    pub(crate) fn end(&self) {
+        let mut waiting = self.0.lock();
+        waiting.ended = true;
+        wake(waiting);
     }
 
     /// From a resync on diffs gather again, before the state is read.
-    fn take(&self) -> Taken<I> {
-        let mut waiting = self.waiting.lock();
+    fn poll_take(&self, cx: &Context<'_>) -> Poll<Taken<I>> {
+        let mut waiting = self.0.lock();
         if std::mem::take(&mut waiting.resync) {
-            return Taken::Resync;
+            return Poll::Ready(Taken::Resync);
         }
-        waiting.diffs.pop_front().map_or(Taken::Nothing, Taken::Diff)
+        if let Some(diff) = waiting.diffs.pop_front() {
+            return Poll::Ready(Taken::Diff(diff));
+        }
+        if waiting.ended {
+            return Poll::Ready(Taken::End);
+        }
+        // The one before is a task's of the program: it is dropped outside of the lock.
+        let before = waiting.waker.replace(cx.waker().clone());
+        drop(waiting);
+        drop(before);
+        Poll::Pending
+    }
+}
+
+fn wake<I>(mut waiting: MutexGuard<'_, Waiting<I>>) {
+    let waker = waiting.waker.take();
+    drop(waiting);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }

@@ -60,7 +60,7 @@ impl Channel for Room {
             return Err(JoinError::new(json!({"reason": "unauthorized"})));
         }
         let user = user(socket);
-        app.presence.check_key(&user).map_err(|error| JoinError::reason(&error.to_string()))?;
+        app.presence.check_key(&user).map_err(JoinError::reason)?;
         Ok(Joined::new(Room { app: app.clone(), user }))
     }
 

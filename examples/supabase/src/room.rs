@@ -51,7 +51,7 @@ impl Channel for Room {
         authorize(topic, private, access_token.as_deref()).map_err(JoinError::reason)?;
         let named = presence["key"].as_str().filter(|key| !key.is_empty());
         let key = named.map_or(format!("{:016x}", getrandom::u64()?), ToOwned::to_owned);
-        app.check_key(&key).map_err(|error| JoinError::reason(&error.to_string()))?;
+        app.check_key(&key).map_err(JoinError::reason)?;
         let is_shown = presence["enabled"] == true;
         let room = Self { presence: app.clone(), is_shown, broadcast, key };
         let joined = Joined::new(room).reply(json!({"postgres_changes": []}));

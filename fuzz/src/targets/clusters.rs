@@ -16,13 +16,11 @@ use self::stranger::Stranger;
 
 /// Few ticks make a long time.
 fn options() -> ClusterOptions {
-    ClusterOptions {
-        heartbeat: Duration::from_mins(1),
-        down_after: Duration::from_mins(2),
-        forget_after: Duration::from_mins(4),
-        sync_timeout: Duration::from_mins(2),
-        ..ClusterOptions::default()
-    }
+    ClusterOptions::default()
+        .heartbeat(Duration::from_mins(1))
+        .down_after(Duration::from_mins(2))
+        .forget_after(Duration::from_mins(4))
+        .sync_timeout(Duration::from_mins(2))
 }
 
 /// Input: steps, each a byte that says which and its operand: how long a message is, and the message; how many

@@ -7,7 +7,7 @@
 //   already_tracked         Elixir's words; ours must name the topic and the key
 //   phx_reason              in a meta that left: ours to add, one of four words
 
-const REASONS = ["left", "gone", "unreachable", "draining"];
+const REASONS = ["left", "gone", "finished", "crashed", "cancelled", "unreachable", "draining"];
 const ALREADY_TRACKED = /^\{:already_tracked, #PID<[\d.]+>, "(.*)", "(.*)"\}$/;
 
 /** Holds what one playing has learnt of refs; `tolerate(recorded, actual, path)` may allow further differences. */

@@ -187,8 +187,8 @@ async fn watched(options: &Options) -> Option<Value> {
         let (mut watch, listed) = (presence.watch(WATCHED), listed.clone());
         tasks.spawn(async move {
             let mut refs = HashSet::new();
-            loop {
-                fold(&mut refs, watch.next().await);
+            while let Some(change) = watch.next().await {
+                fold(&mut refs, change);
                 listed.now.store(refs.len(), Relaxed);
                 listed.most.fetch_max(refs.len(), Relaxed);
             }

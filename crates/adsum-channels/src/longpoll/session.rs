@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     Outgoing,
+    acceptor::end_of,
     admission::Admitted,
     connection::Connection,
     endpoint::Owner,
@@ -179,7 +180,7 @@ pub(super) fn start(owner: &Owner, admitted: Admitted, requests: mpsc::Receiver<
         drop(seat);
         // Whoever waits for an answer learns that the session has ended.
         (running.waiting, running.posted) = (None, None);
-        running.connection.end_channels();
+        running.connection.end_channels(end_of(&running.outbound));
         running.outbound.shut();
         running.connection.finish().await;
     });

@@ -310,7 +310,7 @@ async fn where_too_much_waits_those_that_have_waited_longest_are_closed() {
     let mut open = Vec::new();
     for _ in 0..8 {
         let outbound = Arc::new(Outbound::new(&budget, None));
-        open.push((SocketSets::of(&sockets, &http::Extensions::new()).seat(&outbound), outbound));
+        open.push((SocketSets::of(&sockets, &http::Extensions::new(), None).seat(&outbound), outbound));
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     let own = || Frame::whole(Bytes::from("x".repeat(12_000)));

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::{
-    Assigns, Channel, EventResult, ObservedEvent, Reply, Socket, Stop, endpoint::Endpoint, reply::StopKind,
+    Assigns, Channel, EventOutcome, ObservedEvent, Reply, Socket, Stop, endpoint::Endpoint, reply::StopKind,
 };
 
 /// Dropped before its [`end`](Self::end), the handler has panicked or was cut off.
@@ -49,11 +49,11 @@ impl<'e> Handling<'e> {
 
     pub(super) fn end(mut self, handled: &Result<Reply, Stop>) {
         self.tell(match handled {
-            Ok(Reply(Some(answer))) => EventResult::Replied(&answer.status),
-            Ok(Reply(None)) => EventResult::Handled,
-            Err(Stop { kind: StopKind::Malformed(_), .. }) => EventResult::Replied("error"),
-            Err(Stop { kind: StopKind::Crash(_), .. }) => EventResult::Crashed,
-            Err(_) => EventResult::Stopped,
+            Ok(Reply(Some(answer))) => EventOutcome::Replied(&answer.status),
+            Ok(Reply(None)) => EventOutcome::Handled,
+            Err(Stop { kind: StopKind::Malformed(_), .. }) => EventOutcome::Replied("error"),
+            Err(Stop { kind: StopKind::Crash(_), .. }) => EventOutcome::Crashed,
+            Err(_) => EventOutcome::Stopped,
         });
         let seconds = self
             .endpoint
@@ -62,7 +62,7 @@ impl<'e> Handling<'e> {
         seconds.record(self.begun.elapsed());
     }
 
-    fn tell(&mut self, result: EventResult<'_>) {
+    fn tell(&mut self, result: EventOutcome<'_>) {
         let Some(watched) = self.watched.take() else { return };
         let Watched { topic, channel, level, event, payload, assigns } = &*watched;
         let duration = self.begun.elapsed();
@@ -73,6 +73,6 @@ impl<'e> Handling<'e> {
 
 impl Drop for Handling<'_> {
     fn drop(&mut self) {
-        self.tell(EventResult::Crashed);
+        self.tell(EventOutcome::Crashed);
     }
 }

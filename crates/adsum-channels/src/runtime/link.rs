@@ -23,7 +23,7 @@ use crate::{
     log::{cut_name, limited},
     options::Options,
     outbound::{Held, Outbound, Queue, Renewable},
-    serializer::{Address, Codec, Unsendable},
+    serializer::{Address, Codec, Unsendable, write_string},
 };
 
 /// One join: where its frames go, and the mailbox of its task.
@@ -141,6 +141,14 @@ impl Link {
 
     pub(crate) fn push(&self, event: &str, payload: &Payload) -> Result<(), Unsendable> {
         self.outbound.push(self.push_frame(event, payload)?);
+        Ok(())
+    }
+
+    /// Pushes an event of another topic, which belongs to no join of this one.
+    pub(crate) fn push_to(&self, topic: &str, event: &str, payload: &Payload) -> Result<(), Unsendable> {
+        let topic = write_string(topic);
+        let to = Address { join_ref: "null", reference: "null", topic: &topic };
+        self.outbound.push(self.codec.push(to, event, payload)?);
         Ok(())
     }
 
@@ -332,7 +340,7 @@ impl Subscriber for Link {
             }
             let frame = match shown.view.news(message) {
                 News::All => Some(frame),
-                News::Part(payload) => self.codec.broadcast(&with_payload(message, payload)),
+                News::Part(part) => self.codec.broadcast(&part),
                 News::Nothing => None,
             };
             if let Some(frame) = frame {
@@ -340,10 +348,6 @@ impl Subscriber for Link {
             }
         });
     }
-}
-
-fn with_payload(message: &Message, payload: Payload) -> Message {
-    Message::new(message.topic().clone(), message.event(), payload)
 }
 
 impl Link {
@@ -378,7 +382,7 @@ impl Link {
                 Some(false) => None,
                 Some(true) => match shown.view.news(&message) {
                     News::All => Some(message),
-                    News::Part(payload) => Some(Arc::new(with_payload(&message, payload))),
+                    News::Part(part) => Some(part),
                     News::Nothing => None,
                 },
             }

@@ -28,7 +28,8 @@ use super::{
     mailbox::{EndCause, Letter},
 };
 use crate::{
-    Assigns, Channel, JoinError, JoinResult, Joined, ObservedJoin, PushError, Reason, Reply, Socket, Stop,
+    Assigns, Channel, JoinError, JoinOutcome, Joined, ObservedJoin, ObservedLeave, PushError, Reason, Reply,
+    Socket, Stop,
     channel::JoinErrorKind,
     endpoint::Endpoint,
     frame::Frame,
@@ -123,6 +124,7 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
     let entered = Box::pin(enter::<C>(app, start, &mut socket, overdue.as_mut())).await;
     let Some(mut channel) = entered else { return topic };
 
+    let joined = Instant::now();
     let (mut end, mut doing) = (None, Cow::Borrowed(""));
     let outcome = {
         let mut serving = pin!(Some(serve(&endpoint, &mut channel, &mut socket, &mut doing, &mut end)));
@@ -138,7 +140,10 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
             limited!(ERROR, topic = %cut_name(&topic), ?grace, "channel did not end in time and was cut off");
         }
     }
-    finish(end, &mut socket);
+    let reason = finish(end, &mut socket);
+    let (assigns, channel_type, duration) = (socket.assigns(), type_name::<C>(), joined.elapsed());
+    let left = ObservedLeave { topic: &topic, channel: channel_type, assigns, duration, reason: &reason };
+    endpoint.watch.left(C::LOG_JOIN, &left);
     discard(channel);
     topic
 }
@@ -268,7 +273,7 @@ async fn join<C: Channel>(
 /// What becomes of a join.
 struct Verdict<C: Channel> {
     joined: Option<C>,
-    result: JoinResult,
+    result: JoinOutcome,
     reply: Option<Frame>,
     /// The broadcasts that the client doesn't get.
     without: Vec<Box<str>>,
@@ -288,13 +293,13 @@ fn judge<C: Channel>(
     };
     let crashed = |error: &dyn std::fmt::Display| {
         limited!(ERROR, topic = %cut_name(topic), error = %cut(error), "join crashed");
-        failed(JoinResult::Crashed, &reason("join crashed"))
+        failed(JoinOutcome::Crashed, &reason("join crashed"))
     };
     let mut kept_from = Vec::new();
     let (joined, status, response) = match outcome {
         Outcome::Done(Err(_elapsed)) => {
             limited!(ERROR, topic = %cut_name(topic), "join took longer than the join_timeout");
-            return failed(JoinResult::Crashed, &reason("join timeout"));
+            return failed(JoinOutcome::Crashed, &reason("join timeout"));
         }
         Outcome::Done(Ok(Ok(Joined { channel, response, without }))) => {
             kept_from = without;
@@ -316,7 +321,7 @@ fn judge<C: Channel>(
     };
     match response.map_err(PushError::from).and_then(|response| Ok(reply(status, &response)?)) {
         Ok(reply) => {
-            let result = if joined.is_some() { JoinResult::Joined } else { JoinResult::Refused };
+            let result = if joined.is_some() { JoinOutcome::Joined } else { JoinOutcome::Refused };
             Verdict { joined, result, reply: Some(reply), without: kept_from }
         }
         Err(error) => {
@@ -516,7 +521,7 @@ fn log_crash<C: Channel>(link: &Link, doing: &str, error: &dyn std::fmt::Display
 }
 
 /// Sends the last frames and ends the subscription in one critical section, then all that hangs on the channel.
-fn finish(end: Option<End>, socket: &mut Socket) {
+fn finish(end: Option<End>, socket: &mut Socket) -> Reason {
     let link = socket.link().clone();
     let overflowed = link.mailbox().has_overflowed();
     let mut unread = link.mailbox().close();
@@ -552,6 +557,7 @@ fn finish(end: Option<End>, socket: &mut Socket) {
     socket.detach();
     // An extension's panic is in the log.
     let _ = tasks::guarded("extension of a channel", || socket.channel_ended(&end.reason));
+    end.reason
 }
 
 fn first_cause(unread: &mut VecDeque<Letter>) -> Option<EndCause> {

@@ -16,18 +16,16 @@ use super::{
     stream::{READ_BYTES, Sink, Source, Stream, shut_down},
 };
 use crate::{
-    ObservedRoundTrip,
+    ObservedRoundTrip, SocketEnd,
     admission::Admitted,
     connection::Connection,
     endpoint::Endpoint,
     log::{cut, cut_name, limited},
     outbound::{Outbound, State, ping, pong},
     serializer::Wire,
-    sockets::RESTART_CODE,
+    sockets::{IDLE_CODE, RESTART_CODE},
 };
 
-/// What Bandit closes a silent client's socket with.
-const IDLE_CODE: u16 = 1002;
 /// What Phoenix closes with after a message that it can't read.
 const BAD_MESSAGE_CODE: u16 = 1011;
 
@@ -225,14 +223,19 @@ impl WebSocket {
     }
 
     /// Says goodbye to the client while the channels end.
-    async fn end(self, ending: Ending, mut source: Source, mut sink: Sink) {
+    async fn end(mut self, ending: Ending, mut source: Source, mut sink: Sink) {
         match ending {
             Ending::Gone => self.outbound.shut(),
             Ending::ClosedByClient(code) | Ending::Close(code) | Ending::Fail(code) => {
                 self.outbound.close(code);
             }
         }
-        self.connection.end_channels();
+        self.connection.end_channels(match ending {
+            Ending::Gone => SocketEnd::Lost,
+            Ending::ClosedByClient(code) => SocketEnd::Closed(code),
+            Ending::Close(code) => SocketEnd::by_server(code),
+            Ending::Fail(code) => SocketEnd::BadMessage(code),
+        });
         let grace = self.endpoint.options.shutdown_grace;
         let Self { mut reader, outbound, connection, .. } = self;
         let (tell_written, written) = oneshot::channel::<()>();

@@ -45,7 +45,7 @@ async fn batches_follow_each_other_at_the_interval(transport: Transport) {
         clients.push(open(&server).await);
     }
     let start = Instant::now();
-    let drain = Drain { batch: 2, interval: Duration::from_millis(100), ..Drain::default() };
+    let drain = Drain::default().batch(2).interval(Duration::from_millis(100));
     let drained = tokio::spawn({
         let sockets = sockets.clone();
         async move { sockets.drain(drain).await }
@@ -62,13 +62,10 @@ async fn a_drain_goes_on_whatever_it_is_told() {
     let sockets = Sockets::new();
     let server = Server::start_with(Transport::Duplex, |socket| socket.sockets(&sockets)).await;
     let clients = [open(&server).await, open(&server).await];
-    let odd = Drain { batch: 0, interval: Duration::ZERO, timeout: Duration::MAX };
+    let odd = Drain::default().batch(0).interval(Duration::ZERO).timeout(Duration::MAX);
     assert_eq!(odd.check().unwrap_err().option(), "batch");
-    assert_eq!(Drain { batch: 1, ..odd.clone() }.check().unwrap_err().option(), "timeout");
-    assert_eq!(
-        Drain { interval: Duration::MAX, ..Drain::default() }.check().unwrap_err().option(),
-        "interval"
-    );
+    assert_eq!(odd.clone().batch(1).check().unwrap_err().option(), "timeout");
+    assert_eq!(Drain::default().interval(Duration::MAX).check().unwrap_err().option(), "interval");
     assert_eq!(Drain::default().check(), Ok(()));
     let (left, ()) = tokio::join!(sockets.drain(odd), async {
         for mut client in clients {
@@ -86,7 +83,7 @@ async fn a_client_that_does_not_answer_its_close_does_not_stretch_the_drain(tran
     // It reads no more, so it doesn't answer either.
     let mut asleep = open(&server).await;
     asleep.join("room:a", "1").await;
-    let drained = sockets.drain(Drain { timeout: day, ..Drain::default() });
+    let drained = sockets.drain(Drain::default().timeout(day));
     let left = tokio::time::timeout(Duration::from_secs(20), drained).await.expect("the drain ends");
     assert_eq!(left, 0);
     server.logged_at_last("ended room:a Draining").await;
@@ -98,7 +95,7 @@ async fn two_drains_at_once_end_both() {
     let sockets = Sockets::new();
     let server = Server::start_with(Transport::Duplex, |socket| socket.sockets(&sockets)).await;
     let mut client = open(&server).await;
-    let drain = Drain { timeout: Duration::from_hours(1), ..Drain::default() };
+    let drain = Drain::default().timeout(Duration::from_hours(1));
     let start = Instant::now();
     let (one, other, ()) = tokio::join!(sockets.drain(drain.clone()), sockets.drain(drain), async {
         client.expect_close(1012).await;
@@ -112,7 +109,7 @@ async fn a_join_while_draining_closes_its_socket(transport: Transport) {
     let sockets = Sockets::new();
     let server = Server::start_with(transport, |socket| socket.sockets(&sockets)).await;
     let (mut first, mut second) = (open(&server).await, open(&server).await);
-    let drain = Drain { batch: 1, interval: Duration::from_hours(1), timeout: Duration::from_hours(1) };
+    let drain = Drain::default().batch(1).interval(Duration::from_hours(1)).timeout(Duration::from_hours(1));
     let drained = tokio::spawn({
         let sockets = sockets.clone();
         async move { sockets.drain(drain).await }

@@ -66,6 +66,17 @@ async fn a_broadcast_reaches_all_and_a_broadcast_from_the_others(transport: Tran
     }
 }
 
+async fn a_channel_pushes_to_another_topic_of_its_socket(transport: Transport) {
+    let server = Server::start(transport).await;
+    let (mut client, mut other) = (server.client().await, server.client().await);
+    client.join("room:a", "1").await;
+    other.join("room:b", "1").await;
+    client.send(r#"["1","2","room:a","push_to","room:b"]"#).await;
+    client.expect(r#"[null,null,"room:b","pushed",{}]"#).await;
+    client.frame().await;
+    other.expect_nothing().await;
+}
+
 async fn a_client_is_kept_from_the_events_that_its_join_names(transport: Transport) {
     let server = Server::start(transport).await;
     let mut deaf = server.connect("vsn=2.0.0&user_id=deaf", &[]).await.unwrap();
@@ -262,6 +273,7 @@ over_both!(
     replies_carry_any_payload_and_status,
     frames_of_no_join_are_dropped_or_unmatched,
     a_broadcast_reaches_all_and_a_broadcast_from_the_others,
+    a_channel_pushes_to_another_topic_of_its_socket,
     a_client_is_kept_from_the_events_that_its_join_names,
     one_client_may_have_many_channels,
     a_slow_handler_holds_up_its_own_channel_only,

@@ -8,7 +8,8 @@ use std::{
 };
 
 use adsum_channels::{
-    EventResult, Level, ObservedConnect, ObservedEvent, ObservedJoin, Observer, ParamFilter, PubSub,
+    Drain, EventOutcome, Level, ObservedConnect, ObservedDisconnect, ObservedDrain, ObservedEvent,
+    ObservedJoin, ObservedLeave, ObservedLimit, Observer, ParamFilter, PubSub, Sockets,
 };
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
@@ -43,7 +44,7 @@ impl Observer for Telling {
         assert_ne!(*event, "greeting", "an observer that panics, as the test wants it");
         if *event == "slow" {
             assert!(handled.duration >= Duration::from_millis(1));
-            assert!(matches!(result, EventResult::Replied("ok")));
+            assert!(matches!(result, EventOutcome::Replied("ok")));
         }
     }
 }
@@ -101,7 +102,106 @@ async fn an_observer_hears_of_connects_joins_and_events(transport: Transport) {
     tells("room:a hang Crashed Json({})").await;
 }
 
-over_both!(an_observer_hears_of_connects_joins_and_events);
+/// Tells of ends, limits and drains only.
+struct TellingEnds(mpsc::UnboundedSender<String>);
+
+impl Observer for TellingEnds {
+    fn left(&self, left: &ObservedLeave<'_>) {
+        let _ = self.0.send(format!("{} {:?}", left.topic, left.reason));
+    }
+
+    fn disconnected(&self, disconnected: &ObservedDisconnect<'_>) {
+        assert!(disconnected.assigns.socket_id().is_some());
+        let _ = self.0.send(format!("{} {:?}", disconnected.transport, disconnected.end));
+    }
+
+    fn limited(&self, limited: &ObservedLimit<'_>) {
+        let _ = self.0.send(format!("{:?} {:?}", limited.limit, limited.topic));
+    }
+
+    fn draining(&self, draining: &ObservedDrain) {
+        let ObservedDrain { open, is_over, .. } = draining;
+        let _ = self.0.send(format!("draining {open} {is_over}"));
+    }
+}
+
+async fn an_observer_hears_how_channels_and_sockets_end(transport: Transport) {
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let sockets = Sockets::new();
+    let server =
+        Server::start_with(transport, |socket| socket.sockets(&sockets).observe(TellingEnds(sender))).await;
+    let mut tells = async |line: &str| assert_eq!(told.recv().await.as_deref(), Some(line));
+
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    for (event, frames, line) in
+        [("phx_leave", 2, "room:a Left"), ("stop", 1, "room:a Stopped"), ("crash", 1, "room:a Crashed")]
+    {
+        client.send(&format!(r#"["1","2","room:a","{event}",{{}}]"#)).await;
+        tells(line).await;
+        for _ in 0..frames {
+            client.frame().await;
+        }
+        client.join("room:a", "1").await;
+    }
+    client.join("room:b", "1").await;
+    drop(client);
+    let mut ends = [told.recv().await.unwrap(), told.recv().await.unwrap()];
+    ends.sort();
+    assert_eq!(ends, ["room:a Closed", "room:b Closed"]);
+    let mut tells = async |line: &str| assert_eq!(told.recv().await.as_deref(), Some(line));
+    tells("websocket Lost").await;
+
+    server.client().await.close().await;
+    tells("websocket Closed(1000)").await;
+
+    let mut client = server.client().await;
+    client.send("nonsense").await;
+    tells("websocket BadMessage(1011)").await;
+
+    let _told = server.client().await;
+    server.pubsub.disconnect("user:u").unwrap();
+    tells("websocket Disconnected").await;
+
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    let drained = tokio::spawn({
+        let sockets = sockets.clone();
+        async move { sockets.drain(Drain::default()).await }
+    });
+    tells("draining 1 false").await;
+    client.expect_close(1012).await;
+    tells("room:a Draining").await;
+    tells("websocket Draining").await;
+    tells("draining 0 true").await;
+    assert_eq!(drained.await.unwrap(), 0);
+}
+
+async fn an_observer_hears_of_limits(transport: Transport) {
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let server = Server::start_with(transport, |socket| {
+        socket.observe(TellingEnds(sender)).max_channels(1).max_topic_bytes(10).max_message_rate(20)
+    })
+    .await;
+    let mut client = server.client().await;
+    client.join("room:a", "1").await;
+    for topic in ["room:b", "room:of_a_long_name"] {
+        client.send(&format!(r#"["1","1","{topic}","phx_join",{{}}]"#)).await;
+        client.frame().await;
+    }
+    for _ in 0..60 {
+        client.send(r#"[null,"1","phoenix","heartbeat",{}]"#).await;
+    }
+    for line in [r#"Channels Some("room:b")"#, r#"TopicBytes Some("room:of_a_long_name")"#, "Rate None"] {
+        assert_eq!(told.recv().await.as_deref(), Some(line));
+    }
+}
+
+over_both!(
+    an_observer_hears_of_connects_joins_and_events,
+    an_observer_hears_how_channels_and_sockets_end,
+    an_observer_hears_of_limits,
+);
 
 /// All that is logged.
 #[derive(Clone, Default)]

@@ -143,6 +143,7 @@ impl Channel for Room {
             "broadcast_from_as" => refusal(socket.broadcast_from(&payload.decode::<String>()?, json!({}))),
             "push_as" => refusal(socket.push(&payload.decode::<String>()?, json!({}))),
             "push_with_as" => refusal(socket.push_with(&payload.decode::<String>()?, || json!({}))),
+            "push_to" => refusal(socket.push_to(&payload.decode::<String>()?, "pushed", json!({}))),
             "push" => {
                 socket.push("pushed", payload)?;
                 socket.push_with("pushed_with", || json!({"n": 1}))?;

@@ -331,7 +331,7 @@ async fn options_out_of_their_bounds_are_named() {
         ("head_timeout", |serve| serve.head_timeout(Duration::MAX)),
         ("max_head_bytes", |serve| serve.max_head_bytes(1)),
         ("max_connections", |serve| serve.max_connections(0)),
-        ("timeout", |serve| serve.drain(Drain { timeout: Duration::MAX, ..Drain::default() })),
+        ("timeout", |serve| serve.drain(Drain::default().timeout(Duration::MAX))),
     ];
     for (option, configure) in bad {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -160,7 +160,7 @@ impl Adapter for Node {
 
     fn direct_broadcast(&self, node: &str, message: &Arc<Message>) -> Result<(), BroadcastError> {
         if self.network.fault == Fault::UnknownNode && !self.network.nodes.lock().contains_key(node) {
-            return Err(BroadcastError::Disconnected(format!("nobody is called {node:?}")));
+            return Err(BroadcastError::Disconnected { engine: node.to_owned().into() });
         }
         self.network.carry(&self.name, Some(node), message);
         Ok(())

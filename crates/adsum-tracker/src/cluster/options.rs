@@ -6,6 +6,7 @@ use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
 
 /// The times of a cluster. All nodes should have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClusterOptions {
     /// How often a node says that it is there. Default 1 s; 100 ms to 60 s.
     pub heartbeat: Duration,
@@ -40,6 +41,48 @@ impl Default for ClusterOptions {
 }
 
 impl ClusterOptions {
+    /// Sets [`heartbeat`](Self#structfield.heartbeat).
+    #[must_use]
+    pub fn heartbeat(mut self, heartbeat: Duration) -> Self {
+        self.heartbeat = heartbeat;
+        self
+    }
+
+    /// Sets [`down_after`](Self#structfield.down_after).
+    #[must_use]
+    pub fn down_after(mut self, down_after: Duration) -> Self {
+        self.down_after = down_after;
+        self
+    }
+
+    /// Sets [`forget_after`](Self#structfield.forget_after).
+    #[must_use]
+    pub fn forget_after(mut self, forget_after: Duration) -> Self {
+        self.forget_after = forget_after;
+        self
+    }
+
+    /// Sets [`batch_interval`](Self#structfield.batch_interval).
+    #[must_use]
+    pub fn batch_interval(mut self, batch_interval: Duration) -> Self {
+        self.batch_interval = batch_interval;
+        self
+    }
+
+    /// Sets [`engine_grace`](Self#structfield.engine_grace).
+    #[must_use]
+    pub fn engine_grace(mut self, engine_grace: Duration) -> Self {
+        self.engine_grace = engine_grace;
+        self
+    }
+
+    /// Sets [`sync_timeout`](Self#structfield.sync_timeout).
+    #[must_use]
+    pub fn sync_timeout(mut self, sync_timeout: Duration) -> Self {
+        self.sync_timeout = sync_timeout;
+        self
+    }
+
     /// Checks every time against its bounds.
     ///
     /// # Errors

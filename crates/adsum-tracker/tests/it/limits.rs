@@ -10,15 +10,14 @@ use adsum_tracker::{
 use crate::{key, meta};
 
 fn limited() -> Arc<Tracker<Bare>> {
-    let limits =
-        Limits { topic_bytes: 8, key_bytes: 4, meta_bytes: 16, presences_per_owner: 2, ..Limits::default() };
+    let limits = Limits::default().topic_bytes(8).key_bytes(4).meta_bytes(16).presences_per_owner(2);
     Tracker::new(Replica::start("node"), limits, |_| Windows::Net, |_| {})
 }
 
 fn over(error: TrackError) -> OverLimit {
     match error {
         TrackError::OverLimit(over) => over,
-        other => panic!("{other}"),
+        other @ TrackError::AlreadyTracked { .. } => panic!("{other}"),
     }
 }
 
@@ -87,7 +86,7 @@ fn presences_of_an_owner() {
 
 #[test]
 fn presences_of_a_key() {
-    let limits = Limits { presences_per_key: 2, ..Limits::default() };
+    let limits = Limits::default().presences_per_key(2);
     let tracker = Tracker::<Bare>::new(Replica::start("node"), limits, |_| Windows::Net, |_| {});
     let track = || {
         let mut owner = tracker.owner();
@@ -115,17 +114,12 @@ fn presences_of_a_key() {
 fn limits_are_held_against_what_a_message_carries() {
     let default = Limits::default;
     assert_eq!((default().check(true), default().check(false)), (Ok(()), Ok(())));
-    let largest = Limits {
-        topic_bytes: MAX_TOPIC_BYTES,
-        key_bytes: MAX_KEY_BYTES,
-        meta_bytes: MAX_META_BYTES,
-        ..default()
-    };
+    let largest = default().topic_bytes(MAX_TOPIC_BYTES).key_bytes(MAX_KEY_BYTES).meta_bytes(MAX_META_BYTES);
     assert_eq!(largest.check(true), Ok(()));
     for (limits, option) in [
-        (Limits { topic_bytes: MAX_TOPIC_BYTES + 1, ..default() }, "Limits::topic_bytes"),
-        (Limits { key_bytes: MAX_KEY_BYTES + 1, ..default() }, "Limits::key_bytes"),
-        (Limits { meta_bytes: MAX_META_BYTES + 1, ..default() }, "Limits::meta_bytes"),
+        (default().topic_bytes(MAX_TOPIC_BYTES + 1), "Limits::topic_bytes"),
+        (default().key_bytes(MAX_KEY_BYTES + 1), "Limits::key_bytes"),
+        (default().meta_bytes(MAX_META_BYTES + 1), "Limits::meta_bytes"),
     ] {
         let error = limits.check(true).unwrap_err();
         assert_eq!(error.option(), option);
@@ -133,9 +127,9 @@ fn limits_are_held_against_what_a_message_carries() {
         assert_eq!(limits.check(false), Ok(()), "a node by itself may have more");
     }
     for limits in [
-        Limits { presences_per_key: 0, ..default() },
-        Limits { presences_per_owner: usize::MAX, ..default() },
-        Limits { meta_bytes: usize::MAX, ..default() },
+        default().presences_per_key(0),
+        default().presences_per_owner(usize::MAX),
+        default().meta_bytes(usize::MAX),
     ] {
         assert!(limits.check(false).is_err());
     }

@@ -50,6 +50,20 @@ fn one_who_changes_and_leaves_within_a_window_has_left_on_other_nodes_too() {
 }
 
 #[test]
+fn other_nodes_are_told_each_reason() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    for reason in [Reason::Finished, Reason::Crashed, Reason::Cancelled] {
+        let mut owner = world.track(a, "room", "7");
+        world.pass(MOMENT);
+        let [reference] = world.refs(b, "room", "7")[..] else { panic!("one is listed") };
+        world.flush(b, "room");
+        owner.end(world.node(a).tracker.parting().because(reason));
+        world.pass(MOMENT);
+        assert_eq!(leaves(&world, b), [(reference, Some(reason))]);
+    }
+}
+
+#[test]
 fn an_update_that_a_snapshot_makes_up_for_leaves_for_no_reason() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let mut owner = world.track(a, "room", "7");

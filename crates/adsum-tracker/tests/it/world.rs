@@ -90,7 +90,7 @@ impl World {
 
     pub(crate) fn tracker(&self, name: &str, started: u64) -> Arc<Tracker<Bare>> {
         let windows = self.windows;
-        let limits = Limits { meta_bytes: 64 * 1024, presences_per_owner: 100_000, ..Limits::default() };
+        let limits = Limits::default().meta_bytes(64 * 1024).presences_per_owner(100_000);
         Tracker::with_cluster(replica(name, started), limits, true, move |_| windows, |_| {}, || {})
     }
 

@@ -49,6 +49,7 @@ impl<H: PresenceHandler<Meta = crate::support::Meta>> Channel for Room<H> {
             "untrack_all" => self.0.untrack_all(socket),
             "state" => self.0.push_state(socket).await?,
             "crash" => panic!("as wanted"),
+            "stop" => return Err(Stop::normal()),
             _ => return Err(Stop::unhandled(event)),
         }
         Ok(Reply::ok(json!({})))
@@ -132,28 +133,28 @@ async fn who_comes_back_while_presences_linger_was_never_gone() {
     let _ = watch.next().await;
     let server = server(&presence);
     let room = join(&server).await;
-    let Change::Diff(came) = watch.next().await else { panic!("a diff") };
+    let Some(Change::Diff(came)) = watch.next().await else { panic!("a diff") };
     let first = came.joins["me"].metas[0].reference;
 
     // A reload: the browser closes cleanly, and comes back.
     room.client().close().await;
     let room = join(&server).await;
-    let Change::Diff(replaced) = watch.next().await else { panic!("a diff") };
+    let Some(Change::Diff(replaced)) = watch.next().await else { panic!("a diff") };
     assert_eq!(replaced.joins["me"].metas.len(), 1);
     assert_eq!(replaced.leaves["me"].metas[0].reference, first);
     assert_eq!(replaced.leaves["me"].metas[0].reason, None, "another is in its place");
 
     // A leave doesn't linger.
     room.leave().await;
-    let Change::Diff(left) = watch.next().await else { panic!("a diff") };
+    let Some(Change::Diff(left)) = watch.next().await else { panic!("a diff") };
     assert_eq!(left.leaves["me"].metas[0].reason, Some(LeaveReason::Left));
 
     // Whoever stays away is gone once the time is over.
     let room = join(&server).await;
-    let Change::Diff(_) = watch.next().await else { panic!("a diff") };
+    let Some(Change::Diff(_)) = watch.next().await else { panic!("a diff") };
     room.client().close().await;
     let began = tokio::time::Instant::now();
-    let Change::Diff(gone) = watch.next().await else { panic!("a diff") };
+    let Some(Change::Diff(gone)) = watch.next().await else { panic!("a diff") };
     assert_eq!(gone.leaves["me"].metas[0].reason, Some(LeaveReason::Gone));
     assert_eq!(began.elapsed().as_secs(), linger.as_secs());
 }
@@ -191,7 +192,9 @@ async fn a_channel_may_be_present_elsewhere_too() {
 async fn how_a_channel_ends_is_the_reason_of_its_leave() {
     let (presence, pubsub, mut client) = started().await;
     let mut inbox = pubsub.subscribe("room:a");
-    for (join_ref, event, reason) in [("1", "phx_leave", "left"), ("2", "crash", "gone"), ("3", "", "gone")] {
+    for (join_ref, event, reason) in
+        [("1", "phx_leave", "left"), ("2", "crash", "crashed"), ("3", "stop", "finished"), ("4", "", "gone")]
+    {
         client.send(&format!(r#"["{join_ref}","{join_ref}","room:a","phx_join",{{}}]"#)).await;
         crate::support::diff(&mut inbox).await;
         if event.is_empty() {

@@ -3,7 +3,8 @@
 use std::{panic, time::Duration};
 
 use adsum::{
-    Builder, ClusterOptions, Limits, LocalNetwork, MAX_GRACE, MAX_META_BYTES, NoFetch, Presence, PubSub,
+    Builder, ClusterOptions, Key, Limits, LocalNetwork, MAX_GRACE, MAX_META_BYTES, NoFetch, OptionsError,
+    Presence, PresenceHandler, PubSub,
 };
 use tokio::time::sleep;
 
@@ -29,19 +30,11 @@ async fn options_out_of_their_bounds_are_refused_by_name() {
         ("linger", |builder| builder.linger(MAX_GRACE + Duration::from_nanos(1))),
         ("handoff", |builder| builder.handoff(Duration::MAX)),
         ("count_interval", |builder| builder.count_interval(Duration::MAX)),
-        ("heartbeat", |builder| {
-            builder.cluster(ClusterOptions { heartbeat: Duration::MAX, ..ClusterOptions::default() })
-        }),
-        ("engine_grace", |builder| {
-            builder.cluster(ClusterOptions { engine_grace: Duration::MAX, ..ClusterOptions::default() })
-        }),
-        ("Limits::meta_bytes", |builder| {
-            builder.limits(Limits { meta_bytes: usize::MAX, ..Limits::default() })
-        }),
-        ("Limits::key_bytes", |builder| builder.limits(Limits { key_bytes: 0, ..Limits::default() })),
-        ("Limits::presences_per_key", |builder| {
-            builder.limits(Limits { presences_per_key: 0, ..Limits::default() })
-        }),
+        ("heartbeat", |builder| builder.cluster(ClusterOptions::default().heartbeat(Duration::MAX))),
+        ("engine_grace", |builder| builder.cluster(ClusterOptions::default().engine_grace(Duration::MAX))),
+        ("Limits::meta_bytes", |builder| builder.limits(Limits::default().meta_bytes(usize::MAX))),
+        ("Limits::key_bytes", |builder| builder.limits(Limits::default().key_bytes(0))),
+        ("Limits::presences_per_key", |builder| builder.limits(Limits::default().presences_per_key(0))),
         ("name (bytes)", |builder| builder.name("")),
         ("name (bytes)", |builder| builder.name("x".repeat(256))),
     ];
@@ -53,6 +46,30 @@ async fn options_out_of_their_bounds_are_refused_by_name() {
         assert_eq!((said, said.contains("it must be between")), (&error.to_string(), true));
     }
     assert_eq!(builder().check(), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn infos_that_can_never_stand_beside_metas_are_refused_as_a_presence_starts() {
+    struct Of<I>(std::marker::PhantomData<fn() -> I>);
+    impl<I: serde::Serialize + Send + Sync + 'static> PresenceHandler for Of<I> {
+        type Meta = serde_json::Value;
+        type Info = I;
+    }
+    fn check<I: serde::Serialize + Send + Sync + 'static>() -> Result<(), OptionsError> {
+        builder().handler(Of::<I>(std::marker::PhantomData)).check()
+    }
+    for refused in
+        [check::<String>(), check::<u64>(), check::<Vec<u8>>(), check::<(u8, String)>(), check::<Key>()]
+    {
+        let error = refused.unwrap_err();
+        assert_eq!(error.option(), "PresenceHandler::Info");
+        assert!(error.to_string().contains("a struct or a map"), "{error}");
+    }
+    for allowed in
+        [check::<()>(), check::<serde_json::Value>(), check::<std::collections::HashMap<String, u8>>()]
+    {
+        assert_eq!(allowed, Ok(()));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,7 +96,7 @@ async fn the_longest_times_that_are_allowed_do_no_harm() {
 #[tokio::test(start_paused = true)]
 async fn limits_on_a_node_with_others_are_what_a_message_carries() {
     let of = |pubsub: PubSub, meta_bytes| {
-        Presence::builder(pubsub).limits(Limits { meta_bytes, ..Limits::default() }).check()
+        Presence::builder(pubsub).limits(Limits::default().meta_bytes(meta_bytes)).check()
     };
     let network = LocalNetwork::new();
     assert_eq!(of(network.node("a"), MAX_META_BYTES), Ok(()));
@@ -109,7 +126,7 @@ async fn an_info_is_good_for_ever_if_nothing_says_otherwise() {
 
 #[tokio::test(start_paused = true)]
 async fn presences_of_one_key_are_limited() {
-    let limits = Limits { presences_per_key: 2, ..Limits::default() };
+    let limits = Limits::default().presences_per_key(2);
     let (presence, _) = plain(|builder| builder.limits(limits));
     let mut owners: Vec<_> = (0..3).map(|_| presence.owner()).collect();
     let tracked: Vec<_> = owners.iter_mut().map(|owner| owner.track("room", "guest", meta(1))).collect();

@@ -67,7 +67,7 @@ struct Node {
 impl Node {
     async fn start(server: &Server, region: &str, name: &str, engine_grace: Duration) -> Self {
         let pubsub = server.builder(name).region(region).start().await.unwrap();
-        let cluster = ClusterOptions { engine_grace, ..ClusterOptions::default() };
+        let cluster = ClusterOptions::default().engine_grace(engine_grace);
         let room = pubsub.subscribe("room");
         let presence = Presence::builder(pubsub).cluster(cluster).start();
         let owner = presence.owner();

@@ -34,7 +34,7 @@ async fn metas_carry_refs_and_leaves_their_reason() {
     owner.track("t", "a", meta(1)).unwrap();
     diff_now(&mut inbox);
     drop(owner);
-    assert_eq!(diff(&mut inbox).await["leaves"]["a"]["metas"][0]["phx_reason"], "gone");
+    assert_eq!(diff(&mut inbox).await["leaves"]["a"]["metas"][0]["phx_reason"], "cancelled");
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,7 +72,7 @@ async fn what_is_no_object_is_no_meta_and_no_info() {
         assert!(matches!(refused, Err(TrackError::Meta(MetaError::NotAnObject(_)))), "{meta}: {refused:?}");
     }
     owner.track("t", "a", json!({"fine": 1})).unwrap();
-    assert!(matches!(owner.update("t", "a", json!(2)), Err(UpdateError::Change(_))));
+    assert!(matches!(owner.update("t", "a", json!(2)), Err(UpdateError::Meta(MetaError::NotAnObject(_)))));
     assert_eq!(presence.list("t").await["a"].metas[0].meta, json!({"fine": 1}));
 
     let script = Script::answering(json!([1, 2]));
@@ -128,4 +128,25 @@ async fn a_list_serializes_as_the_state() {
     assert_eq!(owner.set("t", 7, meta(1)).unwrap(), None);
     let state = serde_json::to_value(without_fetch.list("t").await).unwrap();
     assert_eq!(state, json!({"7": {"metas": [{"n": 1, "phx_ref": set}]}}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_encoded_state_is_an_answer_of_axums() {
+    use axum::response::IntoResponse;
+    let response = adsum::Json::from_encoded(r#"{"a":1}"#).into_response();
+    assert_eq!(response.headers()["content-type"], "application/json");
+    assert_eq!(axum::body::to_bytes(response.into_body(), 100).await.unwrap(), r#"{"a":1}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_say_what_is_tracked_and_can_be_told_apart() {
+    let (presence, _) = plain(|builder| builder);
+    let mut owner = presence.owner();
+    owner.track("t", "a", meta(1)).unwrap();
+    let twice = owner.track("t", "a", meta(1)).unwrap_err();
+    assert!(matches!(&twice, TrackError::AlreadyTracked { topic, key } if **topic == *"t" && **key == *"a"));
+    let missing = owner.update("t", "b", meta(1)).unwrap_err();
+    assert!(matches!(&missing, UpdateError::NotTracked { key, .. } if **key == *"b"), "{missing}");
+    let long = owner.track("t", "x".repeat(300), meta(1)).unwrap_err();
+    assert!(matches!(long, TrackError::OverLimit(_)), "{long}");
 }

@@ -54,7 +54,7 @@ impl Channel for Document {
         if reader.name.is_empty() {
             return Err(JoinError::reason("a name, please"));
         }
-        readers.check_key(&reader.name).map_err(|error| JoinError::reason(&error.to_string()))?;
+        readers.check_key(&reader.name).map_err(JoinError::reason)?;
         Ok(Joined::new(Self { readers: readers.clone(), name: reader.name }))
     }
 

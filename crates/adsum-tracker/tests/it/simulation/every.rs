@@ -79,7 +79,7 @@ impl World {
     fn new(windows: Windows, scripts: &[&[Act]; 3]) -> Self {
         let mut config: Config = Schedule::generate(0, 4).config;
         config.windows = [windows; TOPICS];
-        config.options = ClusterOptions { batch_interval: Duration::ZERO, ..ClusterOptions::default() };
+        config.options = ClusterOptions::default().batch_interval(Duration::ZERO);
         let node = |name: usize| {
             let incarnation = Incarnation { started: 1, random: (name as u64) << 32 };
             let replica = Replica { name: format!("n{name}").into(), incarnation };

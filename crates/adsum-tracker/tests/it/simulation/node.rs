@@ -92,7 +92,7 @@ impl Node {
         };
         let windows = config.windows;
         let windows_of = move |name: &str| windows[index_of(&name.into())];
-        let limits = Limits { meta_bytes: 64 * 1024, ..Limits::default() };
+        let limits = Limits::default().meta_bytes(64 * 1024);
         let mut origin = [0; 16];
         origin[..8].copy_from_slice(&seed.to_le_bytes());
         origin[8..].copy_from_slice(&replica.incarnation.random.to_le_bytes());
@@ -215,10 +215,12 @@ impl Node {
 
     pub(super) fn end(&mut self, owner: usize, known: &mut Known) {
         let new = Holder::new(&self.tracker);
-        let Holder { owner, held } = std::mem::replace(&mut self.owners[owner], new);
-        drop(owner);
+        let parting =
+            self.tracker.parting().because([Reason::Gone, Reason::Finished, Reason::Crashed][owner % 3]);
+        let Holder { mut owner, held } = std::mem::replace(&mut self.owners[owner], new);
+        owner.end(parting);
         for ((topic, _), reference) in held {
-            match self.tracker.parting() {
+            match parting {
                 Parting::Leave(reason) => known.ended(reference, reason),
                 Parting::Depart(reason, grace) => known.departs(reference, reason, self.now + grace),
             }

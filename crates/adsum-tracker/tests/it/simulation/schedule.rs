@@ -193,12 +193,10 @@ impl Schedule {
 impl Config {
     fn generate(seed: u64, random: &mut Random) -> Self {
         let windows = [Windows::Net, Windows::Each];
-        let options = ClusterOptions {
-            forget_after: Duration::from_secs(random.pick(&[12, 40])),
-            engine_grace: Duration::from_secs(random.pick(&[0, 8, 15])),
-            batch_interval: Duration::from_millis(random.pick(&[0, 5, 50])),
-            ..ClusterOptions::default()
-        };
+        let options = ClusterOptions::default()
+            .forget_after(Duration::from_secs(random.pick(&[12, 40])))
+            .engine_grace(Duration::from_secs(random.pick(&[0, 8, 15])))
+            .batch_interval(Duration::from_millis(random.pick(&[0, 5, 50])));
         let large = random.percent(10);
         let focused = random.percent(FOCUSED);
         let regions = random.pick(&[0, 0, 2, 3]);
