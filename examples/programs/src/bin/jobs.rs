@@ -21,7 +21,7 @@ async fn job(mut owner: Owner<Jobs>, name: &'static str) {
         assert!(name != "backup" || percent < 75, "the disk is full");
         owner.update("jobs", name, Progress { percent }).expect("it is tracked");
     }
-    owner.untrack_all(); // done, so it has left; else it is gone
+    owner.finish();
 }
 
 #[tokio::main]
@@ -35,12 +35,13 @@ async fn main() {
     }
     while presence.count("jobs") > 0 || !jobs.is_empty() {
         tokio::select! {
-            change = watch.next() => if let Change::Diff(diff) = change { tell(&diff) },
+            change = watch.next() => if let Some(Change::Diff(diff)) = change { tell(&diff) },
             // A panic is in its result; here the watch tells of it.
             Some(_) = jobs.join_next() => {}
         }
     }
-    while let Ok(Change::Diff(diff)) = tokio::time::timeout(Duration::from_secs(1), watch.next()).await {
+    while let Ok(Some(Change::Diff(diff))) = tokio::time::timeout(Duration::from_secs(1), watch.next()).await
+    {
         tell(&diff);
     }
 }
@@ -53,7 +54,7 @@ fn tell(diff: &adsum::TopicDiff<Jobs>) {
     }
     for (name, job) in &diff.leaves {
         match job.metas[0].reason {
-            Some(LeaveReason::Left) => println!("{name}: done"),
+            Some(LeaveReason::Finished) => println!("{name}: done"),
             Some(reason) => println!("{name}: failed ({reason})"),
             None => {} // an update
         }
