@@ -87,7 +87,7 @@ play("a lost server is told, and everyone is back by themselves", async (stage) 
 
 play("a site that refuses the page's address says so", async (stage) => {
   await stage.chess.kill();
-  await stage.chess.start({ origin: "http://chess.example" });
+  await stage.chess.start({ ORIGIN: "http://chess.example" });
   const alice = await stage.visitor();
   await alice.choose("Alice");
   await alice.untilConnection("refused");

@@ -57,16 +57,20 @@ pub struct MissingFile {
     advice: &'static str,
 }
 
-/// The site as a router: the page and its files from the folder `web`, `/me`, `/session`, `/sessions` and the `/socket`.
+/// The site as a router: the page (for each game too) and its files from the folder `web`, `/me`, `/session`, `/sessions` and the `/socket`.
 ///
 /// # Errors
 ///
-/// [`MissingFile`] if the folder is not that of the pages, or the `phoenix` package isn't installed beside it.
+/// [`MissingFile`] if the folder is not that of the pages, or the packages of npm aren't installed beside it.
 pub fn site(mut site: Site, web: &Path) -> Result<Router, MissingFile> {
     let phoenix = web.join("../node_modules/phoenix/priv/static/phoenix.mjs");
+    // Its code alone: the pieces and markers in its assets aren't free for us.
+    let board = web.join("../node_modules/cm-chessboard/src");
+    let index = web.join("index.html");
     for (file, advice) in [
-        (web.join("index.html"), "--web has to name the folder of the pages, apps/chess/web"),
+        (index.clone(), "--web has to name the folder of the pages, apps/chess/web"),
         (phoenix.clone(), "run npm ci in apps/chess"),
+        (board.join("Chessboard.js"), "run npm ci in apps/chess"),
     ] {
         if !file.is_file() {
             return Err(MissingFile { path: file, advice });
@@ -83,7 +87,9 @@ pub fn site(mut site: Site, web: &Path) -> Result<Router, MissingFile> {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(Arc::new(site))
         .nest("/socket", socket)
+        .route_service("/game/{id}", ServeFile::new(index))
         .route_service("/vendor/phoenix.mjs", ServeFile::new(phoenix))
+        .nest_service("/vendor/cm-chessboard", ServeDir::new(board))
         .fallback_service(ServeDir::new(web))
         .layer(middleware::from_fn(without_long_paths))
         .layer(middleware::map_response(with_headers)))

@@ -1,8 +1,9 @@
-// The page: either the door, where one chooses a name, or the lobby behind it.
+// The page: the door, where one chooses a name; the lobby behind it; a game.
 
-import { Feed } from "./feed.js";
-import { openLobby } from "./lobby.js";
-import { People } from "./people.js";
+import { $ } from "./dom.js";
+import { GameView } from "./game.js";
+import { Live } from "./live.js";
+import { Lobby } from "./lobby.js";
 import { drawBoard } from "./pieces.js";
 
 /** How long the first connection may take before the page says that something is wrong, in milliseconds. */
@@ -20,30 +21,32 @@ const SAYS = {
 /** How long to wait before asking again who we are, when the server did not answer, in milliseconds. */
 const RETRY = 2_000;
 
-const $ = (selector) => document.querySelector(selector);
 const connection = $("[data-test=connection]");
 const form = $("#name-form");
-const people = new People($("#people"));
-const feed = new Feed($("#feed"));
 
 // The other tabs of this browser share the session: they start anew when it changes.
 const session = new BroadcastChannel("session");
 session.onmessage = () => location.reload();
 
+let me = null;
+let live = null;
 let lobby = null;
+let game = null;
+/** The id of the game that we play. */
+let myGame = null;
 
 drawBoard($("#board"), "r1bqk2r/pppp1ppp/2n2n2/2b1p3/2B1P3/2P2N2/PP1P1PPP/RNBQ1RK1");
 start();
 
 async function start() {
   const patience = setTimeout(() => showConnection("lost"), PATIENCE);
-  let me = await whoAmI();
-  while (me === undefined) {
+  let user = await whoAmI();
+  while (user === undefined) {
     await new Promise((resolve) => setTimeout(resolve, RETRY));
-    me = await whoAmI();
+    user = await whoAmI();
   }
   clearTimeout(patience);
-  if (me) enter(me);
+  if (user) enter(user);
   else showDoor();
 }
 
@@ -58,54 +61,106 @@ async function whoAmI() {
 }
 
 function showDoor() {
-  lobby?.close();
-  lobby = null;
-  people.clear();
-  feed.clear();
+  closeGame();
+  live?.close();
+  lobby?.clear();
+  live = lobby = me = myGame = null;
   document.title = "Chess";
   document.body.dataset.view = "door";
   $("#me").hidden = true;
   showConnection("online");
 }
 
-function enter(me) {
-  const myId = String(me.id);
+function enter(user) {
+  me = user;
   $("#my-name").textContent = me.name;
   $("#me").hidden = false;
-  document.body.dataset.view = "lobby";
   showConnection("connecting");
   const patience = setTimeout(() => showConnection("lost"), PATIENCE);
   let refusals = 0;
-  lobby?.close();
-  lobby = openLobby({
-    onPeople(everyone, fresh) {
-      people.show(everyone, myId);
-      feed.follow(everyone, myId, fresh);
-      const others = everyone.filter(({ id }) => id !== myId).length;
-      $("#count").textContent = everyone.length === 1 ? "1 person" : `${everyone.length} people`;
-      $("#alone").hidden = others > 0;
-      document.title = `(${everyone.length}) Chess`;
-    },
+  live = new Live({
     onConnection(state) {
       clearTimeout(patience);
       if (state === "online") refusals = 0;
       showConnection(state === "lost" && refusals >= REFUSALS ? "refused" : state);
     },
     async onRefused() {
-      const user = await whoAmI();
-      if (user === null) return showDoor();
+      const known = await whoAmI();
+      if (known === null) return showDoor();
       // Whoever is known and refused all the same is told: waiting won't help, as it does where nobody answers.
-      refusals = user ? refusals + 1 : 0;
+      refusals = known ? refusals + 1 : 0;
       if (refusals >= REFUSALS && connection.dataset.state === "lost") showConnection("refused");
     },
   });
+  lobby = new Lobby(live, me, { openGame, onPlaying: showMyGame });
+  showView();
 }
+
+// Which view
+
+/** The game that the address names, or null. */
+function gameInAddress() {
+  return /^\/game\/([\w-]+)$/.exec(location.pathname)?.[1] ?? null;
+}
+
+/** Shows what the address says. */
+function showView() {
+  const id = gameInAddress();
+  closeGame();
+  document.body.dataset.view = id ? "game" : "lobby";
+  document.title = "Chess";
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close("");
+  showMyGame(myGame);
+  if (!id) return;
+  game = new GameView(me);
+  game.open(live, id, { onMissing: () => goTo("/", "There is no such game.") });
+  game.setOnline(connection.dataset.state === "online");
+}
+
+function closeGame() {
+  game?.close();
+  game = null;
+}
+
+function goTo(path, note = "") {
+  if (path !== location.pathname) history.pushState(null, "", path);
+  $("#lobby-note").textContent = note;
+  scrollTo(0, 0);
+  showView();
+}
+
+/** Goes to a game. One of ours that has begun takes the place of the lobby or of a game that is over, and no other's. */
+function openGame(id) {
+  if (id === gameInAddress()) return;
+  if (game === null || game.isOver) return goTo(`/game/${id}`);
+  showMyGame(id);
+}
+
+/** Says that a game of ours is running, if it isn't the one that is shown. */
+function showMyGame(id) {
+  myGame = id;
+  const notice = $("#my-game");
+  notice.hidden = !id || gameInAddress() === id;
+  if (id) notice.querySelector("a").href = `/game/${id}`;
+}
+
+window.addEventListener("popstate", () => me && showView());
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[href^='/']");
+  if (!link || !me || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || link.target) return;
+  event.preventDefault();
+  goTo(new URL(link.href).pathname);
+});
 
 function showConnection(state) {
   if (connection.dataset.state === state) return;
   connection.dataset.state = state;
   connection.textContent = SAYS[state] ?? "";
+  if (game) game.setOnline(state === "online");
 }
+
+// Names
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -141,15 +196,19 @@ async function chooseName(name) {
   }
 }
 
-$("#sign-out").addEventListener("click", async () => {
+async function signOut(path) {
   try {
-    const response = await fetch("/session", { method: "DELETE" });
+    const response = await fetch(path, { method: "DELETE" });
     if (!response.ok) return;
   } catch {
     // The banner says already that the server can't be reached.
     return;
   }
   session.postMessage("out");
+  history.replaceState(null, "", "/");
   showDoor();
   form.elements.name.focus();
-});
+}
+
+$("#sign-out").addEventListener("click", () => signOut("/session"));
+$("#sign-out-everywhere").addEventListener("click", () => signOut("/sessions"));

@@ -1,75 +1,104 @@
-// The live side of the lobby: one socket, one channel, and who is present in it.
+// The lobby: who is here, what can be joined, what is played, and what concerns me.
 
-import { Presence, Socket } from "/vendor/phoenix.mjs";
+import { $, nameOf, problem, setText } from "./dom.js";
+import { Feed } from "./feed.js";
+import { attention } from "./live.js";
+import { askTerms } from "./offer.js";
+import { People, person } from "./people.js";
+import { Games, Invites, Seeks } from "./tables.js";
 
-/**
- * Joins the lobby and stays in it, through lost connections, until `close` is called.
- *
- * `onPeople(people, fresh)`: everyone who is here, after each change; `fresh` when the whole list came anew,
- * so that differences to the last one are no news.
- * `onConnection("online" | "lost")`: whether what is shown is live.
- * `onRefused()`: the server may no longer know us.
- */
-export function openLobby({ onPeople, onConnection, onRefused }) {
-  const socket = new Socket("/socket");
-  let told = null;
-  const channel = socket.channel("lobby", () => ({ status: (told = status()) }));
+const OUTCOMES = {
+  declined: " has declined your invite.",
+  expired: " hasn't answered your invite.",
+  left: " has left.",
+};
 
-  // Before Presence binds its own handlers, for they run in this order.
-  let fresh = true;
-  channel.on("presence_state", () => (fresh = true));
-  const presence = new Presence(channel);
-  presence.onSync(() => {
-    onPeople(presence.list(person), fresh);
-    fresh = false;
-  });
+/** It lives as long as one is signed in, in all views. `openGame(id)`: a game of mine has begun. `onPlaying(id)`: what I play, or null. */
+export class Lobby {
+  #me;
+  #mine = null;
+  #openGame;
+  #onPlaying;
+  #people;
+  #invites;
+  #seeks;
+  #games = new Games();
+  #feed = new Feed($("#feed"));
 
-  const tell = () => {
-    if (channel.state !== "joined" || told === status()) return;
-    told = status();
-    channel.push("status", { status: told });
-  };
-  document.addEventListener("visibilitychange", tell);
+  constructor(live, me, { openGame, onPlaying }) {
+    this.#me = me;
+    this.#openGame = openGame;
+    this.#onPlaying = onPlaying;
+    const send = (event, payload) => this.#send(event, payload);
+    this.#people = new People({ myId: me.id, invite: (user) => this.#invite(user) });
+    this.#invites = new Invites({ myId: me.id, act: (event, id) => send(event, { id }) });
+    this.#seeks = new Seeks({ myId: me.id, take: (id) => send("take", { id }), unseek: () => send("unseek") });
+    $("#open-seek").onclick = () => this.#seek();
+    live.join("lobby", () => ({ status: attention() }), {
+      onPresence: (presences, fresh) => this.#showPeople(presences.map(person), fresh),
+      events: { seeks: (seeks) => this.#seeks.show(seeks), games: (games) => this.#games.show(games) },
+    });
+    this.#mine = live.join(`user:${me.id}`, undefined, {
+      onJoin: (mine) => this.#showMine(mine),
+      events: {
+        mine: (mine) => this.#showMine(mine),
+        invite_over: (invite) => this.#inviteOver(invite),
+        game_started: ({ game }) => this.#openGame(game),
+      },
+    });
+  }
 
-  let closed = false;
-  const lost = () => {
-    if (!closed) onConnection("lost");
-  };
-  channel.onError(lost);
-  socket.onClose(lost);
-  socket.onError(() => {
-    lost();
-    if (!closed) onRefused();
-  });
-  channel.join().receive("ok", () => {
-    onConnection("online");
-    // The tab may have been hidden or shown while the join was under way.
-    tell();
-  });
-  socket.connect();
+  /** Forgets what is shown. */
+  clear() {
+    this.#people.show([]);
+    this.#invites.show([]);
+    this.#seeks.show({ seeks: [], total: 0 });
+    this.#games.show({ games: [], total: 0 });
+    this.#feed.clear();
+    this.#say("news");
+  }
 
-  return {
-    close() {
-      closed = true;
-      document.removeEventListener("visibilitychange", tell);
-      socket.disconnect();
-    },
-  };
-}
+  #showPeople(everyone, fresh) {
+    this.#people.show(everyone);
+    const people = everyone.filter(({ isBot }) => !isBot);
+    this.#feed.follow(people, this.#me.id, fresh);
+    setText($("#count"), people.length === 1 ? "1 person" : `${people.length} people`);
+    $("#alone").hidden = people.some(({ id }) => id !== this.#me.id);
+    if (document.body.dataset.view === "lobby") document.title = `(${people.length}) Chess`;
+  }
 
-/** A tab that cannot be seen is away. */
-function status() {
-  return document.visibilityState === "hidden" ? "away" : "here";
-}
+  #showMine({ playing, seek, invites }) {
+    this.#invites.show(invites);
+    this.#onPlaying(playing);
+    $("#open-seek").hidden = Boolean(playing);
+    setText($("#open-seek"), seek ? "Change your seek" : "Find an opponent");
+  }
 
-/** One person out of all their tabs and devices. */
-function person(id, { metas, user }) {
-  return {
-    id,
-    name: user?.name ?? "Somebody",
-    tabs: metas.length,
-    devices: [...new Set(metas.map((meta) => meta.device))].sort(),
-    since: Math.min(...metas.map((meta) => meta.online_at)),
-    away: metas.every((meta) => meta.status === "away"),
-  };
+  #inviteOver({ from, to, outcome }) {
+    const isMine = from.id === this.#me.id;
+    if (isMine && OUTCOMES[outcome]) this.#say("news", nameOf(to), OUTCOMES[outcome]);
+    else if (!isMine && outcome === "withdrawn") this.#say("news", nameOf(from), " has withdrawn the invite.");
+    else if (!isMine && outcome === "left") this.#say("news", nameOf(from), " has left.");
+  }
+
+  async #seek() {
+    const terms = await askTerms();
+    if (terms) await this.#send("seek", terms);
+  }
+
+  async #invite(user) {
+    const terms = await askTerms(user);
+    if (terms) await this.#send("invite", { to: user.id, ...terms });
+  }
+
+  async #send(event, payload) {
+    const { ok, error } = await this.#mine.push(event, payload);
+    this.#say("problem", ok ? "" : problem(error));
+    if (ok?.game) this.#openGame(ok.game);
+  }
+
+  #say(kind, ...parts) {
+    $("#lobby-note").dataset.kind = kind;
+    $("#lobby-note").replaceChildren(...parts);
+  }
 }

@@ -27,7 +27,7 @@ export function drawBoard(board, fen) {
         x += Number(letter);
         continue;
       }
-      const picture = piece(PIECES[letter.toLowerCase()]);
+      const picture = piece(letter.toLowerCase());
       picture.classList.add(letter === letter.toLowerCase() ? "black" : "white");
       picture.style.gridArea = `${y + 1} / ${x + 1}`;
       squares.push(picture);
@@ -37,10 +37,11 @@ export function drawBoard(board, fen) {
   board.replaceChildren(...squares);
 }
 
-function piece(kind) {
+/** A piece by its letter in a FEN, or by its name. */
+export function piece(kind) {
   const picture = document.createElementNS(SVG, "svg");
   const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `#${kind}`);
+  use.setAttribute("href", `#${PIECES[kind] ?? kind}`);
   picture.append(use);
   return picture;
 }

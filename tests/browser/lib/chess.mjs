@@ -9,14 +9,20 @@ import { startServer } from "../../lib/server.mjs";
 /** A site that can be ended and started again: its port and its database stay. */
 export class Chess {
   #folder = mkdtempSync(join(tmpdir(), "chess-"));
+  #settings;
   #server;
   #port = "0";
 
-  /** `origin` is what the site is told of its address, if anything. */
-  async start({ origin } = {}) {
-    const told = origin === undefined ? {} : { ORIGIN: origin };
+  /** `settings` are what the site is told, by the names of its environment variables. */
+  constructor(settings = {}) {
+    this.#settings = settings;
+  }
+
+  /** `more`: settings for this run alone. */
+  async start(more = {}) {
+    const quick = { MAX_NAMES: "0", MAX_OFFERS: "0", MAX_COMMANDS: "0", BOTS: "false", LIST_MS: "50" };
     this.#server = await startServer("chess", {
-      env: { PORT: this.#port, DATABASE_URL: join(this.#folder, "chess.db"), BOTS: "false", MAX_NAMES: "0", ...told },
+      env: { PORT: this.#port, DATABASE_URL: join(this.#folder, "chess.db"), ...quick, ...this.#settings, ...more },
       ready: /http:\/\/localhost:(\d+)/,
     });
     this.#port = this.#server.readyLine[1];
@@ -28,6 +34,15 @@ export class Chess {
 
   assertAlive() {
     this.#server.assertAlive();
+  }
+
+  /** Stops the program where it is, and lets it go on. */
+  pause() {
+    this.#server.pause();
+  }
+
+  resume() {
+    this.#server.resume();
   }
 
   async kill() {

@@ -3,17 +3,22 @@
 import { mkdirSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { isDeepStrictEqual } from "node:util";
 
 import { chromium } from "playwright-core";
 
 import { DEADLINE } from "../../lib/until.mjs";
 import { Chess } from "./chess.mjs";
+import { Relay } from "./relay.mjs";
+import { Tab } from "./tab.mjs";
+
+/** How the page's console begins to tell of something that the content security policy forbids. */
+const VIOLATION = "violates the policy:";
 
 const SCREENSHOTS = fileURLToPath(new URL("../screenshots/", import.meta.url));
 
-export function launchBrowser() {
+export function launchBrowser(options) {
   return chromium.launch({
+    ...options,
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
       "--no-sandbox", // Chromium refuses to run as root with it
@@ -27,10 +32,10 @@ export function launchBrowser() {
   });
 }
 
-/** A test on a site of its own. If it fails, every open page is photographed. */
-export function scene(title, browser, play) {
+/** A test on a site of its own, told these `settings`. If it fails, every open page is photographed. */
+export function scene(title, browser, play, settings) {
   test(title, async () => {
-    const stage = new Scene(browser());
+    const stage = new Scene(browser(), settings);
     try {
       await stage.chess.start();
       await play(stage);
@@ -48,18 +53,46 @@ export function scene(title, browser, play) {
 class Scene {
   #browser;
   #people = [];
-  chess = new Chess();
+  #relays = [];
 
-  constructor(browser) {
+  constructor(browser, settings) {
     this.#browser = browser;
+    this.chess = new Chess(settings);
   }
 
-  /** Somebody new, with a browser of their own, at the door. */
-  async visitor(options) {
-    const context = await this.#browser.newContext(options);
-    const person = new Person(context, this.chess);
+  /** Somebody new, with a browser of their own, at the door. With a `relay` they reach the site by that alone. */
+  async visitor({ relay, browser = this.#browser, ...options } = {}) {
+    const context = await browser.newContext(options);
+    const person = new Person(context, relay ?? this.chess);
     this.#people.push(person);
     return person.open();
+  }
+
+  /** A network that can fail. */
+  async relay() {
+    const relay = await Relay.to(this.chess.url);
+    this.#relays.push(relay);
+    return relay;
+  }
+
+  /**
+   * Alice (white) and Bob (black) at the board. `terms`: `initial_ms`, `increment_ms`; `alice` and `bob`: options of
+   * their browsers.
+   */
+  async table({ initial_ms = 300_000, increment_ms = 0, alice: aliceOptions, bob: bobOptions } = {}) {
+    const alice = await this.guest("Alice", aliceOptions);
+    const bob = await this.guest("Bob", bobOptions);
+    await this.seat(alice, bob, { initial_ms, increment_ms });
+    return [alice, bob];
+  }
+
+  /** Begins a game of two who are in the lobby. */
+  async seat(white, black, { initial_ms = 300_000, increment_ms = 0 } = {}) {
+    const to = (await black.me()).id;
+    const { ok: invite } = await white.ask("invite", { to, color: "white", initial_ms, increment_ms });
+    const { ok: started } = await black.ask("accept", { id: invite.id });
+    for (const tab of [white, black]) await tab.untilAtGame(started.game);
+    return started.game;
   }
 
   /** Somebody new who has chosen a name. */
@@ -71,8 +104,8 @@ class Scene {
   }
 
   assertNoErrors() {
-    const errors = this.#people.flatMap(({ errors }) => errors);
-    if (errors.length > 0) throw new Error(`pages failed: ${errors.join("; ")}`);
+    const errors = new Set(this.#people.flatMap(({ errors }) => errors));
+    if (errors.size > 0) throw new Error(`pages failed: ${[...errors].join("; ")}`);
   }
 
   async photograph(title) {
@@ -86,6 +119,7 @@ class Scene {
   }
 
   async end() {
+    for (const relay of this.#relays) relay.close();
     await Promise.all(this.#people.map(({ context }) => context.close()));
     await this.chess.remove();
   }
@@ -94,111 +128,42 @@ class Scene {
 /** A browser profile: its tabs share a session. */
 class Person {
   tabs = [];
-  /** What went wrong in a page: errors of its scripts, and dialogs, for the site has none. */
+  /** What went wrong in a page: errors of its scripts, dialogs, what its policy forbids, what it should not ask for. */
   errors = [];
 
-  constructor(context, chess) {
+  constructor(context, site) {
     this.context = context;
-    this.chess = chess;
+    this.site = site;
     context.setDefaultTimeout(DEADLINE);
   }
 
-  async open() {
+  /** `url`: where the site is for this tab. */
+  async open(url = this.site.url) {
     const page = await this.context.newPage();
     page.on("pageerror", (error) => this.errors.push(error.message));
     page.on("dialog", async (dialog) => {
       this.errors.push(`a dialog: ${dialog.message()}`);
       await dialog.dismiss();
     });
-    await page.goto(this.chess.url);
+    page.on("console", (message) => {
+      if (message.text().startsWith(VIOLATION)) this.errors.push(message.text());
+    });
+    page.on("request", (request) => this.#check(request.url()));
+    await page.addInitScript((violation) => {
+      document.addEventListener("securitypolicyviolation", ({ violatedDirective, sourceFile, lineNumber }) => {
+        console.error(`${violation} ${violatedDirective}, by ${sourceFile}:${lineNumber}`);
+      });
+    }, VIOLATION);
+    await page.goto(url);
     const tab = new Tab(page, this);
     this.tabs.push(tab);
     return tab;
   }
-}
 
-class Tab {
-  constructor(page, person) {
-    this.page = page;
-    this.person = person;
-  }
-
-  /** Another tab of the same browser. */
-  another() {
-    return this.person.open();
-  }
-
-  /** Types a name at the door and sends it. */
-  async choose(name) {
-    const input = this.page.locator("#name-form input[name=name]");
-    await input.fill(name);
-    await input.press("Enter");
-  }
-
-  /** The door's complaint about the name. */
-  async untilRefused() {
-    await this.page.locator("#name-error").filter({ hasText: /\S/ }).waitFor();
-    return this.page.locator("#name-error").innerText();
-  }
-
-  untilInLobby() {
-    return this.page.locator("[data-test=person]").first().waitFor();
-  }
-
-  untilAtDoor() {
-    return this.page.locator("#name-form").waitFor();
-  }
-
-  /** `online`, `lost` or `refused`. */
-  untilConnection(state) {
-    return this.page.locator(`[data-test=connection][data-state=${state}]`).waitFor({ state: "attached" });
-  }
-
-  /** Everyone in the list, as a reader sees them: `{ name: "status" }`, or `"status, 2 tabs"`. */
-  async people() {
-    const rows = await this.page.locator("[data-test=person]").evaluateAll((elements) =>
-      elements.map((element) => {
-        const text = (part) => element.querySelector(`[data-test=${part}]`)?.innerText.trim() ?? "";
-        return [text("name"), [text("status"), text("tabs")].filter(Boolean).join(", ")];
-      }),
-    );
-    const people = Object.fromEntries(rows);
-    if (Object.keys(people).length !== rows.length) throw new Error(`somebody is listed twice: ${JSON.stringify(rows)}`);
-    return people;
-  }
-
-  /** Resolves once the list says just this of everyone. */
-  async untilPeople(expected) {
-    const deadline = Date.now() + DEADLINE;
-    for (;;) {
-      const people = await this.people();
-      if (isDeepStrictEqual(people, { ...expected })) return;
-      if (Date.now() > deadline) {
-        throw new Error(`expected ${JSON.stringify(expected)}, seen ${JSON.stringify(people)}`);
-      }
-      await this.#nextPaint();
-    }
-  }
-
-  /** Lists change by live messages; each is shown by a paint. */
-  #nextPaint() {
-    return this.page.evaluate(() => new Promise(requestAnimationFrame));
-  }
-
-  /** Hides or shows the tab, as the browser would tell the page when another tab is chosen. */
-  async setVisibility(state) {
-    await this.page.evaluate((visibility) => {
-      Object.defineProperty(document, "visibilityState", { configurable: true, get: () => visibility });
-      Object.defineProperty(document, "hidden", { configurable: true, get: () => visibility === "hidden" });
-      document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
-    }, state);
-  }
-
-  reload() {
-    return this.page.reload();
-  }
-
-  close() {
-    return this.page.close({ runBeforeUnload: false });
+  /** A page asks its own site alone, and for nothing that isn't ours to give: pieces and markers of the board's package. */
+  #check(url) {
+    const { hostname, pathname } = new URL(url);
+    const isOurs = hostname === "localhost" || url.startsWith("data:");
+    if (!isOurs || /assets|markers|standard|staunty/.test(pathname)) this.errors.push(`the page asked for ${url}`);
   }
 }

@@ -118,9 +118,13 @@ async fn a_malformed_request_is_refused() {
 #[tokio::test]
 async fn files_come_with_a_strict_policy() {
     let router = router().await;
-    for (path, kind) in
-        [("/", "text/html"), ("/app.js", "text/javascript"), ("/vendor/phoenix.mjs", "javascript")]
-    {
+    for (path, kind) in [
+        ("/", "text/html"),
+        ("/game/abc", "text/html"),
+        ("/app.js", "text/javascript"),
+        ("/vendor/phoenix.mjs", "javascript"),
+        ("/vendor/cm-chessboard/Chessboard.js", "javascript"),
+    ] {
         let response = call(&router, Method::GET, path, "", "").await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         let header = |name| response.headers()[name].to_str().unwrap();
@@ -129,7 +133,8 @@ async fn files_come_with_a_strict_policy() {
         assert!(!header("content-security-policy").contains("unsafe"));
         assert_eq!(header("x-content-type-options"), "nosniff");
     }
-    for path in ["/nothing", "/../Cargo.toml", "/..%2fCargo.toml", "/%00"] {
+    let unfree = "/vendor/cm-chessboard/..%2fassets/pieces/standard.svg";
+    for path in ["/nothing", "/../Cargo.toml", "/..%2fCargo.toml", "/%00", unfree] {
         let response = call(&router, Method::GET, path, "", "").await;
         assert!(response.status().is_client_error(), "{path}: {}", response.status());
     }

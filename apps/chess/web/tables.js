@@ -1,0 +1,114 @@
+// The lists of the lobby beside its people: invites, open seeks, running games.
+
+import { $, Rows, capital, make, nameOf, part, setText, timeControl } from "./dom.js";
+import { Game, material } from "./position.js";
+import { clockText } from "./sides.js";
+
+const COLORS = { white: "white", black: "black", random: "either colour" };
+const FOR_OTHER = { white: "black", black: "white", random: "either colour" };
+
+function button(text, test, onClick, kind = "quiet") {
+  const element = make("button", { type: "button", class: kind, text, "data-test": test });
+  element.addEventListener("click", onClick);
+  return element;
+}
+
+/** Invites to and from me. `act(event, id)`: what to do with one. */
+export class Invites {
+  #rows;
+
+  constructor({ myId, act }) {
+    this.#rows = new Rows($("#invites"), (invite) => drawInvite(invite, myId, act));
+  }
+
+  show(invites) {
+    this.#rows.show(invites);
+    $("#invites-box").hidden = invites.length === 0;
+  }
+}
+
+function drawInvite({ id, from, to, color, ...control }, myId, act) {
+  const isMine = from.id === myId;
+  const text = isMine
+    ? [make("span", { text: "You have invited " }), nameOf(to)]
+    : [nameOf(from), make("span", { text: " invites you" })];
+  const terms = `${timeControl(control)}, you play ${(isMine ? COLORS : FOR_OTHER)[color]}`;
+  const buttons = isMine
+    ? [button("Withdraw", "withdraw", () => act("withdraw", id))]
+    : [button("Accept", "accept", () => act("accept", id), ""), button("Decline", "decline", () => act("decline", id))];
+  const element = make(
+    "li",
+    { class: "entry", "data-test": "invite" },
+    make("span", { class: "entry-text" }, make("span", {}, ...text), make("small", { text: terms })),
+    make("span", { class: "entry-buttons" }, ...buttons),
+  );
+  return { element };
+}
+
+/** Open seeks. `take(id)` and `unseek()`: what to do with one. */
+export class Seeks {
+  #rows;
+  #myId;
+
+  constructor({ myId, take, unseek }) {
+    this.#myId = myId;
+    this.#rows = new Rows($("#seeks"), ({ id, user, color, ...control }) => {
+      const isMine = user.id === myId;
+      const act = isMine ? button("Close", "unseek", unseek) : button("Play", "take", () => take(id), "");
+      const terms = `${timeControl(control)}, you play ${(isMine ? COLORS : FOR_OTHER)[color]}`;
+      const name = isMine ? make("span", { text: "Your own seek" }) : nameOf(user);
+      const text = make("span", { class: "entry-text" }, name, make("small", { text: terms }));
+      return { element: make("li", { class: "entry", "data-test": "seek" }, text, make("span", { class: "entry-buttons" }, act)) };
+    });
+  }
+
+  show({ seeks, total }) {
+    // One's own first: it is what one can close.
+    this.#rows.show([...seeks].sort((a, b) => (b.user.id === this.#myId) - (a.user.id === this.#myId)));
+    $("#no-seeks").hidden = total > 0;
+  }
+}
+
+/** The running games, with their clocks. */
+export class Games {
+  #rows = new Rows($("#games"), drawGame);
+
+  constructor() {
+    setInterval(() => this.#rows.each((row) => row.tick()), 1_000);
+  }
+
+  show({ games, total }) {
+    this.#rows.show(games);
+    $("#no-games").hidden = total > 0;
+    setText($("#games-total"), total > games.length ? `${total} games, of which the most watched are shown` : "");
+  }
+}
+
+function drawGame({ id, white, black, ...control }) {
+  const clocks = { white: part("span", "clock"), black: part("span", "clock") };
+  const details = make("small", { "data-test": "game-details" });
+  const link = make(
+    "a",
+    { href: `/game/${id}`, class: "entry-text" },
+    make("span", { class: "game-line" }, make("span", { class: "disc white" }), nameOf(white), clocks.white),
+    make("span", { class: "game-line" }, make("span", { class: "disc black" }), nameOf(black), clocks.black),
+    details,
+  );
+  const element = make("li", { class: "entry", "data-test": "running" }, link);
+  let game = null;
+  const tick = () => {
+    for (const color of ["white", "black"]) setText(clocks[color], clockText(Math.ceil(game.left(color) / 1000) * 1000).replace(/\.\d$/, ""));
+  };
+  return {
+    element,
+    tick,
+    show(running) {
+      game = new Game(running);
+      const { ahead } = material(running.fen);
+      const leads = ahead === 0 ? "even" : `${capital(ahead > 0 ? "white" : "black")} +${Math.abs(ahead)}`;
+      const watchers = running.spectators === 0 ? "" : `, ${running.spectators} watching`;
+      setText(details, `${timeControl(control)}, move ${Math.floor(running.ply / 2) + 1}, ${leads}${watchers}`);
+      tick();
+    },
+  };
+}
