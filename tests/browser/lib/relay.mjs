@@ -30,7 +30,7 @@ export class Relay {
     if (this.#isSilent) return near.pause();
     pair.far = connect(port, "127.0.0.1");
     pair.far.on("error", () => {});
-    // What the other end says last may be on its way still.
+    // The last words of the other end may still be on their way.
     pair.far.on("end", () => this.#isSilent || near.end());
     pair.far.on("close", () => this.#isSilent || near.end());
     near.on("data", (bytes) => this.#isSilent || pair.far.write(bytes));

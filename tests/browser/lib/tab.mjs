@@ -23,7 +23,7 @@ export class Tab {
     await input.press("Enter");
   }
 
-  /** What the door says is wrong with the name. */
+  /** The complaint of the door about the name. */
   async untilRefused() {
     await this.page.locator("#name-error").filter({ hasText: /\S/ }).waitFor();
     return this.page.locator("#name-error").innerText();
@@ -92,7 +92,7 @@ export class Tab {
 
   // Games
 
-  /** Who the site says this is. */
+  /** The user that this is to the site. */
   me() {
     return this.page.evaluate(async () => (await (await fetch("/me")).json()).user);
   }
@@ -271,7 +271,7 @@ export class Tab {
     return this.page.locator(`.side[data-color=${color}][data-status=${status}]`).waitFor({ state: "attached" });
   }
 
-  /** What a player's clock shows, in seconds. */
+  /** The time on a player's clock, in seconds. */
   async clock(color) {
     const text = await this.side(color).locator(".clock").innerText();
     return text.split(":").reduce((sum, part) => sum * 60 + Number(part), 0);
