@@ -32,7 +32,7 @@ impl Channel for Room {
         params: Params,
         _: &mut Socket,
     ) -> Result<Joined<Self>, JoinError> {
-        app.check_key(&params.name).map_err(|error| JoinError::reason(&error.to_string()))?;
+        app.check_key(&params.name).map_err(|error| JoinError::reason(error.to_string()))?;
         Ok(Joined::new(Self { presence: app.clone(), name: params.name }))
     }
 
