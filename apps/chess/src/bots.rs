@@ -211,10 +211,13 @@ mod tests {
             let (run, told) = (bot.clone().run(node.clone()), told.take());
             async move {
                 match told {
-                    Some(told) => tokio::select! {
-                        () = run => {}
-                        _ = told => panic!("on purpose"),
-                    },
+                    Some(told) => {
+                        let panic = async {
+                            told.await.unwrap();
+                            panic!("on purpose")
+                        };
+                        tokio::join!(run, panic).0
+                    }
                     None => run.await,
                 }
             }
