@@ -54,7 +54,7 @@ pub(crate) struct Link {
     replays: Mutex<ReplayGuard<Message>>,
     queue: mpsc::Sender<Outgoing>,
     queued_bytes: Arc<AtomicUsize>,
-    max_queued_bytes: usize,
+    pub(crate) max_queued_bytes: usize,
     logged: Mutex<HashSet<(Refusal, Box<str>)>>,
 }
 

@@ -1,8 +1,10 @@
 //! NATS as the engine: core subjects, one for each topic and one for each node.
 
+mod reader;
+
 use std::{
     collections::HashMap,
-    sync::{Arc, Once, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -11,10 +13,10 @@ use async_nats::{
     client::PublishErrorKind, connection::State,
 };
 use bytes::Bytes;
-use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
 use tokio::time::{Interval, interval, sleep, timeout};
 
+use self::reader::{Backlog, Lagging, read};
 use crate::{
     ConfigError, StartError,
     driver::{self, Engine, Failure, Lost},
@@ -24,7 +26,8 @@ use crate::{
     tasks::{self, Task, noticed},
 };
 
-/// How many messages of one topic may wait to be delivered; those that come while they do are lost.
+/// How many messages of one topic may wait in the client, which a reader empties before each delivery; those that come
+/// while they do are lost.
 const SUBSCRIPTION_CAPACITY: usize = 4096;
 
 /// How many commands may wait to be written to the socket. The queue that has a bound in bytes is before this one.
@@ -105,21 +108,13 @@ impl Nats {
 
     async fn dial_one(&self, server: &ServerAddr, link: &Arc<Link>) -> Result<Session, Failure> {
         let lost = Lost::default();
-        let (told, lagged) = (lost.clone(), Once::new());
+        let lagging = Arc::<Lagging>::default();
+        let (told, lagged) = (lost.clone(), lagging.clone());
         let options = self.options(server, link)?.event_callback(move |event| {
             match event {
                 Event::Disconnected | Event::Closed => told.tell(Failure::away("the connection has ended")),
                 Event::LameDuckMode => told.tell(Failure::away("the server is about to shut down")),
-                Event::SlowConsumer(_) => {
-                    metrics::counter!("adsum_lagged_messages_total", "engine" => "NATS").increment(1);
-                    lagged.call_once(|| {
-                        tracing::warn!(
-                            engine = "NATS",
-                            "messages of a topic come faster than its subscribers take them, and some are lost; \
-                             more of them are counted only"
-                        );
-                    });
-                }
+                Event::SlowConsumer(_) => lagged.note(),
                 // A node that may not listen where it must is of no use to others.
                 Event::ServerError(ServerError::Other(error))
                     if error.to_lowercase().contains("subscription") =>
@@ -148,7 +143,8 @@ impl Nats {
             ))));
         }
         let looks = interval(self.settings.ping_interval);
-        Ok(Session { client, link: link.clone(), readers: HashMap::new(), lost, looks })
+        let backlog = Backlog::new(link.max_queued_bytes, lagging);
+        Ok(Session { client, link: link.clone(), readers: HashMap::new(), backlog, lost, looks })
     }
 }
 
@@ -180,6 +176,7 @@ pub(crate) struct Session {
     link: Arc<Link>,
     /// A task for each subscription. One that is dropped ends it.
     readers: HashMap<String, Task>,
+    backlog: Backlog,
     lost: Lost,
     /// When to look at the connection's state. Its end is told as an event, but a flood of events can hide one.
     looks: Interval,
@@ -192,14 +189,10 @@ impl driver::Session for Session {
 
     async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
         for subject in subjects {
-            let mut messages = self.client.subscribe(subject.clone()).await.map_err(Failure::away)?;
-            let (link, lost) = (self.link.clone(), self.lost.clone());
+            let messages = self.client.subscribe(subject.clone()).await.map_err(Failure::away)?;
+            let read = read(messages, self.link.clone(), self.backlog.clone());
+            let lost = self.lost.clone();
             let reader = tasks::spawn("NATS reader", async move {
-                let read = async {
-                    while let Some(message) = messages.next().await {
-                        link.receive(&message.payload);
-                    }
-                };
                 if noticed("NATS reader", read).await.is_err() {
                     lost.tell(Failure::away("a reader has panicked"));
                 }

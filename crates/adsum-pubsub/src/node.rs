@@ -227,7 +227,8 @@ impl NodeBuilder {
         self
     }
 
-    /// How many messages and bytes may wait to be sent. What is more fails with [`BroadcastError::Full`](crate::BroadcastError::Full). The
+    /// How many messages and bytes may wait to be sent. What is more fails with [`BroadcastError::Full`](crate::BroadcastError::Full). With
+    /// NATS as many bytes may wait to be delivered; what is more is lost and counted (`adsum_lagged_messages_total`). The
     /// defaults are [`DEFAULT_QUEUE_MESSAGES`] and [`DEFAULT_QUEUE_BYTES`]; a single message of any size that is
     /// allowed always needs to fit.
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {

@@ -9,6 +9,7 @@ mod applying;
 mod leaving;
 mod membership;
 mod message;
+mod nodes;
 mod options;
 mod peer;
 mod pulling;
@@ -38,6 +39,7 @@ pub use self::{
         Batch, Change, DepartedSet, MAX_GRACE, MAX_STARTED, MAX_VERSION, Message, MessageError, PROTOCOL,
         PresenceRow, Versions,
     },
+    nodes::{NodeInfo, NodeState},
     options::ClusterOptions,
     regions::Region,
     time::Time,
@@ -69,7 +71,7 @@ pub struct Cluster<X: Layer> {
     own: OwnDepartures,
     served: HashMap<(Replica, u8), Served>,
     next_purge: Time,
-    was_ready: bool,
+    readiness: Readiness,
     /// It isn't ready before: others may not have answered yet.
     ready_from: Time,
     outbid: Option<Outbid>,
@@ -92,7 +94,7 @@ pub enum Effect {
 /// What a program is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// This node has a full view of the cluster; not if the time for that ran out.
+    /// This node has a full view of the cluster; not if the time for that ran out. Then it is said again once it has.
     Ready {
         /// Whether all nodes that were heard are synced.
         synced: bool,
@@ -127,6 +129,15 @@ pub enum Report {
         /// Of how many.
         of: usize,
     },
+}
+
+/// Whether the program has been told that this node has a full view of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readiness {
+    Waiting,
+    /// The time for it has run out.
+    Overdue,
+    Synced,
 }
 
 /// What is collected in the course of a call.
@@ -206,7 +217,7 @@ impl<X: Layer> Cluster<X> {
             own: OwnDepartures::default(),
             served: HashMap::new(),
             next_purge: now,
-            was_ready: false,
+            readiness: Readiness::Waiting,
             outbid: None,
             ready_from: now,
             out: Out::default(),
@@ -218,7 +229,7 @@ impl<X: Layer> Cluster<X> {
         if self.tracker.is_published() {
             self.listen(now);
         } else {
-            self.was_ready = true;
+            self.readiness = Readiness::Synced;
             self.out.report(Report::Ready { synced: true });
         }
     }
@@ -302,6 +313,9 @@ impl<X: Layer> Cluster<X> {
                 for peer in self.peers.values_mut() {
                     peer.extend_to(rest.max(now + RECONNECT_GRACE));
                 }
+                if self.readiness != Readiness::Synced {
+                    self.ready_from = now + 2 * self.options.heartbeat;
+                }
                 self.rejoin(now);
             }
             _ => {}
@@ -322,7 +336,7 @@ impl<X: Layer> Cluster<X> {
             publish,
             peers,
             own,
-            self.phase.wake_at(),
+            self.phase.wake_at(self.disconnected.is_none()),
             outbid,
             self.ready_by(),
             links,

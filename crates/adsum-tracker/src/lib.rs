@@ -46,7 +46,8 @@ pub use self::locked::between_holds;
 pub use self::{
     cluster::{
         Batch, Change, Cluster, ClusterOptions, DepartedSet, Effect, MAX_GRACE, MAX_STARTED, MAX_VERSION,
-        Message, MessageError, PROTOCOL, PresenceRow, Region, Report, Time, Usage, Versions,
+        Message, MessageError, NodeInfo, NodeState, PROTOCOL, PresenceRow, Region, Report, Time, Usage,
+        Versions,
     },
     diff::{Diff, Joined, Left, Reason},
     group::{Group, Rows},

@@ -39,8 +39,14 @@ impl Replica {
     }
 }
 
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:016x}", self.started, self.random)
+    }
+}
+
 impl fmt::Display for Replica {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}-{:016x}", self.name, self.incarnation.started, self.incarnation.random)
+        write!(f, "{}@{}", self.name, self.incarnation)
     }
 }

@@ -38,6 +38,8 @@ pub struct Shard<X: Layer> {
     /// Rows of other nodes that are shown and that no [`Cluster`](crate::Cluster) answers for: it has failed, and the
     /// next one hasn't heard of them yet.
     orphans: HashMap<Ref, Arc<Row>>,
+    /// How many presences of this node's own there are.
+    own: usize,
 }
 
 /// Says for each topic how its changes are put together. Called under the shard's lock, when a topic is added.
@@ -53,6 +55,7 @@ impl<X: Layer> Shard<X> {
             log: Log::new(published),
             hidden: HashMap::new(),
             orphans: HashMap::new(),
+            own: 0,
         }
     }
 
@@ -103,6 +106,7 @@ impl<X: Layer> Shard<X> {
         let row = Arc::new(row);
         set.insert(row.clone());
         self.log.join(self.index, &row);
+        self.own += 1;
         if let Some(departing) = departing {
             self.supersede(topic, key, departing.reference);
         }
@@ -156,6 +160,7 @@ impl<X: Layer> Shard<X> {
                 }
             }
         }
+        self.own -= removed;
         // Where changes are noted, whoever takes them tidies up after; where they are not, nobody would.
         self.tidy(topic);
         removed
@@ -232,7 +237,10 @@ impl<X: Layer> Shard<X> {
     pub(crate) fn supersede(&mut self, topic: &Topic, key: &str, reference: Ref) {
         let removed = self.topics.get_mut(topic).and_then(|set| set.remove_ref(key, reference, None));
         match removed {
-            Some(row) if row.owner != OwnerId::REMOTE => self.log.leave(self.index, &row, None),
+            Some(row) if row.owner != OwnerId::REMOTE => {
+                self.log.leave(self.index, &row, None);
+                self.own -= 1;
+            }
             _ => self.hide(reference),
         }
     }
@@ -283,6 +291,10 @@ impl<X: Layer> Shard<X> {
         std::mem::take(&mut self.orphans).into_values().collect()
     }
 
+    pub(crate) fn own(&self) -> usize {
+        self.own
+    }
+
     pub(crate) fn hidden(&self) -> usize {
         self.hidden.len()
     }
@@ -294,6 +306,7 @@ impl<X: Layer> Shard<X> {
         let removed = set.remove_ref(&row.key, row.reference, Some(reason));
         if let Some(row) = &removed {
             self.log.leave(self.index, row, Some(reason));
+            self.own -= 1;
         }
         self.tidy(&row.topic);
         removed.is_some()

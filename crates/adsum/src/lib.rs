@@ -129,8 +129,8 @@ pub use adsum_pubsub::{
 };
 #[doc(inline)]
 pub use adsum_tracker::{
-    ClusterOptions, Key, Limits, MAX_GRACE, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, OverLimit,
-    Reason as LeaveReason, Ref,
+    ClusterOptions, Incarnation, Key, Limits, MAX_GRACE, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES,
+    NodeInfo, NodeState, OverLimit, Reason as LeaveReason, Ref,
 };
 
 #[doc(inline)]

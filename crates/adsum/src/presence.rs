@@ -12,7 +12,7 @@ use adsum_pubsub::{
     Pattern, PubSub, Topic,
     tasks::{self, Task},
 };
-use adsum_tracker::{ClusterOptions, Key, OverLimit, Parting, Reason};
+use adsum_tracker::{ClusterOptions, Key, NodeInfo, OverLimit, Parting, Reason};
 use tokio::sync::watch;
 
 use crate::{
@@ -86,8 +86,8 @@ impl<H: PresenceHandler> Presence<H> {
     /// `sync_timeout`.
     ///
     /// # Errors
-    /// There is no full view yet, or another node of this name is alive. Clients of this node can be served
-    /// nonetheless.
+    /// There is no full view yet, the engine is not reached, or another node of this name is alive. This node can serve
+    /// its own clients nonetheless, so most programs log the error and go on: it mends by itself.
     pub async fn ready(&self) -> Result<(), NotReady> {
         let mut standing = self.standing.clone();
         let stands = standing.wait_for(|standing| *standing != Standing::Starting).await;
@@ -97,10 +97,33 @@ impl<H: PresenceHandler> Presence<H> {
 
     /// How this node stands in the cluster now, for a health check; [`ready`](Self::ready) waits for it at the start.
     ///
+    /// An outage of the engine after that is no error: all nodes have it, and go on by themselves.
+    ///
     /// # Errors
     /// As [`ready`](Self::ready), or it is starting yet.
     pub fn health(&self) -> Result<(), NotReady> {
         self.standing.borrow().health()
+    }
+
+    /// The nodes of the cluster as this one knows them, itself included, by name: for a page or a metric of the
+    /// operator's. [`NodeInfo`] says whether each is up, how far this node is behind it, and how long it has been silent.
+    ///
+    /// One of them without a network. None if the task that keeps this node in step with the others has failed: see
+    /// [`health`](Self::health).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use adsum::{NodeState, Presence, PubSub};
+    ///
+    /// let presence = Presence::builder(PubSub::local()).start();
+    /// let nodes = presence.nodes().await;
+    /// assert!(nodes.iter().all(|node| node.state == NodeState::Up && node.behind == 0));
+    /// println!("{}", serde_json::to_string(&nodes).expect("they are JSON"));
+    /// # }
+    /// ```
+    pub async fn nodes(&self) -> Vec<NodeInfo> {
+        self.mail.nodes().await.unwrap_or_default()
     }
 
     /// Leaves the cluster well, before the program ends: closes all sockets, batch by batch, and has the presences
@@ -362,9 +385,13 @@ pub enum NotReady {
     /// The node listens to the others yet; see [`Presence::ready`].
     #[error("starting: this node doesn't know yet what is on the others")]
     Starting,
-    /// The presences of some node are missing yet, or the network was away. They come by themselves.
+    /// The presences of some node are missing yet. They come by themselves, and the node is ready then.
     #[error("not in sync with all nodes within the sync_timeout; their presences come as soon as they can")]
     NotSynced,
+    /// The engine was not reached within the `sync_timeout`, so this node knows of no other. It goes on trying, and is
+    /// ready once it is in sync.
+    #[error("the engine is not reached: this node serves its own clients only, and goes on trying")]
+    EngineAway,
     /// Another node has the same name. Until it is gone, this one serves its own clients only.
     #[error("another node of the name {0:?} is alive; give every node a name of its own")]
     DuplicateNode(String),

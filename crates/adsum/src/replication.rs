@@ -9,7 +9,9 @@ use adsum_pubsub::{
     Attachment, BroadcastError, Json, Message as Broadcast, NODE_DOWN, NODES_TOPIC, Payload, PubSub,
     Subscriber, SubscriberId, Topic, tasks,
 };
-use adsum_tracker::{Cluster, ClusterOptions, Effect, Key, Message, MessageError, Replica, Report, Time};
+use adsum_tracker::{
+    Cluster, ClusterOptions, Effect, Key, Message, MessageError, NodeInfo, Replica, Report, Time,
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
@@ -36,6 +38,7 @@ pub(crate) enum Standing {
     Starting,
     Ready,
     NotSynced,
+    EngineAway,
     Duplicate(String),
     /// It has panicked, and is started again. `was_live`: other nodes knew this one as up.
     Failed {
@@ -49,6 +52,7 @@ impl Standing {
             Self::Ready => Ok(()),
             Self::Starting => Err(NotReady::Starting),
             Self::NotSynced => Err(NotReady::NotSynced),
+            Self::EngineAway => Err(NotReady::EngineAway),
             Self::Duplicate(node) => Err(NotReady::DuplicateNode(node.clone())),
             Self::Failed { .. } => Err(NotReady::Failed),
         }
@@ -58,7 +62,7 @@ impl Standing {
         match self {
             Self::Ready | Self::NotSynced => true,
             Self::Failed { was_live } => *was_live,
-            Self::Starting | Self::Duplicate(_) => false,
+            Self::Starting | Self::EngineAway | Self::Duplicate(_) => false,
         }
     }
 }
@@ -75,6 +79,8 @@ struct Waiting {
     bytes: usize,
     refreshes: VecDeque<(Topic, Key)>,
     leave: Option<oneshot::Sender<Left>>,
+    /// Those who ask which nodes there are. Each waits for the answer, so there are no more than callers.
+    askers: Vec<oneshot::Sender<Vec<NodeInfo>>>,
     /// This node has been asked to leave.
     leaving: bool,
     /// The task has ended: nobody takes what waits any more.
@@ -109,6 +115,18 @@ impl Mail {
         drop(waiting);
         self.wake();
         left
+    }
+
+    /// What is received is an error if the task has ended, or fails before it answers.
+    pub(crate) fn nodes(&self) -> oneshot::Receiver<Vec<NodeInfo>> {
+        let (asker, nodes) = oneshot::channel();
+        let mut waiting = self.waiting.lock();
+        if !waiting.closed {
+            waiting.askers.push(asker);
+        }
+        drop(waiting);
+        self.wake();
+        nodes
     }
 
     fn push(&self, message: &Bytes) {
@@ -364,12 +382,13 @@ impl<H: PresenceHandler> Replication<H> {
     /// is taken for dead.
     async fn see_to_mail(&mut self) {
         loop {
-            let (messages, refreshes, leave) = {
+            let (messages, refreshes, leave, askers) = {
                 let mut waiting = self.mail.waiting.lock();
                 let count = waiting.messages.len().min(MESSAGES_AT_ONCE);
                 let messages: Vec<_> = waiting.messages.drain(..count).collect();
                 waiting.bytes -= messages.iter().map(Bytes::len).sum::<usize>();
-                (messages, mem::take(&mut waiting.refreshes), waiting.leave.take())
+                let askers = mem::take(&mut waiting.askers);
+                (messages, mem::take(&mut waiting.refreshes), waiting.leave.take(), askers)
             };
             for (topic, key) in refreshes {
                 self.core.refresh(&topic, &key);
@@ -386,6 +405,13 @@ impl<H: PresenceHandler> Replication<H> {
                 self.cluster.leave(self.now(), self.core.timing.handoff);
             }
             self.cluster.tick(self.now());
+            if !askers.is_empty() {
+                let nodes = self.cluster.nodes(self.now());
+                for asker in askers {
+                    // One that has given up doesn't need it.
+                    let _ = asker.send(nodes.clone());
+                }
+            }
             self.see_to_effects().await;
             if is_last {
                 return;
@@ -414,11 +440,19 @@ impl<H: PresenceHandler> Replication<H> {
                 self.standing.send_replace(Standing::Ready);
             }
             Report::Ready { synced: false } => {
-                tracing::warn!("not in sync with all nodes yet; lists may lack presences of other nodes");
+                let stands = if *self.link.pubsub.connected().borrow() {
+                    tracing::warn!("not in sync with all nodes yet; lists may lack presences of other nodes");
+                    Standing::NotSynced
+                } else {
+                    tracing::warn!(
+                        "the engine is not reached; this node serves its own clients only until it is"
+                    );
+                    Standing::EngineAway
+                };
                 self.standing.send_if_modified(|standing| {
                     let starts = matches!(standing, Standing::Starting | Standing::Failed { .. });
                     if starts {
-                        *standing = Standing::NotSynced;
+                        *standing = stands;
                     }
                     starts
                 });

@@ -1,6 +1,19 @@
 //! What NATS alone has.
 
-use adsum_pubsub::{PubSub, StartError};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use adsum_pubsub::{Message, Payload, PubSub, StartError, Subscriber, SubscriberId};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
     engines::{becomes, hear},
@@ -59,6 +72,107 @@ async fn a_token_in_the_url_is_used() {
     let node = |login| PubSub::nats(server.url_of(login)).node("a").secret(SECRET).start();
     assert!(*node("t0ken@").await.unwrap().connected().borrow());
     assert!(matches!(node("other@").await.unwrap_err(), StartError::Refused { .. }));
+}
+
+/// A token about `subject` that its issuer has signed, as NATS wants it.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, mut nats: Value) -> String {
+    nats["version"] = json!(2);
+    let claims = json!({
+        "jti": "1", "iat": 1_700_000_000, "iss": issuer.public_key(), "sub": subject.public_key(),
+        "name": "adsum", "nats": nats,
+    });
+    let encode = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", encode(json!({"typ": "JWT", "alg": "ed25519-nkey"})), encode(claims));
+    let signature = BASE64_URL_SAFE_NO_PAD.encode(issuer.sign(signed.as_bytes()).unwrap());
+    format!("{signed}.{signature}")
+}
+
+/// What the tools of NATS write for a user of an account.
+fn credentials(account: &KeyPair) -> File {
+    let user = KeyPair::new_user();
+    let nats = json!({"type": "user", "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1});
+    let (jwt, seed) = (jwt(account, &user, nats), user.seed().unwrap());
+    File::new(&format!(
+        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    ))
+}
+
+#[tokio::test]
+async fn a_file_of_credentials_is_shown_and_one_of_another_account_is_refused() {
+    let (operator, account) = (KeyPair::new_operator(), KeyPair::new_account());
+    let limits = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
+    });
+    let of_operator = jwt(&operator, &operator, json!({"type": "operator"}));
+    let of_account = jwt(&operator, &account, json!({"type": "account", "limits": limits}));
+    let config = File::new(&format!(
+        "operator: {of_operator}\nresolver: MEMORY\nresolver_preload: {{ {}: {of_account} }}",
+        account.public_key()
+    ));
+    let server = Server::with(Kind::Nats, &["--config", config.path()]);
+    let file = credentials(&account);
+    let node = |name| server.builder(name).credentials_file(file.path()).start();
+    let (a, b) = (node("a").await.unwrap(), node("b").await.unwrap());
+    let mut inbox = b.subscribe("t");
+    hear(&a, &mut inbox).await;
+
+    let other = credentials(&KeyPair::new_account());
+    for builder in [server.builder("c"), server.builder("c").credentials_file(other.path())] {
+        let error = builder.start().await.unwrap_err();
+        assert!(matches!(error, StartError::Refused { .. }), "{error}");
+    }
+    let broken = File::new("nothing of use");
+    let error = server.builder("c").credentials_file(broken.path()).start().await.unwrap_err();
+    assert!(error.to_string().contains("credentials"), "{error}");
+}
+
+/// Takes a message and doesn't go on, for as long as it is stuck.
+#[derive(Default)]
+struct Stuck {
+    is_stuck: AtomicBool,
+    taken: AtomicUsize,
+}
+
+impl Subscriber for Stuck {
+    fn deliver(&self, _: &Arc<Message>) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        while self.is_stuck.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_waits_to_be_delivered_is_bounded_in_bytes() {
+    const MESSAGES: usize = 30;
+    const BYTES: usize = 400_000;
+    let server = Server::start(Kind::Nats);
+    let a = server.node("a").await;
+    // Room for five.
+    let b = server.builder("b").queue(100, 5 * BYTES + BYTES / 2).start().await.unwrap();
+    let (mut after, mut other) = (b.subscribe("stuck"), b.subscribe("other"));
+    hear(&a, &mut after).await;
+    hear(&a, &mut other).await;
+
+    let stuck = Arc::<Stuck>::default();
+    stuck.is_stuck.store(true, Ordering::Relaxed);
+    let attachment = b.attach("stuck", SubscriberId::unique(), stuck.clone());
+    let large = Payload::Binary(vec![0; BYTES].into());
+    for _ in 0..MESSAGES {
+        a.broadcast("stuck", "large", large.clone()).unwrap();
+    }
+    // One connection brings all in its order: once this is heard, so is what was sent before.
+    hear(&a, &mut other).await;
+    stuck.is_stuck.store(false, Ordering::Relaxed);
+    let mut left = 0;
+    while timeout(Duration::from_millis(500), after.recv()).await.is_ok() {
+        left += 1;
+    }
+    let taken = stuck.taken.load(Ordering::Relaxed);
+    assert!(left > 0 && (2..=6).contains(&taken), "{taken} of {MESSAGES} were taken");
+    drop(attachment);
+    hear(&a, &mut after).await;
 }
 
 /// A certificate that nobody but itself has signed, and its key.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Cluster, MAX_STARTED, Message, Report, Time, Versions,
+    Cluster, MAX_STARTED, Message, Readiness, Report, Time, Versions,
     leaving::Leaving,
     peer::{Peer, State},
     regions::Region,
@@ -48,9 +48,9 @@ impl Phase {
         matches!(self, Self::Live)
     }
 
-    pub(super) fn wake_at(&self) -> Option<Time> {
+    pub(super) fn wake_at(&self, connected: bool) -> Option<Time> {
         match self {
-            Self::Listening { until } => Some(*until),
+            Self::Listening { until } => connected.then_some(*until),
             Self::Twin { silent_at, report_at, .. } => Some(report_at.unwrap_or(*silent_at).min(*silent_at)),
             Self::Leaving(leaving) => Some(leaving.next()),
             Self::Alone | Self::Live | Self::Left => None,
@@ -104,7 +104,7 @@ impl<X: Layer> Cluster<X> {
         if let Phase::Twin { twin, report_at: None, .. } = &self.phase {
             let twin = twin.clone();
             self.out.report(Report::DuplicateGone(twin));
-            self.was_ready = false;
+            self.readiness = Readiness::Waiting;
         }
         self.phase = Phase::Live;
         self.take_higher_incarnation();
@@ -118,7 +118,8 @@ impl<X: Layer> Cluster<X> {
     pub(super) fn keep_phase(&mut self, now: Time) {
         match &mut self.phase {
             Phase::Alone | Phase::Left => self.next_heartbeat = Time::MAX,
-            Phase::Listening { until } if *until <= now => self.go_live(now),
+            // Without a way to the others there is nobody to hear.
+            Phase::Listening { until } if *until <= now && self.disconnected.is_none() => self.go_live(now),
             Phase::Listening { .. } if self.next_heartbeat <= now => self.say_hello(now),
             Phase::Twin { silent_at, .. } if *silent_at <= now => self.go_live(now),
             &mut Phase::Twin { ref twin, ref mut report_at, was_live, .. } => {
@@ -387,15 +388,16 @@ impl<X: Layer> Cluster<X> {
     }
 
     pub(super) fn look_whether_ready(&mut self, now: Time) {
-        if self.was_ready {
+        if self.readiness == Readiness::Synced {
             return;
         }
-        let in_time = now < self.started + self.options.sync_timeout;
+        let is_due = self.ready_by().is_some_and(|by| by <= now);
         let synced = matches!(self.phase, Phase::Live)
+            && self.disconnected.is_none()
             && self.ready_from <= now
             && self.peers.values().all(|peer| matches!(peer.state, State::Down(_)) || peer.is_synced());
-        if synced || !in_time {
-            self.was_ready = true;
+        if synced || is_due {
+            self.readiness = if synced { Readiness::Synced } else { Readiness::Overdue };
             self.out.report(Report::Ready { synced });
             self.drop_orphans();
         }
@@ -420,6 +422,6 @@ impl<X: Layer> Cluster<X> {
 
     /// When somebody waits to hear whether this node is ready.
     pub(super) fn ready_by(&self) -> Option<Time> {
-        (!self.was_ready).then(|| self.started + self.options.sync_timeout)
+        (self.readiness == Readiness::Waiting).then(|| self.started + self.options.sync_timeout)
     }
 }

@@ -77,6 +77,28 @@ fn what_has_changed_while_the_network_was_away_is_known_as_soon_as_it_is_back() 
 }
 
 #[test]
+fn few_shards_of_a_node_are_asked_for_at_a_time() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let is_answer = |sent: &Sent| matches!(sent.message, Message::Run { .. } | Message::Chunk { .. });
+    world.lose(move |sent| carries_changes(sent) || is_answer(sent));
+    let _owners: Vec<_> = (0..500).map(|n| world.track(a, &format!("room:{n}"), "7")).collect();
+    world.pass(3 * SECOND);
+    let asked = |world: &World| -> std::collections::BTreeSet<u8> {
+        let pulls = world.delivered.iter().filter_map(|sent| match &sent.message {
+            Message::Pull { shard, .. } if sent.from == b => Some(*shard),
+            _ => None,
+        });
+        pulls.collect()
+    };
+    assert_eq!(asked(&world).len(), 8, "{:?}", asked(&world));
+    // An answer makes room for the next.
+    world.lose(carries_changes);
+    world.pass(5 * SECOND);
+    assert_eq!(asked(&world).len(), adsum_tracker::SHARDS);
+    assert_eq!(world.node(b).cluster.nodes(world.now)[0].presences, 500);
+}
+
+#[test]
 fn a_snapshot_of_many_parts_comes_without_a_pause() {
     let (mut world, [a]) = World::of(["a"]);
     let text = format!(r#"{{"padding":"{}"}}"#, "x".repeat(60_000));

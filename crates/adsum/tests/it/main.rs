@@ -16,6 +16,7 @@ mod following;
 mod hearing;
 mod kit;
 mod large;
+mod nodes;
 mod options;
 mod owners;
 mod pieces;

@@ -77,7 +77,7 @@ enum Event {
 
 impl World {
     fn new(windows: Windows, scripts: &[&[Act]; 3]) -> Self {
-        let mut config: Config = Schedule::generate(0, 4).config;
+        let mut config: Config = Schedule::generate(0, 4, 1).config;
         config.windows = [windows; TOPICS];
         config.options = ClusterOptions::default().batch_interval(Duration::ZERO);
         let node = |name: usize| {

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     rc::Rc,
     sync::{
         Arc,
@@ -13,8 +13,8 @@ use std::{
 
 use adsum_pubsub::{Sealed, SimulatedEnd, Topic};
 use adsum_tracker::{
-    Bare, Cluster, Effect, Key, Limits, Message, Meta, Owner, Parting, Reason, Ref, Region, Replica, Report,
-    Time, TopicSet, Tracker, between_holds,
+    Bare, Cluster, Effect, Incarnation, Key, Limits, Message, Meta, NodeInfo, NodeState, Owner, Parting,
+    Reason, Ref, Region, Replica, Report, Time, TopicSet, Tracker, between_holds,
 };
 
 use super::{
@@ -55,6 +55,12 @@ pub(super) struct Node {
     left: HashSet<Ref>,
     /// When it ticked last, and how often at that time.
     ticked: (Time, usize),
+    /// When it heard the heartbeats of other runs of its name last.
+    namesakes: HashMap<Incarnation, Time>,
+    /// The incarnations of its name that others knew as the highest.
+    stale: HashSet<Incarnation>,
+    heartbeat: Duration,
+    topics: usize,
 }
 
 /// A message, and for whom: none is all.
@@ -119,6 +125,10 @@ impl Node {
             has_twins: false,
             left: HashSet::new(),
             ticked: (now, 0),
+            namesakes: HashMap::new(),
+            stale: HashSet::new(),
+            heartbeat: config.options.heartbeat,
+            topics: config.topics,
         };
         // One client of each topic is there from the start.
         for topic in 0..TOPICS {
@@ -143,7 +153,58 @@ impl Node {
         self.woken.store(false, Ordering::Relaxed);
         self.now = now;
         self.end.tidy(now.since_zero());
+        let was = self.cluster.replica().incarnation;
         self.cluster.tick(now);
+        self.check_outbid(was);
+    }
+
+    /// A node takes another incarnation only to outbid a run that isn't there, or that has departed.
+    fn check_outbid(&self, was: Incarnation) {
+        let is = self.cluster.replica().incarnation;
+        if is == was {
+            return;
+        }
+        let nodes = self.cluster.nodes(self.now);
+        let has_departed = |incarnation| {
+            let is_departed = |node: &NodeInfo| node.state == NodeState::Departed;
+            nodes.iter().any(|node| node.incarnation == incarnation && is_departed(node))
+        };
+        // Of two runs that were started at the same time the higher one is outbid.
+        let is_outbid = |other: &Incarnation| {
+            let is_higher = |stale: &Incarnation| stale.started == other.started && stale > other;
+            is.started == other.started + 1 && !self.stale.iter().any(is_higher)
+        };
+        let outbid = self.namesakes.iter().filter(|(other, _)| is_outbid(other) && !has_departed(**other));
+        for (other, heard) in outbid {
+            let is_long_ago = *heard + self.heartbeat <= self.now;
+            assert!(is_long_ago, "outbids {other:?} by {is:?}, and heard it at {heard:?}");
+        }
+    }
+
+    /// A namesake that is heard is not outbid, and one that gives way to this node is not waited for.
+    fn check_namesake(&mut self, said: &Message) {
+        if let Message::Stale { highest, .. } = said {
+            self.stale.insert(*highest);
+        }
+        let (Message::Heartbeat { from, .. } | Message::Goodbye { from }) = said else { return };
+        let me = self.cluster.replica();
+        if from.name != me.name || from == me {
+            return;
+        }
+        let says_goodbye = matches!(said, Message::Goodbye { .. });
+        let gives_way = says_goodbye && from.incarnation > me.incarnation;
+        let waits = self.info().state == NodeState::Duplicate;
+        assert!(!(gives_way && waits), "{from} has given way, and this node waits for it");
+        // A goodbye says that it has yielded: while this node listens, it may have to be outbid nonetheless.
+        if !says_goodbye {
+            self.namesakes.insert(from.incarnation, self.now);
+        }
+    }
+
+    /// What it says of itself.
+    pub(super) fn info(&self) -> NodeInfo {
+        let nodes = self.cluster.nodes(self.now);
+        nodes.into_iter().find(|node| node.is_self).unwrap()
     }
 
     pub(super) fn sleep(&mut self, until: Time) {
@@ -231,12 +292,19 @@ impl Node {
     /// Hears a message. With `changes`, so many of the times when a lock is let go meanwhile, another thread has
     /// a presence come or go, as chance has it.
     pub(super) fn handle(&mut self, message: Message, changes: usize, random: Random, known: &mut Known) {
+        let was = self.cluster.replica().incarnation;
+        let said = message.clone();
+        self.handle_among_changes(message, changes, random, known);
+        self.check_outbid(was);
+        self.check_namesake(&said);
+    }
+
+    fn handle_among_changes(&mut self, message: Message, changes: usize, random: Random, known: &mut Known) {
         if changes == 0 {
             return self.cluster.handle(self.now, message);
         }
         let held = self.owners.pop().expect("there are several");
-        let busy =
-            Rc::new(RefCell::new(Busy { holder: held, changes, random, came: Vec::new(), went: Vec::new() }));
+        let busy = Rc::new(RefCell::new(Busy::new(held, changes, random, self.topics)));
         let acting = busy.clone();
         between_holds(Some(Box::new(move || acting.borrow_mut().act())));
         self.cluster.handle(self.now, message);
@@ -382,17 +450,27 @@ struct Busy {
     holder: Holder,
     changes: usize,
     random: Random,
+    /// Whether it goes on with one presence: what comes goes again while the same is being read.
+    place: Option<(usize, Key)>,
+    topics: usize,
     came: Vec<(Ref, usize, Key)>,
     went: Vec<(Ref, usize)>,
 }
 
 impl Busy {
+    fn new(holder: Holder, changes: usize, mut random: Random, topics: usize) -> Self {
+        let place = random.percent(50).then(|| (random.below(topics), key(random.below(KEYS))));
+        Self { holder, changes, random, place, topics, came: Vec::new(), went: Vec::new() }
+    }
+
     fn act(&mut self) {
         if self.changes == 0 || self.random.percent(50) {
             return;
         }
         self.changes -= 1;
-        let (index, key) = (self.random.below(TOPICS), key(self.random.below(KEYS)));
+        let Self { random, topics, .. } = self;
+        let place = self.place.clone();
+        let (index, key) = place.unwrap_or_else(|| (random.below(*topics), key(random.below(KEYS))));
         let Holder { owner, held } = &mut self.holder;
         if let Some(before) = held.remove(&(index, key.clone())) {
             assert!(owner.untrack(&topic(index), &key));

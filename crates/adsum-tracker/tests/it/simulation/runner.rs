@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -19,17 +19,19 @@ use super::{
 };
 
 const THREADS: usize = 2;
-/// A failing schedule is run so often at most to find a shorter one.
+/// The maximum number of runs, and the maximum time, for finding a shorter schedule that fails.
 const ATTEMPTS: usize = 2000;
-/// So many of the last lines of what happened are shown; all where one schedule was asked for.
+const SHRINK_TIME: Duration = Duration::from_mins(2);
+/// Maximum number of lines shown of what happened; all are shown of a schedule that was asked for by its seed.
 const LINES: usize = 400;
 
-/// Runs the schedules of these seeds, until some time if one is set.
+/// Runs the schedules of these seeds, with so many times the usual nodes, until some time if one is set.
 ///
 /// # Panics
 /// A schedule has failed: with the shortest one found, and what happened in it.
-pub(super) fn run_all(seeds: Range<u64>, longest: usize, until: Option<Instant>) {
+pub(super) fn run_all(seeds: Range<u64>, longest: usize, times: usize, until: Option<Instant>) {
     let next = AtomicU64::new(seeds.start);
+    let started = Instant::now();
     let failed = Mutex::new(None);
     thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -40,19 +42,20 @@ pub(super) fn run_all(seeds: Range<u64>, longest: usize, until: Option<Instant>)
                     if seed >= seeds.end || is_over || failed.lock().unwrap().is_some() {
                         break;
                     }
-                    let schedule = Schedule::generate(seed, longest);
-                    if failure(&schedule, &Trace::default()).is_some() {
+                    let schedule = Schedule::generate(seed, longest, times);
+                    if let Some(failure) = failure(&schedule, &Trace::default()) {
+                        // Said at once: it takes a while to make it short.
+                        println!("ADSUM_SIM_SEED={seed} fails: {failure}");
                         failed.lock().unwrap().get_or_insert(schedule);
                     }
                 }
             });
         }
     });
+    let runs = (next.load(Ordering::Relaxed) - seeds.start).saturating_sub(THREADS as u64);
+    println!("{runs} schedules in {:.0?}", started.elapsed());
     if let Some(schedule) = failed.into_inner().unwrap() {
         tell(schedule, if seeds.end == seeds.start + 1 { usize::MAX } else { LINES });
-    }
-    if until.is_some() {
-        println!("{} schedules", next.load(Ordering::Relaxed) - seeds.start);
     }
 }
 
@@ -95,21 +98,22 @@ fn failure(schedule: &Schedule, trace: &Trace) -> Option<String> {
 
 /// Drops steps, many at a time and then fewer, for as long as it still fails.
 fn shrink(mut schedule: Schedule) -> Schedule {
+    let end = Instant::now() + SHRINK_TIME;
     let mut attempts = 0;
     let mut size = schedule.steps.len() / 2;
-    while size > 0 && attempts < ATTEMPTS {
+    while size > 0 && attempts < ATTEMPTS && Instant::now() < end {
         let mut start = 0;
         let before = schedule.steps.len();
-        while start < schedule.steps.len() && attempts < ATTEMPTS {
-            let end = (start + size).min(schedule.steps.len());
+        while start < schedule.steps.len() && attempts < ATTEMPTS && Instant::now() < end {
+            let after = (start + size).min(schedule.steps.len());
             let mut steps: Vec<Step> = schedule.steps[..start].to_vec();
-            steps.extend_from_slice(&schedule.steps[end..]);
+            steps.extend_from_slice(&schedule.steps[after..]);
             let shorter = Schedule { config: schedule.config.clone(), steps };
             attempts += 1;
             if failure(&shorter, &Trace::default()).is_some() {
                 schedule = shorter;
             } else {
-                start = end;
+                start = after;
             }
         }
         if schedule.steps.len() == before || size > 1 {

@@ -99,7 +99,7 @@ pub(super) enum Step {
     },
     /// Nodes on the two sides don't hear each other: the side of each is a bit.
     Split {
-        sides: u16,
+        sides: u32,
     },
     /// The link between the regions is cut.
     CutRegions,
@@ -170,9 +170,11 @@ impl Schedule {
         are_up && self.config.lost == 0 && self.config.delay <= 60 && !self.steps.iter().any(is_trouble)
     }
 
-    pub(super) fn generate(seed: u64, longest: usize) -> Self {
+    /// A schedule of so many steps at most, with so many times the usual nodes.
+    pub(super) fn generate(seed: u64, longest: usize, times: usize) -> Self {
         let mut random = Random::new(seed);
-        let config = Config::generate(seed, &mut random);
+        let mut config = Config::generate(seed, &mut random);
+        config.nodes *= times;
         let count = longest / 4 + random.below(longest - longest / 4);
         // A run has some kinds of trouble, seldom all.
         let about = Trouble::some(&mut random, &config);
@@ -312,7 +314,7 @@ fn trouble(random: &mut Random, config: &Config, about: Trouble, node: usize) ->
         Trouble::Partitions => match random.below(5) {
             4 if config.regions > 0 => Step::CutRegions,
             0 => Step::Cut { from: node, to: random.below(config.nodes) },
-            1 => Step::Split { sides: random.below(1 << (2 * config.nodes)) as u16 },
+            1 => Step::Split { sides: random.below(1 << (2 * config.nodes)) as u32 },
             _ => Step::Mend,
         },
         Trouble::Crashes if random.percent(50) => Step::Crash { node },

@@ -85,6 +85,7 @@ impl World {
                 let of_others = held - node.held().count();
                 let live = Usage { peers: running - 1, rows: of_others, ..Usage::default() };
                 assert_eq!(node.cluster.usage(), live, "{:?}", node.cluster);
+                assert_eq!(node.info().presences, node.held().count());
             }
         }
         for node in self.nodes.iter_mut().flatten() {

@@ -160,7 +160,7 @@ impl World {
         self.send(place);
     }
 
-    fn split(&mut self, sides: u16) {
+    fn split(&mut self, sides: u32) {
         for from in 0..self.nodes.len() {
             for to in 0..self.nodes.len() {
                 if (sides >> from) & 1 != (sides >> to) & 1 {
@@ -257,7 +257,9 @@ impl World {
         for message in messages {
             let message =
                 if self.config.encoded { Message::decode(&message.encode()).unwrap() } else { message };
-            let is_busy = self.config.interleaved && self.random.percent(10) && !node.is_leaving;
+            // Most when its presences are being read.
+            let often = if matches!(message, Message::Pull { .. }) { 60 } else { 10 };
+            let is_busy = self.config.interleaved && self.random.percent(often) && !node.is_leaving;
             let changes = if is_busy { 1 + self.random.below(4) } else { 0 };
             node.handle(message, changes, Random::new(self.random.next()), &mut self.known);
         }

@@ -1,0 +1,97 @@
+//! Reading what a subscription brings. What waits to be delivered is bounded in bytes, over all subscriptions.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use async_nats::Subscriber;
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use tokio::task::consume_budget;
+
+use crate::link::Link;
+
+/// Reads a subscription until it ends.
+///
+/// The client's own buffer is bounded in messages only, so it is emptied before each delivery.
+pub(super) async fn read(mut messages: Subscriber, link: Arc<Link>, backlog: Backlog) {
+    let mut waiting = Waiting { messages: VecDeque::new(), backlog };
+    while let Some(message) = messages.next().await {
+        waiting.push(message.payload);
+        while let Some(payload) = waiting.pop() {
+            link.receive(&payload);
+            while let Some(Some(message)) = messages.next().now_or_never() {
+                waiting.push(message.payload);
+            }
+            consume_budget().await;
+        }
+    }
+}
+
+/// The bytes of all messages of a connection that wait to be delivered.
+#[derive(Clone)]
+pub(super) struct Backlog {
+    bytes: Arc<AtomicUsize>,
+    max: usize,
+    lagging: Arc<Lagging>,
+}
+
+impl Backlog {
+    pub(super) fn new(max: usize, lagging: Arc<Lagging>) -> Self {
+        Self { bytes: Arc::default(), max, lagging }
+    }
+}
+
+/// What waits of one subscription.
+struct Waiting {
+    messages: VecDeque<Bytes>,
+    backlog: Backlog,
+}
+
+impl Waiting {
+    /// Keeps a message, or drops it if too much waits.
+    fn push(&mut self, message: Bytes) {
+        let Backlog { bytes, max, lagging } = &self.backlog;
+        let before = bytes.fetch_add(message.len(), Ordering::Relaxed);
+        if before + message.len() > *max {
+            bytes.fetch_sub(message.len(), Ordering::Relaxed);
+            lagging.note();
+        } else {
+            self.messages.push_back(message);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let message = self.messages.pop_front()?;
+        self.backlog.bytes.fetch_sub(message.len(), Ordering::Relaxed);
+        Some(message)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
+    }
+}
+
+/// Counts the messages that are lost because they come faster than they are delivered, and logs the first.
+#[derive(Default)]
+pub(super) struct Lagging {
+    is_logged: AtomicBool,
+}
+
+impl Lagging {
+    pub(super) fn note(&self) {
+        metrics::counter!("adsum_lagged_messages_total", "engine" => "NATS").increment(1);
+        if !self.is_logged.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                engine = "NATS",
+                "messages come faster than they are delivered, and some are lost; more of them are counted only"
+            );
+        }
+    }
+}

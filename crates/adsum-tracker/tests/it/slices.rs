@@ -1,0 +1,79 @@
+//! What changes while a snapshot is read slice by slice: another thread's turn whenever the shard is let go.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use adsum_tracker::{Meta, Parting, Reason, between_holds};
+
+use crate::{
+    key, meta,
+    world::{START, World},
+};
+
+/// Rows enough for many slices, and for more than is kept in batches.
+const ROWS: usize = 5000;
+
+fn name(n: usize) -> String {
+    format!("{n:04}")
+}
+
+fn listed(world: &World, node: usize) -> BTreeSet<String> {
+    world.keys(node, "room").into_iter().collect()
+}
+
+fn more_than_is_kept() -> Meta {
+    Meta::from_encoded(format!(r#"{{"padding":"{}"}}"#, "x".repeat(100)))
+}
+
+#[test]
+fn what_comes_and_goes_while_a_snapshot_is_read_is_in_no_snapshot() {
+    let (mut world, [a]) = World::of(["a"]);
+    let mut crowd = world.owner(a);
+    for n in 0..ROWS {
+        crowd.track(&"room".into(), &key(&name(n)), more_than_is_kept()).unwrap();
+    }
+    world.pass(START);
+    let mut other = world.owner(a);
+    let mut are_there = false;
+    between_holds(Some(Box::new(move || {
+        // Some in each slice, every other time: before one is read, and no more after it.
+        are_there = !are_there;
+        for n in (0..ROWS).step_by(100) {
+            let key = key(&format!("{}-other", name(n)));
+            if are_there {
+                other.track(&"room".into(), &key, meta()).unwrap();
+            } else {
+                other.untrack("room", &key);
+            }
+        }
+    })));
+    let b = world.start("b", 2);
+    world.pass(3 * START);
+    between_holds(None);
+    world.pass(START);
+    assert_eq!(listed(&world, a).len(), ROWS);
+    assert_eq!(listed(&world, b), listed(&world, a));
+}
+
+#[test]
+fn what_begins_to_depart_while_a_snapshot_is_read_is_in_it() {
+    let (mut world, [a]) = World::of(["a"]);
+    let owners = (0..ROWS).map(|n| {
+        let mut owner = world.owner(a);
+        owner.track(&"room".into(), &key(&name(n)), more_than_is_kept()).unwrap();
+        owner
+    });
+    let mut owners: Vec<_> = owners.collect();
+    world.pass(START);
+    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, Duration::from_secs(60)));
+    let kept = owners.split_off(ROWS / 2);
+    let mut going = owners.into_iter();
+    between_holds(Some(Box::new(move || drop(going.next()))));
+    let b = world.start("b", 2);
+    world.pass(3 * START);
+    // What it holds hasn't begun to depart.
+    world.node(a).tracker.set_parting(Parting::Leave(Reason::Gone));
+    assert_eq!(listed(&world, a).len(), ROWS);
+    assert_eq!(listed(&world, b), listed(&world, a));
+    between_holds(None);
+    drop(kept);
+}
