@@ -216,7 +216,7 @@ mod tests {
                             told.await.unwrap();
                             panic!("on purpose")
                         };
-                        tokio::join!(run, panic).0
+                        tokio::join!(run, panic).0;
                     }
                     None => run.await,
                 }

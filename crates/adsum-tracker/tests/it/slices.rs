@@ -64,7 +64,7 @@ fn what_begins_to_depart_while_a_snapshot_is_read_is_in_it() {
     });
     let mut owners: Vec<_> = owners.collect();
     world.pass(START);
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, Duration::from_secs(60)));
+    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, Duration::from_mins(1)));
     let kept = owners.split_off(ROWS / 2);
     let mut going = owners.into_iter();
     between_holds(Some(Box::new(move || drop(going.next()))));

@@ -31,7 +31,7 @@ async fn each_node_lists_itself_and_the_others() {
 struct Away(watch::Sender<bool>);
 
 impl Adapter for Away {
-    fn node(&self) -> &str {
+    fn node(&self) -> &'static str {
         "a"
     }
 
