@@ -34,7 +34,7 @@ impl Node {
                             tracing::error!(%error, topic = %diff.topic, "a change of presence can't be followed");
                         }
                     }
-                    // What was missed is made up for by the sweep.
+                    // The sweep makes up for missed changes.
                     Some(Change::State(topics)) => {
                         crowds.extend(topics.keys().filter_map(|topic| topic.strip_prefix("watch:")).map(str::to_owned));
                         self.board.changed();

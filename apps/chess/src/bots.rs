@@ -174,15 +174,7 @@ impl Bot {
 }
 
 fn meta(online_at: u64) -> Meta {
-    Meta {
-        online_at,
-        device: Device::Bot,
-        status: Status::Here,
-        game: None,
-        games: None,
-        color: None,
-        bye: false,
-    }
+    Meta::new(online_at, Device::Bot, Status::Here)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::{
     protocol::{Device, User},
 };
 
-/// What the socket and its channels share.
+/// The state that the socket and its channels share.
 #[derive(Debug, Clone)]
 pub(crate) struct App {
     pub(crate) node: Arc<Node>,
@@ -39,7 +39,7 @@ pub(crate) struct Visitor {
     pub(crate) device: Device,
 }
 
-/// The socket that browsers connect to. Who they are comes from their session alone.
+/// The socket that browsers connect to. Only their session says which user they are.
 pub(crate) fn socket(app: App, origin: Option<&Origin>, hosts: &[String]) -> Router {
     let presence = app.node.presence.clone();
     let settings = &app.node.settings;
@@ -92,7 +92,7 @@ fn read<T: DeserializeOwned>(payload: &Payload) -> Result<T, Problem> {
     payload.decode().map_err(|error| Problem::invalid(format!("That makes no sense to the server: {error}.")))
 }
 
-/// What an event is answered with.
+/// The reply to an event.
 fn answer<T: serde::Serialize>(result: Result<T, Problem>) -> Reply {
     match result {
         Ok(response) => Reply::ok(response),

@@ -5,7 +5,7 @@ use crate::protocol::{Clocks, Color};
 /// Two clocks, of which one runs or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Clock {
-    /// What the clocks showed at `turn_at`.
+    /// The clocks as they were at `turn_at`.
     pub(crate) white_ms: i64,
     pub(crate) black_ms: i64,
     /// Since when the clock of the side to move runs.
@@ -19,7 +19,7 @@ impl Clock {
         Self { white_ms: initial_ms, black_ms: initial_ms, turn_at: now }
     }
 
-    /// What a clock shows at `now`, which may lie below zero for the one that runs. Time that runs backwards costs nobody
+    /// The time left on a clock at `now`; it may be below zero for the one that runs. Time that runs backwards costs nobody
     /// anything.
     pub(crate) fn left(&self, color: Color, running: Option<Color>, now: i64) -> i64 {
         let shown = match color {

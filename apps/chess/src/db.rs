@@ -16,7 +16,7 @@ pub(crate) use self::{
 };
 pub use self::{open::OpenError, users::CreateError};
 
-/// What speaks SQL.
+/// The kinds of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Engine {
     Sqlite,

@@ -39,7 +39,13 @@ impl Node {
             let by = table.side_of(user);
             let facts = self.facts(&table, by, command, received);
             let Verdict { next, answer } = judge(&table, by, command, facts);
-            let Some(next) = next else { return answer };
+            let Some(next) = next else {
+                if failed.is_some() {
+                    // It may be this command that is stored, and nobody has heard of it.
+                    self.tell(&table, true);
+                }
+                return answer;
+            };
             match self.store(&next).await {
                 Ok(Update::Stored) => {
                     self.changed(&next);
@@ -66,7 +72,7 @@ impl Node {
         }
     }
 
-    /// What the judge has to know beside the table. Whether the opponent is here is asked only where it matters.
+    /// Collects the facts that the judge can't see in the table. Looks for the opponent only if the command depends on it.
     fn facts(&self, table: &Table, by: Option<Color>, command: &Command, received: Instant) -> Facts {
         let opponent_here = match (by, command) {
             (Some(by), Command::Claim(_) | Command::Rematch) => {
@@ -87,10 +93,8 @@ impl Node {
     /// Tells everyone of a change that is stored.
     fn changed(&self, next: &Next) {
         let table = &next.table;
-        let moved = table.last_move().filter(|_| next.moved);
-        let change = Change { moved, position: table.position(table.clock.turn_at.max(table.now)) };
         self.cache.put(table);
-        self.broadcast(&game_topic(&table.id), "change", change);
+        self.tell(table, next.moved);
         self.board.changed();
         if table.ending.is_none() {
             self.next_look.deadline(table.clock.deadline(table.played.turn()));
@@ -103,6 +107,13 @@ impl Node {
         if let Some(game) = &next.begins {
             self.begun(game, &table.black, &table.white);
         }
+    }
+
+    /// Tells everyone in a game how it stands.
+    fn tell(&self, table: &Table, moved: bool) {
+        let moved = table.last_move().filter(|_| moved);
+        let change = Change { moved, position: table.position(table.clock.turn_at.max(table.now)) };
+        self.broadcast(&game_topic(&table.id), "change", change);
     }
 
     /// Tells the players that their game has begun.

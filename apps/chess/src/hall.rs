@@ -17,10 +17,10 @@ use crate::{
 /// How long requests that are under way may take once the program is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
-/// What a task of the hall does.
+/// The work of one of the hall's tasks.
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Who is online, here and on the other nodes of the site, and what they play. Clones share it; with the last one its tasks
+/// Everyone who is online, here and on the other nodes of the site, and their games. Clones share it; with the last one its tasks
 /// end.
 #[derive(Debug, Clone)]
 pub struct Hall {

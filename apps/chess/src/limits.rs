@@ -1,4 +1,4 @@
-//! How often somebody may do something. What is too fast is refused with the time to wait, and nothing else happens.
+//! How often somebody may do something. Anything faster is refused with the time to wait, and nothing else happens.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 

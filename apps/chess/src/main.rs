@@ -106,7 +106,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What connects this node to the others. It is closed to all who don't know the secret.
+/// Connects this node to the others. Programs that don't know the secret are kept out.
 async fn pubsub(url: &str, node: &str, secret: &[u8]) -> Result<PubSub, Box<dyn Error>> {
     let builder = match url.split_once("://") {
         None if url == "local" => return Ok(PubSub::local()),

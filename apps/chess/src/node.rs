@@ -1,8 +1,8 @@
-//! What all channels and tasks of a running site share.
+//! The state that all channels and tasks of a running site share.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::net::IpAddr;
 
-use adsum::{Entries, FetchError, IntoPayload, Key, Presence, PresenceHandler, PubSub};
+use adsum::{Entries, FetchResult, IntoPayload, Presence, PresenceHandler, PubSub};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -66,7 +66,7 @@ impl Node {
         self.presence.contains(topic, user.to_string())
     }
 
-    /// What the lobby shows of somebody has changed.
+    /// Has the lobby's card of a user read anew.
     pub(crate) fn refresh(&self, user: UserId) {
         self.presence.refresh(LOBBY, user.to_string());
     }
@@ -100,7 +100,7 @@ impl PresenceHandler for Roster {
     type Meta = Meta;
     type Info = Card;
 
-    async fn fetch(&self, _: &str, entries: &Entries<Meta>) -> Result<HashMap<Key, Card>, FetchError> {
+    async fn fetch(&self, _: &str, entries: &Entries<Meta>) -> FetchResult<Self> {
         let ids: Vec<UserId> = entries.keys().filter_map(|key| key.parse().ok()).collect();
         let cards = self.db.cards(&ids).await?;
         Ok(cards.into_iter().map(|(id, card)| (id.to_string().into(), card)).collect())

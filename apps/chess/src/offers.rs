@@ -18,7 +18,7 @@ const SWEPT: u32 = 500;
 const FORGOTTEN_AFTER_MS: i64 = 3_600_000;
 
 impl Node {
-    /// What concerns only this user.
+    /// The running game, the seek and the invites of a user.
     pub(crate) async fn mine(&self, user: UserId) -> Result<Mine, sqlx::Error> {
         let playing = self.db.playing(user).await?;
         let offers = self.db.offers_of(user).await?;

@@ -1,4 +1,4 @@
-//! What is answered instead of what was asked for.
+//! Errors as clients get them.
 
 use adsum::{JoinError, Reply};
 use serde::Serialize;

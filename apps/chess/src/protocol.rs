@@ -55,7 +55,7 @@ impl Color {
         }
     }
 
-    /// What [`as_str`](Self::as_str) wrote.
+    /// Reads what [`as_str`](Self::as_str) wrote.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "white" => Some(Self::White),
@@ -87,20 +87,20 @@ impl Choice {
         }
     }
 
-    /// What [`as_str`](Self::as_str) wrote.
+    /// Reads what [`as_str`](Self::as_str) wrote.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::White, Self::Black, Self::Random].into_iter().find(|choice| choice.as_str() == text)
     }
 }
 
-/// What everyone in the lobby sees of one tab, and the players of a game of each other.
+/// The meta of one tab, as everyone in the lobby and the players of a game see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// When it came in, in seconds since 1970.
     pub online_at: u64,
-    /// What it is on.
+    /// The kind of device.
     pub device: Device,
-    /// What its user does.
+    /// The activity of its user.
     pub status: Status,
     /// The game that the tab shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,7 +116,14 @@ pub struct Meta {
     pub bye: bool,
 }
 
-/// What the user of a tab does.
+impl Meta {
+    /// The meta of a tab that has just come in, without a game.
+    pub fn new(online_at: u64, device: Device, status: Status) -> Self {
+        Self { online_at, device, status, game: None, games: None, color: None, bye: false }
+    }
+}
+
+/// The activity of a tab's user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -128,7 +135,7 @@ pub enum Status {
     Watching,
 }
 
-/// What somebody is here with.
+/// A kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
@@ -140,16 +147,16 @@ pub enum Device {
     Bot,
 }
 
-/// What presence shows beside the metas of a user.
+/// The info that presence shows beside a user's metas.
 #[derive(Debug, Clone, Serialize)]
 pub struct Card {
-    /// Who it is.
+    /// The user.
     pub user: User,
     /// Their running game.
     pub playing: Option<String>,
 }
 
-/// What a client says of its tab, with a join and with the event `status`.
+/// The state of a client's tab, sent with a join and with the event `status`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct Seen {
     /// Whether somebody looks at it.
@@ -178,9 +185,9 @@ impl From<Visibility> for Status {
 /// The time of a game.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeControl {
-    /// What each clock begins with.
+    /// The time on each clock at the start.
     pub initial_ms: u64,
-    /// What each move adds.
+    /// The time that each move adds.
     pub increment_ms: u64,
 }
 
@@ -202,7 +209,7 @@ impl TimeControl {
 /// The terms of a seek or an invite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
-    /// What the one who offers wants to play.
+    /// The colour that the one who offers wants to play.
     pub color: Choice,
     /// The time.
     #[serde(flatten)]
@@ -260,9 +267,9 @@ pub struct Seek {
 pub struct Invite {
     /// Its id.
     pub id: String,
-    /// Who asks.
+    /// The user who invites.
     pub from: User,
-    /// Who is asked.
+    /// The user who is invited.
     pub to: User,
     /// On what terms.
     #[serde(flatten)]
@@ -271,7 +278,7 @@ pub struct Invite {
     pub expires_in_ms: u64,
 }
 
-/// What concerns one user alone.
+/// The state that concerns one user alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mine {
     /// Their running game.
@@ -282,7 +289,7 @@ pub struct Mine {
     pub invites: Vec<Invite>,
 }
 
-/// What became of a seek or an invite.
+/// How a seek or an invite ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -316,11 +323,11 @@ impl Outcome {
 pub struct InviteOver {
     /// Its id.
     pub id: String,
-    /// Who asked.
+    /// The user who invited.
     pub from: User,
-    /// Who was asked.
+    /// The user who was invited.
     pub to: User,
-    /// What became of it.
+    /// How it ended.
     pub outcome: Outcome,
 }
 
@@ -377,7 +384,7 @@ pub struct Running {
     pub spectators: usize,
 }
 
-/// What the clocks show.
+/// The clocks of a game.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clocks {
     /// White's.
@@ -435,7 +442,7 @@ impl Reason {
         }
     }
 
-    /// What [`as_str`](Self::as_str) wrote.
+    /// Reads what [`as_str`](Self::as_str) wrote.
     pub fn parse(text: &str) -> Option<Self> {
         let all = [
             Self::Mate,
@@ -456,7 +463,7 @@ impl Reason {
 /// How a game has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GameResult {
-    /// Who has won; nobody in a draw.
+    /// The winner. `None` in a draw.
     pub winner: Option<Color>,
     /// Why.
     pub reason: Reason,
@@ -467,13 +474,13 @@ pub struct GameResult {
 /// Whether the players go on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rematch {
-    /// Who has offered one.
+    /// The side that has offered one.
     pub offer: Option<Color>,
     /// The new game.
     pub game: Option<String>,
 }
 
-/// What changes in a game.
+/// The part of a game that changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Grows by one with each change.
@@ -490,7 +497,7 @@ pub struct Position {
     pub legal: Vec<String>,
     /// The clocks as this was sent.
     pub clocks: Clocks,
-    /// Who has offered a draw.
+    /// The side that has offered a draw.
     pub draw_offer: Option<Color>,
     /// How it ended.
     pub result: Option<GameResult>,
@@ -568,7 +575,7 @@ pub struct Done {
     pub game: Option<String>,
 }
 
-/// What somebody claims whose opponent has gone.
+/// The claim of a player whose opponent has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Claim {

@@ -43,7 +43,7 @@ pub struct IllegalMove;
 /// How the position on the board ends a game.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending {
-    /// Who has won; nobody in a draw.
+    /// The winner. `None` in a draw.
     pub winner: Option<Color>,
     /// Why.
     pub reason: Reason,
@@ -193,7 +193,7 @@ pub(crate) fn legal_moves(board: &Board) -> Vec<Move> {
     moves
 }
 
-/// The legal move that a text means. What is read as a move may still be any move at all, so the board is asked.
+/// The legal move that a text means. The parser takes moves that aren't legal, so the board is asked.
 fn read(board: &Board, text: &str) -> Option<Move> {
     let text = text.trim().trim_end_matches(['!', '?']);
     if text.is_empty() || text.len() > MAX_MOVE_BYTES || !text.is_ascii() {

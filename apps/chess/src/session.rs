@@ -51,7 +51,7 @@ impl Sessions {
         self
     }
 
-    /// Begins a session. What is returned makes the browser this user.
+    /// Begins a session. Returns the cookie that makes the browser this user.
     ///
     /// # Errors
     /// The database failed.
@@ -96,7 +96,7 @@ impl Sessions {
         self.db.end_sessions(user).await
     }
 
-    /// What makes a browser nobody.
+    /// The cookie that signs a browser out.
     pub(crate) fn nobody(&self, headers: &HeaderMap) -> CookieJar {
         CookieJar::from_headers(headers).remove(self.cookie(String::new()))
     }
@@ -125,7 +125,7 @@ impl Sessions {
     }
 }
 
-/// What the database knows of a token. Whoever reads the database can't sign in with it.
+/// The hash of a token, as the database holds it. It can't be used to sign in.
 fn hash(token: &str) -> String {
     hex(&Sha256::digest(token))
 }

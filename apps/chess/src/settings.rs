@@ -1,4 +1,4 @@
-//! What a site can be told. Every time is in milliseconds and every number has a default; tests shorten the times.
+//! The options of a site. Every time is in milliseconds and every number has a default; tests shorten the times.
 
 use std::{ops::RangeInclusive, time::Duration};
 

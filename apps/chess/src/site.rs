@@ -34,16 +34,16 @@ const MAX_PATH_BYTES: usize = 255;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// What the pages need.
+/// The state that the pages need.
 #[derive(Debug, Clone)]
 pub struct Site {
     /// The users.
     pub db: Db,
-    /// Who is signed in.
+    /// The sessions of signed-in users.
     pub sessions: Sessions,
-    /// Who is online.
+    /// The users who are online.
     pub hall: Hall,
-    /// Where browsers find the site. `None`: at the host that they ask for.
+    /// The site's address for browsers. `None`: the host that they ask for.
     pub origin: Option<Origin>,
     /// The host names under which browsers may ask for the site. Empty: under any.
     pub hosts: Vec<String>,
@@ -195,8 +195,8 @@ async fn without_long_paths(request: Request, next: Next) -> Response {
 }
 
 async fn with_headers(mut response: Response) -> Response {
-    // Files change only with the site, so a browser asks whether its copy is still good, and no more. What says
-    // who somebody is isn't kept at all.
+    // Files change only with the site, so a browser asks whether its copy is still good, and no more. Answers
+    // that name a user aren't kept at all.
     let is_file = response.headers().contains_key(header::LAST_MODIFIED);
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),

@@ -1,5 +1,5 @@
-// The board: an adapter around cm-chessboard, which draws it and moves pieces by pointer. What is legal and what is
-// shown, the page says; the board never changes its position by itself but for the piece that was just dropped.
+// The board: an adapter around cm-chessboard, which draws it and moves pieces by pointer. The page says what is
+// legal and shown; the board never changes its position by itself but for the piece that was just dropped.
 
 import { Chessboard, INPUT_EVENT_TYPE } from "/vendor/cm-chessboard/Chessboard.js";
 import { Svg } from "/vendor/cm-chessboard/lib/Svg.js";

@@ -41,7 +41,7 @@ export const other = (color) => (color === "white" ? "black" : "white");
 
 export const capital = (word) => word[0].toUpperCase() + word.slice(1);
 
-/** What to show for a reply that is an error, or that never came. */
+/** The text for a reply that is an error, or that never came. */
 export function problem(reply) {
   return reply?.message ?? "The server did not answer. Please try again.";
 }

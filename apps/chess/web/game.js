@@ -1,5 +1,5 @@
-// The view of one game: plays it or watches it. What is shown comes from the server; only a move that was just made is
-// shown before it is confirmed, and marked as such.
+// The view of one game: plays it or watches it. All that is shown comes from the server; only a move that was just
+// made is shown before it is confirmed, and marked as such.
 
 import { Actions } from "./actions.js";
 import { Board } from "./board.js";
@@ -33,7 +33,7 @@ export class GameView {
   #game = null;
   #you = null;
   #isOnline = false;
-  /** Who has a connection to the game, by id; null while that isn't known. */
+  /** The presences in the game, by id; null while they aren't known. */
   #presences = null;
   #absent = { white: null, black: null };
   #absentSince = 0;
@@ -103,7 +103,7 @@ export class GameView {
     this.#draw();
   }
 
-  // What the server says
+  // Messages from the server
 
   #joined(you, game) {
     const isFirst = this.#game === null;

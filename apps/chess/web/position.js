@@ -17,7 +17,7 @@ export class Game {
     return true;
   }
 
-  /** What a player has left now, in milliseconds. */
+  /** The time that a player has left now, in milliseconds. */
   left(color) {
     const { [`${color}_ms`]: told, running } = this.clocks;
     return Math.max(0, running === color ? told - (performance.now() - this.receivedAt) : told);

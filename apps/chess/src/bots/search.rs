@@ -21,9 +21,9 @@ pub(crate) struct Strength {
 
 /// More than any position is worth.
 const INFINITE: i32 = 1_000_000;
-/// What mate is worth, less one for each half-move until it.
+/// The worth of a mate, less one for each half-move until it.
 const MATE: i32 = 100_000;
-/// Who is so far behind takes a draw.
+/// A side this far behind accepts a draw.
 const LOST: i32 = -150;
 
 /// The move to play. `None` if there is none.
@@ -38,7 +38,7 @@ pub(crate) fn choose(played: &Played, strength: Strength, seed: u64) -> Option<S
         let Some(scores) = search.root(played, &moves, depth, strength.careless) else { break };
         let highest = scores.iter().map(|(score, _)| *score).max()?;
         best = scores.iter().copied().filter(|(score, _)| highest - score <= strength.careless).collect();
-        // What was best is looked at first a half-move deeper.
+        // One half-move deeper, the best move so far is searched first.
         moves = in_order(scores);
         if highest >= MATE / 2 {
             break;
@@ -61,7 +61,7 @@ struct Search {
 }
 
 impl Search {
-    /// What each move is worth. A move that is surely worse than the best by more than `careless` counts as that much worse.
+    /// Returns the worth of each move. A move that is surely worse than the best by more than `careless` counts as that much worse.
     fn root(
         &mut self,
         played: &Played,
@@ -88,7 +88,7 @@ impl Search {
         Some(scores)
     }
 
-    /// What a position is worth to the side to move. `None` if there was no time left for it.
+    /// Returns the worth of a position to the side to move. `None` if the limit was reached first.
     fn look(&mut self, board: &Board, depth: u32, mut alpha: i32, beta: i32, ply: i32) -> Option<i32> {
         self.left = self.left.checked_sub(1)?;
         let mut moves = legal_moves(board);
@@ -116,7 +116,7 @@ impl Search {
         Some(best)
     }
 
-    /// What a quiet end of the captures is worth to the side to move, which may also capture nothing.
+    /// Returns the worth of a position once the captures have ended. The side to move may also capture nothing.
     fn captures(&mut self, board: &Board, mut alpha: i32, beta: i32) -> Option<i32> {
         self.left = self.left.checked_sub(1)?;
         let mut best = worth(board);
@@ -157,7 +157,7 @@ fn in_order(mut scores: Vec<(i32, Move)>) -> Vec<Move> {
     scores.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
-/// What a move captures, and what a pawn becomes by it.
+/// The worth of the captured piece, and of a promotion.
 fn gain(board: &Board, candidate: Move) -> i32 {
     // Castling is the capture of one's own rook here.
     let is_capture = board.color_on(candidate.to) == Some(!board.side_to_move());
@@ -177,7 +177,7 @@ fn value(piece: Piece) -> i32 {
     }
 }
 
-/// What a position is worth to the side to move, by its pieces and where they stand.
+/// The worth of a position to the side to move, by its pieces and their squares.
 fn worth(board: &Board) -> i32 {
     let queens = !board.pieces(Piece::Queen).is_empty();
     let mut sum = 0;
@@ -192,7 +192,7 @@ fn worth(board: &Board) -> i32 {
     if board.side_to_move() == Side::White { sum } else { -sum }
 }
 
-/// What a white piece gains by where it stands.
+/// The worth of a white piece's square.
 fn place(piece: Piece, square: Square, queens: bool) -> i32 {
     let (file, rank) = (square.file() as i32, square.rank() as i32);
     // 0 at the edge, 3 in the middle.

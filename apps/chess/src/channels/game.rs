@@ -1,6 +1,6 @@
 //! `game:<id>`: one game, to play or to watch.
 
-use adsum::{Channel, JoinError, Joined, Key, Payload, Reply, Socket, Stop, Topic};
+use adsum::{Channel, JoinError, JoinResult, Joined, Key, Payload, Reply, Socket, Stop, Topic};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -36,12 +36,7 @@ impl Channel for GameChannel {
         Err(invalid_join(&error))
     }
 
-    async fn join(
-        app: &App,
-        topic: &Topic,
-        Seen { status }: Seen,
-        socket: &mut Socket,
-    ) -> Result<Joined<Self>, JoinError> {
+    async fn join(app: &App, topic: &Topic, Seen { status }: Seen, socket: &mut Socket) -> JoinResult<Self> {
         let visitor = visitor(app, socket).await?;
         let game = topic.strip_prefix("game:").unwrap_or_default().to_owned();
         let table = app.node.table(&game).await.map_err(refused)?;
@@ -113,15 +108,7 @@ impl GameChannel {
     fn meta(&self) -> Meta {
         let status =
             if self.color.is_none() && self.status == Status::Here { Status::Watching } else { self.status };
-        Meta {
-            online_at: self.online_at,
-            device: self.visitor.device,
-            status,
-            game: None,
-            games: None,
-            color: self.color,
-            bye: false,
-        }
+        Meta { color: self.color, ..Meta::new(self.online_at, self.visitor.device, status) }
     }
 
     fn meta_of_lobby(&self) -> Meta {

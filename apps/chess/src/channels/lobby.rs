@@ -1,6 +1,6 @@
 //! `lobby`: who is online, what can be joined, what is played.
 
-use adsum::{Channel, JoinError, Joined, Key, Payload, Reply, Socket, Stop, Topic};
+use adsum::{Channel, JoinError, JoinResult, Joined, Key, Payload, Reply, Socket, Stop, Topic};
 
 use super::{App, Nothing, answer, invalid_join, now_seconds, read, visitor};
 use crate::{
@@ -24,22 +24,9 @@ impl Channel for Lobby {
         Err(invalid_join(&error))
     }
 
-    async fn join(
-        app: &App,
-        _: &Topic,
-        Seen { status }: Seen,
-        socket: &mut Socket,
-    ) -> Result<Joined<Self>, JoinError> {
+    async fn join(app: &App, _: &Topic, Seen { status }: Seen, socket: &mut Socket) -> JoinResult<Self> {
         let visitor = visitor(app, socket).await?;
-        let meta = Meta {
-            online_at: now_seconds(),
-            device: visitor.device,
-            status: status.into(),
-            game: None,
-            games: None,
-            color: None,
-            bye: false,
-        };
+        let meta = Meta::new(now_seconds(), visitor.device, status.into());
         Ok(Joined::new(Self { app: app.clone(), key: visitor.user.id.to_string().into(), meta }))
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adsum::{Channel, JoinError, Joined, Message, NoParams, Payload, Reply, Socket, Stop, Topic};
+use adsum::{Channel, JoinResult, Joined, Message, NoParams, Payload, Reply, Socket, Stop, Topic};
 
 use super::{App, Nothing, answer, read, visitor};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct UserChannel {
     app: App,
     user: User,
-    /// What the client was told last.
+    /// The state that the client was sent last.
     told: Mine,
 }
 
@@ -28,12 +28,7 @@ impl Channel for UserChannel {
     /// Something has changed: each tab reads it anew, so that what it is told last is the latest.
     const INTERCEPT: &'static [&'static str] = &["mine_changed"];
 
-    async fn join(
-        app: &App,
-        topic: &Topic,
-        _: NoParams,
-        socket: &mut Socket,
-    ) -> Result<Joined<Self>, JoinError> {
+    async fn join(app: &App, topic: &Topic, _: NoParams, socket: &mut Socket) -> JoinResult<Self> {
         let visitor = visitor(app, socket).await?;
         if topic.as_str() != user_topic(visitor.user.id) {
             return Err(refused(Problem::new("not_yours", "This concerns somebody else.")));
@@ -44,7 +39,7 @@ impl Channel for UserChannel {
     }
 
     async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
-        // What has changed since `join` read it was told before this client listened.
+        // Changes since `join` read the state were sent before this client listened.
         self.tell(socket).await
     }
 

@@ -12,7 +12,7 @@ use crate::{
     rules::{Ending, Played},
 };
 
-/// What came of storing a change.
+/// The outcome of storing a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Update {
     /// It is stored.

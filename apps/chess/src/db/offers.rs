@@ -20,7 +20,7 @@ pub(crate) struct Offer {
     pub(crate) expires_at: i64,
 }
 
-/// What came of accepting an offer.
+/// The outcome of accepting an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Accept {
     /// A game has begun. These other offers of the two are over with it.

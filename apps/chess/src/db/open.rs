@@ -37,9 +37,9 @@ pub enum OpenError {
     Open {
         /// The file, or the server.
         name: String,
-        /// What the database said.
+        /// The database's error.
         source: sqlx::Error,
-        /// What to do about it.
+        /// The remedy.
         advice: &'static str,
     },
     /// It belongs to another program. It was left as it is.
@@ -82,7 +82,7 @@ impl Db {
     }
 }
 
-/// What stands before the first colon, unless that is the letter of a drive.
+/// The text before the first colon, unless it is the letter of a drive.
 fn scheme(url: &str) -> Option<&str> {
     let (scheme, _) = url.split_once(':')?;
     let is_scheme =
@@ -160,7 +160,7 @@ async fn postgres(url: &str, connections: u32) -> Result<(Db, String), OpenError
     Ok((Db { pool, engine: Engine::Postgres }, name))
 }
 
-/// The options that an address stands for. What is wrong with it is said without quoting it.
+/// The options that an address stands for. An error doesn't quote the address, as it may hold a password.
 fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
     let wrong = |what: &str| OpenError::Address(what.to_owned());
     let path = url.strip_prefix("sqlite:").unwrap_or(url);
@@ -221,7 +221,7 @@ fn keep_for_us_alone(file: &Path) {
     let _ = file;
 }
 
-/// What to do about an error of opening.
+/// The remedy for an error of opening.
 fn sqlite_advice(error: &sqlx::Error) -> &'static str {
     // Primary codes of SQLite: an extended code has them in its low byte.
     let code = match error {

@@ -81,7 +81,7 @@ impl Db {
         Ok(row.map(user))
     }
 
-    /// What presence shows of many users, in one query. Ids that nobody has are left out.
+    /// The cards that presence shows of many users, in one query. Ids that nobody has are left out.
     pub async fn cards(&self, ids: &[UserId]) -> Result<HashMap<UserId, Card>, sqlx::Error> {
         let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
         let ids = serde_json::to_string(&ids).map_err(|error| sqlx::Error::Encode(error.into()))?;

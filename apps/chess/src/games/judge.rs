@@ -1,4 +1,4 @@
-//! What becomes of a command: a game as it stands and a wish in, the game after it or a refusal out. No I/O.
+//! Judges commands: a game as it stands and a wish in, the game after it or a refusal out. No I/O.
 
 use super::table::{ClaimTimes, Table};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     rules::{Ending, Played},
 };
 
-/// What somebody wants to do in a game.
+/// A player's wish in a game.
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
     Move(NewMove),
@@ -22,7 +22,7 @@ pub(crate) enum Command {
     DeclineRematch,
 }
 
-/// What the judge can't see in the table.
+/// Facts that the judge can't see in the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts {
     /// How long ago the command came in, in milliseconds: its clock stops then.
@@ -32,7 +32,7 @@ pub(crate) struct Facts {
     pub(crate) times: ClaimTimes,
 }
 
-/// What is answered.
+/// The reply to a command that succeeds.
 #[derive(Debug, Clone, serde::Serialize)]
 #[serde(untagged)]
 pub(crate) enum Answer {
@@ -40,12 +40,12 @@ pub(crate) enum Answer {
     Done(Done),
 }
 
-/// What becomes of a command.
+/// The judge's decision on a command.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     /// The game after it, if it changes.
     pub(crate) next: Option<Next>,
-    /// What is answered, once that is stored.
+    /// The reply, once the change is stored.
     pub(crate) answer: Result<Answer, Problem>,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Table {
     pub(crate) time: TimeControl,
     pub(crate) version: i64,
     pub(crate) played: Played,
-    /// What each mover's clock showed after the move.
+    /// The mover's clock after each move.
     pub(crate) left_ms: Vec<i64>,
     pub(crate) clock: Clock,
     pub(crate) draw_offer: Option<Color>,
@@ -96,7 +96,7 @@ impl Table {
         }
     }
 
-    /// What changes, as it is at `now`.
+    /// The part of a game that changes, at `now`.
     pub(crate) fn position(&self, now: i64) -> Position {
         let played = &self.played;
         Position {
@@ -128,7 +128,7 @@ impl Table {
         }
     }
 
-    /// Who has no connection, at `now`.
+    /// The players without a connection, at `now`.
     pub(crate) fn absent(&self, times: ClaimTimes, now: i64) -> Absent {
         let absence = |gone: Option<Gone>| {
             let gone = gone.filter(|_| self.ending.is_none())?;

@@ -1,4 +1,4 @@
-//! Who can still mate.
+//! Whether a side can still mate.
 
 use cozy_chess::{BitBoard, Board, Piece};
 
@@ -11,7 +11,7 @@ pub(super) fn is_dead(board: &Board) -> bool {
     !can_win(board, Color::White) && !can_win(board, Color::Black)
 }
 
-/// Whether a side could mate if the other helped. What decides is what is on the board, not where it stands.
+/// Whether a side could mate if the other helped. Only the pieces count, not their squares.
 pub(super) fn can_win(board: &Board, color: Color) -> bool {
     let own = side(color);
     let count = |piece| board.colored_pieces(own, piece).len();

@@ -17,7 +17,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 pub(crate) struct Client {
     socket: WebSocketStream<TcpStream>,
     next_ref: u64,
-    /// What came while something else was waited for.
+    /// Messages that came while the test waited for others.
     heard: VecDeque<Heard>,
 }
 
@@ -47,7 +47,7 @@ impl Client {
         }
     }
 
-    /// Joins a topic. What the channel pushes from then on is kept until it is waited for.
+    /// Joins a topic. Its messages from then on are kept until the test waits for them.
     pub(crate) async fn join(&mut self, topic: &str, params: Value) -> Result<Value, Value> {
         self.heard.retain(|heard| heard.topic != topic);
         self.push(topic, "phx_join", params).await
@@ -97,10 +97,18 @@ impl Client {
         self.heard.iter().any(|heard| heard.topic == topic && heard.event == event)
     }
 
-    /// Waits until the server closes the socket.
-    pub(crate) async fn closed(mut self) {
-        let closed = async { while let Some(Ok(_)) = self.socket.next().await {} };
-        timeout(DEADLINE, closed).await.unwrap();
+    /// Waits until the server closes the socket. Returns the code of its close, if it sent one.
+    pub(crate) async fn closed(mut self) -> Option<u16> {
+        let closed = async {
+            let mut code = None;
+            while let Some(Ok(message)) = self.socket.next().await {
+                if let Message::Close(Some(close)) = message {
+                    code = Some(close.code.into());
+                }
+            }
+            code
+        };
+        timeout(DEADLINE, closed).await.unwrap()
     }
 
     /// Closes the socket, as a page does that is left.

@@ -1,4 +1,4 @@
-//! What is too fast is refused with the time to wait, and nothing is closed.
+//! Commands that come too fast are refused with the time to wait, and nothing is closed.
 
 use axum::http::StatusCode;
 use chess::Settings;

@@ -50,7 +50,7 @@ async fn json_of(response: Response) -> Value {
     serde_json::from_slice(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
 }
 
-/// What a browser sends back of an answer's cookie.
+/// The cookie as a browser sends it back.
 pub(crate) fn cookie_of(answer: impl IntoResponse) -> String {
     let set = answer.into_response().headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
     set.split(';').next().unwrap().to_owned()

@@ -88,7 +88,7 @@ impl Server {
     }
 }
 
-/// Where Debian, or somebody else, has put the newest version.
+/// The folder of the newest version, from Debian or elsewhere.
 fn bin() -> Option<PathBuf> {
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .ok()?

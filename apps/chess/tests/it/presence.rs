@@ -1,4 +1,4 @@
-//! Who is here, away, playing and watching.
+//! Presence: here, away, playing and watching.
 
 use serde_json::{Value, json};
 

@@ -68,6 +68,30 @@ async fn of_eight_who_move_at_once_one_does() {
     .await;
 }
 
+/// Each player offers a draw, on two nodes at once. One offer is stored; the other one, judged anew, takes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_draws_that_are_offered_at_once_end_the_game() {
+    on_both("draws", async |url| {
+        let one = Served::on(Db::open(&url, 8).await.unwrap(), settings()).await;
+        let other = Served::on(Db::open(&url, 8).await.unwrap(), settings()).await;
+        let (mut white, mut black) = (one.person("Anna").await, one.person("Ben").await);
+        let mut elsewhere = other.tab(&black.user, &black.cookie).await;
+        for _ in 0..20 {
+            let game = begin(&mut white, &mut black, 600_000, 0).await;
+            elsewhere.join(&game, json!({ "status": "here" })).await.unwrap();
+            let (by_white, by_black) = tokio::join!(
+                white.tab.push(&game, "draw", json!({})),
+                elsewhere.push(&game, "draw", json!({})),
+            );
+            assert!(by_white.is_ok() && by_black.is_ok(), "{by_white:?} {by_black:?}");
+            let state = white.tab.push(&game, "sync", json!({})).await.unwrap();
+            assert_eq!(state["game"]["result"]["reason"], "agreement", "{state}");
+            assert_eq!(state["game"]["version"], 3);
+        }
+    })
+    .await;
+}
+
 /// A seek that is taken on two nodes at once, and two seeks that one person takes at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_accepts_at_once_make_one_game() {
@@ -112,7 +136,7 @@ async fn a_restart_costs_nobody_time() {
         let game = begin(&mut anna, &mut ben, 3_000, 0).await;
         anna.play(&game, 0, "e4").await.unwrap();
         drop((site, anna.tab, ben.tab));
-        // Longer than Black has.
+        // Longer than Black has, by the clock of the database, which no test can pause.
         tokio::time::sleep(std::time::Duration::from_secs(4)).await;
         let site = Served::on(Db::open(&url, 4).await.unwrap(), times).await;
         ben.tab = site.tab(&ben.user, &ben.cookie).await;

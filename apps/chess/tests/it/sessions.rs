@@ -15,6 +15,9 @@ use crate::{
     site::{Served, settings},
 };
 
+/// The code of sockets that are told to disconnect. Silent ones are closed with another.
+const DISCONNECTED: u16 = 1001;
+
 /// Asks for something; the status.
 async fn ask(address: &str, method: Method, path: &str, cookie: &str) -> StatusCode {
     let (status, _) = answer(address, method, path, cookie).await;
@@ -40,7 +43,7 @@ async fn signing_out_ends_the_session_and_its_sockets_alone() {
         let elsewhere = cookie_of(site.sessions.sign_in(anna.user.id).await.unwrap());
         let mut other = site.tab(&anna.user, &elsewhere).await;
         assert_eq!(ask(&site.address, Method::DELETE, "/session", &anna.cookie).await, 204);
-        anna.tab.closed().await;
+        assert_eq!(anna.tab.closed().await, Some(DISCONNECTED));
         assert_eq!(Client::try_connect(&site.address, &anna.cookie).await.err(), Some(403));
         let (_, me) = answer(&site.address, Method::GET, "/me", &anna.cookie).await;
         assert!(me.ends_with(r#"{"user":null}"#), "{me}");
@@ -58,7 +61,8 @@ async fn signing_out_everywhere_ends_them_all_and_nobody_elses() {
         let other = site.tab(&anna.user, &elsewhere).await;
         assert_eq!(ask(&site.address, Method::DELETE, "/sessions", "").await, 401);
         assert_eq!(ask(&site.address, Method::DELETE, "/sessions", &elsewhere).await, 204);
-        tokio::join!(anna.tab.closed(), other.closed());
+        let codes = tokio::join!(anna.tab.closed(), other.closed());
+        assert_eq!(codes, (Some(DISCONNECTED), Some(DISCONNECTED)));
         for cookie in [&anna.cookie, &elsewhere] {
             assert_eq!(Client::try_connect(&site.address, cookie).await.err(), Some(403));
         }
