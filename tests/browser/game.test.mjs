@@ -51,6 +51,18 @@ play("two play to mate while somebody watches", async (stage) => {
   assert.equal(await carol.action("resign").isVisible(), false);
 });
 
+play("a game that was left draws nothing more", async (stage) => {
+  const [alice] = await stage.table();
+  await alice.click("e2", "e4");
+  await alice.untilPly(1);
+  await alice.page.locator("#game-steps a", { hasText: "Lobby" }).click();
+  await alice.untilInLobby();
+  // The page's timers fire in order, so this one comes after those of the game, none of which is longer.
+  await alice.page.evaluate(() => new Promise((resolve) => setTimeout(resolve, 1_000)));
+  assert.match(await alice.page.title(), /Chess$/);
+  assert.doesNotMatch(await alice.page.title(), /–/);
+});
+
 play("castling, a pawn taken in passing, and promotions by pointer and by keys", async (stage) => {
   const [alice, bob] = await stage.table();
   await alice.play(bob, "e4", "a5", "e5", "d5");

@@ -251,7 +251,7 @@ export class GameView {
   }
 
   #note(text) {
-    setText($("#game-note"), text);
+    if (!this.#ended.signal.aborted) setText($("#game-note"), text);
   }
 
   #showCrowd({ total, users }) {
@@ -265,9 +265,10 @@ export class GameView {
 
   // Drawing
 
+  /** Timers and answers may come after the view was closed: the page shows something else then. */
   #draw() {
     const game = this.#game;
-    if (!game) return;
+    if (!game || this.#ended.signal.aborted) return;
     document.body.dataset.online = String(this.#isOnline);
     this.#drawBoard();
     this.#drawSides();
