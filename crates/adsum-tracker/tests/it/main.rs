@@ -5,6 +5,7 @@
 
 mod client;
 mod cluster;
+mod departing;
 mod extremes;
 mod folding;
 mod history;
@@ -17,10 +18,12 @@ mod nodes;
 mod owners;
 mod reasons;
 mod regions;
+mod runs;
 mod set;
 mod shards;
 mod simulation;
 mod slices;
+mod snapshots;
 mod stranger;
 mod threads;
 mod world;

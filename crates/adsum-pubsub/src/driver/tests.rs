@@ -1,0 +1,305 @@
+//! The driver over an engine that tests can stop, lose and refuse.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::{
+    Message, Payload,
+    envelope::{Envelopes, Origin},
+    link::QueueLimits,
+    tasks,
+};
+
+/// What the driver asks of an engine, in its order.
+#[derive(Clone, Debug, PartialEq)]
+enum Asked {
+    Dial(Instant),
+    Subscribe(String),
+    Unsubscribe(String),
+    Settle,
+    Publish(String),
+}
+
+/// An engine that isn't there for a number of attempts.
+#[derive(Clone, Default)]
+struct Fake {
+    asked: Arc<Mutex<Vec<Asked>>>,
+    absent: Arc<Mutex<u32>>,
+    /// Joined while the subscriptions are under way.
+    late: Arc<Mutex<Option<Topic>>>,
+    lost: Arc<Mutex<Lost>>,
+    /// Takes no message.
+    stuck: Arc<AtomicBool>,
+}
+
+struct FakeSession {
+    fake: Fake,
+    link: Arc<Link>,
+    lost: Lost,
+}
+
+impl Engine for Fake {
+    type Session = FakeSession;
+
+    async fn dial(&self, link: &Arc<Link>) -> Result<FakeSession, Failure> {
+        self.asked.lock().push(Asked::Dial(Instant::now()));
+        let mut absent = self.absent.lock();
+        if *absent > 0 {
+            *absent -= 1;
+            return Err(Failure::away("absent"));
+        }
+        let lost = Lost::default();
+        *self.lost.lock() = lost.clone();
+        Ok(FakeSession { fake: self.clone(), link: link.clone(), lost })
+    }
+}
+
+impl FakeSession {
+    fn ask(&self, asked: impl IntoIterator<Item = Asked>) {
+        self.fake.asked.lock().extend(asked);
+    }
+}
+
+impl Session for FakeSession {
+    fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
+        self.ask(subjects.into_iter().map(Asked::Subscribe));
+        Ok(())
+    }
+
+    async fn unsubscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
+        self.ask(subjects.into_iter().map(Asked::Unsubscribe));
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), Failure> {
+        self.ask([Asked::Settle]);
+        if let Some(topic) = self.fake.late.lock().take() {
+            self.link.interest.join(&topic);
+        }
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    async fn publish(&mut self, outgoing: &mut Vec<Outgoing>) -> Result<(), Failure> {
+        if self.fake.stuck.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        for Outgoing { subject, room, .. } in outgoing.drain(..) {
+            self.ask([Asked::Publish(subject)]);
+            room.sent();
+        }
+        Ok(())
+    }
+
+    async fn proceed(&mut self) -> Failure {
+        std::future::pending().await
+    }
+}
+
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A driver that is yet to run.
+fn driver(fake: &Fake) -> (Arc<Link>, Driver<Fake>) {
+    let envelopes = Envelopes::new("ns", "a", Origin::default(), []);
+    let limits = QueueLimits { messages: 4, bytes: 1 << 20 };
+    let (link, outgoing) = Link::new("Fake", "ns", None, envelopes, Duration::from_secs(10), limits);
+    let driver = Driver { engine: fake.clone(), link: link.clone(), outgoing, retry_interval: RETRY };
+    (link, driver)
+}
+
+/// Starts a driver without a session, as after a start without an engine.
+fn start(fake: &Fake) -> (Arc<Link>, tasks::Task) {
+    let (link, driver) = driver(fake);
+    (link, tasks::spawn("driver", driver.run(None)))
+}
+
+/// Starts a driver with a session, as after a start with an engine.
+async fn start_connected(fake: &Fake) -> (Arc<Link>, tasks::Task) {
+    let (link, driver) = driver(fake);
+    let session = driver.open().await.unwrap();
+    link.connected.send_replace(true);
+    (link, tasks::spawn("driver", driver.run(Some(session))))
+}
+
+fn message(topic: &str) -> Message {
+    Message::new(topic, "e", Payload::Binary(bytes::Bytes::new()))
+}
+
+async fn connected(link: &Link, expected: bool) {
+    link.connected.subscribe().wait_for(|connected| *connected == expected).await.unwrap();
+}
+
+/// Waits until all that can be done now is done.
+async fn quiet() {
+    sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_tries_at_least_once_in_every_interval() {
+    let fake = Fake::default();
+    *fake.absent.lock() = 20;
+    let start_time = Instant::now();
+    let (link, _task) = start(&fake);
+    connected(&link, true).await;
+
+    let asked = fake.asked.lock();
+    let dials = asked.iter().filter_map(|asked| if let Asked::Dial(at) = asked { Some(*at) } else { None });
+    let times: Vec<Instant> = [start_time].into_iter().chain(dials).collect();
+    assert_eq!(times.len(), 22);
+    for pair in times.windows(2) {
+        assert!(pair[1] - pair[0] <= RETRY, "{times:?}");
+    }
+    // And not more often than that asks for. Only the first attempt is made at once.
+    for pair in times[1..].windows(2) {
+        assert!(pair[1] - pair[0] >= RETRY / 2, "{times:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn interest_is_given_up_while_there_is_no_engine() {
+    let fake = Fake::default();
+    *fake.absent.lock() = u32::MAX;
+    let (link, _task) = start(&fake);
+    for n in 0..20 {
+        let topic = Topic::from(format!("t:{n}"));
+        link.interest.join(&topic);
+        link.interest.leave(&topic);
+    }
+    quiet().await;
+    assert_eq!(link.interest.len(), 20);
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(link.interest.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_right_after_the_start_goes_out() {
+    let fake = Fake::default();
+    let (link, _task) = start_connected(&fake).await;
+    // The driver has not been polled yet.
+    link.send(None, &message("first")).unwrap();
+    quiet().await;
+    assert_eq!(fake.asked.lock().last(), Some(&Asked::Publish(link.topic_subject("first"))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_queued_before_it_is_closed_goes_out() {
+    let fake = Fake::default();
+    let (link, mut task) = start_connected(&fake).await;
+    for topic in ["1", "2", "3"] {
+        link.send(None, &message(topic)).unwrap();
+    }
+    link.closing.cancel();
+    task.ended().await;
+    let published = ["1", "2", "3"].map(|topic| Asked::Publish(link.topic_subject(topic)));
+    let expected = [&published[..], &[Asked::Settle]].concat();
+    assert!(fake.asked.lock().ends_with(&expected), "{:?}", fake.asked.lock());
+    assert!(link.closed.is_cancelled() && !*link.connected.borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_takes_nothing_is_not_waited_for_at_the_end() {
+    let fake = Fake::default();
+    let (link, mut task) = start_connected(&fake).await;
+    fake.stuck.store(true, Ordering::Relaxed);
+    link.send(None, &message("t")).unwrap();
+    link.closing.cancel();
+    let began = Instant::now();
+    task.ended().await;
+    assert_eq!(began.elapsed(), CLOSE_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_hand_when_a_session_is_lost_counts_as_unsent() {
+    let counts = UnsentCounts::default();
+    let _counting = metrics::set_default_local_recorder(&counts);
+    let fake = Fake::default();
+    let (link, _task) = start_connected(&fake).await;
+    fake.stuck.store(true, Ordering::Relaxed);
+    link.send(None, &message("in hand")).unwrap();
+    quiet().await;
+    link.send(None, &message("queued")).unwrap();
+    fake.stuck.store(false, Ordering::Relaxed);
+    fake.lost.lock().tell(Failure::away("cut"));
+    connected(&link, false).await;
+    connected(&link, true).await;
+    link.send(None, &message("sent")).unwrap();
+    quiet().await;
+    assert_eq!(counts.0.load(Ordering::Relaxed), 2);
+    let published = |topic| Asked::Publish(link.topic_subject(topic));
+    let asked = fake.asked.lock();
+    assert!(asked.contains(&published("sent")) && !asked.contains(&published("queued")));
+}
+
+/// Sums the counter of unsent messages.
+#[derive(Default)]
+struct UnsentCounts(Arc<std::sync::atomic::AtomicU64>);
+
+impl metrics::Recorder for UnsentCounts {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn register_counter(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        if key.name() == "adsum_unsent_messages_total" {
+            metrics::Counter::from_arc(self.0.clone())
+        } else {
+            metrics::Counter::noop()
+        }
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        metrics::Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_interest_is_known_before_it_counts_as_connected() {
+    let fake = Fake::default();
+    *fake.absent.lock() = 1;
+    let (link, _task) = start(&fake);
+    link.interest.join(&"before".into());
+    *fake.late.lock() = Some("late".into());
+    connected(&link, true).await;
+    let subscribed = |topic| Asked::Subscribe(link.topic_subject(topic));
+    let node = Asked::Subscribe(link.node_subject("a"));
+    assert_eq!(fake.asked.lock()[2..5], [node.clone(), subscribed("before"), Asked::Settle]);
+
+    // One that came too late for that is asked for next, and before anything is sent.
+    link.send(None, &message("x")).unwrap();
+    quiet().await;
+    assert_eq!(fake.asked.lock()[5..], [subscribed("late"), Asked::Publish(link.topic_subject("x"))]);
+
+    fake.asked.lock().clear();
+    fake.lost.lock().tell(Failure::away("cut"));
+    connected(&link, false).await;
+    assert!(link.send(None, &message("x")).is_err());
+    connected(&link, true).await;
+    let mut asked = fake.asked.lock().split_off(1);
+    asked[1..3].sort_by_key(|asked| *asked == subscribed("late"));
+    assert_eq!(asked, [node, subscribed("before"), subscribed("late"), Asked::Settle]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn interest_ends_a_while_after_it_was_last_wanted() {
+    let fake = Fake::default();
+    let (link, _task) = start(&fake);
+    connected(&link, true).await;
+    link.interest.join(&"t".into());
+    quiet().await;
+    link.interest.leave(&"t".into());
+    sleep(Duration::from_secs(9)).await;
+    let last = |fake: &Fake| fake.asked.lock().last().cloned();
+    assert_eq!(last(&fake), Some(Asked::Subscribe(link.topic_subject("t"))));
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(last(&fake), Some(Asked::Unsubscribe(link.topic_subject("t"))));
+}
