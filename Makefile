@@ -80,23 +80,23 @@ parity: ## Check that the tests named in docs/phoenix-parity.md exist
 soak: ## Simulate long runs of clusters that go wrong until stopped, or for SOAK_SECONDS; SOAK_NODES=2 doubles the nodes; ADSUM_SIM_SEED runs one
 	cargo test --package adsum-tracker --test it --locked soak -- --ignored --nocapture
 
-bench: ## Measure a server in a short round of all scenarios, and print one table; ONLY=churn for some rows, JSON=1 for all figures
+bench: ## Measure a server in a short run of all scenarios, and print one table; ONLY=churn for some rows, JSON=1 for all figures
 	@scripts/install-missing cc=build-essential taskset=util-linux /usr/sbin/nats-server=nats-server
 	cargo build --release --locked --package rooms --package load
-	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/round --programs $(RELEASE) --nats-server /usr/sbin/nats-server \
+	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/suite --programs $(RELEASE) --nats-server /usr/sbin/nats-server \
 		$(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json)
 
 bench-table: ## Measure rooms of 2 to 9,000 from one change in 10 s to saturation, in a quarter of an hour; ONLY=500 for some rooms
 	@scripts/install-missing cc=build-essential taskset=util-linux
 	cargo build --release --locked --package rooms --package load
-	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/round --programs $(RELEASE) --table \
+	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/suite --programs $(RELEASE) --table \
 		$(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json)
 
 bench-plots: ## Draw how costs grow, into bench/plots; ONLY=merge for one of them
 	@scripts/install-missing cc=build-essential taskset=util-linux
 	cargo build --release --locked --package rooms --package load
 	cargo build --profile counts --locked --package counts
-	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/round --programs $(RELEASE) --plots bench/plots \
+	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/suite --programs $(RELEASE) --plots bench/plots \
 		$(if $(ONLY),--only "$(ONLY)") --counts $(dir $(RELEASE))counts/counts
 
 bench-profiles: ## Draw where a server's CPU time goes in each scenario, into bench/profiles

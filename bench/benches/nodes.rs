@@ -50,15 +50,15 @@ fn merge() {
         let mut now = LIVE + Duration::from_hours(1);
         talk(&mut a, &mut b, now);
         let mut times = Vec::new();
-        for round in 0..200 {
+        for turn in 0..200 {
             for n in 0..50 {
                 let key = key(10_000_000 + n);
-                if round % 2 == 0 {
+                if turn % 2 == 0 {
                     other.track(&"room".into(), &key, Meta::from_encoded(META)).expect("it is new");
                 } else {
                     other.untrack("room", &key);
                 }
-                let old = Key::from(format!("{:08}", (round * 50 + n) * 7919 % size));
+                let old = Key::from(format!("{:08}", (turn * 50 + n) * 7919 % size));
                 let meta = Meta::from_encoded(META);
                 let owner = owner.as_mut().expect("the pair was made with one");
                 owner.update(&"room".into(), &old, |_| Ok::<_, ()>(meta)).expect("it is tracked");

@@ -20,8 +20,8 @@ const DELIVERIES: u32 = 20_000_000;
 pub(crate) fn merge_micros(size: usize) -> u128 {
     let mut pair = Pair::of(size);
     let mut times: Vec<_> = (0..100)
-        .map(|round| {
-            let batch = pair.batch(round % 2 == 0);
+        .map(|turn| {
+            let batch = pair.batch(turn % 2 == 0);
             let started = Instant::now();
             pair.merge(&batch);
             pair.b.messages();

@@ -14,7 +14,7 @@ use crate::{
     Common,
     connection::{self, Connection},
     view::{Changes, View},
-    wire::{self, Count, Message, Numbered, Reply, TEXT},
+    wire::{self, Count, Numbered, Reply, ServerFrame, TEXT},
     world::{World, add},
 };
 
@@ -219,7 +219,8 @@ impl Client {
 
     /// Handles any other message; what is to be answered is appended to `out`.
     pub(crate) fn handle(&self, world: &World, now: u64, text: &str, out: &mut Vec<u8>) {
-        let Ok((join_ref, reference, _, event, payload)) = serde_json::from_str::<Message<'_>>(text) else {
+        let Ok((join_ref, reference, _, event, payload)) = serde_json::from_str::<ServerFrame<'_>>(text)
+        else {
             return world.error(format!("not understood: {text}"));
         };
         match event {

@@ -65,7 +65,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<Incoming<'_>>, &'static str> {
 }
 
 /// `join_ref`, `ref`, topic, event and payload.
-pub(crate) type Message<'a> = (Option<&'a str>, Option<&'a str>, &'a str, &'a str, &'a RawValue);
+pub(crate) type ServerFrame<'a> = (Option<&'a str>, Option<&'a str>, &'a str, &'a str, &'a RawValue);
 
 #[derive(Deserialize)]
 pub(crate) struct Reply<'a> {

@@ -208,7 +208,7 @@ fn main() {
         vec![topics("rooms", 1_000, 100, 4.0)],
         vec![topics("small", 1, 500, 20.0), topics("large", 1, 2_000, 20.0)],
         vec![
-            topics("hall", 1, 100_000, 1_000.0),
+            topics("large", 1, 100_000, 1_000.0),
             topics("rooms", 20, 100, 1.0),
             topics("games", 300, 2, 1.0),
         ],

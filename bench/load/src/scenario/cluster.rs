@@ -114,7 +114,7 @@ impl KillOptions {
             (seen.complete_at, seen.first_leave_at) = (0, 0);
         }
         let at = world.now();
-        // `unsafe_code` is denied, and a program for it is everywhere.
+        // A signal needs unsafe code, which is forbidden here, so a program sends it.
         let killed = Command::new("kill").args(["-s", &self.signal, &self.kill_pid.to_string()]).status();
         if !killed.is_ok_and(|status| status.success()) {
             world.error("can't kill the node");

@@ -7,8 +7,8 @@ use crate::{
     world::wait_for,
 };
 
-/// The topic of `hall` that is counted.
-const TOPIC: &str = "hall:main";
+/// The topic of `large_server` that is counted.
+const TOPIC: &str = "large:main";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     secs: u32,
 }
 
-/// The report of `hall` once its changes are over.
+/// The report of `large_server` once its changes are over.
 #[derive(Deserialize)]
 struct Report {
     presences: u64,
@@ -48,7 +48,7 @@ impl Options {
         let answer = clients[0].ask("run", &asked).await;
         let after = stage.usage();
         let Ok(report) = serde_json::from_str::<Report>(&answer) else {
-            world.error(format!("hall says {answer}"));
+            world.error(format!("large_server says {answer}"));
             return stage.result("large", false, (&before, &after), json!({}));
         };
         let settled = wait_for(stage.common.timeout, || {

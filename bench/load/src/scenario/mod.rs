@@ -5,13 +5,13 @@ mod churn;
 mod cluster;
 mod echo;
 mod flood;
-mod floor;
 mod idle;
 mod join;
 mod large;
 mod mix;
 mod slow;
 mod update;
+mod write_floor;
 
 use std::{
     cell::RefCell,
@@ -59,10 +59,10 @@ pub(crate) enum Scenario {
     Mix(mix::Options),
     /// Some of a room's members stop reading for a while
     Slow(slow::Options),
-    /// A counted topic of `hall`, the server beside this program
+    /// A counted topic of `large_server`, the server beside this program
     Large(large::Options),
     /// No server: what it takes to write to so many connections, which no server can save
-    Floor(floor::Options),
+    WriteFloor(write_floor::Options),
 }
 
 impl Scenario {
@@ -81,7 +81,7 @@ impl Scenario {
             Self::Mix(options) => options.run(stage).await,
             Self::Slow(options) => options.run(stage).await,
             Self::Large(options) => options.run(stage).await,
-            Self::Floor(options) => options.run(stage).await,
+            Self::WriteFloor(options) => options.run(stage).await,
         }
     }
 }

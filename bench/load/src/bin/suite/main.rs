@@ -1,4 +1,4 @@
-//! A short round of all scenarios of `load`, each against servers of its own, and one table of what they took.
+//! The suite: a short run of all scenarios of `load`, each against servers of its own, and one table of what they took.
 
 mod plots;
 mod processes;
@@ -22,9 +22,9 @@ use crate::{
 };
 
 #[derive(Parser)]
-#[command(about = "A short round of all scenarios, and one table of what they took")]
+#[command(about = "The suite: a short run of all scenarios, and one table of what they took")]
 struct Options {
-    /// The programs `rooms`, `load` and `hall` are in this directory
+    /// The programs `rooms`, `load` and `large_server` are in this directory
     #[arg(long)]
     programs: PathBuf,
     #[arg(long, default_value = "nats-server")]
@@ -69,9 +69,9 @@ impl Options {
         };
         let line = match server {
             Server::Rooms(args) => alone("rooms", args),
-            Server::Hall => alone("hall", &[]),
-            Server::Watched => output(&program("hall"), true, args),
-            Server::Reader => alone("load", &["floor"]),
+            Server::Large => alone("large_server", &[]),
+            Server::Watched => output(&program("large_server"), true, args),
+            Server::Reader => alone("load", &["write-floor"]),
             Server::Cluster { diff_interval, kill } => {
                 let nats = Running::nats(&self.nats_server)?;
                 let pubsub = format!("nats://{}", nats.addr);
@@ -129,7 +129,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         );
     }
     if !all_correct {
-        eprintln!("round: not all was correct; what was wrong is told above");
+        eprintln!("suite: not all results are correct; the errors are above");
     }
     Ok(if all_correct { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,4 +1,4 @@
-//! The rows that a round measures, and the figures beside it.
+//! The rows that the suite measures, and the figures beside it.
 //!
 //! Phoenix's were taken from Phoenix 1.8.12, `phoenix_pubsub` 2.2.0 and Bandit 1.12.5 on Elixir 1.18 and OTP 25 in
 //! production mode with its default options, the server alone on one core of a machine with two, by a generator that
@@ -14,11 +14,11 @@ pub(crate) enum Server {
     Rooms(&'static [&'static str]),
     /// Two nodes of `rooms` over NATS, with this `--diff-interval` or none; whether the first is to be killed.
     Cluster { diff_interval: Option<&'static str>, kill: bool },
-    /// `hall`, full
-    Hall,
-    /// `hall --watched`, which is its own client
+    /// `large_server`, full
+    Large,
+    /// `large_server --watched`, which is its own client
     Watched,
-    /// None: `load floor --listen` reads what is written
+    /// None: `load write-floor --listen` reads what is written
     Reader,
 }
 
@@ -49,13 +49,13 @@ impl Row {
         };
         let mut told: Vec<_> = self.shown.iter().map(figure).collect();
         if let (Some(writes), Some(cost)) = (result["frames_per_event"].as_f64(), micros_per_write) {
-            let floor = writes * cost;
-            told.push(format!("{} ms of it {} writes", short(floor * MILLI), short(writes)));
+            let write_floor = writes * cost;
+            told.push(format!("{} ms of it {} writes", short(write_floor * MILLI), short(writes)));
             let cpu = self.shown.iter().find(|(_, field, ..)| field.starts_with("/cpu_us_per"));
             if let Some(cpu) =
-                cpu.and_then(|(_, field, ..)| result.pointer(field)?.as_f64()).filter(|_| floor > 0.0)
+                cpu.and_then(|(_, field, ..)| result.pointer(field)?.as_f64()).filter(|_| write_floor > 0.0)
             {
-                told.push(format!("{} times that", short(cpu / floor)));
+                told.push(format!("{} times that", short(cpu / write_floor)));
             }
         }
         told.join(", ")
@@ -121,7 +121,7 @@ pub(crate) const ROWS: &[Row] = &[
         goal: "",
         limits: &[],
         server: Server::Reader,
-        args: &["floor", "--secs", "5"],
+        args: &["write-floor", "--secs", "5"],
         shown: &[("", "/cpu_us_per_write", 1.0, " us CPU")],
     },
     Row {
@@ -328,7 +328,7 @@ pub(crate) const ROWS: &[Row] = &[
         phoenix: "",
         goal: "it holds",
         limits: &[],
-        server: Server::Hall,
+        server: Server::Large,
         args: &["large", "--secs", "6"],
         shown: &[
             ("", "/cpu_us_per_change", 1.0, " us CPU a change"),

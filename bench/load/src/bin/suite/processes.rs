@@ -1,4 +1,4 @@
-//! The processes of a round, each on its core where there are two.
+//! The processes of a run, each on its own core if there are two.
 
 use std::{
     error::Error,
@@ -92,7 +92,7 @@ impl Recording {
     }
 
     pub(crate) fn finish(mut self) -> Result<(), Box<dyn Error>> {
-        // `unsafe_code` is denied, and a program for it is everywhere.
+        // A signal needs unsafe code, which is forbidden here, so a program sends it.
         Command::new("kill").args(["-s", "INT", &self.0.id().to_string()]).status()?;
         self.0.wait()?;
         Ok(())

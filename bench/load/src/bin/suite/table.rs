@@ -59,7 +59,7 @@ pub(crate) fn print(options: &Options) -> Result<bool, Box<dyn Error>> {
                 eprintln!("{result}");
             }
             if result["correct"] != true {
-                eprintln!("round: not correct: {rooms} at {interval}");
+                eprintln!("suite: not correct: {rooms} at {interval}");
                 all_correct = false;
             }
             results.push((interval, result));

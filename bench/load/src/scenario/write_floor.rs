@@ -37,7 +37,7 @@ impl Options {
         };
         done.unwrap_or_else(|error| {
             stage.world.error(error);
-            json!({"scenario": "floor", "correct": false})
+            json!({"scenario": "write-floor", "correct": false})
         })
     }
 
@@ -49,13 +49,13 @@ impl Options {
             connections.push(connection);
         }
         let bytes = vec![b'x'; self.size];
-        let rounds = (self.secs * 1000.0) as u64 / self.interval;
+        let turns = (self.secs * 1000.0) as u64 / self.interval;
         let (mut written, mut writes) = (0, 0);
         // Nothing is written here but this, so the process is its own server.
         let usage = || Usage::now(&stage.world, &[std::process::id()]);
         let (before, started) = (usage(), Instant::now());
-        for round in 0..rounds {
-            sleep_until(started + Duration::from_millis(self.interval * round)).await;
+        for turn in 0..turns {
+            sleep_until(started + Duration::from_millis(self.interval * turn)).await;
             for connection in &connections {
                 written += connection.try_write(&bytes)?;
                 writes += 1;
@@ -68,7 +68,7 @@ impl Options {
             "writes": writes,
             "cpu_us_per_write": after.cpu_per(&before, writes),
         });
-        Ok(stage.result("floor", written == writes * self.size, (&before, &after), own))
+        Ok(stage.result("write-floor", written == writes * self.size, (&before, &after), own))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A server of one very large topic: presences of tasks inside, and clients who are told how many there are.
 //!
-//! `hall` serves `hall:main` to clients, for the scenario `large` of `load`. `hall --watched` has no clients: a plain
+//! `large_server` serves `large:main` to clients, for the scenario `large` of `load`. `large_server --watched` has no clients: a plain
 //! topic of the same size is followed by subscribers inside, and what that takes is printed.
 
 #![allow(clippy::cast_precision_loss, reason = "figures are for people: they are far below 2^52")]
@@ -28,8 +28,8 @@ use tokio::{sync::Mutex, time::sleep_until};
 #[path = "../process.rs"]
 mod process;
 
-const COUNTED: &str = "hall:main";
-const WATCHED: &str = "floor:main";
+const COUNTED: &str = "large:main";
+const WATCHED: &str = "watched:main";
 /// How many owners the presences are spread over, as over the tasks of a program.
 const OWNERS: usize = 1000;
 const PAGE: usize = 100;
@@ -71,9 +71,9 @@ struct App {
     owners: Mutex<Owners>,
 }
 
-struct Hall(Arc<App>);
+struct LargeTopic(Arc<App>);
 
-impl Channel for Hall {
+impl Channel for LargeTopic {
     type App = Arc<App>;
     type Params = NoParams;
     type Info = ();
@@ -263,11 +263,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         // The lists needn't be taken apart one by one.
         std::process::exit(i32::from(result["correct"] != true));
     }
-    let presence = Presence::builder(PubSub::local()).counted("hall:*").start();
+    let presence = Presence::builder(PubSub::local()).counted("large:*").start();
     let owners = Mutex::new(fill(&presence, COUNTED, options.presences));
     let socket = SocketBuilder::new(Arc::new(App { presence: presence.clone(), owners }))
         .connect(connect)
-        .channel::<Hall>("hall:*");
+        .channel::<LargeTopic>("large:*");
     let site = axum::Router::new().nest("/socket", socket.into_router(&presence));
     let listener = tokio::net::TcpListener::bind(options.listen).await?;
     println!("listening on {}", listener.local_addr()?);
