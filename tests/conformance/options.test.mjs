@@ -19,7 +19,7 @@ async function rooms(options, pattern) {
 
 /** Nothing listens there, which a node says after all else. */
 const ENGINE = ["--listen", "127.0.0.1:0", "--pubsub", "nats://127.0.0.1:1", "--node", "a"];
-const NO_ENGINE = /the engine can't be reached/;
+const NO_ENGINE = /the engine is unreachable/;
 
 describe("the options of rooms", () => {
   test("bad ones are named in words", async () => {

@@ -9,87 +9,96 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::{Message, ReservedEvent, Topic, registry::Registry};
+use crate::{event::ReservedEvent, message::Message, topic::Topic};
 
 /// Carries messages between the nodes of a cluster.
 ///
-/// No method may block: an adapter that talks to a network queues what it is given, in bounds. What one task
-/// sends to a topic must arrive in the order sent, and none of it may come back to the node that sent it:
-/// the [`PubSub`](crate::PubSub) has delivered it there already.
+/// No method may block: an adapter that talks to a network puts messages into a bounded queue. Messages that one task
+/// sends to a topic must arrive in the order sent. None may come back to the node that sent it, since the
+/// [`PubSub`](crate::PubSub) has already delivered it there.
 ///
 /// The feature `suite` has the tests that every adapter must pass.
 pub trait Adapter: Send + Sync + 'static {
     /// This node's name, unique in the cluster.
     fn node(&self) -> &str;
 
-    /// The region that this node is in, if it was given one: the name of a group of nodes with one link to the others.
+    /// The region of this node, if it has one: the name of a group of nodes that reach the others over one link.
     fn region(&self) -> Option<&str> {
         None
     }
 
-    /// Called once, before all else, with where to hand what arrives from other nodes.
+    /// Starts the adapter. Called once, before all other methods. Messages from other nodes go to `inbound`.
     fn start(&self, inbound: Inbound);
 
     /// Sends a message to all other nodes that have subscribers for its topic.
     ///
     /// # Errors
-    /// The message can't be sent now. What was accepted may still be lost: delivery is at most once.
+    /// The message can't be sent now. An accepted message may still be lost: delivery is at most once.
     fn broadcast(&self, message: &Arc<Message>) -> Result<(), BroadcastError>;
 
-    /// Sends a message to one other node. A node that nobody knows is no error.
+    /// Sends a message to one other node. An unknown node is no error.
     ///
     /// # Errors
     /// As [`broadcast`](Adapter::broadcast).
     fn direct_broadcast(&self, node: &str, message: &Arc<Message>) -> Result<(), BroadcastError>;
 
-    /// Whether there can be other nodes at all. Where there can't, presences are not made ready for them.
+    /// Whether other nodes can exist at all. If not, presences are not prepared for replication.
     fn is_networked(&self) -> bool {
         true
     }
 
-    /// Whether what connects the nodes is reached at this time, and every change of that. One that was away
-    /// counts as reached again once all interest is known to it again.
+    /// Whether the network between the nodes is reachable now, and every change of that. After an outage it counts as
+    /// reachable once it knows all of this node's subscriptions again.
     ///
-    /// The default is for adapters that are never without their network.
+    /// The default is for adapters whose network can't fail.
     fn connected(&self) -> watch::Receiver<bool> {
         watch::channel(true).1
     }
 
-    /// Leaves the other nodes: resolves once what was accepted before has gone out, or after a bounded time. What is
-    /// sent after this call fails.
+    /// Leaves the cluster. Resolves once all accepted messages are sent, or after a bounded time. Sending fails after
+    /// this call.
     ///
     /// The default is for adapters that send at once.
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(std::future::ready(()))
     }
 
-    /// A topic has its first subscriber on this node. Called with a lock held: it must not call back.
+    /// A topic got its first subscriber on this node. Called with a lock held, so it must not call back.
     fn subscribed(&self, topic: &Topic);
 
-    /// A topic has lost its last subscriber on this node. Called with a lock held: it must not call back.
+    /// A topic lost its last subscriber on this node. Called with a lock held, so it must not call back.
     fn unsubscribed(&self, topic: &Topic);
 }
 
-/// The largest payload that goes from node to node, in bytes. Engines have limits of their own (1 MiB, if nobody has
-/// set another, for NATS); a larger thing is best sent in parts, or as a link.
+/// Maximum size of a payload between nodes, in bytes. Engines have limits of their own (NATS: 1 MiB by default). Send
+/// anything larger in parts, or as a link.
 pub const MAX_MESSAGE_BYTES: usize = 512 * 1024;
 
-/// The longest name of a region, in bytes.
+/// Maximum length of a region's name, in bytes.
 pub const MAX_REGION_BYTES: usize = 64;
 
-/// Where an adapter hands what arrives from other nodes. It doesn't keep the `PubSub` alive.
+/// Takes the messages that an adapter receives from other nodes. It doesn't keep the `PubSub` alive.
 #[derive(Clone)]
-pub struct Inbound(pub(crate) Weak<Registry>);
+pub struct Inbound(Weak<dyn Deliver>);
+
+/// Delivers messages to the subscribers of this node.
+pub(crate) trait Deliver: Send + Sync {
+    fn deliver(self: Arc<Self>, message: &Arc<Message>);
+}
 
 impl Inbound {
-    /// Delivers a message of another node to this node's subscribers: before it returns, unless they are many.
+    pub(crate) fn new(target: Weak<dyn Deliver>) -> Self {
+        Self(target)
+    }
+
+    /// Delivers a message from another node to this node's subscribers: before it returns, unless they are many.
     pub fn deliver(&self, message: &Arc<Message>) {
-        if let Some(registry) = self.0.upgrade() {
-            registry.dispatch(message, None);
+        if let Some(target) = self.0.upgrade() {
+            target.deliver(message);
         }
     }
 
-    /// Whether the `PubSub` is gone, so that nobody is left to deliver to.
+    /// Whether the `PubSub` is gone, so that no subscriber is left.
     pub fn is_closed(&self) -> bool {
         self.0.strong_count() == 0
     }
@@ -101,48 +110,48 @@ impl fmt::Debug for Inbound {
     }
 }
 
-/// A message that wasn't sent, or not to all.
+/// A message was not sent, or not to all nodes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BroadcastError {
-    /// The payload can't be written as JSON. Nobody has got the message.
-    #[error("the payload can't be written as JSON: {0}")]
+    /// The payload can't be encoded as JSON. No subscriber got the message.
+    #[error("the payload can't be encoded as JSON: {0}")]
     Encode(#[from] serde_json::Error),
-    /// The event's name belongs to the protocol. Nobody has got the message.
+    /// The event's name belongs to the protocol. No subscriber got the message.
     #[error(transparent)]
     Reserved(#[from] ReservedEvent),
-    /// The adapter has no connection to the other nodes. Of a broadcast, subscribers of this node have got
-    /// the message nonetheless.
-    #[error("not connected to the other nodes: {engine} is away")]
+    /// The adapter has no connection to the other nodes. A broadcast has still reached the subscribers of this node.
+    #[error("not connected to the other nodes: {engine} is unreachable; the message was not sent to them")]
     Disconnected {
-        /// What connects the nodes, such as `NATS`.
+        /// The engine between the nodes, such as `NATS`.
         engine: Cow<'static, str>,
     },
-    /// The message is too large to go to other nodes: see [`MAX_MESSAGE_BYTES`]. Of a broadcast, subscribers of this
-    /// node have got the message nonetheless.
-    #[error("the message is too large for other nodes: its payload has {0} bytes")]
+    /// The message is too large for other nodes: see [`MAX_MESSAGE_BYTES`]. A broadcast has still reached the
+    /// subscribers of this node.
+    #[error(
+        "the message is too large for other nodes: its payload has {0} bytes, the maximum is {MAX_MESSAGE_BYTES}"
+    )]
     TooLarge(usize),
-    /// More is waiting to be sent than the adapter may hold. Of a broadcast, subscribers of this node have got
-    /// the message nonetheless.
-    #[error("the queue of {engine} is full: {waiting} wait")]
+    /// The adapter's queue is full. A broadcast has still reached the subscribers of this node.
+    #[error("the queue to {engine} is full: {queued} are waiting; the message was not sent to other nodes")]
     Full {
-        /// What connects the nodes, such as `NATS`.
+        /// The engine between the nodes, such as `NATS`.
         engine: Cow<'static, str>,
-        /// What waits to be sent.
-        waiting: Waiting,
+        /// How much the queue holds.
+        queued: Queued,
     },
 }
 
-/// What waits in the queue of an adapter that takes no more.
+/// How much a full queue of an adapter holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
-    /// As many messages as it may hold.
+pub enum Queued {
+    /// The maximum number of messages.
     Messages(usize),
-    /// As many bytes as it may hold, or nearly.
+    /// The maximum number of bytes, or nearly.
     Bytes(usize),
 }
 
-impl fmt::Display for Waiting {
+impl fmt::Display for Queued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Messages(messages) => write!(f, "{messages} messages"),

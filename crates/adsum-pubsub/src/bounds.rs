@@ -1,9 +1,8 @@
-//! Checks of options against their bounds, in one manner of error. For the crates of adsum; only the error is part of
-//! the public face.
+//! Checks of options against their bounds, with one form of error. For the crates of adsum; only the error is public API.
 
 use std::{fmt, time::Duration};
 
-/// The longest time of any option that has no bound of its own. Sums of a few such times and the clock can't overflow.
+/// Maximum of any time option without a bound of its own. Adding a few such times to the clock can't overflow.
 pub const MAX_TIME: Duration = Duration::from_hours(24);
 
 /// An option is out of its bounds.
@@ -16,7 +15,7 @@ pub struct OptionsError {
 }
 
 impl OptionsError {
-    /// An option that is something else than is `allowed`.
+    /// An option whose value is not `allowed`.
     pub fn new(option: &'static str, is: impl fmt::Display, allowed: impl fmt::Display) -> Self {
         Self { option, is: is.to_string(), allowed: allowed.to_string() }
     }

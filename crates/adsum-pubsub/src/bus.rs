@@ -1,5 +1,5 @@
-//! An engine inside of the process, on which everything is recorded and can be said again. For tests of the crates of
-//! adsum, whose time stands still.
+//! An engine inside the process that records every message and can replay it. For tests of the crates of adsum with
+//! paused time.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,15 +7,15 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::{
-    PubSub,
-    driver::{Engine, Failure, Lost, Session},
-    link::{Link, Outgoing},
+    driver::{Engine, EngineSession, Failure, Lost},
+    engine_link::{EngineLink, Outgoing},
+    pubsub::PubSub,
 };
 
 /// The secret of the nodes on a bus.
 const SECRET: &str = "a secret of the cluster";
 
-/// Carries envelopes between nodes of one process, at once.
+/// Carries envelopes between nodes of one process, without delay.
 #[derive(Clone, Debug, Default)]
 pub struct Bus(Arc<Shared>);
 
@@ -26,8 +26,8 @@ struct Shared {
     sessions: Mutex<u64>,
 }
 
-/// The number of a session, and its node.
-type Listening = (u64, Arc<Link>);
+/// The number of a session and the link of its node.
+type Listening = (u64, Arc<EngineLink>);
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// One message, as it went over the bus.
+/// A message as the bus carried it.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     subject: String,
@@ -47,19 +47,19 @@ impl Bus {
     /// Starts a node.
     ///
     /// # Panics
-    /// The name is no node's name.
+    /// The name is not a valid name of a node.
     pub async fn node(&self, name: &str) -> PubSub {
         let builder = PubSub::nats("").node(name).secret(SECRET);
         let bus = self.clone();
         builder.launch("bus", |_| Ok(bus)).await.expect("a bus takes every node")
     }
 
-    /// All that was said until now.
+    /// Returns all messages so far.
     pub fn recorded(&self) -> Vec<Recorded> {
         self.0.recorded.lock().clone()
     }
 
-    /// Says something again, to all who listen now.
+    /// Delivers a recorded message again, to all current subscribers of its subject.
     pub fn replay(&self, Recorded { subject, envelope }: &Recorded) {
         let listening = self.0.subscribers.lock().get(subject).cloned().unwrap_or_default();
         for (_, link) in listening {
@@ -71,7 +71,7 @@ impl Bus {
 impl Engine for Bus {
     type Session = BusSession;
 
-    async fn dial(&self, link: &Arc<Link>) -> Result<BusSession, Failure> {
+    async fn dial(&self, link: &Arc<EngineLink>) -> Result<BusSession, Failure> {
         let mut sessions = self.0.sessions.lock();
         *sessions += 1;
         Ok(BusSession { id: *sessions, bus: self.clone(), link: link.clone(), lost: Lost::default() })
@@ -81,11 +81,11 @@ impl Engine for Bus {
 pub(crate) struct BusSession {
     id: u64,
     bus: Bus,
-    link: Arc<Link>,
+    link: Arc<EngineLink>,
     lost: Lost,
 }
 
-impl Session for BusSession {
+impl EngineSession for BusSession {
     fn lost(&self) -> &Lost {
         &self.lost
     }

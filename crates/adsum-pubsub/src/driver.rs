@@ -1,5 +1,5 @@
-//! The task that talks to an engine: it connects, keeps the subscriptions and sends what is queued, and starts
-//! over when the engine is lost.
+//! The task that talks to an engine: it connects, keeps the subscriptions, sends queued messages, and reconnects when the
+//! connection is lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,60 +9,60 @@ use tokio::{
 };
 
 use crate::{
-    Topic,
-    link::{Link, Outgoing},
+    engine_link::{EngineLink, Outgoing},
     replay::ANSWER_AFTER_LAST,
     tasks::{Panicked, noticed},
+    topic::Topic,
 };
 
-/// How many messages are taken out of the queue at once. Engines write them in one go.
+/// Maximum number of messages to take out of the queue at once. Engines write them together.
 const BATCH: usize = 128;
 
-/// How many subscriptions are asked for at once.
+/// Maximum number of subscriptions in one request.
 const SUBSCRIPTIONS: usize = 512;
 
-/// How long a node that is closed goes on sending what was queued before.
+/// How long a closed node may take to send what is queued.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often messages are dropped whose sender doesn't answer.
+/// How often to drop messages whose sender doesn't answer.
 const TIDY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Something that carries messages between nodes.
+/// A service that carries messages between nodes.
 pub(crate) trait Engine: Send + Sync + 'static {
-    type Session: Session;
+    type Session: EngineSession;
 
-    /// Connects, once.
-    fn dial(&self, link: &Arc<Link>) -> impl Future<Output = Result<Self::Session, Failure>> + Send;
+    /// Makes one attempt to connect.
+    fn dial(&self, link: &Arc<EngineLink>) -> impl Future<Output = Result<Self::Session, Failure>> + Send;
 }
 
-/// One connection to an engine. It ends when it is dropped.
+/// One connection to an engine. Dropping it closes the connection.
 ///
-/// What arrives goes to [`Link::receive`]. Nothing here waits for the engine's answer unless it says so; what is
-/// asked for takes effect in its order.
-pub(crate) trait Session: Send + 'static {
-    /// What tells once the connection is lost.
+/// Incoming messages go to [`EngineLink::receive`]. Methods don't wait for the engine's response unless they say so.
+/// Requests take effect in the order in which they are made.
+pub(crate) trait EngineSession: Send + 'static {
+    /// Resolves once the connection is lost.
     fn lost(&self) -> &Lost;
 
     fn subscribe(&mut self, subjects: Vec<String>) -> impl Future<Output = Result<(), Failure>> + Send;
 
     fn unsubscribe(&mut self, subjects: Vec<String>) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Waits until the engine has all subscriptions and messages that were given to this session before.
+    /// Waits until the engine has all earlier subscriptions and messages of this session.
     fn settle(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Sends all of these, in their order.
+    /// Sends these messages in order.
     fn publish(&mut self, outgoing: &mut Vec<Outgoing>) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Moves on what was asked for before, and never ends but in a failure. Cancel safe.
+    /// Drives pending requests; resolves only on failure. Cancel safe.
     fn proceed(&mut self) -> impl Future<Output = Failure> + Send;
 }
 
-/// Why there is no connection to an engine, or no longer.
+/// Why there is no connection to an engine.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Failure {
-    /// It isn't there now, or not reached.
+    /// The engine is down or unreachable.
     Away(String),
-    /// It is there, and doesn't take this node as it is configured.
+    /// The engine is up and rejects this node's configuration.
     Refused(String),
 }
 
@@ -78,7 +78,7 @@ impl Failure {
     }
 }
 
-/// Tells that a connection is lost, and why: the first reason counts.
+/// Signals that a connection is lost, and why. The first reason is kept.
 #[derive(Clone, Default)]
 pub(crate) struct Lost(watch::Sender<Option<Failure>>);
 
@@ -91,12 +91,12 @@ impl Lost {
         });
     }
 
-    /// Resolves once it is told.
+    /// Resolves once the connection is lost.
     fn told(&self) -> impl Future<Output = Failure> + Send + 'static {
         let mut lost = self.0.subscribe();
         async move {
             let failure = lost.wait_for(Option::is_some).await.ok().and_then(|failure| failure.clone());
-            failure.unwrap_or_else(|| Failure::away("the client has ended"))
+            failure.unwrap_or_else(|| Failure::away("the client library has stopped"))
         }
     }
 }
@@ -104,20 +104,20 @@ impl Lost {
 /// Talks to an engine for as long as it is polled.
 pub(crate) struct Driver<E: Engine> {
     pub(crate) engine: E,
-    pub(crate) link: Arc<Link>,
+    pub(crate) link: Arc<EngineLink>,
     pub(crate) outgoing: mpsc::Receiver<Outgoing>,
     pub(crate) retry_interval: Duration,
 }
 
 impl<E: Engine> Driver<E> {
-    /// Goes on from a session that was opened, or from none, until the node is closed.
+    /// Serves an open session, or connects first if there is none, until the node is closed.
     pub(crate) async fn run(mut self, first: Option<E::Session>) {
         let link = self.link.clone();
         let _ended = Ended(&link);
         let mut first = first;
         loop {
             let mut session = if let Some(session) = first.take() {
-                // What was sent since the node was started waits in the queue.
+                // Messages sent since the node started wait in the queue.
                 session
             } else {
                 let opened = tokio::select! {
@@ -129,8 +129,8 @@ impl<E: Engine> Driver<E> {
                     continue;
                 };
                 let (engine, node) = (self.link.engine, self.link.node());
-                tracing::info!(engine, node, "the other nodes can be reached again");
-                // What was queued while the connection went is stale by now.
+                tracing::info!(engine, node, "reconnected to the other nodes");
+                // Messages queued while the connection broke are stale by now.
                 self.discard();
                 self.link.connected.send_replace(!link.closing.is_cancelled());
                 session
@@ -148,13 +148,13 @@ impl<E: Engine> Driver<E> {
                 tokio::select! {
                     failure = lost => Err(failure),
                     served = serve => served,
-                    () = tidy(&link) => unreachable!("it has no end"),
+                    () = tidy(&link) => unreachable!("the loop never ends"),
                     () = overdue(&link) => Ok(()),
                 }
             };
-            // A panic costs the connection, which is made anew.
+            // After a panic, drop the connection and reconnect.
             let served = noticed("engine driver", served).await;
-            let served = served.unwrap_or_else(|Panicked| Err(Failure::away("the driver has panicked")));
+            let served = served.unwrap_or_else(|Panicked| Err(Failure::away("the driver panicked")));
             drop(session);
             self.link.connected.send_replace(false);
             self.discard();
@@ -166,12 +166,12 @@ impl<E: Engine> Driver<E> {
                 engine = self.link.engine,
                 node = self.link.node(),
                 reason = failure.reason(),
-                "the other nodes can't be reached; this one goes on by itself, and tries to connect again"
+                "lost the connection to the other nodes; this node goes on alone; reconnecting"
             );
         }
     }
 
-    /// Connects, and has the engine take all subscriptions.
+    /// Connects, and waits until the engine has all subscriptions.
     pub(crate) async fn open(&self) -> Result<E::Session, Failure> {
         let mut session = self.meanwhile(self.engine.dial(&self.link)).await?;
         let lost = session.lost().told();
@@ -189,7 +189,7 @@ impl<E: Engine> Driver<E> {
         Ok(session)
     }
 
-    /// Tries until it succeeds: at once, then at least once in every interval.
+    /// Retries until it succeeds: at once, then at least once per interval.
     async fn open_again(&self) -> E::Session {
         let mut refused = None;
         let mut pause = self.retry_interval.mul_f64(jitter() / 10.0);
@@ -201,7 +201,7 @@ impl<E: Engine> Driver<E> {
             };
             let (engine, node, reason) = (self.link.engine, self.link.node(), failure.reason());
             if matches!(failure, Failure::Refused(_)) && refused.as_ref() != Some(&failure) {
-                tracing::warn!(engine, node, reason, "the engine refuses this node; it tries on");
+                tracing::warn!(engine, node, reason, "the engine refused the connection; retrying");
                 refused = Some(failure);
             } else {
                 tracing::debug!(engine, node, reason, "still not connected");
@@ -210,8 +210,8 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    /// Waits for something while there is no session. All that is wanted is asked for when there is one; until then
-    /// it is only kept in bounds.
+    /// Awaits a future while there is no session. The next session subscribes to all wanted topics; until then the list
+    /// of changes is only kept bounded.
     async fn meanwhile<T>(&self, awaited: impl Future<Output = T>) -> T {
         let tidy = async {
             loop {
@@ -221,7 +221,7 @@ impl<E: Engine> Driver<E> {
         };
         tokio::select! {
             output = awaited => output,
-            () = tidy => unreachable!("the loop above has no end"),
+            () = tidy => unreachable!("the loop above never ends"),
         }
     }
 
@@ -233,14 +233,13 @@ impl<E: Engine> Driver<E> {
     ) -> Result<(), Failure> {
         tokio::select! {
             failure = session.proceed() => return Err(failure),
-            // Only here, so that messages that are being published are not given up.
+            // Checked only here, so that messages being published are not abandoned.
             () = self.link.closing.cancelled(), if phase == Phase::Open => return Ok(()),
             () = self.link.interest.changed() => {}
-            // The sender is in the link, so there is always one.
+            // The sender is in the link, so the channel never closes.
             _ = self.outgoing.recv_many(batch, BATCH) => {}
         }
-        // First what this node wants, then what it sends: a message must not be answered before its sender can
-        // hear the answer.
+        // Subscribe first, then publish: a reply to a message must not come before this node can receive it.
         let changes = self.link.interest.take(Instant::now());
         for topics in changes.added.chunks(SUBSCRIPTIONS) {
             session.subscribe(self.subjects(topics)).await?;
@@ -251,7 +250,7 @@ impl<E: Engine> Driver<E> {
         if batch.is_empty() { Ok(()) } else { session.publish(batch).await }
     }
 
-    /// Sends what was queued before the node was closed, and answers those who ask whether that was its word.
+    /// Sends what was queued before the node was closed, and answers challenges to those messages for a while.
     async fn finish(&mut self, session: &mut E::Session, batch: &mut Vec<Outgoing>) -> Result<(), Failure> {
         self.link.connected.send_replace(false);
         let send = async {
@@ -280,7 +279,7 @@ impl<E: Engine> Driver<E> {
     }
 
     fn discard(&mut self) {
-        // Dropped, each is counted as unsent.
+        // Dropping a message counts it as unsent.
         while self.outgoing.try_recv().is_ok() {}
     }
 }
@@ -291,14 +290,14 @@ enum Phase {
     Closing,
 }
 
-/// Resolves when a node that is closed must have ended.
-async fn overdue(link: &Link) {
+/// Resolves when a closed node must have stopped.
+async fn overdue(link: &EngineLink) {
     link.closing.cancelled().await;
     sleep(CLOSE_TIMEOUT + ANSWER_AFTER_LAST).await;
 }
 
-/// Drops from time to time what is over.
-async fn tidy(link: &Link) {
+/// Periodically drops what has expired.
+async fn tidy(link: &EngineLink) {
     let mut ticks = interval(TIDY_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -307,8 +306,8 @@ async fn tidy(link: &Link) {
     }
 }
 
-/// Tells that the driver has ended, however it ends.
-struct Ended<'l>(&'l Link);
+/// Signals that the driver has stopped, however it stops.
+struct Ended<'l>(&'l EngineLink);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
@@ -317,7 +316,7 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// A number from 0 to 1, so that not all nodes come back at the same moment.
+/// A random number from 0 to 1, so that not all nodes reconnect at the same moment.
 fn jitter() -> f64 {
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
     f64::from(random) / f64::from(u32::MAX)

@@ -1,8 +1,8 @@
-//! How a message looks on its way from node to node.
+//! The wire format of messages between nodes.
 //!
-//! An envelope is, in this order: `adsm`, a version, flags, the sender's origin, the message's number, five names
-//! (namespace, sender, receiver, topic, event) that each follow their length in two bytes, the payload, and, if the
-//! cluster has a secret, a keyed hash of all that. Whatever arrives is checked against it before it is believed.
+//! An envelope consists, in this order, of `adsm`, a version, flags, the sender's origin, the message's number, five
+//! names (namespace, sender, receiver, topic, event), each after its length in two bytes, the payload, and, if the
+//! cluster has a secret, a keyed hash of all that. The hash is verified before the content is used.
 //!
 //! A control message has its content in the payload, and neither a number nor a topic.
 
@@ -13,16 +13,17 @@ use hmac::{Hmac, Mac};
 use serde::de::IgnoredAny;
 use sha2::Sha256;
 
-pub(crate) use crate::replay::Origin;
 use crate::{
-    Json, MAX_MESSAGE_BYTES, Message, Payload,
-    replay::{Nonce, Numbers},
+    adapter::MAX_MESSAGE_BYTES,
+    message::Message,
+    payload::{Json, Payload},
+    replay::{Nonce, Numbers, Origin},
 };
 
-/// The longest envelope: the largest payload, and names that are too long for any sane use.
+/// Maximum size of an envelope: the largest payload, and ample room for the names.
 pub(crate) const MAX_ENVELOPE_BYTES: usize = MAX_MESSAGE_BYTES + 8 * 1024;
 
-/// The longest name of a node.
+/// Maximum length of a node's name.
 pub(crate) const MAX_NODE_BYTES: usize = 255;
 
 const MAGIC: &[u8] = b"adsm";
@@ -34,36 +35,36 @@ const BINARY: u8 = 2;
 const SEALED: u8 = 4;
 const CONTROL: u8 = 8;
 
-/// The keyed hash is cut to half its length: still far too long to be guessed.
+/// The keyed hash is truncated to half its length, which is still infeasible to guess.
 const SEAL_BYTES: usize = 16;
 
-/// Writes the envelopes of a node, and opens those of others.
+/// Writes this node's envelopes and opens those from other nodes.
 pub(crate) struct Envelopes {
     namespace: Box<str>,
     node: Box<str>,
     origin: Origin,
-    /// By the cluster's secret, and by others that are accepted as well. None if there is no secret.
+    /// Keyed by the cluster's secret, then by the other accepted secrets. Empty if there is no secret.
     seals: Vec<Hmac<Sha256>>,
 }
 
-/// What one node says to another about its origin.
+/// A message between nodes about their origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
     /// Asks whether this origin is alive.
     Challenge { of: Origin, nonce: Nonce },
-    /// Answers this origin.
+    /// Answers a challenge of this origin.
     Answer { to: Origin, nonce: Nonce, numbers: Numbers },
 }
 
 impl Envelopes {
-    /// The first secret is the cluster's; the others are accepted only.
+    /// Creates the envelopes of a node. The first secret signs; all of them are accepted.
     pub(crate) fn new<'s>(
         namespace: &str,
         node: &str,
         origin: Origin,
         secrets: impl IntoIterator<Item = &'s [u8]>,
     ) -> Self {
-        // Not the secret itself: it may sign other things elsewhere, and none must pass for an envelope.
+        // A derived key: the secret may sign other things elsewhere, which must not pass for envelopes.
         let seals = secrets.into_iter().map(|secret| {
             let key = keyed(secret).chain_update(b"adsum between nodes").finalize().into_bytes();
             keyed(&key)
@@ -84,7 +85,7 @@ impl Envelopes {
         &self.node
     }
 
-    /// Writes a message, to one node or to all; none if it is too long.
+    /// Writes a message to one node or to all. Returns `None` if it is too long.
     pub(crate) fn write(&self, to: Option<&str>, message: &Message, number: u64) -> Option<Bytes> {
         let (binary, payload) = match message.payload() {
             Payload::Json(json) => (0, json.as_bytes()),
@@ -134,7 +135,7 @@ impl Envelopes {
         Some(bytes.into())
     }
 
-    /// Reads what another node has written; none if this node itself has.
+    /// Opens an envelope from another node. Returns `None` if this node itself has written it.
     pub(crate) fn open<'a>(&self, bytes: &'a [u8]) -> Result<Option<Opened<'a>>, Refused<'a>> {
         let stranger = |why| Refused { why, peer: "" };
         if bytes.len() > MAX_ENVELOPE_BYTES {
@@ -150,7 +151,7 @@ impl Envelopes {
             return Ok(None);
         }
 
-        // The names are only as good as the hash is, but a log without them would be of no help.
+        // Nothing proves the name yet, but a log line without it would not help.
         let peer = str::from_utf8(head.node).ok().filter(|name| name.len() <= MAX_NODE_BYTES).unwrap_or("");
         let refused = |why| Refused { why, peer };
         if head.namespace != self.namespace.as_bytes() {
@@ -206,31 +207,31 @@ impl Control {
     }
 }
 
-/// A message that has arrived.
+/// An envelope that was opened.
 pub(crate) struct Opened<'a> {
-    /// The sender.
+    /// The sending node.
     pub(crate) peer: &'a str,
     pub(crate) origin: Origin,
     pub(crate) number: u64,
-    /// The one node that is meant, if not all are.
+    /// The receiving node. `None` if it is for all nodes.
     pub(crate) to: Option<&'a str>,
     pub(crate) content: Content,
 }
 
-/// What an envelope holds.
+/// The content of an envelope.
 pub(crate) enum Content {
     Message(Message),
     Control(Control),
 }
 
-/// A message that isn't taken, and the node that has sent it, as far as it says so.
+/// A refused envelope, and the node that claims to have sent it.
 #[derive(Debug)]
 pub(crate) struct Refused<'a> {
     pub(crate) why: Refusal,
     pub(crate) peer: &'a str,
 }
 
-/// Why a message isn't taken.
+/// Why an envelope is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Refusal {
     Foreign,
@@ -266,17 +267,19 @@ impl Refusal {
 
     pub(crate) fn explanation(self) -> &'static str {
         match self {
-            Self::Foreign => "it is no message of adsum",
-            Self::Version => "it is written by another version of adsum that this one can't talk to",
-            Self::Namespace => "it is of another namespace",
+            Self::Foreign => "it is not a message from adsum",
+            Self::Version => "its sender runs an incompatible version of adsum",
+            Self::Namespace => "it belongs to another namespace",
             Self::Sealed => "its sender has a secret, and this node has none",
             Self::Unsealed => "its sender has no secret, and this node has one",
-            Self::Secret => "its sender has another secret, or somebody has changed it",
-            Self::TooLarge => "it is larger than a message may be",
-            Self::Malformed => "it is cut off, or badly written",
-            Self::Replayed => "it was heard before, or is too old: somebody repeats messages on the engine",
-            Self::Unanswered => "its sender doesn't answer: it has ended, or somebody repeats its messages",
-            Self::Overflow => "too much waits to be delivered while its sender is admitted",
+            Self::Secret => "its sender has another secret, or the message was tampered with",
+            Self::TooLarge => "it exceeds the maximum size of a message",
+            Self::Malformed => "it is truncated or malformed",
+            Self::Replayed => {
+                "it was received before, or is too old: somebody replays messages on the engine"
+            }
+            Self::Unanswered => "its sender doesn't answer: it has stopped, or somebody replays its messages",
+            Self::Overflow => "the queue of messages is full while their sender is admitted",
         }
     }
 }
@@ -294,7 +297,7 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Reads what stands after the version. It decides on nothing, but for where each part ends.
+    /// Reads what follows the version. Finds where each part ends, and checks nothing else.
     fn read(bytes: &'a [u8]) -> Option<Self> {
         let (&flags, bytes) = bytes.split_first()?;
         let (&origin, bytes) = bytes.split_first_chunk()?;
@@ -328,10 +331,10 @@ impl<'a> Head<'a> {
         let event = str::from_utf8(self.event).ok()?;
         let is_binary = self.flags & BINARY != 0;
         if !is_binary && !trusted {
-            // Clients get the text as it is, so one that is no JSON would break their frames.
+            // Clients get the text unchanged, so invalid JSON would break their frames.
             serde_json::from_str::<IgnoredAny>(str::from_utf8(payload).ok()?).ok()?;
         }
-        // A copy: what keeps a payload must not keep the buffer alive into which it was read.
+        // A copy: whoever keeps the payload must not keep the whole read buffer alive.
         let payload = Bytes::copy_from_slice(payload);
         let payload =
             if is_binary { Payload::Binary(payload) } else { Payload::Json(Json::from_encoded(payload)) };
@@ -358,7 +361,7 @@ mod tests {
         Envelopes::new(namespace, name, origin, secret)
     }
 
-    /// Opens what holds a message.
+    /// Opens an envelope with a message.
     fn opened<'a>(node: &Envelopes, bytes: &'a [u8]) -> (Option<&'a str>, Message) {
         let Some(Opened { to, content: Content::Message(message), .. }) = node.open(bytes).unwrap() else {
             panic!("it is a message");
@@ -508,7 +511,7 @@ mod tests {
         assert!(a.write(None, &Message::new("t", "e", larger), 7).is_none());
         let binary = Payload::Binary(Bytes::new());
         assert!(a.write(None, &Message::new("x".repeat(70_000), "e", binary), 7).is_none());
-        // What is written must not be too large for those who read it, either.
+        // A written envelope must not exceed the limit for reading, either.
         let largest = Payload::Binary(vec![0; MAX_MESSAGE_BYTES].into());
         assert!(a.write(None, &Message::new("x".repeat(9_000), "e", largest), 7).is_none());
     }

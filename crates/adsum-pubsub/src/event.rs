@@ -1,37 +1,37 @@
-//! Names of events that belong to the protocol of Phoenix Channels.
+//! Event names that belong to the Phoenix Channels protocol.
 
-/// Events of the protocol itself: a client that receives `phx_close` closes its channel for good.
+/// Prefix of the protocol's own events: a client that receives `phx_close` closes its channel for good.
 const PROTOCOL: &str = "phx_";
-/// Events of presence: a client that receives `presence_state` replaces its list by it.
+/// Prefix of presence events: a client that receives `presence_state` replaces its list.
 const PRESENCE: &str = "presence_";
-/// Closes the sockets of the id that it is broadcast to.
+/// Broadcast to a socket id, this event closes the sockets with that id.
 #[doc(hidden)]
 pub const DISCONNECT: &str = "disconnect";
-/// Maximum number of characters of a refused name that its error shows.
+/// Maximum number of characters of a refused name in its error.
 const MAX_SHOWN: usize = 64;
 
-/// An event that a program can't send, since its name belongs to the protocol.
+/// An event was refused because its name belongs to the protocol.
 ///
-/// A program meets it where a client chooses the name of an event that goes to others.
+/// This happens if a client chooses the name of an event for other clients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the event {event:?} isn't sent: names that begin with {prefix} are the protocol's own, and clients would act \
-     on it. If clients choose the name, accept those that the program knows (`match event {{ \"say\" => .. }}`)"
+    "the event {event:?} was not sent: names that begin with {prefix} belong to the protocol, and clients would act \
+     on it. If clients choose the name, accept only those that the program knows (`match event {{ \"say\" => .. }}`)"
 )]
 pub struct ReservedEvent {
-    /// The event's name, cut.
+    /// The event's name, truncated.
     event: Box<str>,
     prefix: &'static str,
 }
 
-/// Checks the name of an event that is broadcast: neither the protocol's nor presence's.
+/// Checks the name of an event to broadcast: it belongs neither to the protocol nor to presence.
 pub(crate) fn check_broadcast(event: &str) -> Result<(), ReservedEvent> {
     check_push(event)?;
     refuse(event, PRESENCE)
 }
 
-/// Checks the name of an event that is pushed to one client. Presence's own are allowed there: a program may send
-/// a `presence_state` that it has made.
+/// Checks the name of an event to push to one client. Presence events are allowed there: a program may send a
+/// `presence_state` of its own.
 #[doc(hidden)]
 pub fn check_push(event: &str) -> Result<(), ReservedEvent> {
     refuse(event, PROTOCOL)

@@ -1,10 +1,10 @@
-//! What is private and reads input from other nodes, opened for the fuzz targets. No part of the public face.
+//! Private items that read input from other nodes, for the fuzz targets. Not public API.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{Message, envelope};
+use crate::{envelope, message::Message};
 
 /// Writes the envelopes of a node, and opens those of others.
 pub struct Envelopes(envelope::Envelopes);
@@ -17,12 +17,12 @@ impl Envelopes {
         Self(envelope::Envelopes::new("adsum", node, origin, secret))
     }
 
-    /// Writes a message, to one node or to all; none if it is too long.
+    /// Writes a message to one node or to all. `None` if it is too long.
     pub fn write(&self, to: Option<&str>, message: &Message) -> Option<Bytes> {
         self.0.write(to, message, 1)
     }
 
-    /// The node that is meant, if not all are, and the message; none where it is refused.
+    /// The node that is meant, if there is one, and the message. `None` if it is refused.
     pub fn open(&self, bytes: &[u8]) -> Option<(Option<String>, Message)> {
         let opened = self.0.open(bytes).ok()??;
         let envelope::Content::Message(message) = opened.content else { return None };

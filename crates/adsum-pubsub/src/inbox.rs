@@ -5,63 +5,68 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{Attachment, Message, PubSub, Subscriber, SubscriberId, Topic};
+use crate::{
+    ids::SubscriberId,
+    message::Message,
+    registry::{Attachment, Registry},
+    subscribers::Subscriber,
+    topic::Topic,
+};
 
-/// How many messages an inbox of [`PubSub::subscribe`] holds.
+/// Maximum number of messages in an inbox from [`PubSub::subscribe`](crate::PubSub::subscribe).
 pub const DEFAULT_INBOX_CAPACITY: usize = 1024;
 
 /// The messages of any number of topics, in the order in which they came.
 ///
-/// An inbox is one subscriber: [`PubSub::broadcast_from`] with its [`id`](Inbox::id) passes over it. Where its
-/// owner reads too slowly, the oldest messages are dropped, and [`recv`](Inbox::recv) says how many.
+/// An inbox is one subscriber: [`PubSub::broadcast_from`](crate::PubSub::broadcast_from) with its [`id`](Inbox::id) skips
+/// it. If it is full, the oldest messages are dropped, and [`recv`](Inbox::recv) returns how many.
 pub struct Inbox {
-    pubsub: PubSub,
+    registry: Arc<Registry>,
     id: SubscriberId,
     shared: Arc<Shared>,
     attachments: Vec<Attachment>,
 }
 
 impl Inbox {
-    pub(crate) fn new(pubsub: PubSub, capacity: usize) -> Self {
-        let queue = Queue { messages: VecDeque::new(), capacity: capacity.max(1), missed: 0 };
+    pub(crate) fn new(registry: Arc<Registry>, capacity: usize) -> Self {
+        let queue = InboxMessages { messages: VecDeque::new(), capacity: capacity.max(1), missed: 0 };
         let shared = Arc::new(Shared { queue: Mutex::new(queue), arrived: Notify::new() });
-        Self { pubsub, id: SubscriberId::unique(), shared, attachments: Vec::new() }
+        Self { registry, id: SubscriberId::unique(), shared, attachments: Vec::new() }
     }
 
-    /// Names this inbox as a sender.
+    /// Identifies this inbox as a sender.
     pub fn id(&self) -> SubscriberId {
         self.id
     }
 
-    /// Subscribes to one more topic. Subscribed twice, each of its messages arrives twice.
+    /// Subscribes to one more topic. If it is already subscribed to it, each message arrives twice.
     pub fn subscribe(&mut self, topic: impl Into<Topic>) {
-        let attachment = self.pubsub.attach(topic, self.id, self.shared.clone());
+        let attachment = self.registry.attach(topic.into(), self.id, self.shared.clone());
         self.attachments.push(attachment);
     }
 
-    /// Ends all subscriptions to a topic. Messages that have arrived stay, and a broadcast that another thread
-    /// is just making may still arrive.
+    /// Ends all subscriptions to a topic. Messages that have arrived stay, and a concurrent broadcast may still arrive.
     pub fn unsubscribe(&mut self, topic: &str) {
         self.attachments.retain(|attachment| attachment.topic().as_str() != topic);
     }
 
-    /// The next message, once there is one.
+    /// Waits for the next message.
     ///
-    /// Cancel safe: a message is taken only by a call that returns it.
+    /// Cancel safe: a message is removed only by a call that returns it.
     ///
     /// # Errors
-    /// Messages were dropped since the last call, as the inbox was full. The next call goes on after the gap.
+    /// Messages were dropped since the last call because the inbox was full. The next call continues after the gap.
     pub async fn recv(&mut self) -> Result<Arc<Message>, Lagged> {
         loop {
             if let Some(next) = self.try_recv() {
                 return next;
             }
-            // A message that came since the look above has left a permit behind, so it isn't slept through.
+            // A message that came since `try_recv` has left a permit, so this returns at once.
             self.shared.arrived.notified().await;
         }
     }
 
-    /// The next message, if there is one now.
+    /// Returns the next message, if there is one now.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
@@ -73,12 +78,12 @@ impl Inbox {
         }
     }
 
-    /// How many messages wait.
+    /// The number of messages in the inbox.
     pub fn len(&self) -> usize {
         self.shared.queue.lock().messages.len()
     }
 
-    /// Whether no message waits.
+    /// Whether the inbox is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -95,18 +100,20 @@ impl fmt::Debug for Inbox {
 
 /// An inbox was full, and its oldest messages were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the inbox was full and {missed} of its messages were dropped; read it faster or give it more room")]
+#[error(
+    "the inbox was full, and {missed} of its messages were dropped; read it faster or give it more capacity"
+)]
 pub struct Lagged {
-    /// How many messages are missing.
+    /// The number of dropped messages.
     pub missed: u64,
 }
 
 struct Shared {
-    queue: Mutex<Queue>,
+    queue: Mutex<InboxMessages>,
     arrived: Notify,
 }
 
-struct Queue {
+struct InboxMessages {
     messages: VecDeque<Arc<Message>>,
     capacity: usize,
     missed: u64,

@@ -1,7 +1,7 @@
-//! Which topics this node wants to hear of from the others.
+//! The topics whose messages this node wants from the others.
 //!
-//! A topic is wanted from its first subscriber on until a while after its last: a reload of a page, or a game that
-//! is left and joined again, costs the engine nothing.
+//! A topic is wanted from its first subscriber until some time after its last. So a page reload, or a game that is left
+//! and joined again, costs the engine nothing.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,13 +14,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::Topic;
+use crate::topic::Topic;
 
-/// How many topics without subscribers are kept at most; beyond that, the oldest are given up early. So many
-/// topics that come and go within seconds can't make an engine keep them all.
+/// Maximum number of topics without subscribers. Beyond it the oldest are unsubscribed early, so that topics that come
+/// and go within seconds can't pile up in the engine.
 const MAX_LINGERING: usize = 10_000;
 
-/// What subscribers want, and what the task that talks to the engine hasn't yet been told of it.
+/// The wanted topics, and the changes that the driver has not taken yet.
 pub(crate) struct Interest {
     linger: Duration,
     state: Mutex<State>,
@@ -29,15 +29,15 @@ pub(crate) struct Interest {
 
 #[derive(Default)]
 struct State {
-    /// Every wanted topic, and since its last subscriber has left, until when.
+    /// Every wanted topic, and if its last subscriber has left, until when it is wanted.
     topics: HashMap<Topic, Option<Instant>>,
-    /// The topics that have been left, in that order. One that was joined again may still stand here.
+    /// The topics that were left, in order. A topic that was joined again may still be in it.
     lingering: VecDeque<(Instant, Topic)>,
-    /// Those that are new. Each is wanted, so there are no more of them than that.
+    /// New topics. Bounded by the number of wanted topics.
     added: Vec<Topic>,
 }
 
-/// What has changed since the last time.
+/// The changes since the last call.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Changes {
     pub(crate) added: Vec<Topic>,
@@ -65,9 +65,9 @@ impl Interest {
         self.changed.notify_one();
     }
 
-    /// Returns once there are changes to take, or may be some.
+    /// Waits until there may be changes to take.
     ///
-    /// Cancel safe. For one task at a time.
+    /// Cancel safe. Only one task may wait at a time.
     pub(crate) async fn changed(&self) {
         let due = {
             let state = self.state.lock();
@@ -85,7 +85,7 @@ impl Interest {
         }
     }
 
-    /// Takes what has changed until now.
+    /// Takes the changes until now.
     pub(crate) fn take(&self, now: Instant) -> Changes {
         let mut state = self.state.lock();
         let mut removed = Vec::new();
@@ -93,7 +93,7 @@ impl Interest {
             && (*due <= now || state.lingering.len() > MAX_LINGERING)
         {
             let Some((due, topic)) = state.lingering.pop_front() else { break };
-            // One that was joined again is wanted; one that was then left again stands further back, too.
+            // A topic that was joined again is wanted. If it was then left again, it has a later entry as well.
             if state.topics.get(&topic) == Some(&Some(due)) {
                 state.topics.remove(&topic);
                 removed.push(topic);
@@ -108,13 +108,13 @@ impl Interest {
         Changes { added, removed }
     }
 
-    /// How many topics are kept.
+    /// The number of wanted topics.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.state.lock().topics.len()
     }
 
-    /// Takes all that is wanted now. What has changed until now is part of that.
+    /// Returns all topics that are wanted now, and clears the changes until now.
     pub(crate) fn take_all(&self) -> Vec<Topic> {
         let mut state = self.state.lock();
         state.added.clear();

@@ -1,7 +1,7 @@
-//! Topics and their subscribers, on one node or over a cluster.
+//! Topics and their subscribers, on one node or in a cluster.
 //!
-//! A [`PubSub`] takes a [`Message`] (an event and a payload) for a [`Topic`] and hands it to every subscriber
-//! of that topic: to those of this node directly, to those of other nodes through an [`Adapter`].
+//! A [`PubSub`] delivers a [`Message`] (an event and a payload) to every subscriber of its [`Topic`]: directly on this
+//! node, and through an [`Adapter`] on other nodes.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -18,15 +18,15 @@
 //! # }
 //! ```
 //!
-//! Two kinds of subscriber exist. An [`Inbox`] is a bounded queue that a task reads. A [`Subscriber`] is called
-//! with each message where the broadcast happens, without a queue or a task between: transports use it to
-//! write one shared, already encoded frame to many sockets (see [`Message::encoded`]).
+//! There are two kinds of subscribers. An [`Inbox`] is a bounded queue that a task reads. A [`Subscriber`] is called
+//! directly by the broadcast, without a queue or a task in between: transports use it to write one shared, already
+//! encoded frame to many sockets (see [`Message::encoded`]).
 //!
 //! # Features
 //! All are off by default.
 //! - `nats` and `redis`: `PubSub::nats` and `PubSub::redis`, for nodes that reach each other through one of these
 //!   engines.
-//! - `suite`: the module `suite`, with the tests that every [`Adapter`] must pass. It is for authors of adapters, as a
+//! - `suite`: the module `suite`, with the tests that every [`Adapter`] must pass. Authors of adapters use it as a
 //!   development dependency.
 
 mod adapter;
@@ -38,18 +38,19 @@ pub mod bus;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod driver;
 #[cfg(any(feature = "nats", feature = "redis"))]
+mod engine_link;
+#[cfg(any(feature = "nats", feature = "redis"))]
 mod envelope;
 #[doc(hidden)]
 pub mod event;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod ids;
 mod inbox;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod interest;
-mod line;
-#[cfg(any(feature = "nats", feature = "redis"))]
-mod link;
+mod large_topic;
 mod local;
 mod message;
 #[cfg(feature = "nats")]
@@ -67,18 +68,15 @@ mod registry;
     allow(dead_code, reason = "only a simulation uses it, and not all of it")
 )]
 mod replay;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod settings;
+mod subscribers;
 #[cfg(feature = "suite")]
 pub mod suite;
 #[doc(hidden)]
 pub mod tasks;
 mod topic;
 
-#[cfg(any(feature = "nats", feature = "redis"))]
-#[doc(inline)]
-pub use self::node::{
-    ConfigError, DEFAULT_CONNECT_TIMEOUT, DEFAULT_LINGER, DEFAULT_NAMESPACE, DEFAULT_PING_INTERVAL,
-    DEFAULT_QUEUE_BYTES, DEFAULT_QUEUE_MESSAGES, DEFAULT_RETRY_INTERVAL, NodeBuilder, StartError,
-};
 #[cfg(feature = "suite")]
 #[doc(hidden)]
 pub use self::replay::simulated::{Reply, Sealed, SimulatedEnd};
@@ -86,14 +84,25 @@ pub use self::replay::simulated::{Reply, Sealed, SimulatedEnd};
 pub use self::topic::{NODE_DOWN, NODES_TOPIC};
 #[doc(inline)]
 pub use self::{
-    adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES, MAX_REGION_BYTES, Waiting},
+    adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES, MAX_REGION_BYTES, Queued},
     bounds::OptionsError,
     event::ReservedEvent,
+    ids::{EncodingId, SubscriberId},
     inbox::{DEFAULT_INBOX_CAPACITY, Inbox, Lagged},
     local::LocalNetwork,
-    message::{EncodingId, Mark, Message},
+    message::{Mark, Message},
     payload::{IntoPayload, Json, MalformedPayload, Payload},
     pubsub::PubSub,
-    registry::{Attachment, Subscriber, SubscriberId},
+    registry::Attachment,
+    subscribers::Subscriber,
     topic::{Pattern, PatternError, Topic},
+};
+#[cfg(any(feature = "nats", feature = "redis"))]
+#[doc(inline)]
+pub use self::{
+    node::{
+        DEFAULT_LINGER, DEFAULT_NAMESPACE, DEFAULT_QUEUE_BYTES, DEFAULT_QUEUE_MESSAGES,
+        DEFAULT_RETRY_INTERVAL, NodeBuilder,
+    },
+    settings::{ConfigError, DEFAULT_CONNECT_TIMEOUT, DEFAULT_PING_INTERVAL, StartError},
 };

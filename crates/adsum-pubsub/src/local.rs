@@ -1,15 +1,19 @@
-//! The adapter of a single process: nothing to connect to.
+//! The adapter for nodes in a single process.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use parking_lot::Mutex;
 
-use crate::{Adapter, BroadcastError, Inbound, Message, PubSub, Topic};
+use crate::{
+    adapter::{Adapter, BroadcastError, Inbound},
+    message::Message,
+    pubsub::PubSub,
+    topic::Topic,
+};
 
-/// Nodes that live in one process and reach each other by a function call.
+/// Nodes in one process that reach each other by function calls.
 ///
-/// [`PubSub::local`] is the only node of a network of its own. Several nodes are of use in tests: a cluster
-/// without a network.
+/// [`PubSub::local`] is the only node of its own network. Tests use several nodes as a cluster without a network.
 ///
 /// ```
 /// # use adsum_pubsub as adsum;
@@ -33,14 +37,16 @@ impl LocalNetwork {
         Self::default()
     }
 
-    /// Adds a node. It takes the place of one with the same name, which from then on hears no other node.
+    /// Adds a node. It replaces a node with the same name, which gets no more messages from other nodes.
     pub fn node(&self, name: &str) -> PubSub {
         PubSub::new(Node { name: name.into(), network: self.clone(), is_networked: true })
     }
+}
 
-    /// The only node of a network that nobody else can reach.
-    pub(crate) fn alone() -> PubSub {
-        PubSub::new(Node { name: "local".into(), network: Self::new(), is_networked: false })
+impl PubSub {
+    /// A `PubSub` for this process alone.
+    pub fn local() -> Self {
+        Self::new(Node { name: "local".into(), network: LocalNetwork::new(), is_networked: false })
     }
 }
 
@@ -57,7 +63,7 @@ struct Node {
 }
 
 impl Node {
-    /// The nodes at this moment, taken out of the lock: delivery may take its time.
+    /// The other nodes at this moment, copied out of the lock since delivery may take long.
     fn others(&self) -> Vec<Inbound> {
         let mut nodes = self.network.nodes.lock();
         nodes.retain(|_, node| !node.is_closed());
@@ -93,7 +99,7 @@ impl Adapter for Node {
         self.is_networked
     }
 
-    // Nodes of one process need no interest: a topic without subscribers costs a look into a map.
+    // Nodes of one process need no subscriptions: a topic without subscribers costs one map lookup.
     fn subscribed(&self, _: &Topic) {}
 
     fn unsubscribed(&self, _: &Topic) {}

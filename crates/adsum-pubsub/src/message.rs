@@ -3,19 +3,20 @@
 use std::{
     any::Any,
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
 
-use crate::{Payload, SubscriberId, Topic};
+use crate::{
+    ids::{EncodingId, SubscriberId},
+    payload::Payload,
+    topic::Topic,
+};
 
-/// One event with its payload, broadcast to a topic.
+/// An event with its payload, broadcast to a topic.
 ///
-/// Subscribers share it as an `Arc<Message>`, and with it what [`encoded`](Message::encoded) keeps.
+/// Subscribers share it as an `Arc<Message>`, including its [encodings](Message::encoded).
 pub struct Message {
     topic: Topic,
     event: Box<str>,
@@ -26,13 +27,13 @@ pub struct Message {
     encodings: OnceLock<Box<Encoding>>,
 }
 
-/// A message's place in a sequence that its sender keeps, for subscribers who may know better already: one that
-/// was given a state passes over the changes that the state contains. It stays on its node.
+/// A message's position in its sender's sequence. A subscriber that was given a state uses it to skip the changes that
+/// the state contains. It is not sent to other nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// Who keeps the sequence.
+    /// The owner of the sequence.
     pub sender: SubscriberId,
-    /// Grows from message to message.
+    /// Increases from message to message.
     pub number: u64,
 }
 
@@ -50,22 +51,22 @@ impl Message {
         }
     }
 
-    /// The message with a place in its sender's sequence.
+    /// Sets the message's position in its sender's sequence.
     #[must_use]
     pub fn marked(mut self, mark: Mark) -> Self {
         self.mark = Some(mark);
         self
     }
 
-    /// Lets a subscriber wait with the message until it was given the state that it changes: if the state contains it,
-    /// it isn't needed any more.
+    /// Lets a subscriber hold the message back until it was given the state that the message changes. If the state
+    /// contains the change, the message is dropped.
     #[must_use]
     pub fn deferrable(mut self) -> Self {
         self.is_deferrable = true;
         self
     }
 
-    /// The message with the value that its payload was made of. It stays on its node.
+    /// Attaches the value that the payload was made from. It is not sent to other nodes.
     #[must_use]
     pub fn with_source(mut self, source: Arc<dyn Any + Send + Sync>) -> Self {
         self.source = Some(source);
@@ -82,33 +83,33 @@ impl Message {
         &self.event
     }
 
-    /// What it carries.
+    /// The payload.
     pub fn payload(&self) -> &Payload {
         &self.payload
     }
 
-    /// Its place in its sender's sequence, if there is one.
+    /// Its position in its sender's sequence, if it has one.
     pub fn mark(&self) -> Option<Mark> {
         self.mark
     }
 
-    /// Whether it may wait until its subscriber was given the state that it changes.
+    /// Whether a subscriber may hold it back until it was given the state that it changes.
     pub fn is_deferrable(&self) -> bool {
         self.is_deferrable
     }
 
-    /// What its payload was made of, if that is a `T`.
+    /// The value that its payload was made from, if that is a `T`.
     pub fn source<T: Any>(&self) -> Option<&T> {
         self.source.as_deref()?.downcast_ref()
     }
 
-    /// The message in an encoding, made by the first subscriber who asks and shared with all others.
+    /// Returns the message in an encoding. The first caller encodes it; all others share the result.
     ///
-    /// This is how a broadcast to a thousand sockets encodes one frame for each serializer in use. Who asks
-    /// while another encodes waits for it, so `encode` must not block, nor ask this message for an encoding.
+    /// So a broadcast to a thousand sockets encodes one frame for each serializer in use. Concurrent callers wait for the
+    /// first one, so `encode` must not block, and must not call this method.
     #[expect(clippy::missing_panics_doc, reason = "the closure is taken at most once, as the loop shows")]
     pub fn encoded(&self, id: EncodingId, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
-        // A list, since a program has one to three encodings: a walk costs less than a lock and a map.
+        // A list, since a program has one to three encodings: walking it costs less than a lock and a map.
         let mut encode = Some(encode);
         let mut slot = &self.encodings;
         loop {
@@ -141,24 +142,10 @@ struct Encoding {
     next: OnceLock<Box<Encoding>>,
 }
 
-/// Names a way to encode messages, such as one serializer's frames for one transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct EncodingId(u32);
-
-impl EncodingId {
-    /// A new id, unlike all others of this process.
-    ///
-    /// Make one for each kind of encoding, in a static say, not one for each socket: nothing would be shared.
-    pub fn unique() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Json;
+    use crate::payload::Json;
 
     #[test]
     fn each_encoding_is_made_once() {

@@ -1,4 +1,4 @@
-//! NATS as the engine: core subjects, one for each topic and one for each node.
+//! NATS as the engine: one core subject for each topic and one for each node.
 
 mod reader;
 
@@ -18,29 +18,28 @@ use tokio::time::{Interval, interval, sleep, timeout};
 
 use self::reader::{Backlog, Lagging, read};
 use crate::{
-    ConfigError, StartError,
-    driver::{self, Engine, Failure, Lost},
+    driver::{Engine, EngineSession, Failure, Lost},
+    engine_link::{EngineLink, Outgoing},
     envelope::MAX_ENVELOPE_BYTES,
-    link::{Link, Outgoing},
-    node::Settings,
+    settings::{ConfigError, Settings, StartError},
     tasks::{self, Task, noticed},
 };
 
-/// How many messages of one topic may wait in the client, which a reader empties before each delivery; those that come
-/// while they do are lost.
+/// Maximum number of messages of one topic in the client's buffer, which a reader empties before each delivery. Messages
+/// that arrive while it is full are lost.
 const SUBSCRIPTION_CAPACITY: usize = 4096;
 
-/// How many commands may wait to be written to the socket. The queue that has a bound in bytes is before this one.
+/// Maximum number of commands that wait to be written to the socket. The queue bounded in bytes comes before this one.
 const CLIENT_CAPACITY: usize = 32;
 
-/// How often a server that owes a sign of life is looked at.
+/// How often to check whether a silent server has sent something.
 const SIGN_OF_LIFE_PAUSE: Duration = Duration::from_millis(10);
 
 /// How to connect to NATS.
 pub(crate) struct Nats {
     pub(crate) servers: Vec<ServerAddr>,
     pub(crate) settings: Settings,
-    /// What the file of credentials has in it.
+    /// The content of the credentials file.
     pub(crate) credentials: Option<String>,
 }
 
@@ -60,7 +59,7 @@ impl Nats {
                 return Err(ConfigError::Address("it names no host".to_owned()).into());
             }
         }
-        // The client reads these when it connects, and a file that isn't there would look like a bad server.
+        // The client reads these files when it connects; a missing file would look like a bad server.
         let certificate =
             settings.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
         for file in settings.ca_file.iter().chain(certificate) {
@@ -71,7 +70,7 @@ impl Nats {
         Ok(Self { servers, settings, credentials })
     }
 
-    fn options(&self, server: &ServerAddr, link: &Link) -> Result<ConnectOptions, Failure> {
+    fn options(&self, server: &ServerAddr, link: &EngineLink) -> Result<ConnectOptions, Failure> {
         let mut options = ConnectOptions::new()
             .name(link.node())
             .connection_timeout(self.settings.connect_timeout)
@@ -81,7 +80,7 @@ impl Nats {
             .client_capacity(CLIENT_CAPACITY)
             .custom_inbox_prefix(format!("{}.i", link.namespace))
             .no_echo()
-            // A session has one connection: the driver knows best when to make the next, and what to tell it.
+            // A session has one connection: the driver decides when to make the next one.
             .max_reconnects(1)
             .reconnect_delay_callback(|_| Duration::ZERO)
             .ignore_discovered_servers();
@@ -106,7 +105,7 @@ impl Nats {
         Ok(options)
     }
 
-    async fn dial_one(&self, server: &ServerAddr, link: &Arc<Link>) -> Result<Session, Failure> {
+    async fn dial_one(&self, server: &ServerAddr, link: &Arc<EngineLink>) -> Result<NatsSession, Failure> {
         let lost = Lost::default();
         let lagging = Arc::<Lagging>::default();
         let (told, lagged) = (lost.clone(), lagging.clone());
@@ -115,14 +114,14 @@ impl Nats {
                 Event::Disconnected | Event::Closed => told.tell(Failure::away("the connection has ended")),
                 Event::LameDuckMode => told.tell(Failure::away("the server is about to shut down")),
                 Event::SlowConsumer(_) => lagged.note(),
-                // A node that may not listen where it must is of no use to others.
+                // A node that may not subscribe can't take part in the cluster.
                 Event::ServerError(ServerError::Other(error))
                     if error.to_lowercase().contains("subscription") =>
                 {
                     told.tell(Failure::Refused(error));
                 }
                 Event::ServerError(error) => {
-                    tracing::warn!(engine = "NATS", %error, "the server reports an error");
+                    tracing::warn!(engine = "NATS", %error, "the server reported an error");
                 }
                 Event::Connected | Event::Draining | Event::ClientError(_) => {}
             }
@@ -139,22 +138,22 @@ impl Nats {
         let max_payload = client.server_info().max_payload;
         if max_payload < MAX_ENVELOPE_BYTES {
             return Err(Failure::Refused(named(format!(
-                "its max_payload is {max_payload} bytes, and messages need {MAX_ENVELOPE_BYTES}"
+                "its max_payload is {max_payload} bytes, but messages need {MAX_ENVELOPE_BYTES}; raise it"
             ))));
         }
         let looks = interval(self.settings.ping_interval);
         let backlog = Backlog::new(link.max_queued_bytes, lagging);
-        Ok(Session { client, link: link.clone(), readers: HashMap::new(), backlog, lost, looks })
+        Ok(NatsSession { client, link: link.clone(), readers: HashMap::new(), backlog, lost, looks })
     }
 }
 
 impl Engine for Nats {
-    type Session = Session;
+    type Session = NatsSession;
 
-    async fn dial(&self, link: &Arc<Link>) -> Result<Session, Failure> {
+    async fn dial(&self, link: &Arc<EngineLink>) -> Result<NatsSession, Failure> {
         let mut failed = Vec::new();
         let mut refused = false;
-        // From a server at random, so that nodes share them.
+        // Starts at a random server, so that nodes are spread over them.
         let first = getrandom::u32().map_or(0, |random| random as usize % self.servers.len());
         for server in self.servers.iter().cycle().skip(first).take(self.servers.len()) {
             match self.dial_one(server, link).await {
@@ -171,18 +170,18 @@ impl Engine for Nats {
     }
 }
 
-pub(crate) struct Session {
+pub(crate) struct NatsSession {
     client: Client,
-    link: Arc<Link>,
-    /// A task for each subscription. One that is dropped ends it.
+    link: Arc<EngineLink>,
+    /// A task for each subscription. Dropping the task ends the subscription.
     readers: HashMap<String, Task>,
     backlog: Backlog,
     lost: Lost,
-    /// When to look at the connection's state. Its end is told as an event, but a flood of events can hide one.
+    /// When to check the connection's state. Its end is also an event, but a flood of events can hide it.
     looks: Interval,
 }
 
-impl driver::Session for Session {
+impl EngineSession for NatsSession {
     fn lost(&self) -> &Lost {
         &self.lost
     }
@@ -194,7 +193,7 @@ impl driver::Session for Session {
             let lost = self.lost.clone();
             let reader = tasks::spawn("NATS reader", async move {
                 if noticed("NATS reader", read).await.is_err() {
-                    lost.tell(Failure::away("a reader has panicked"));
+                    lost.tell(Failure::away("a reader panicked"));
                 }
             });
             self.readers.insert(subject, reader);
@@ -209,11 +208,11 @@ impl driver::Session for Session {
         Ok(())
     }
 
-    /// A server takes what a client sends in its order. So when it answers that nobody listens to this subject,
-    /// it has taken all that was sent before.
+    /// A server processes what a client sends in order. So once it responds that this subject has no subscribers, it has
+    /// processed everything sent before.
     ///
-    /// If somebody does listen, to `>` say, there is no such answer. Then the next sign of life does: the client asks a
-    /// silent server for one in each ping interval.
+    /// If something does subscribe to it, for example to `>`, there is no such response. Then the next bytes from the
+    /// server count: the client pings a silent server in each ping interval.
     async fn settle(&mut self) -> Result<(), Failure> {
         self.client.flush().await.map_err(Failure::away)?;
         let read = || self.client.statistics().in_bytes.load(Ordering::Relaxed);
@@ -227,7 +226,7 @@ impl driver::Session for Session {
             }
             Ok(Err(_)) | Err(_) => {}
         }
-        // A server that stays silent is found out by the client, and told through `lost`.
+        // The client detects a server that stays silent, and signals it through `lost`.
         while read() == before {
             sleep(SIGN_OF_LIFE_PAUSE).await;
         }

@@ -1,4 +1,4 @@
-//! What a message carries.
+//! The payload of a message.
 
 use std::{
     any::type_name,
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-/// A value as JSON text, encoded once and shared by all who send it on.
+/// A value as JSON text, encoded once and shared by all who send it.
 #[derive(Clone)]
 pub struct Json(Text);
 
@@ -21,11 +21,11 @@ enum Text {
     Parts(Arc<Parts>),
 }
 
-/// Text in parts that follow each other, each of which other values may share.
+/// Text in consecutive parts, each of which other values may share.
 struct Parts {
     all: Box<[Bytes]>,
     len: usize,
-    /// The parts in one, for a reader that needs them so.
+    /// The joined parts, for a reader that needs them in one piece.
     whole: OnceLock<Bytes>,
 }
 
@@ -33,20 +33,20 @@ impl Json {
     /// Encodes a value.
     ///
     /// # Errors
-    /// What `serde_json` can't write: a map whose keys aren't strings, or a `Serialize` that fails.
+    /// `serde_json` can't encode the value: a map has keys that aren't strings, or its `Serialize` fails.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         serde_json::to_vec(value).map(Self::from_encoded)
     }
 
-    /// Takes over text that was encoded elsewhere.
+    /// Takes text that is already encoded.
     ///
-    /// The text isn't looked at: it must be one JSON value in UTF-8, or every frame that carries it is broken.
+    /// The text isn't checked: it must be one JSON value in UTF-8, or every frame that carries it is broken.
     pub fn from_encoded(text: impl Into<Bytes>) -> Self {
         Self(Text::Whole(text.into()))
     }
 
-    /// Takes over text that was encoded elsewhere, in parts that follow each other. They are sent as they are, so that
-    /// values that have parts in common share them until they are written.
+    /// Takes text that is already encoded, in consecutive parts. They are sent without being joined, so values with common
+    /// parts share them until they are written.
     ///
     /// ```
     /// use adsum_pubsub::Json;
@@ -73,7 +73,7 @@ impl Json {
         self.bytes()
     }
 
-    /// The text, shared. If it is in parts, they are put together at the first call.
+    /// The text, shared. The first call joins the parts, if there are several.
     pub fn bytes(&self) -> &Bytes {
         match &self.0 {
             Text::Whole(text) => text,
@@ -81,7 +81,7 @@ impl Json {
         }
     }
 
-    /// The text in its parts; one, as a rule.
+    /// The parts of the text; usually one.
     pub fn parts(&self) -> &[Bytes] {
         match &self.0 {
             Text::Whole(text) => std::slice::from_ref(text),
@@ -97,7 +97,7 @@ impl Json {
         }
     }
 
-    /// Whether there is no text, which no JSON value has.
+    /// Whether the text is empty, which is not a JSON value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -125,7 +125,7 @@ impl From<&RawValue> for Json {
     }
 }
 
-/// As the answer of a handler of axum's: JSON with its content type.
+/// As the response of an axum handler: JSON with its content type.
 #[cfg(feature = "axum")]
 impl axum_core::response::IntoResponse for Json {
     fn into_response(self) -> axum_core::response::Response {
@@ -140,12 +140,12 @@ impl fmt::Debug for Json {
     }
 }
 
-/// What a message carries: JSON, or bytes of the program's own.
+/// The payload of a message: JSON, or bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// JSON text.
     Json(Json),
-    /// Bytes that only the sender and the receiver understand.
+    /// Bytes whose meaning only the sender and the receiver know.
     Binary(Bytes),
 }
 
@@ -161,11 +161,11 @@ impl Payload {
         }
     }
 
-    /// Reads a JSON payload of a client as a type. With `?` in a channel's function, one that doesn't have the shape
-    /// of `T` refuses the event or the join with an error, instead of ending the channel.
+    /// Reads a client's JSON payload as a type. With `?` in a channel's function, a payload that doesn't have the shape of
+    /// `T` refuses the event or the join with an error instead of ending the channel.
     ///
     /// # Errors
-    /// As [`decode`](Self::decode), with the place in the payload.
+    /// As [`decode`](Self::decode), with the position in the payload.
     pub fn decode_or_refuse<T: DeserializeOwned>(&self) -> Result<T, MalformedPayload> {
         let Self::Json(json) = self else {
             return Err(MalformedPayload::binary(type_name::<T>()));
@@ -188,9 +188,9 @@ impl Payload {
     }
 }
 
-/// A payload that doesn't have the shape that was asked for; from [`Payload::decode_or_refuse`].
+/// A payload doesn't have the requested shape; from [`Payload::decode_or_refuse`].
 ///
-/// It says where, and no value of the payload, so that it may go to a log.
+/// It names the position but no value of the payload, so it may be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MalformedPayload {
     expected: &'static str,
@@ -210,8 +210,8 @@ impl MalformedPayload {
         Self { expected: type_name::<T>(), path, line: inner.line(), column: inner.column() }
     }
 
-    /// The member that is wrong, such as `user.age` or `tags[2]`; empty if it is the whole payload. A missing member is
-    /// looked for in the object that lacks it. Names that a map takes from the client are in it.
+    /// The path of the wrong member, such as `user.age` or `tags[2]`. Empty for the whole payload. For a missing member it
+    /// is the path of the object that lacks it. It includes map keys that the client chose.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -220,7 +220,7 @@ impl MalformedPayload {
 impl fmt::Display for MalformedPayload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { expected, path, line, column } = self;
-        write!(f, "the payload is no {expected}: ")?;
+        write!(f, "the payload is not a valid {expected}: ")?;
         match (line, &**path) {
             (0, _) => f.write_str("it is binary"),
             (_, "") => write!(f, "line {line}, column {column}"),
@@ -237,7 +237,7 @@ impl From<Json> for Payload {
     }
 }
 
-/// Anything that can be sent: a [`Payload`] as it is, whatever else by encoding it as JSON.
+/// Anything that can be sent: a [`Payload`] as it is, any other value encoded as JSON.
 pub trait IntoPayload {
     /// Makes the payload.
     ///
@@ -252,7 +252,7 @@ impl<T: Serialize> IntoPayload for T {
     }
 }
 
-// `Payload` and `Json` don't implement `Serialize`, so that they pass through untouched here.
+// `Payload` and `Json` don't implement `Serialize`, so they pass through unchanged here.
 impl IntoPayload for Payload {
     fn into_payload(self) -> Result<Payload, serde_json::Error> {
         Ok(self)
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[derive(Debug, serde::Deserialize)]
-    #[allow(dead_code, reason = "decoded, and looked at by nobody")]
+    #[allow(dead_code, reason = "only decoded")]
     struct Move {
         square: String,
         clock: Vec<u32>,
@@ -304,7 +304,7 @@ mod tests {
         let json = Json::from_encoded_parts(parts.clone());
         assert_eq!((json.parts(), json.len()), (&parts[..], 7));
         assert_eq!(json, Json::from_encoded(r#"{"a":1}"#));
-        assert_eq!(json.bytes().as_ptr(), json.clone().bytes().as_ptr(), "put together once");
+        assert_eq!(json.bytes().as_ptr(), json.clone().bytes().as_ptr(), "joined once");
         assert_eq!(size_of::<Json>(), size_of::<Bytes>());
     }
 

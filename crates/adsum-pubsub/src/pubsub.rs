@@ -1,12 +1,19 @@
-//! The face of the crate: subscribe and broadcast.
+//! The handle to a node's topics: subscribe and broadcast.
 
 use std::{fmt, sync::Arc};
 
 use tokio::sync::watch;
 
 use crate::{
-    Adapter, Attachment, BroadcastError, DEFAULT_INBOX_CAPACITY, Inbound, Inbox, IntoPayload, Json,
-    LocalNetwork, Message, Subscriber, SubscriberId, Topic, event, registry::Registry,
+    adapter::{Adapter, BroadcastError, Inbound},
+    event,
+    ids::SubscriberId,
+    inbox::{DEFAULT_INBOX_CAPACITY, Inbox},
+    message::Message,
+    payload::{IntoPayload, Json},
+    registry::{Attachment, Registry},
+    subscribers::Subscriber,
+    topic::Topic,
 };
 
 /// A handle to this node's topics. Clones share them.
@@ -17,20 +24,16 @@ pub struct PubSub {
 }
 
 impl PubSub {
-    /// A `PubSub` of this process alone.
-    pub fn local() -> Self {
-        LocalNetwork::alone()
-    }
-
     /// A `PubSub` that reaches other nodes through an adapter.
     pub fn new(adapter: impl Adapter) -> Self {
         let adapter: Arc<dyn Adapter> = Arc::new(adapter);
         let registry = Arc::new(Registry::new(adapter.clone()));
-        adapter.start(Inbound(Arc::downgrade(&registry)));
+        let target = Arc::downgrade(&registry);
+        adapter.start(Inbound::new(target));
         Self { registry, adapter }
     }
 
-    /// Whether another handle is to the same topics: a clone of this one.
+    /// Whether another handle is a clone of this one, with the same topics.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.registry, &other.registry)
     }
@@ -40,40 +43,39 @@ impl PubSub {
         self.adapter.node()
     }
 
-    /// The region that this node was started in, if any.
+    /// This node's region, if it has one.
     pub fn region(&self) -> Option<&str> {
         self.adapter.region()
     }
 
-    /// Whether there can be other nodes: not for [`PubSub::local`].
+    /// Whether other nodes can exist. False for [`PubSub::local`].
     pub fn is_networked(&self) -> bool {
         self.adapter.is_networked()
     }
 
-    /// Whether the network between the nodes is reached at this time, and every change of that.
+    /// Whether the network between the nodes is reachable now, and every change of that.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.adapter.connected()
     }
 
-    /// A queue of at most [`DEFAULT_INBOX_CAPACITY`] messages, subscribed to one topic.
+    /// Returns an inbox of at most [`DEFAULT_INBOX_CAPACITY`] messages, subscribed to one topic.
     pub fn subscribe(&self, topic: impl Into<Topic>) -> Inbox {
         let mut inbox = self.inbox(DEFAULT_INBOX_CAPACITY);
         inbox.subscribe(topic);
         inbox
     }
 
-    /// A queue of at most `capacity` messages (at least one), subscribed to nothing yet.
+    /// Returns an inbox of at most `capacity` messages (at least one), not subscribed to any topic yet.
     pub fn inbox(&self, capacity: usize) -> Inbox {
-        Inbox::new(self.clone(), capacity)
+        Inbox::new(self.registry.clone(), capacity)
     }
 
-    /// Has a subscriber called with every message of a topic, for as long as the attachment lives.
+    /// Calls a subscriber with every message of a topic, until the attachment is dropped.
     ///
-    /// Attached twice, it is called twice. A broadcast that another thread is just making may still call it
-    /// shortly after the attachment was dropped.
+    /// A subscriber that is attached twice is called twice. A concurrent broadcast may still call it shortly after the
+    /// attachment was dropped.
     ///
-    /// The attachment keeps the subscriber alive: one that a subscriber holds of itself is never dropped, unless
-    /// somebody takes it out.
+    /// The attachment keeps the subscriber alive. So a subscriber that owns its own attachment leaks.
     pub fn attach(
         &self,
         topic: impl Into<Topic>,
@@ -83,22 +85,22 @@ impl PubSub {
         self.registry.attach(topic.into(), id, subscriber)
     }
 
-    /// How many subscriptions a topic has on this node.
+    /// The number of subscriptions to a topic on this node.
     pub fn subscribers(&self, topic: &str) -> usize {
         self.registry.count(topic)
     }
 
     /// Sends an event to all subscribers of a topic, on all nodes.
     ///
-    /// Delivery is at most once; each subscriber gets the messages of one sender to one topic in the order sent.
-    /// When this returns, the subscribers of this node have been called, unless they are more than 1,024: then a
-    /// task calls them, and others run in between.
+    /// Delivery is at most once. Each subscriber gets the messages of one sender to one topic in the order sent. When this
+    /// returns, the subscribers of this node have been called, unless there are more than 1,024: then a task calls them
+    /// and yields in between.
     ///
-    /// Names of events that begin with `phx_` or `presence_` are refused: they belong to the protocol, and clients
-    /// act on them. A broadcast of `disconnect` to the id of a socket is allowed: it closes the sockets of that id.
+    /// Event names that begin with `phx_` or `presence_` are refused: they belong to the protocol, and clients act on
+    /// them. A broadcast of `disconnect` to the id of a socket is allowed: it closes the sockets with that id.
     ///
     /// # Errors
-    /// The event's name is refused or the payload can't be encoded, and nobody gets it; or it didn't go out to the
+    /// The event's name is refused or the payload can't be encoded, so no subscriber gets it; or it was not sent to the
     /// other nodes.
     pub fn broadcast(
         &self,
@@ -109,19 +111,18 @@ impl PubSub {
         self.send(&Arc::new(message(topic, event, payload)?), None)
     }
 
-    /// Closes all sockets of an id, on all nodes, such as those of a user who signs out. The id is what the program
-    /// has given them when they connected. Their clients connect again, and may be refused then.
+    /// Closes all sockets with an id, on all nodes, for example those of a user who signs out. The program assigns the id
+    /// when a socket connects. Clients reconnect, and may then be refused.
     ///
     /// In Phoenix this is a broadcast of `disconnect` to the id.
     ///
     /// # Errors
-    /// It didn't go out to the other nodes. The sockets of this node are closed.
+    /// It was not sent to the other nodes. The sockets of this node are closed.
     pub fn disconnect(&self, socket_id: impl Into<Topic>) -> Result<(), BroadcastError> {
         self.broadcast(socket_id, event::DISCONNECT, Json::empty_object())
     }
 
-    /// As [`broadcast`](Self::broadcast), but passes over one subscriber of this node, with all its
-    /// subscriptions: the sender, as a rule.
+    /// As [`broadcast`](Self::broadcast), but skips one subscriber of this node, usually the sender.
     ///
     /// # Errors
     /// As [`broadcast`](Self::broadcast).
@@ -149,13 +150,13 @@ impl PubSub {
         Ok(())
     }
 
-    /// Delivers a message to the subscribers of this node only, whatever its event is called: for those who speak
-    /// the protocol themselves, as presence does.
+    /// Delivers a message to the subscribers of this node only, without checking its event's name. Use it to send events
+    /// of the protocol, as presence does.
     pub fn deliver(&self, message: Message) {
         self.registry.dispatch(&Arc::new(message), None);
     }
 
-    /// As [`broadcast`](Self::broadcast), to subscribers of one node only. An unknown node is no error.
+    /// As [`broadcast`](Self::broadcast), to the subscribers of one node only. An unknown node is no error.
     ///
     /// # Errors
     /// As [`broadcast`](Self::broadcast).
@@ -174,17 +175,17 @@ impl PubSub {
         self.adapter.direct_broadcast(node, &message)
     }
 
-    /// Leaves the cluster, at the end of a program: waits until what was broadcast before has gone out, and until the
-    /// other nodes have had the time to take it. It takes half a second if there is a secret, and at most 1.5 s.
+    /// Leaves the cluster, at the end of a program. Waits until all earlier broadcasts are sent and the other nodes have
+    /// had time to verify them: half a second if there is a secret, and at most 1.5 s.
     ///
-    /// From this call on, broadcasts serve this node alone and fail with [`BroadcastError::Disconnected`]. Dropping the
-    /// last handle does the same in the background, if the runtime goes on.
+    /// From this call on, broadcasts reach this node alone and fail with [`BroadcastError::Disconnected`]. Dropping the
+    /// last handle does the same in the background, if the runtime keeps running.
     pub async fn close(&self) {
         self.adapter.close().await;
     }
 
     fn send(&self, message: &Arc<Message>, from: Option<SubscriberId>) -> Result<(), BroadcastError> {
-        // The other nodes first: what is on the wire travels while this node delivers.
+        // The other nodes first: the message travels while this node delivers.
         let sent = self.adapter.broadcast(message);
         self.registry.dispatch(message, from);
         sent

@@ -1,4 +1,4 @@
-//! Redis as the engine: publish and subscribe over one connection, a channel for each topic and one for each node.
+//! Redis as the engine: publish and subscribe over one connection, with a channel for each topic and one for each node.
 
 use std::{
     sync::{
@@ -16,14 +16,13 @@ use redis::{
 use tokio::time::sleep;
 
 use crate::{
-    ConfigError, StartError,
-    driver::{self, Engine, Failure, Lost},
-    link::{Link, Outgoing, Room},
-    node::Settings,
+    driver::{Engine, EngineSession, Failure, Lost},
+    engine_link::{EngineLink, Outgoing, Room},
+    settings::{ConfigError, Settings, StartError},
     tasks::{self, Task, noticed},
 };
 
-/// How many batches may be on their way to Redis without an answer.
+/// Maximum number of batches in flight to Redis without a response.
 const MAX_UNANSWERED: usize = 8;
 
 /// How to connect to Redis.
@@ -43,19 +42,19 @@ impl Redis {
             && scheme.to_ascii_lowercase().contains("sentinel")
         {
             let scheme = scheme.to_owned();
-            let instead = "adsum doesn't ask Sentinel for the server: give the address of one server, redis:// or \
-                           rediss://, such as a proxy that follows the primary";
+            let instead = "adsum doesn't support Sentinel: give the address of one server, redis:// or rediss://, such \
+                           as a proxy that follows the primary";
             return Err(ConfigError::Scheme { scheme, instead }.into());
         }
         if settings.credentials_file.is_some() {
-            return Err(ConfigError::NatsOnly("a file of credentials").into());
+            return Err(ConfigError::NatsOnly("a credentials file").into());
         }
         let info = server.as_str().into_connection_info().map_err(wrong)?;
         let mut login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         if let Some((user, password)) = &settings.user {
             login = login.set_username(user).set_password(password);
         }
-        // A small message doesn't wait until another one fills its packet.
+        // Sends a small message without waiting to fill its packet.
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         let info = info.set_redis_settings(login).set_tcp_settings(tcp);
         let is_tls = matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. });
@@ -90,17 +89,17 @@ fn certificates(settings: &Settings) -> Result<Option<TlsCertificates>, StartErr
 }
 
 impl Engine for Redis {
-    type Session = Session;
+    type Session = RedisSession;
 
-    async fn dial(&self, link: &Arc<Link>) -> Result<Session, Failure> {
+    async fn dial(&self, link: &Arc<EngineLink>) -> Result<RedisSession, Failure> {
         let lost = Lost::default();
         let heard = Arc::new(AtomicBool::new(false));
         let (inbound, disconnected, pushed) = (link.clone(), lost.clone(), heard.clone());
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
-            // A silent Redis is found out by questions of their own.
+            // The pinger detects a silent Redis.
             .set_response_timeout(None)
-            // Called by the connection's own task, which reads no further meanwhile: nothing piles up here.
+            // Called in the connection's own task, which doesn't read meanwhile: nothing piles up here.
             .set_push_sender(move |push: PushInfo| {
                 pushed.store(true, Ordering::Relaxed);
                 match push {
@@ -122,10 +121,10 @@ impl Engine for Redis {
         let failed = lost.clone();
         let pinger = tasks::spawn("Redis pinger", async move {
             if noticed("Redis pinger", ping).await.is_err() {
-                failed.tell(Failure::away("the pinger has panicked"));
+                failed.tell(Failure::away("the pinger panicked"));
             }
         });
-        Ok(Session { connection, unanswered: FuturesUnordered::new(), heard, lost, _pinger: pinger })
+        Ok(RedisSession { connection, unanswered: FuturesUnordered::new(), heard, lost, _pinger: pinger })
     }
 }
 
@@ -140,10 +139,10 @@ fn failure(error: RedisError) -> Failure {
     }
 }
 
-/// Asks Redis whether it is there whenever it has been silent, until it isn't.
+/// Pings Redis whenever it has been silent, until it doesn't respond.
 ///
-/// An answer comes after all that Redis has sent before, so under load it may be late. What arrives meanwhile is as
-/// good a sign.
+/// A response comes after everything that Redis has sent before, so under load it may be late. Anything that arrives
+/// meanwhile counts as well.
 async fn ping(mut connection: MultiplexedConnection, interval: Duration, heard: Arc<AtomicBool>, lost: Lost) {
     connection.set_response_timeout(interval * 2);
     loop {
@@ -161,49 +160,49 @@ async fn ping(mut connection: MultiplexedConnection, interval: Duration, heard: 
     }
 }
 
-type Answer = Result<(), Failure>;
+type Response = Result<(), Failure>;
 
-pub(crate) struct Session {
+pub(crate) struct RedisSession {
     connection: MultiplexedConnection,
-    /// What was sent, or waits for its turn to be. They are polled in the order in which they came, and with the
-    /// first poll each takes its place in the connection's queue.
-    unanswered: FuturesUnordered<BoxFuture<'static, Answer>>,
-    /// Set with whatever Redis says, for the pinger.
+    /// Requests without a response. They are first polled in the order in which they came, and the first poll puts a
+    /// request into the connection's queue.
+    unanswered: FuturesUnordered<BoxFuture<'static, Response>>,
+    /// Set whenever Redis sends anything, for the pinger.
     heard: Arc<AtomicBool>,
     lost: Lost,
     _pinger: Task,
 }
 
-impl Session {
-    async fn ask(&mut self, question: BoxFuture<'static, Answer>) -> Answer {
+impl RedisSession {
+    async fn request(&mut self, request: BoxFuture<'static, Response>) -> Response {
         while self.unanswered.len() >= MAX_UNANSWERED
-            && let Some(answer) = self.unanswered.next().await
+            && let Some(response) = self.unanswered.next().await
         {
-            answer?;
+            response?;
         }
-        self.unanswered.push(question);
+        self.unanswered.push(request);
         Ok(())
     }
 }
 
-impl driver::Session for Session {
+impl EngineSession for RedisSession {
     fn lost(&self) -> &Lost {
         &self.lost
     }
 
     async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
         let mut connection = self.connection.clone();
-        self.ask(Box::pin(async move { connection.subscribe(subjects).await.map_err(failure) })).await
+        self.request(Box::pin(async move { connection.subscribe(subjects).await.map_err(failure) })).await
     }
 
     async fn unsubscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
         let mut connection = self.connection.clone();
-        self.ask(Box::pin(async move { connection.unsubscribe(subjects).await.map_err(failure) })).await
+        self.request(Box::pin(async move { connection.unsubscribe(subjects).await.map_err(failure) })).await
     }
 
     async fn settle(&mut self) -> Result<(), Failure> {
-        while let Some(answer) = self.unanswered.next().await {
-            answer?;
+        while let Some(response) = self.unanswered.next().await {
+            response?;
         }
         Ok(())
     }
@@ -216,19 +215,19 @@ impl driver::Session for Session {
             rooms.push(room);
         }
         let (mut connection, heard) = (self.connection.clone(), self.heard.clone());
-        self.ask(Box::pin(async move {
-            let answer = pipeline.exec_async(&mut connection).await;
+        self.request(Box::pin(async move {
+            let response = pipeline.exec_async(&mut connection).await;
             heard.store(true, Ordering::Relaxed);
-            match answer {
-                // Redis is there, and doesn't let this user publish, say.
+            match response {
+                // Redis is up and rejects the messages: the user may not publish, for example.
                 Err(error) if !error.is_unrecoverable_error() && !error.is_timeout() => {
                     for room in rooms {
                         room.unsent("refused");
                     }
-                    tracing::debug!(engine = "Redis", %error, "messages are refused");
+                    tracing::debug!(engine = "Redis", %error, "Redis refused messages; they are dropped");
                     Ok(())
                 }
-                // Without an answer nobody knows, and they count as unsent.
+                // Without a response they may or may not be sent; they count as unsent.
                 Err(error) => Err(failure(error)),
                 Ok(()) => {
                     for room in rooms {

@@ -1,10 +1,11 @@
-//! Nothing that was said once is heard twice: messages that somebody recorded on the engine are refused.
+//! Protection against replays: no message is delivered twice, even if somebody records it on the engine and sends it
+//! again.
 //!
-//! Each run of a node has a random origin, and each of its messages a number that grows. An origin that isn't known is
-//! asked, with a random nonce, whether it is alive; its messages are kept until it answers. The answer says which
-//! numbers are fresh. From then on each number is taken once, in any order within [`WINDOW`].
+//! Each run of a node has a random origin, and its messages have increasing numbers. An unknown origin is challenged with
+//! a random nonce to prove that it is alive; its messages are kept until it answers. The answer names the numbers that
+//! are fresh. From then on each number is accepted once, in any order within [`WINDOW`].
 //!
-//! This is a state machine without I/O: messages and the time go in, and what is to be done comes out.
+//! This is a state machine without I/O: messages and the time go in, and decisions come out.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -13,41 +14,41 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Names one `PubSub` among all that ever were: a node's name may be given twice, by mistake or by a restart.
+/// Identifies one `PubSub` among all that ever existed: a node's name may occur twice, by mistake or by a restart.
 pub(crate) type Origin = [u8; 16];
 /// Random, so that no recorded answer fits.
 pub(crate) type Nonce = [u8; 16];
 
-/// How old a message may be, by its sender's clock, when its origin is admitted.
+/// Maximum age of a message, by its sender's clock, when its origin is admitted.
 pub(crate) const FRESH: Duration = Duration::from_secs(5);
-/// How much later than others of its origin a message may arrive: subjects overtake each other on an engine.
+/// How much later than newer messages of its origin a message may arrive: subjects overtake each other on an engine.
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
-/// An origin that isn't heard for so long is forgotten, and asked again.
+/// After this time of silence an origin is forgotten, and challenged again.
 const FORGET_AFTER: Duration = Duration::from_secs(30);
-/// The shortest time between two challenges to one origin.
+/// Minimum time between two challenges to one origin.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// How long messages are kept for an origin that doesn't answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a node answers after its last message.
+/// How long a node answers challenges after its last message.
 pub(crate) const ANSWER_AFTER_LAST: Duration = Duration::from_millis(500);
 
-/// Maximum number of origins that are asked at a time.
+/// Maximum number of unknown origins at a time.
 const MAX_UNKNOWN: usize = 64;
-/// Maximum bytes kept for one of them. One message may be larger, if it is kept alone.
+/// Maximum number of bytes kept for one of them. A single message may exceed it.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
-/// Maximum bytes kept for all of them.
+/// Maximum number of bytes kept for all of them.
 const MAX_KEPT_BYTES_IN_ALL: usize = 8 * 1024 * 1024;
-/// What a kept message costs beside its bytes.
+/// The overhead of a kept message in bytes.
 const KEPT_OVERHEAD: usize = 128;
 
-/// Maximum distance between the lowest and the highest number that are taken.
+/// Maximum distance between the lowest and the highest accepted number.
 const MAX_SPAN: u64 = 1 << 20;
-/// Numbers in one piece of the bitmap.
-const PIECE: u64 = 512;
-/// How exactly the time of a number is known.
+/// The numbers in one chunk of the bitmap.
+const NUMBERS_PER_CHUNK: u64 = 512;
+/// The resolution of the time at which a number was sent.
 const BUCKET: Duration = Duration::from_millis(100);
 
-/// Decides which messages of other nodes are delivered. `M` is a message.
+/// Decides which messages from other nodes are delivered. `M` is a message.
 pub(crate) struct ReplayGuard<M> {
     admitted: HashMap<Origin, Admitted<M>>,
     unknown: HashMap<Origin, Unknown<M>>,
@@ -55,31 +56,31 @@ pub(crate) struct ReplayGuard<M> {
     unanswered: u64,
 }
 
-/// What is to be done with a message.
+/// The decision about a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received<M> {
     Deliver(M),
-    /// It is kept, and its origin is to be challenged with the nonce, if there is one.
+    /// It is kept. If there is a nonce, challenge its origin with it.
     Kept(Option<Nonce>),
-    /// It was heard before, or is too old for that to be known.
+    /// It was received before, or is too old to know.
     Replayed,
-    /// Too much waits behind messages that were kept.
+    /// The queue behind the kept messages is full.
     Overflow,
 }
 
-/// What an origin says about its numbers.
+/// An origin's own message numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Numbers {
     /// The last number.
     pub(crate) last: u64,
-    /// The last number of [`FRESH`] ago.
+    /// The last number as of [`FRESH`] ago.
     pub(crate) stale: u64,
 }
 
 struct Admitted<M> {
     heard: Instant,
     window: Window,
-    /// While the messages that were kept are delivered, others wait behind them.
+    /// While the kept messages are delivered, new ones are queued behind them.
     behind: Option<VecDeque<(usize, M)>>,
     behind_bytes: usize,
 }
@@ -98,7 +99,7 @@ impl<M> Default for ReplayGuard<M> {
 }
 
 impl<M> ReplayGuard<M> {
-    /// Takes an authentic message of `bytes` bytes.
+    /// Handles an authentic message of `bytes` bytes.
     pub(crate) fn receive(
         &mut self,
         now: Instant,
@@ -138,8 +139,8 @@ impl<M> ReplayGuard<M> {
         Received::Kept(challenge)
     }
 
-    /// Takes an answer. If it is the answer to a challenge, returns which of the kept messages are to be delivered, and
-    /// how many are too old. After these, [`behind`](Self::behind) must be called until it returns none.
+    /// Handles an answer. If it matches a challenge, returns the kept messages to deliver, and how many are too old. After
+    /// delivering them, call [`behind`](Self::behind) until it returns `None`.
     pub(crate) fn answered(
         &mut self,
         now: Instant,
@@ -164,7 +165,7 @@ impl<M> ReplayGuard<M> {
         Some((fresh, stale))
     }
 
-    /// The next of the messages that came while others of the origin were delivered.
+    /// Returns the next message that came while others of its origin were delivered.
     pub(crate) fn behind(&mut self, origin: &Origin) -> Option<M> {
         let admitted = self.admitted.get_mut(origin)?;
         if let Some((bytes, message)) = admitted.behind.as_mut()?.pop_front() {
@@ -175,7 +176,7 @@ impl<M> ReplayGuard<M> {
         None
     }
 
-    /// Drops what is over. Returns how many messages were dropped without an answer since the last call.
+    /// Drops what has expired. Returns how many messages were dropped without an answer since the last call.
     pub(crate) fn tidy(&mut self, now: Instant) -> u64 {
         self.admitted.retain(|_, admitted| !admitted.is_forgotten(now));
         let over: Vec<Origin> = self
@@ -193,7 +194,7 @@ impl<M> ReplayGuard<M> {
         std::mem::take(&mut self.unanswered)
     }
 
-    /// Drops what is kept for an origin that hasn't answered in time.
+    /// Drops the messages kept for an origin that hasn't answered in time.
     fn give_up(&mut self, now: Instant, origin: &Origin) {
         if self.unknown.get(origin).is_some_and(|unknown| unknown.is_over(now)) {
             self.drop_unknown(*origin);
@@ -264,12 +265,12 @@ impl<M> Unknown<M> {
     }
 }
 
-/// The numbers of one origin that were taken, as far as it matters.
+/// The accepted numbers of one origin.
 struct Window {
     /// Numbers up to this one are refused.
     floor: u64,
-    /// The pieces of a bitmap in which something was taken, by their index.
-    taken: BTreeMap<u64, [u64; PIECE as usize / 64]>,
+    /// The non-empty chunks of a bitmap, by their index.
+    taken: BTreeMap<u64, [u64; NUMBERS_PER_CHUNK as usize / 64]>,
     highest: Timeline,
 }
 
@@ -280,15 +281,15 @@ impl Window {
         Self { floor: numbers.stale, taken: BTreeMap::new(), highest }
     }
 
-    /// Takes a number. False if it was taken before, or is too old for that to be known.
+    /// Accepts a number. Returns false if it was accepted before, or is too old to know.
     fn take(&mut self, now: Instant, number: u64) -> bool {
         let floor = self.highest.before(now, WINDOW);
         self.raise_floor(floor);
         if number <= self.floor {
             return false;
         }
-        let (piece, bit) = (number / PIECE, number % PIECE);
-        let word = &mut self.taken.entry(piece).or_default()[bit as usize / 64];
+        let (chunk, bit) = (number / NUMBERS_PER_CHUNK, number % NUMBERS_PER_CHUNK);
+        let word = &mut self.taken.entry(chunk).or_default()[bit as usize / 64];
         let mask = 1 << (bit % 64);
         if *word & mask != 0 {
             return false;
@@ -305,18 +306,18 @@ impl Window {
     fn raise_floor(&mut self, floor: u64) {
         if floor > self.floor {
             self.floor = floor;
-            self.taken = self.taken.split_off(&(floor / PIECE));
+            self.taken = self.taken.split_off(&(floor / NUMBERS_PER_CHUNK));
         }
     }
 }
 
-/// How a growing number has grown of late.
+/// The recent history of an increasing number.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
     last: u64,
-    /// When each bucket began and was last noted in, and the number then.
+    /// For each bucket, when it began, when it was last updated, and the number then.
     buckets: VecDeque<(Instant, Instant, u64)>,
-    /// The number at the end of the last bucket that was dropped.
+    /// The last number of the last dropped bucket.
     dropped: u64,
 }
 
@@ -327,16 +328,16 @@ impl Timeline {
             Some((began, noted, last)) if now < *began + BUCKET => (*noted, *last) = (now, number),
             _ => self.buckets.push_back((now, now, number)),
         }
-        // Nobody asks for what is older than the longer of both times.
+        // Nothing older than the longer of both times is needed.
         self.before(now, WINDOW.max(FRESH));
     }
 
-    /// The last number, and when it was noted.
+    /// The last number, and when it was recorded.
     pub(crate) fn last(&self) -> (u64, Option<Instant>) {
         (self.last, self.buckets.back().map(|(_, noted, _)| *noted))
     }
 
-    /// The number of `age` ago, or one noted a little before that.
+    /// The number as of `age` ago, or slightly earlier.
     pub(crate) fn before(&mut self, now: Instant, age: Duration) -> u64 {
         let is_old = |noted: Instant, age| now >= noted + age;
         while let Some((_, noted, number)) = self.buckets.front()

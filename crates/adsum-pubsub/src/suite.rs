@@ -1,7 +1,7 @@
 //! The tests that every adapter must pass.
 //!
-//! For authors of adapters: [`run`] makes small clusters by a function of yours and checks that they behave as
-//! a [`PubSub`] should, whatever carries the messages.
+//! For authors of adapters: [`run`] makes small clusters through your function and checks that they behave as a
+//! [`PubSub`] should, whatever carries the messages.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -29,20 +29,27 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
-    Attachment, BroadcastError, EncodingId, Inbox, Json, Message, Payload, PubSub, Subscriber, SubscriberId,
+    adapter::BroadcastError,
+    ids::{EncodingId, SubscriberId},
+    inbox::Inbox,
+    message::Message,
+    payload::{Json, Payload},
+    pubsub::PubSub,
+    registry::Attachment,
+    subscribers::Subscriber,
 };
 
-/// How long a message may take to arrive, if nothing speaks for another time.
+/// A deadline for the arrival of a message that suits most adapters.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Runs all checks, one after the other.
 ///
-/// `cluster` is called once for each check. It makes nodes of the given names that can reach each other, in the
-/// order of the names, and they must not hear of clusters that were made before: give each a namespace of its
-/// own. Their queues must take a thousand small messages in a row, and no message may be lost on the way.
+/// `cluster` is called once for each check. It returns nodes with the given names, in that order, that reach each other.
+/// They must not receive messages of earlier clusters: give each a namespace of its own. Their queues must hold a
+/// thousand small messages, and no message may be lost on the way.
 ///
-/// What should arrive has `deadline` to do so. What should not arrive is followed by a message that does, from
-/// the same sender: the suite never waits for nothing to happen.
+/// Each expected message has `deadline` to arrive. To check that a message doesn't arrive, the suite waits for a later
+/// one from the same sender.
 ///
 /// # Panics
 /// A check failed; the text begins with its name.
@@ -87,7 +94,7 @@ async fn arrival(check: Check, [a, b]: [PubSub; 2]) {
 }
 
 async fn isolation(check: Check, [a, b]: [PubSub; 2]) {
-    // Engines give a meaning to dots, stars and spaces; a topic is just a name.
+    // Engines give a meaning to dots, stars and spaces; for adsum a topic is just a name.
     let topics =
         ["room", "room.a", "room.*", "room.>", "room:*", ">", "*", "a b\r\n", "Räume 🎲", "%72oom", ""];
     let mut inboxes: Vec<Inbox> = topics.iter().map(|topic| b.subscribe(*topic)).collect();
@@ -147,7 +154,7 @@ async fn dropped(check: Check, [a, b]: [PubSub; 2]) {
     check.sent(a.broadcast("news", "one", ()));
     check.sent(a.broadcast("news", "end", ()));
     check.receives(&mut stays, &["one"], "end").await;
-    // What was just being delivered when the attachment was dropped may have come since.
+    // A message that was being delivered while the attachment was dropped may have come since.
     let late = iter::from_fn(|| calls.try_recv().ok()).filter(|message| message.event() == "one").count();
     check.same("calls after the attachment was dropped", &late, &0);
 }
@@ -160,7 +167,7 @@ async fn everywhere(check: Check, [a, b, c]: [PubSub; 3]) {
     check.sent(a.broadcast("news", "hello", ()));
     check.receives(&mut on_b, &[], "hello").await;
     check.receives(&mut on_c, &[], "hello").await;
-    // This is sent after `hello` has been all round, so an echo of `hello` would come before it.
+    // Sent after every node has `hello`, so an echo of `hello` would come before it.
     check.sent(b.broadcast("news", "end", ()));
     check.receives(&mut on_a, &["hello"], "end").await;
     check.receives(&mut on_c, &[], "end").await;
@@ -277,7 +284,7 @@ async fn shared_encoding(check: Check, [a, b]: [PubSub; 2]) {
     check.same("how many share the frame", &shared, &subscribers.len());
 }
 
-/// Passes on what it is called with.
+/// Forwards the messages that it is called with.
 struct Caller(mpsc::UnboundedSender<Arc<Message>>);
 
 impl Caller {
@@ -290,12 +297,12 @@ impl Caller {
 
 impl Subscriber for Caller {
     fn deliver(&self, message: &Arc<Message>) {
-        // Nobody listens any more: a check that has ended.
+        // Ignore the error: the check has ended.
         let _ = self.0.send(message.clone());
     }
 }
 
-/// One check as it runs: what to say when it fails, and for how long to wait.
+/// A running check: its name for failures, and how long to wait.
 struct Check {
     name: &'static str,
     deadline: Duration,
@@ -336,7 +343,7 @@ impl Check {
         }
     }
 
-    /// Expects these events and then `last`, which shows that nothing else has come before it.
+    /// Expects these events and then `last`, which proves that no other came before it.
     async fn receives(&self, inbox: &mut Inbox, expected: &[&str], last: &str) {
         let mut found = Vec::new();
         for _ in 0..=expected.len() {
@@ -350,11 +357,11 @@ impl Check {
         self.settle_by(inboxes, |event| sender.broadcast(topic, event, ())).await;
     }
 
-    /// Waits until all inboxes hear a sender: on a network, a subscription takes a moment to be known.
+    /// Waits until all inboxes receive from a sender: on a network, a subscription takes effect after a moment.
     ///
     /// It leaves none of its own messages behind.
     async fn settle_by(&self, inboxes: &mut [&mut Inbox], send: impl Fn(&str) -> Result<(), BroadcastError>) {
-        /// How long to wait for one probe before the next is sent.
+        /// How long to wait for one probe before sending the next.
         const PAUSE: Duration = Duration::from_millis(20);
         let probe = async |inbox: &mut Inbox| {
             loop {

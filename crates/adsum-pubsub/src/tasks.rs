@@ -1,8 +1,8 @@
-//! Tasks that are named and owned, and whose panics are noticed. For the crates of adsum; no part of the public face.
+//! Tasks that are named and owned, and whose panics are noticed. For the crates of adsum; not public API.
 //!
 //! Every `tokio::spawn` of the workspace's libraries is in this file. A panic is logged with the task's name and
 //! counted (`adsum_task_panics_total`, labelled `task`). Nothing is spawned while a lock is held: a runtime that is
-//! shutting down drops the future inside of the call.
+//! shutting down drops the future inside the call.
 
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// The pause before a task that panicked is started again. It doubles with each panic in a row.
 pub const RESTART_PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause before a restart. A task that has run for as long starts over with the shortest.
+/// Maximum pause before a restart. A task that has run for this long starts over with the shortest pause.
 pub const MAX_RESTART_PAUSE: Duration = Duration::from_secs(5);
 
 /// A running task. Dropping it aborts the task.
@@ -32,7 +32,7 @@ impl Task {
         self.0.is_finished()
     }
 
-    /// Lets the task run on without an owner. Only for tasks that are told to end, and do so within a bounded time.
+    /// Lets the task run without an owner. Only for tasks that are told to end and do so within a bounded time.
     pub fn detach(self) {
         drop(self.0.detach());
     }
@@ -43,7 +43,7 @@ impl Task {
     }
 }
 
-/// Tasks of one name and one owner, as many as there are. Dropping it aborts them all.
+/// Any number of tasks with one name and one owner. Dropping it aborts them all.
 #[derive(Debug)]
 pub struct Tasks {
     name: &'static str,
@@ -51,12 +51,12 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// None yet.
+    /// Creates an empty set.
     pub fn new(name: &'static str) -> Self {
         Self { name, tasks: JoinSet::new() }
     }
 
-    /// Starts one more.
+    /// Starts another task.
     ///
     /// # Panics
     /// Called outside of a tokio runtime.
@@ -67,13 +67,13 @@ impl Tasks {
         });
     }
 
-    /// Waits until one of them has ended. `None` if there are none. Cancel safe.
+    /// Waits until one of the tasks has ended. `None` if there are none. Cancel safe.
     pub async fn ended(&mut self) -> Option<()> {
         self.tasks.join_next().await.map(|_| ())
     }
 }
 
-/// The work panicked. What the panic said is in the log.
+/// The work panicked. The panic's message is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Panicked;
 
@@ -85,25 +85,25 @@ pub fn spawn(name: &'static str, work: impl Future<Output = ()> + Send + 'static
     Task(AbortOnDropHandle::new(tokio::spawn(noticed(name, work).map(drop))))
 }
 
-/// Starts a task that nobody waits for: its work is short, ends by itself, and completes what it does in its drop
-/// if the runtime ends before.
+/// Starts a task that nobody waits for. Its work is short and ends by itself; if the runtime ends first, its drop
+/// completes the work.
 pub fn spawn_short(runtime: &Handle, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
     drop(runtime.spawn(noticed(name, work).map(drop)));
 }
 
-/// Tasks that end in good order once their owner drops this: each has a token that tells it to.
+/// Tasks that shut down gracefully once their owner drops this. Each has a token that tells it to end.
 #[derive(Debug, Default)]
 pub struct TaskGroup {
     end: CancellationToken,
 }
 
 impl TaskGroup {
-    /// No task yet.
+    /// Creates an empty group.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts a task of the group. It has to end soon after its token says so.
+    /// Starts a task of the group. It must end soon after its token is cancelled.
     ///
     /// # Panics
     /// Called outside of a tokio runtime.
@@ -114,8 +114,7 @@ impl TaskGroup {
         drop(tokio::spawn(noticed(name, work(self.token())).map(drop)));
     }
 
-    /// Tells something else than a task of this group that it has to end. A token of its own: waiting on it takes no
-    /// lock that others take.
+    /// Returns a token that is cancelled when the group ends. It is a child token, so waiting on it takes no shared lock.
     pub fn token(&self) -> CancellationToken {
         self.end.child_token()
     }
@@ -127,7 +126,7 @@ impl Drop for TaskGroup {
     }
 }
 
-/// Starts a task as one of many that are waited for, and aborted, together.
+/// Starts a task in a set whose tasks are awaited or aborted together.
 pub fn spawn_in(
     tasks: &mut JoinSet<()>,
     name: &'static str,
@@ -137,7 +136,7 @@ pub fn spawn_in(
 }
 
 /// Runs `work`, and logs and counts its panic.
-// Put together of combinators: an async block would keep room for the work twice.
+// Built from combinators: an async block would reserve space for the work twice.
 pub fn noticed<T>(
     name: &'static str,
     work: impl Future<Output = T>,
@@ -150,12 +149,12 @@ pub fn noticed<T>(
     })
 }
 
-/// Runs what `start` makes until it returns. After a panic it is made and run again, after a pause.
+/// Runs the future from `start` until it returns. After a panic, pauses, and starts a new one.
 pub async fn restarted<F: Future<Output = ()>>(name: &'static str, mut start: impl FnMut() -> F) {
     let mut pause = RESTART_PAUSE;
     loop {
         let began = tokio::time::Instant::now();
-        // Making it may panic as well.
+        // `start` itself may panic as well.
         let run = async { start().await };
         if noticed(name, run).await.is_ok() {
             return;
@@ -169,7 +168,7 @@ pub async fn restarted<F: Future<Output = ()>>(name: &'static str, mut start: im
     }
 }
 
-/// Runs `work`, such as the drop of a value of the program's, and logs and counts its panic.
+/// Runs `work`, such as the drop of a value from the program, and logs and counts its panic.
 pub fn guarded<T>(name: &'static str, work: impl FnOnce() -> T) -> Result<T, Panicked> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         note_panic(name, &*panic);
@@ -177,7 +176,7 @@ pub fn guarded<T>(name: &'static str, work: impl FnOnce() -> T) -> Result<T, Pan
     })
 }
 
-/// Counts a panic, for one who logs it in words of its own.
+/// Counts a panic, for callers that log it themselves.
 pub fn count_panic(name: &'static str) {
     metrics::counter!("adsum_task_panics_total", "task" => name).increment(1);
 }
@@ -188,7 +187,7 @@ pub fn note_panic(name: &'static str, panic: &(dyn Any + Send)) {
     tracing::error!(task = name, panic = panic_text(panic), "a task panicked");
 }
 
-/// What a panic said, cut to 200 characters.
+/// A panic's message, truncated to 200 characters.
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic
         .downcast_ref::<&str>()

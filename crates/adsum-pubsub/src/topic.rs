@@ -1,19 +1,18 @@
-//! Names of topics, and patterns over them.
+//! Topic names and patterns.
 
 use std::{borrow::Borrow, fmt, ops::Deref};
 
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 
-/// The topic on which the parts of this node tell each other of other nodes, by local broadcasts. No part of the public
-/// face.
+/// The topic of local broadcasts about other nodes. Not public API.
 pub const NODES_TOPIC: &str = "adsum:nodes";
-/// The event of a node that is taken for dead. The payload is its name.
+/// The event for a node that counts as dead. The payload is its name.
 pub const NODE_DOWN: &str = "down";
 
 /// A topic's name, such as `game:42`.
 ///
-/// Up to 15 bytes stand in the value itself; clones of a longer name share its text.
+/// Up to 15 bytes are stored inline; clones of a longer name share its text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Topic(EcoString);
@@ -84,7 +83,7 @@ impl fmt::Debug for Topic {
     }
 }
 
-/// Matches topics: one name exactly, or with a `*` at its end every name that starts with the rest.
+/// Matches topics: one exact name, or, with a `*` at its end, every name with that prefix.
 ///
 /// ```
 /// # use adsum_pubsub as adsum;
@@ -102,10 +101,10 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// A `*` is allowed at the end only, as in Phoenix.
+    /// There is a `*` before the end. As in Phoenix, it is allowed only at the end.
     pub fn new(pattern: &str) -> Result<Self, PatternError> {
         let (prefix, open) = match pattern.strip_suffix('*') {
             Some(prefix) => (prefix, true),
@@ -122,7 +121,7 @@ impl Pattern {
         self.rest_of(topic).is_some()
     }
 
-    /// What the `*` stands for in this topic; empty for a pattern without one; none where it doesn't match.
+    /// Returns the part of the topic that the `*` matches: empty for a pattern without a `*`, `None` if it doesn't match.
     pub fn rest_of<'t>(&self, topic: &'t str) -> Option<&'t str> {
         let rest = topic.strip_prefix(&*self.prefix)?;
         (self.open || rest.is_empty()).then_some(rest)

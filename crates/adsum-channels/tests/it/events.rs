@@ -247,7 +247,7 @@ async fn nobody_can_forge_what_the_protocol_says(transport: Transport) {
             let reply = forger.frame().await;
             assert_eq!(reply[4]["status"], "error", "{reply}");
             let text = reply[4]["response"].as_str().unwrap();
-            assert!(text.contains(event) && text.contains("protocol's own"), "{text}");
+            assert!(text.contains(event) && text.contains("belong to the protocol"), "{text}");
             other.expect_nothing().await;
         }
     }

@@ -1,4 +1,4 @@
-//! The driver over an engine that tests can stop, lose and refuse.
+//! The driver with an engine that a test can stop and disconnect.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -6,13 +6,10 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    Message, Payload,
-    envelope::{Envelopes, Origin},
-    link::QueueLimits,
-    tasks,
+    engine_link::QueueLimits, envelope::Envelopes, message::Message, payload::Payload, replay::Origin, tasks,
 };
 
-/// What the driver asks of an engine, in its order.
+/// A request of the driver to the engine.
 #[derive(Clone, Debug, PartialEq)]
 enum Asked {
     Dial(Instant),
@@ -22,28 +19,28 @@ enum Asked {
     Publish(String),
 }
 
-/// An engine that isn't there for a number of attempts.
+/// An engine that is unreachable for a number of attempts.
 #[derive(Clone, Default)]
 struct Fake {
     asked: Arc<Mutex<Vec<Asked>>>,
     absent: Arc<Mutex<u32>>,
-    /// Joined while the subscriptions are under way.
+    /// A topic to join while the subscriptions are sent.
     late: Arc<Mutex<Option<Topic>>>,
     lost: Arc<Mutex<Lost>>,
-    /// Takes no message.
+    /// Accepts no message.
     stuck: Arc<AtomicBool>,
 }
 
 struct FakeSession {
     fake: Fake,
-    link: Arc<Link>,
+    link: Arc<EngineLink>,
     lost: Lost,
 }
 
 impl Engine for Fake {
     type Session = FakeSession;
 
-    async fn dial(&self, link: &Arc<Link>) -> Result<FakeSession, Failure> {
+    async fn dial(&self, link: &Arc<EngineLink>) -> Result<FakeSession, Failure> {
         self.asked.lock().push(Asked::Dial(Instant::now()));
         let mut absent = self.absent.lock();
         if *absent > 0 {
@@ -62,7 +59,7 @@ impl FakeSession {
     }
 }
 
-impl Session for FakeSession {
+impl EngineSession for FakeSession {
     fn lost(&self) -> &Lost {
         &self.lost
     }
@@ -104,23 +101,23 @@ impl Session for FakeSession {
 
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A driver that is yet to run.
-fn driver(fake: &Fake) -> (Arc<Link>, Driver<Fake>) {
+/// A driver that has not run yet.
+fn driver(fake: &Fake) -> (Arc<EngineLink>, Driver<Fake>) {
     let envelopes = Envelopes::new("ns", "a", Origin::default(), []);
     let limits = QueueLimits { messages: 4, bytes: 1 << 20 };
-    let (link, outgoing) = Link::new("Fake", "ns", None, envelopes, Duration::from_secs(10), limits);
+    let (link, outgoing) = EngineLink::new("Fake", "ns", None, envelopes, Duration::from_secs(10), limits);
     let driver = Driver { engine: fake.clone(), link: link.clone(), outgoing, retry_interval: RETRY };
     (link, driver)
 }
 
 /// Starts a driver without a session, as after a start without an engine.
-fn start(fake: &Fake) -> (Arc<Link>, tasks::Task) {
+fn start(fake: &Fake) -> (Arc<EngineLink>, tasks::Task) {
     let (link, driver) = driver(fake);
     (link, tasks::spawn("driver", driver.run(None)))
 }
 
 /// Starts a driver with a session, as after a start with an engine.
-async fn start_connected(fake: &Fake) -> (Arc<Link>, tasks::Task) {
+async fn start_connected(fake: &Fake) -> (Arc<EngineLink>, tasks::Task) {
     let (link, driver) = driver(fake);
     let session = driver.open().await.unwrap();
     link.connected.send_replace(true);
@@ -131,11 +128,11 @@ fn message(topic: &str) -> Message {
     Message::new(topic, "e", Payload::Binary(bytes::Bytes::new()))
 }
 
-async fn connected(link: &Link, expected: bool) {
+async fn connected(link: &EngineLink, expected: bool) {
     link.connected.subscribe().wait_for(|connected| *connected == expected).await.unwrap();
 }
 
-/// Waits until all that can be done now is done.
+/// Waits until all tasks are idle.
 async fn quiet() {
     sleep(Duration::from_millis(1)).await;
 }
@@ -155,7 +152,7 @@ async fn it_tries_at_least_once_in_every_interval() {
     for pair in times.windows(2) {
         assert!(pair[1] - pair[0] <= RETRY, "{times:?}");
     }
-    // And not more often than that asks for. Only the first attempt is made at once.
+    // And not more often than necessary. Only the first attempt is immediate.
     for pair in times[1..].windows(2) {
         assert!(pair[1] - pair[0] >= RETRY / 2, "{times:?}");
     }
@@ -274,7 +271,7 @@ async fn all_interest_is_known_before_it_counts_as_connected() {
     let node = Asked::Subscribe(link.node_subject("a"));
     assert_eq!(fake.asked.lock()[2..5], [node.clone(), subscribed("before"), Asked::Settle]);
 
-    // One that came too late for that is asked for next, and before anything is sent.
+    // A topic that came too late for that is subscribed to next, before any message is sent.
     link.send(None, &message("x")).unwrap();
     quiet().await;
     assert_eq!(fake.asked.lock()[5..], [subscribed("late"), Asked::Publish(link.topic_subject("x"))]);

@@ -1,4 +1,5 @@
-//! Reading what a subscription brings. What waits to be delivered is bounded in bytes, over all subscriptions.
+//! Reads the messages of a subscription. The messages that wait to be delivered are bounded in bytes, over all
+//! subscriptions.
 
 use std::{
     collections::VecDeque,
@@ -13,13 +14,13 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::consume_budget;
 
-use crate::link::Link;
+use crate::engine_link::EngineLink;
 
 /// Reads a subscription until it ends.
 ///
 /// The client's own buffer is bounded in messages only, so it is emptied before each delivery.
-pub(super) async fn read(mut messages: Subscriber, link: Arc<Link>, backlog: Backlog) {
-    let mut waiting = Waiting { messages: VecDeque::new(), backlog };
+pub(super) async fn read(mut messages: Subscriber, link: Arc<EngineLink>, backlog: Backlog) {
+    let mut waiting = SubscriptionBacklog { messages: VecDeque::new(), backlog };
     while let Some(message) = messages.next().await {
         waiting.push(message.payload);
         while let Some(payload) = waiting.pop() {
@@ -32,7 +33,7 @@ pub(super) async fn read(mut messages: Subscriber, link: Arc<Link>, backlog: Bac
     }
 }
 
-/// The bytes of all messages of a connection that wait to be delivered.
+/// The bytes of all messages of a connection that are not delivered yet.
 #[derive(Clone)]
 pub(super) struct Backlog {
     bytes: Arc<AtomicUsize>,
@@ -46,14 +47,14 @@ impl Backlog {
     }
 }
 
-/// What waits of one subscription.
-struct Waiting {
+/// The messages of one subscription that are not delivered yet.
+struct SubscriptionBacklog {
     messages: VecDeque<Bytes>,
     backlog: Backlog,
 }
 
-impl Waiting {
-    /// Keeps a message, or drops it if too much waits.
+impl SubscriptionBacklog {
+    /// Keeps a message, or drops it if the backlog is full.
     fn push(&mut self, message: Bytes) {
         let Backlog { bytes, max, lagging } = &self.backlog;
         let before = bytes.fetch_add(message.len(), Ordering::Relaxed);
@@ -72,13 +73,13 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for SubscriptionBacklog {
     fn drop(&mut self) {
         while self.pop().is_some() {}
     }
 }
 
-/// Counts the messages that are lost because they come faster than they are delivered, and logs the first.
+/// Counts messages that are lost because they arrive faster than they are delivered, and logs the first one.
 #[derive(Default)]
 pub(super) struct Lagging {
     is_logged: AtomicBool,
@@ -90,7 +91,7 @@ impl Lagging {
         if !self.is_logged.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 engine = "NATS",
-                "messages come faster than they are delivered, and some are lost; more of them are counted only"
+                "lost messages: they arrive faster than they are delivered; further losses are only counted"
             );
         }
     }

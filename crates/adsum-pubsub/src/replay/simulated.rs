@@ -1,5 +1,5 @@
-//! A node's end of an engine without the engine: for simulations of other crates, in which somebody records what goes
-//! over the engine and says it again.
+//! The replay protection of a node without an engine, for simulations in other crates in which somebody records messages
+//! and replays them.
 
 use std::{
     sync::Arc,
@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use super::{FRESH, Nonce, Numbers, Origin, Received, ReplayGuard, Timeline};
 
-/// What goes over the engine, with a message of type `M` in it. It is as authentic when it is said again.
+/// An envelope with a message of type `M`. A replayed envelope is as authentic as the original.
 #[derive(Clone, Debug)]
 pub struct Sealed<M> {
     origin: Origin,
-    /// The name of the node that said it.
+    /// The name of the sending node.
     pub name: Arc<str>,
     packet: Packet<M>,
 }
@@ -27,7 +27,7 @@ enum Packet<M> {
 }
 
 impl<M> Sealed<M> {
-    /// The message, unless this is a word between the ends themselves.
+    /// The message. `None` if this is a control message.
     pub fn message(&self) -> Option<&M> {
         match &self.packet {
             Packet::Message { message, .. } => Some(message),
@@ -36,7 +36,7 @@ impl<M> Sealed<M> {
     }
 }
 
-/// What is to be sent to a node of this name.
+/// An envelope to send to the node of this name.
 pub type Reply<M> = (Arc<str>, Sealed<M>);
 
 /// One run of a node.
@@ -49,10 +49,10 @@ pub struct SimulatedEnd<M> {
 }
 
 impl<M> SimulatedEnd<M> {
-    /// A run with a random origin, that no other has.
+    /// Starts a run with a random, unique origin.
     pub fn new(origin: [u8; 16], name: Arc<str>) -> Self {
         let (sent, guard) = (Timeline::default(), ReplayGuard::default());
-        // Only differences count, and the simulation has its own time.
+        // Only differences matter, since the simulation has its own time.
         Self { began: Clock::now().into(), origin, name, sent, guard }
     }
 
@@ -67,8 +67,7 @@ impl<M> SimulatedEnd<M> {
         Sealed { origin: self.origin, name: self.name.clone(), packet }
     }
 
-    /// Takes what has arrived. Returns the messages that are to be delivered, and what is to be sent, to the name of a
-    /// node.
+    /// Handles an envelope. Returns the messages to deliver, and an envelope to send.
     pub fn receive(
         &mut self,
         now: Duration,
@@ -104,7 +103,7 @@ impl<M> SimulatedEnd<M> {
         }
     }
 
-    /// Drops what is over. To be called about twice a second.
+    /// Drops what has expired. Call it about twice a second.
     pub fn tidy(&mut self, now: Duration) {
         self.guard.tidy(self.began + now);
     }

@@ -1,4 +1,4 @@
-//! A cluster on an engine on which somebody records everything and says it again, under a seed.
+//! A simulated cluster, under a seed, on an engine where somebody records all messages and replays them.
 
 use std::{
     cmp::Reverse,
@@ -7,15 +7,15 @@ use std::{
 
 use super::*;
 
-/// `ADSUM_SIM_SCHEDULES` asks for more.
+/// `ADSUM_SIM_SCHEDULES` overrides it.
 const SCHEDULES: u64 = 1_000;
 const MS: Duration = Duration::from_millis(1);
-/// How long one schedule is.
+/// The length of one schedule.
 const LENGTH: u64 = 60_000;
 const NAMES: u64 = 3;
 const TOPICS: u64 = 2;
 
-/// What goes over the engine.
+/// The content of a message on the engine.
 #[derive(Clone, Debug)]
 enum Packet {
     Message { number: u64, said: u64 },
@@ -42,18 +42,18 @@ struct Run {
     origin: Origin,
     name: u64,
     began: u64,
-    /// It says nothing any more from then on.
+    /// When it sends its last message.
     ends: u64,
-    /// It answers until then.
+    /// Until when it answers challenges.
     answers_until: u64,
     sent: Timeline,
     guard: ReplayGuard<(Origin, u64, u64)>,
     delivered: HashSet<(Origin, u64)>,
-    /// When each origin gave the answer by which it was admitted last.
+    /// When each origin sent the answer that admitted it last.
     answered: HashMap<Origin, u64>,
 }
 
-/// When something arrives, in which order, at which run, what, and whether it is no replay.
+/// An arrival: the time, the order, the run, the index of the message, and whether it is genuine.
 type Arrival = (u64, u64, usize, usize, bool);
 
 struct Random(u64);
@@ -88,13 +88,13 @@ struct World {
     now: u64,
     runs: Vec<Run>,
     on_the_way: BinaryHeap<Reverse<Arrival>>,
-    /// When the last message of a subject arrives at a run: within a subject the order is kept.
+    /// When the last message of a subject arrives at a run: the order within a subject is kept.
     last: HashMap<(Subject, usize), u64>,
     sequence: u64,
     recorded: Vec<Sent>,
     is_lossy: bool,
     has_backlogs: bool,
-    /// What must have been delivered by a time: to which run, which message.
+    /// Messages that must be delivered: by which time, to which run, from which origin, with which number.
     due: Vec<(u64, usize, Origin, u64)>,
     replayed: u64,
 }
@@ -182,7 +182,7 @@ impl World {
         self.on_the_way.push(Reverse((at, self.sequence, to, index, is_genuine)));
     }
 
-    /// Whether a run is subscribed, and is another than the sender.
+    /// Whether a run is subscribed and is not the sender.
     fn hears(&self, run: usize, sent: &Sent) -> bool {
         let run = &self.runs[run];
         let is_subscribed = match sent.subject {
@@ -275,7 +275,7 @@ impl World {
         assert!(is_new, "number {number} is heard twice");
     }
 
-    /// What was sent to those that were there is heard, whatever is replayed.
+    /// Checks that every message reached the runs that were there, whatever was replayed.
     fn check_due(&mut self) {
         let (due, later) = std::mem::take(&mut self.due).into_iter().partition(|(at, ..)| *at <= self.now);
         self.due = later;
@@ -294,7 +294,7 @@ impl World {
             self.begin(name);
         }
         while self.now < LENGTH {
-            // Long pauses too, in which origins are forgotten.
+            // Includes long pauses, in which origins are forgotten.
             self.now += match self.random.below(400) {
                 0 => 35_000,
                 n if n < 20 => self.random.below(3_000),
@@ -346,11 +346,11 @@ fn what_is_recorded_and_said_again_is_heard_by_nobody() {
     for seed in seed.map_or(0..schedules, |seed| seed..seed + 1) {
         let mut world = World::new(seed);
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
-        assert!(ran.is_ok(), "ADSUM_SIM_SEED={seed} shows it again");
+        assert!(ran.is_ok(), "reproduce it with ADSUM_SIM_SEED={seed}");
         heard += world.runs.iter().map(|run| run.delivered.len() as u64).sum::<u64>();
         replayed += world.replayed;
     }
-    // The schedules do what they are for.
+    // Checks that the schedules exercise what they are for.
     let is_enough = heard > 100 * schedules && replayed > 100 * schedules;
     assert!(seed.is_some() || is_enough, "{heard} messages heard, {replayed} replayed");
 }

@@ -197,16 +197,16 @@ fn a_replay_is_no_sign_of_life() {
 fn what_is_kept_of_an_origin_is_bounded() {
     let (mut guard, began) = (Guard::default(), start());
     admit(&mut guard, began, A, Numbers { last: 0, stale: 0 });
-    // A node that says very much, of which little is for this one; then one of which all is.
+    // A node that sends very much, of which this one gets little.
     for n in 1..=100_000_u64 {
         let now = began + u32::try_from(n).unwrap() * MS;
         receive(&mut guard, now, A, n * 1_000);
     }
     let window = &guard.admitted[&A].window;
-    assert!(window.taken.len() as u64 <= MAX_SPAN / PIECE + 1, "{}", window.taken.len());
+    assert!(window.taken.len() as u64 <= MAX_SPAN / NUMBERS_PER_CHUNK + 1, "{}", window.taken.len());
     assert!(window.highest.buckets.len() <= 102, "{}", window.highest.buckets.len());
     assert!(window.highest.last - window.floor <= MAX_SPAN);
-    // Whatever a holder of the secret says.
+    // Even if a holder of the secret sends the highest number.
     assert_eq!(receive(&mut guard, began + 101 * SECOND, A, u64::MAX), Received::Deliver(u64::MAX));
     assert_eq!(receive(&mut guard, began + 101 * SECOND, A, u64::MAX), Received::Replayed);
     assert!(guard.admitted[&A].window.taken.len() <= 2);
@@ -277,7 +277,7 @@ proptest! {
             match receive(&mut guard, now, A, number) {
                 Received::Deliver(number) => prop_assert!(once(number)),
                 Received::Kept(_) if answers => {
-                    // The origin's own numbers: whatever was said is stale by now.
+                    // The origin's own numbers: all earlier ones are stale by now.
                     let numbers = Numbers { last: number, stale: number.saturating_sub(1) };
                     if let Some((fresh, _)) = guard.answered(now, &A, &NONCE, numbers) {
                         for number in fresh {

@@ -16,12 +16,12 @@ use crate::Recorder;
 
 #[derive(Default)]
 struct Log {
-    /// Each call of `subscribed` and `unsubscribed`.
+    /// The calls of `subscribed` and `unsubscribed`.
     interest: Vec<(Topic, bool)>,
     inbound: Option<Inbound>,
 }
 
-/// An adapter that has no connection.
+/// An adapter without a connection.
 #[derive(Clone)]
 struct Offline {
     log: Arc<Mutex<Log>>,
@@ -74,7 +74,7 @@ impl Adapter for Offline {
     fn unsubscribed(&self, topic: &Topic) {
         if self.slow.load(Ordering::Relaxed) {
             self.leaving.wait();
-            // Time for the other thread to overtake; if it can't, this passes unused.
+            // Gives the other thread time to overtake; if it can't, this merely times out.
             let _ = self.heard.1.lock().recv_timeout(Duration::from_millis(200));
         }
         self.log.lock().interest.push((topic.clone(), false));

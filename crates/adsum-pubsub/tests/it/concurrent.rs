@@ -19,7 +19,7 @@ fn those_who_stay_miss_nothing_while_others_come_and_go() {
     let stable: Vec<_> = (0..STABLE)
         .map(|_| {
             let recorder = Arc::new(Recorder::default());
-            // One that leaves right away, so that the stable ones are moved about.
+            // A subscriber that leaves at once, so that the stable ones are moved.
             let gap = pubsub.attach("t", SubscriberId::unique(), Arc::new(Recorder::default()));
             let attachment = pubsub.attach("t", SubscriberId::unique(), recorder.clone());
             (recorder, attachment, gap)
@@ -51,7 +51,7 @@ fn those_who_stay_miss_nothing_while_others_come_and_go() {
     assert_eq!(pubsub.subscribers("t"), STABLE);
 }
 
-/// Leaves its topic with its first message.
+/// Leaves its topic on its first message.
 struct Once {
     recorder: Recorder,
     attachment: Mutex<Option<adsum_pubsub::Attachment>>,

@@ -1,4 +1,4 @@
-//! What the crate counts, for the whole process.
+//! The crate's metrics, for the whole process.
 
 use std::{
     collections::HashMap,
@@ -20,13 +20,13 @@ static COUNTERS: Mutex<Option<HashMap<Key, Arc<AtomicU64>>>> = Mutex::new(None);
 
 struct Counters;
 
-/// Starts to count. Called by whatever counts are looked at for, before it happens.
+/// Starts counting. Call it before the events to count.
 pub(crate) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| assert!(set_global_recorder(Counters).is_ok()));
 }
 
-/// Waits until a counter has come to a value.
+/// Waits until a counter has reached a value.
 pub(crate) async fn reaches(name: &'static str, kind: Kind, reason: &'static str, value: u64) {
     let engine = match kind {
         Kind::Nats => "NATS",
@@ -43,7 +43,7 @@ pub(crate) async fn reaches(name: &'static str, kind: Kind, reason: &'static str
         }
     };
     let in_time = tokio::time::timeout(Duration::from_secs(20), reached).await.is_ok();
-    assert!(in_time, "{key} should come to {value} and is {}", count());
+    assert!(in_time, "{key} should reach {value} and is {}", count());
 }
 
 impl Recorder for Counters {

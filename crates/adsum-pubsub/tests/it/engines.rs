@@ -1,4 +1,4 @@
-//! Nodes that reach each other through real engines: what both have in common.
+//! Nodes connected by real engines: the behaviour that both engines share.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::{
     spy::Recorded,
 };
 
-/// What should happen has this long to do so.
+/// The deadline for everything that should happen.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Makes a test for each engine of each of these.
+/// Makes a test for each engine from each of these functions.
 macro_rules! for_each_engine {
     ($($name:ident),* $(,)?) => {
         mod nats {
@@ -98,7 +98,7 @@ async fn a_listener_on_everything_keeps_nobody_away(kind: Kind) {
     let _after = server.spy();
     becomes(&mut a_connected, true).await;
     becomes(&mut b_connected, true).await;
-    // Connected means that the subscriptions are known.
+    // Once connected, the engine knows the subscriptions.
     a.broadcast("t", "one", ()).unwrap();
     assert_eq!(next(&mut inbox).await, "one");
 }
@@ -110,7 +110,7 @@ async fn what_was_recorded_and_is_said_again_is_heard_by_nobody(kind: Kind) {
     let mut live = b.subscribe("t");
     hear(&a, &mut live).await;
     let dead = server.node("dead").await;
-    // It is known before it ends: it answers for half a second then, which a busy machine may take.
+    // The node is admitted before it stops: it answers challenges for half a second then, which a busy machine may take.
     hear(&dead, &mut live).await;
     for n in 0..20 {
         a.broadcast("t", format!("a {n}"), ()).unwrap();
@@ -125,12 +125,12 @@ async fn what_was_recorded_and_is_said_again_is_heard_by_nobody(kind: Kind) {
     }
     heard.sort();
     heard.dedup();
-    assert_eq!(heard.len(), 61, "nothing is heard twice, and all of it once");
+    assert_eq!(heard.len(), 61, "each message arrives exactly once");
     let is_last = |sent: &Recorded| sent.bytes.windows(3).any(|bytes| bytes == b"end");
     eventually("all is recorded", || spy.recorded().iter().any(is_last)).await;
     let recorded = spy.recorded();
 
-    // To one that hears them, in order and in no order.
+    // To a node that received them, in order and shuffled.
     let reversed = recorded.iter().rev().collect::<Vec<_>>();
     spy.replay(&recorded);
     spy.replay(reversed.iter().copied());
@@ -138,7 +138,7 @@ async fn what_was_recorded_and_is_said_again_is_heard_by_nobody(kind: Kind) {
     assert_eq!(next(&mut live).await, "after");
     counters::reaches("adsum_refused_messages_total", kind, "replayed", 100).await;
 
-    // To one that was just restarted, and to one that is new, once what was said is no longer fresh.
+    // To a restarted node and to a new one, once the messages are no longer fresh.
     tokio::time::sleep(Duration::from_millis(5_200)).await;
     drop(live);
     b.close().await;
@@ -211,12 +211,12 @@ async fn a_killed_engine_that_comes_back_is_used_again(kind: Kind) {
     let here = a.subscribe("before");
     let error = a.broadcast("before", "stale", ()).unwrap_err();
     assert!(matches!(error, BroadcastError::Disconnected { .. }), "{error}");
-    assert_eq!(here.len(), 1, "this node is served nonetheless");
+    assert_eq!(here.len(), 1, "this node still gets it");
 
     server.run();
     becomes(&mut a_connected, true).await;
     becomes(&mut b_connected, true).await;
-    // Nobody waits for a subscription to be known here: connected means that it is.
+    // There is no wait for the subscription here: once connected, the engine knows it.
     a.broadcast("before", "one", ()).unwrap();
     a.broadcast("during", "two", ()).unwrap();
     a.direct_broadcast("b", "during", "three", ()).unwrap();
@@ -243,7 +243,7 @@ async fn an_engine_that_is_silent_is_noticed_and_nothing_piles_up(kind: Kind) {
 
     server.signal("-STOP");
     let large = Payload::Binary(vec![0; 64 * 1024].into());
-    // Buffers of the system take some megabytes; then the queue is full, or the silence has been noticed.
+    // The system's buffers take some megabytes; then the queue is full, or the silence is detected.
     let mut accepted = 0;
     let error = loop {
         match a.broadcast("t", "stale", large.clone()) {
@@ -307,7 +307,7 @@ async fn tls_is_spoken_and_certificates_are_checked(kind: Kind) {
     let mut inbox = b.subscribe("t");
     hear(&a, &mut inbox).await;
 
-    // The system trusts no such certificate. It could do so later, so the node goes on by itself.
+    // The system doesn't trust this certificate. It might later, so the node starts alone.
     let distrustful = node("c").start().await.unwrap();
     assert!(!*distrustful.connected().borrow());
     let missing = node("c").ca_file("/nowhere/ca.pem").start().await.unwrap_err();
@@ -334,10 +334,10 @@ async fn nodes_of_another_secret_or_namespace_are_not_heard(kind: Kind) {
         x.direct_broadcast("b", "t", "stray", ()).unwrap();
         x.broadcast("t", "stray", ()).unwrap();
         assert_eq!(next(&mut on_y).await, "stray");
-        // The engine has seen all of the above before this, and carries it on in that order.
+        // The engine has received all of the above before this, and delivers in that order.
         a.broadcast("t", "end", ()).unwrap();
         assert_eq!(next(&mut on_b).await, "end");
-        // What others of this kind hear, they hear from each other only.
+        // Each pair only receives its own messages.
         a.broadcast("t", "end", ()).unwrap();
         assert_eq!(next(&mut on_b).await, "end");
         x.broadcast("t", "last", ()).unwrap();
@@ -370,7 +370,7 @@ async fn only_what_has_subscribers_is_listened_to(kind: Kind) {
     drop(inbox);
     eventually("the topic is left", || topics() == 0).await;
 
-    // The other one keeps its interest for a while: who comes back misses nothing.
+    // The other node stays subscribed for a while: a subscriber that returns misses nothing.
     let mut inbox = a.subscribe("t");
     hear(&b, &mut inbox).await;
     for _ in 0..100 {
@@ -462,7 +462,7 @@ async fn a_configuration_that_is_wrong_is_refused(kind: Kind) {
             panic!("an option is out of its bounds: {option}");
         };
         assert_eq!((error.option(), &error), (option, &checked));
-        assert!(!error.to_string().contains("short\""), "a secret isn't shown: {error}");
+        assert!(!error.to_string().contains("short\""), "the error must not show the secret: {error}");
     }
     for builder in [
         connect(kind, "").node("a"),
@@ -475,7 +475,7 @@ async fn a_configuration_that_is_wrong_is_refused(kind: Kind) {
     }
 }
 
-/// Waits until what a node sends to the inbox's topic `t` (or to its only topic) arrives in it, and no more of that
+/// Waits until messages of a node to the inbox's topic `t` (or to its only topic) arrive in it, and none of them
 /// is under way.
 pub(crate) async fn hear(sender: &PubSub, inbox: &mut Inbox) {
     let topic = format!("{inbox:?}");
@@ -488,7 +488,7 @@ pub(crate) async fn hear(sender: &PubSub, inbox: &mut Inbox) {
         while inbox.recv().await.is_ok_and(|message| message.event() != "settled") {}
     })
     .await
-    .expect("what one node sends reaches the other");
+    .expect("messages of one node reach the other");
 }
 
 async fn next(inbox: &mut Inbox) -> String {
@@ -501,7 +501,7 @@ pub(crate) async fn becomes(connected: &mut watch::Receiver<bool>, expected: boo
     timeout(DEADLINE, changed).await.unwrap_or_else(|_| panic!("connected becomes {expected}")).unwrap();
 }
 
-/// For what nobody tells about: it is looked at until it is so.
+/// Polls a condition that no event signals.
 async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     timeout(DEADLINE, async {
         while !is_so() {

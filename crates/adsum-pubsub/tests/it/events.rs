@@ -1,4 +1,4 @@
-//! Which events may be broadcast.
+//! The events that may be broadcast.
 
 use adsum_pubsub::{BroadcastError, LocalNetwork, Message, SubscriberId};
 
@@ -20,9 +20,9 @@ async fn an_event_of_the_protocol_is_refused_by_every_broadcast() {
     }
     a.broadcast("t", "disconnect", ()).unwrap();
     for inbox in [&mut at_a, &mut at_b] {
-        assert_eq!(inbox.recv().await.unwrap().event(), "disconnect", "nothing of it came before");
+        assert_eq!(inbox.recv().await.unwrap().event(), "disconnect", "the refused event did not arrive");
     }
-    // Presence's own door.
+    // `deliver` sends presence events.
     a.deliver(Message::new("t", "presence_diff", adsum_pubsub::Json::empty_object().into()));
     assert_eq!(at_a.recv().await.unwrap().event(), "presence_diff");
 }

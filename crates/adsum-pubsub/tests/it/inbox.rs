@@ -20,7 +20,7 @@ async fn a_slow_reader_loses_the_oldest_and_is_told() {
     assert!(inbox.try_recv().is_none());
 
     pubsub.broadcast("t", "5", ()).unwrap();
-    assert_eq!(inbox.recv().await.unwrap().event(), "5", "the gap is told once");
+    assert_eq!(inbox.recv().await.unwrap().event(), "5", "the gap is reported once");
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn a_waiting_reader_is_woken() {
     let read = async { inbox.recv().await.unwrap() };
     // Polled in this order, the reader waits before the message is sent.
     let both = async { tokio::join!(biased; read, async { pubsub.broadcast("t", "one", ()).unwrap() }) };
-    let (message, ()) = timeout(Duration::from_secs(5), both).await.expect("the reader sleeps on");
+    let (message, ()) = timeout(Duration::from_secs(5), both).await.expect("the reader was not woken");
     assert_eq!(message.event(), "one");
 }
 

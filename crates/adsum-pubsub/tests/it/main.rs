@@ -1,4 +1,4 @@
-//! The crate's behaviour through its public face.
+//! The crate's behaviour through its public API.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic; clippy spares test functions, not their helpers")]
 
@@ -8,7 +8,7 @@ mod counters;
 mod engines;
 mod events;
 mod inbox;
-mod line;
+mod large_topic;
 mod nats;
 mod network;
 mod registry;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use adsum_pubsub::{Message, Subscriber};
 use parking_lot::Mutex;
 
-/// Remembers the events that it was called with.
+/// Records the events that it was called with.
 #[derive(Default)]
 struct Recorder(Mutex<Vec<String>>);
 

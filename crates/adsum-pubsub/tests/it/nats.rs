@@ -1,4 +1,4 @@
-//! What NATS alone has.
+//! Behaviour that is specific to NATS.
 
 use std::{
     sync::{
@@ -74,7 +74,7 @@ async fn a_token_in_the_url_is_used() {
     assert!(matches!(node("other@").await.unwrap_err(), StartError::Refused { .. }));
 }
 
-/// A token about `subject` that its issuer has signed, as NATS wants it.
+/// A token about `subject`, signed by its issuer, in the form that NATS expects.
 fn jwt(issuer: &KeyPair, subject: &KeyPair, mut nats: Value) -> String {
     nats["version"] = json!(2);
     let claims = json!({
@@ -87,7 +87,7 @@ fn jwt(issuer: &KeyPair, subject: &KeyPair, mut nats: Value) -> String {
     format!("{signed}.{signature}")
 }
 
-/// What the tools of NATS write for a user of an account.
+/// The credentials of a user of an account, as the NATS tools write them.
 fn credentials(account: &KeyPair) -> File {
     let user = KeyPair::new_user();
     let nats = json!({"type": "user", "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1});
@@ -127,7 +127,7 @@ async fn a_file_of_credentials_is_shown_and_one_of_another_account_is_refused() 
     assert!(error.to_string().contains("credentials"), "{error}");
 }
 
-/// Takes a message and doesn't go on, for as long as it is stuck.
+/// Blocks in `deliver` while it is stuck.
 #[derive(Default)]
 struct Stuck {
     is_stuck: AtomicBool,
@@ -162,7 +162,7 @@ async fn what_waits_to_be_delivered_is_bounded_in_bytes() {
     for _ in 0..MESSAGES {
         a.broadcast("stuck", "large", large.clone()).unwrap();
     }
-    // One connection brings all in its order: once this is heard, so is what was sent before.
+    // One connection delivers in order: once this has arrived, so has everything before it.
     hear(&a, &mut other).await;
     stuck.is_stuck.store(false, Ordering::Relaxed);
     let mut left = 0;
@@ -175,7 +175,7 @@ async fn what_waits_to_be_delivered_is_bounded_in_bytes() {
     hear(&a, &mut after).await;
 }
 
-/// A certificate that nobody but itself has signed, and its key.
+/// A self-signed certificate and its key.
 fn certificate(name: &str) -> (File, File) {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();

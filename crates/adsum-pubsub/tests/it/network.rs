@@ -10,7 +10,7 @@ use adsum_pubsub::{Adapter, BroadcastError, Inbound, Json, Message, Payload, Pub
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-/// What a network does wrong.
+/// A fault of the network.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
     None,
@@ -20,7 +20,7 @@ pub(crate) enum Fault {
     Echo,
     /// Messages arrive twice.
     Double,
-    /// A message is also taken for one of every topic that its own begins with.
+    /// A message also goes to every topic that is a prefix of its own.
     Prefix,
     /// A topic that was left is never joined again.
     LeftForGood,
@@ -28,9 +28,9 @@ pub(crate) enum Fault {
     DirectToAll,
     /// A message to an unknown node is an error.
     UnknownNode,
-    /// The number 7 arrives after what follows it.
+    /// The message with the number 7 arrives after the next one.
     Overtaken,
-    /// JSON is read and written anew.
+    /// JSON is parsed and encoded again.
     Reencoded,
     /// Binary payloads arrive as JSON.
     NoBinary,
@@ -38,13 +38,13 @@ pub(crate) enum Fault {
     SameName,
 }
 
-type Parcel = Box<dyn FnOnce() + Send>;
+type Delivery = Box<dyn FnOnce() + Send>;
 
-/// Carries one parcel after the other, each a moment after it was sent. Interest travels like a message.
+/// Carries one delivery after the other, each a moment after it was sent. Subscriptions travel like messages.
 pub(crate) struct Network {
     fault: Fault,
-    queue: mpsc::UnboundedSender<Parcel>,
-    overtaken: Mutex<Option<Parcel>>,
+    queue: mpsc::UnboundedSender<Delivery>,
+    overtaken: Mutex<Option<Delivery>>,
     nodes: Mutex<HashMap<String, Known>>,
 }
 
@@ -55,13 +55,13 @@ struct Known {
 }
 
 impl Network {
-    /// Starts its task, which ends after all nodes were dropped.
+    /// Starts its task, which ends once all nodes are dropped.
     pub(crate) fn start(fault: Fault) -> Arc<Self> {
-        let (queue, mut parcels) = mpsc::unbounded_channel::<Parcel>();
+        let (queue, mut deliveries) = mpsc::unbounded_channel::<Delivery>();
         tokio::spawn(async move {
-            while let Some(parcel) = parcels.recv().await {
+            while let Some(delivery) = deliveries.recv().await {
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                parcel();
+                delivery();
             }
         });
         Arc::new(Self { fault, queue, overtaken: Mutex::default(), nodes: Mutex::default() })
@@ -72,27 +72,27 @@ impl Network {
         PubSub::new(Node { name: name.to_owned(), network: self.clone() })
     }
 
-    fn post(&self, parcel: impl FnOnce() + Send + 'static) {
-        // A parcel that is sent while the runtime ends is lost.
-        let _ = self.queue.send(Box::new(parcel));
+    fn post(&self, delivery: impl FnOnce() + Send + 'static) {
+        // A delivery that is sent while the runtime shuts down is lost.
+        let _ = self.queue.send(Box::new(delivery));
     }
 
     fn carry(self: &Arc<Self>, from: &str, to: Option<&str>, message: &Arc<Message>) {
         let (network, from, to) = (self.clone(), from.to_owned(), to.map(str::to_owned));
         let message = Arc::new(self.garble(message));
         let is_seven = matches!(message.payload(), Payload::Json(json) if json.as_bytes() == b"7");
-        let parcel = move || network.arrive(&from, to.as_deref(), &message);
+        let delivery = move || network.arrive(&from, to.as_deref(), &message);
         if self.fault == Fault::Overtaken && is_seven {
-            *self.overtaken.lock() = Some(Box::new(parcel));
+            *self.overtaken.lock() = Some(Box::new(delivery));
             return;
         }
-        self.post(parcel);
-        if let Some(parcel) = self.overtaken.lock().take() {
-            self.post(parcel);
+        self.post(delivery);
+        if let Some(delivery) = self.overtaken.lock().take() {
+            self.post(delivery);
         }
     }
 
-    /// A network carries bytes: what arrives is a message made anew.
+    /// A network carries bytes, so the receiver gets a new message.
     fn garble(&self, message: &Message) -> Message {
         let payload = match (self.fault, message.payload().clone()) {
             (Fault::Reencoded, Payload::Json(json)) => {

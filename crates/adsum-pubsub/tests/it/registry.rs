@@ -22,14 +22,14 @@ fn an_attachment_ends_with_its_drop() {
     drop(second);
     pubsub.broadcast("t", "three", ()).unwrap();
     assert_eq!(recorder.take(), [""; 0]);
-    assert_eq!(Arc::strong_count(&recorder), 1, "nothing is kept of a subscriber that left");
+    assert_eq!(Arc::strong_count(&recorder), 1, "no reference to a subscriber that left is kept");
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// So many more subscribers.
+    /// This many subscribers join.
     Attach(usize),
-    /// So many leave, from this place on.
+    /// This many subscribers leave, starting at this position.
     Detach(usize, Index),
     Broadcast,
 }
@@ -80,7 +80,7 @@ proptest! {
     }
 }
 
-/// When called, has another subscriber join and leave, and counts what the topic copies for it.
+/// When called, makes another subscriber join and leave, and counts what the topic copies for it.
 struct Churner {
     pubsub: PubSub,
     seats: Arc<Recorder>,
@@ -89,7 +89,7 @@ struct Churner {
 
 impl Subscriber for Churner {
     fn deliver(&self, _: &Arc<Message>) {
-        // A broadcast is under way and holds the blocks: what is changed now has to be copied.
+        // A broadcast is in progress and holds the blocks, so a change now has to copy them.
         let before = Arc::strong_count(&self.seats);
         let attachment = self.pubsub.attach("t", SubscriberId::unique(), Arc::new(Recorder::default()));
         let joined = Arc::strong_count(&self.seats);
@@ -99,7 +99,7 @@ impl Subscriber for Churner {
     }
 }
 
-/// How many seats were copied when one joined and left a topic of `size` subscribers during a broadcast.
+/// The number of subscriptions copied when one joined and left a topic of `size` subscribers during a broadcast.
 fn copied(size: usize) -> [usize; 2] {
     let pubsub = PubSub::local();
     let seats = Arc::new(Recorder::default());

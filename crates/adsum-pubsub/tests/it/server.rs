@@ -1,4 +1,4 @@
-//! Real engines, each a process of a test's own.
+//! Real engines, each a process for one test.
 
 use std::{
     io::{Read, Write},
@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 pub(crate) struct Server {
     kind: Kind,
     port: u16,
-    /// Where NATS says what goes on in it.
+    /// The port of NATS's monitoring endpoint.
     monitor: u16,
     arguments: Vec<String>,
     process: Option<Child>,
@@ -37,7 +37,7 @@ impl Server {
         Self::with(kind, &[])
     }
 
-    /// One that lets nobody in but this user. Its own URL has no user in it.
+    /// An engine that accepts only this user. Its own URL contains no user.
     pub(crate) fn with_login(kind: Kind, user: &str, password: &str) -> Self {
         match kind {
             Kind::Nats => Self::with(kind, &["--user", user, "--pass", password]),
@@ -49,7 +49,7 @@ impl Server {
         }
     }
 
-    /// One that speaks TLS only, with a certificate for `localhost`.
+    /// An engine that accepts TLS only, with a certificate for `localhost`.
     pub(crate) fn with_tls(kind: Kind, certificate: &File, key: &File) -> Self {
         let (certificate, key) = (certificate.path(), key.path());
         match kind {
@@ -74,7 +74,7 @@ impl Server {
         server
     }
 
-    /// Where a server could be, and none is yet.
+    /// A server that is not started yet.
     pub(crate) fn absent(kind: Kind) -> Self {
         Self { kind, port: free_port(), monitor: free_port(), arguments: Vec::new(), process: None }
     }
@@ -98,7 +98,7 @@ impl Server {
         let child = self.process.insert(child);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("{name} has ended: {status}");
+                panic!("{name} exited: {status}");
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -111,7 +111,7 @@ impl Server {
         }
     }
 
-    /// Stops the process as it is, or lets it go on: to others it looks like a cable that was cut.
+    /// Pauses the process or resumes it: to others it looks like a network failure.
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.process.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
@@ -138,7 +138,7 @@ impl Server {
         format!("{scheme}://localhost:{}", self.port)
     }
 
-    /// A node of this name, with the secret that all tests share.
+    /// A node with this name and the secret that all tests share.
     pub(crate) fn builder(&self, name: &str) -> NodeBuilder {
         connect(self.kind, &self.url()).node(name).secret(SECRET)
     }
@@ -147,7 +147,7 @@ impl Server {
         self.builder(name).start().await.unwrap()
     }
 
-    /// The subjects of a namespace that somebody listens to.
+    /// The subjects of a namespace that have subscribers.
     pub(crate) fn subjects(&self, namespace: &str) -> Vec<String> {
         let answer = match self.kind {
             Kind::Nats => ask(self.monitor, "GET /connz?subs=1 HTTP/1.0\r\n\r\n", None),
@@ -163,7 +163,7 @@ impl Server {
         subjects.map(str::to_owned).collect()
     }
 
-    /// Publishes a line of text, as anybody can who reaches the engine.
+    /// Publishes a line of text, as anybody who reaches the engine can.
     pub(crate) fn publish(&self, subject: &str, text: &str) {
         match self.kind {
             Kind::Nats => {
@@ -176,12 +176,12 @@ impl Server {
         }
     }
 
-    /// Listens to all that goes over the engine, as anybody can who reaches it.
+    /// Listens to all messages on the engine, as anybody who reaches it can.
     pub(crate) fn spy(&self) -> Spy {
         Spy::start(self.kind, self.port)
     }
 
-    /// Nodes that hear of each other and of nobody else.
+    /// Nodes that reach only each other.
     pub(crate) async fn cluster(&self, names: &[&str]) -> Vec<PubSub> {
         static CLUSTERS: AtomicU32 = AtomicU32::new(0);
         let namespace = format!("cluster-{}", CLUSTERS.fetch_add(1, Ordering::Relaxed));
@@ -206,7 +206,7 @@ pub(crate) fn connect(kind: Kind, url: &str) -> NodeBuilder {
     }
 }
 
-/// A file that is there until it is dropped.
+/// A file that is removed when this is dropped.
 pub(crate) struct File(String);
 
 impl File {
@@ -229,13 +229,13 @@ impl Drop for File {
     }
 }
 
-/// Debian keeps servers where the `PATH` of a user doesn't look.
+/// Debian installs servers outside the `PATH` of a user.
 fn binary(name: &str) -> String {
     let path = format!("/usr/sbin/{name}");
     if Path::new(&path).exists() { path } else { name.to_owned() }
 }
 
-/// Sends a text, and reads until the end or until something is read that ends with the answer.
+/// Sends a text, and reads until the stream ends or the answer contains `end`.
 fn ask(port: u16, question: &str, end: Option<&str>) -> String {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -244,7 +244,7 @@ fn ask(port: u16, question: &str, end: Option<&str>) -> String {
     while end.is_none_or(|end| !answer.contains(end)) {
         let read = stream.read(&mut buffer).unwrap();
         if read == 0 {
-            assert!(end.is_none(), "the connection has ended: {answer}");
+            assert!(end.is_none(), "the connection was closed: {answer}");
             break;
         }
         answer.push_str(&String::from_utf8_lossy(&buffer[..read]));

@@ -1,4 +1,4 @@
-//! Somebody on the engine who listens to everything, and can say it again.
+//! An attacker on the engine who records all messages and can replay them.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::server::Kind;
 
-/// One message, as it went over the engine.
+/// A message as the engine carried it.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
     pub(crate) subject: String,
@@ -38,7 +38,7 @@ impl Spy {
             }
             Kind::Redis => {
                 listening.write_all(b"PSUBSCRIBE *\r\n").unwrap();
-                // An array of three: the kind, the pattern, and how many there are.
+                // An array of three: the kind, the pattern, and the number of patterns.
                 while line(&mut reader).is_some_and(|line| line != ":1") {}
             }
         }
@@ -54,12 +54,12 @@ impl Spy {
         Self { kind, port, listening, recorded }
     }
 
-    /// What has been heard so far.
+    /// The messages so far.
     pub(crate) fn recorded(&self) -> Vec<Recorded> {
         self.recorded.lock().clone()
     }
 
-    /// Says all of these again, and returns once the engine has taken them.
+    /// Replays these messages, and returns once the engine has them.
     pub(crate) fn replay<'r>(&self, messages: impl IntoIterator<Item = &'r Recorded>) {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         let mut reader = BufReader::new(stream.try_clone().unwrap());

@@ -14,7 +14,7 @@ async fn the_local_network_passes() {
     .await;
 }
 
-/// Time that stands still while there is work: a slow machine changes nothing.
+/// Paused time, so a slow machine changes nothing.
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }

@@ -1,4 +1,4 @@
-//! What the `PubSub` and the task that talks to the engine share.
+//! State shared by the `PubSub` and the task that talks to the engine.
 
 use std::{
     collections::HashSet,
@@ -25,17 +25,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Adapter, BroadcastError, Inbound, Message, Topic, Waiting,
-    envelope::{Content, Control, Envelopes, MAX_NODE_BYTES, Opened, Origin, Refusal, Refused},
+    adapter::{Adapter, BroadcastError, Inbound, Queued},
+    envelope::{Content, Control, Envelopes, MAX_NODE_BYTES, Opened, Refusal, Refused},
     interest::Interest,
-    replay::{FRESH, Numbers, Received, ReplayGuard, Timeline},
+    message::Message,
+    replay::{FRESH, Numbers, Origin, Received, ReplayGuard, Timeline},
+    topic::Topic,
 };
 
-/// How many refusals are written to the log, each for a reason and a peer of its own. All are counted.
+/// Maximum number of refusals to log, one per reason and peer. All of them are counted.
 const MAX_LOGGED_REFUSALS: usize = 64;
 
-/// One node's end of the way to the others.
-pub(crate) struct Link {
+/// A node's link to the other nodes.
+pub(crate) struct EngineLink {
     /// The engine's name, for logs and errors.
     pub(crate) engine: &'static str,
     pub(crate) namespace: Box<str>,
@@ -43,14 +45,14 @@ pub(crate) struct Link {
     pub(crate) interest: Interest,
     pub(crate) connected: watch::Sender<bool>,
     pub(crate) inbound: OnceLock<Inbound>,
-    /// Told when the node is closed or dropped. The driver then sends what is queued, and ends.
+    /// Cancelled when the node is closed or dropped. The driver then sends what is queued, and stops.
     pub(crate) closing: CancellationToken,
-    /// Told once the driver has ended.
+    /// Cancelled once the driver has stopped.
     pub(crate) closed: CancellationToken,
     envelopes: Envelopes,
-    /// The numbers of what this node has sent.
+    /// The numbers of the messages that this node has sent.
     sent: Mutex<Timeline>,
-    /// Refuses what was sent before. Only messages of a cluster with a secret can be told from others.
+    /// Refuses replayed messages. Used only with a secret: without one, origins can be forged.
     replays: Mutex<ReplayGuard<Message>>,
     queue: mpsc::Sender<Outgoing>,
     queued_bytes: Arc<AtomicUsize>,
@@ -62,21 +64,21 @@ pub(crate) struct Link {
 pub(crate) struct Outgoing {
     pub(crate) subject: String,
     pub(crate) envelope: Bytes,
-    /// Held until the message is handed over, or given up.
+    /// Held until the message is sent or dropped.
     pub(crate) room: Room,
 }
 
-/// Room for a message's bytes among those that may wait. A message whose room is only dropped is counted as unsent.
+/// A message's share of the queue's bytes. If it is dropped without [`sent`](Self::sent), the message counts as unsent.
 pub(crate) struct Room {
     engine: &'static str,
     queued: Arc<AtomicUsize>,
     bytes: usize,
-    /// Why the message is not sent, unless it is.
+    /// Why the message is not sent. `None` if it is sent.
     unsent: Option<&'static str>,
 }
 
 impl Room {
-    /// Takes room, or says how many bytes wait where that is too much.
+    /// Reserves bytes, or returns how many are in use if they don't fit.
     fn take(
         engine: &'static str,
         queued: &Arc<AtomicUsize>,
@@ -97,7 +99,7 @@ impl Room {
         self.unsent = None;
     }
 
-    /// The engine doesn't get the message, for this reason.
+    /// The message is dropped for this reason.
     pub(crate) fn unsent(mut self, reason: &'static str) {
         self.unsent = Some(reason);
     }
@@ -116,14 +118,14 @@ fn count_unsent(engine: &'static str, reason: &'static str) {
     metrics::counter!("adsum_unsent_messages_total", "engine" => engine, "reason" => reason).increment(1);
 }
 
-/// How much may wait to be sent.
+/// How much the outgoing queue may hold.
 #[derive(Clone, Copy)]
 pub(crate) struct QueueLimits {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
 }
 
-impl Link {
+impl EngineLink {
     pub(crate) fn new(
         engine: &'static str,
         namespace: &str,
@@ -157,21 +159,21 @@ impl Link {
         self.envelopes.node()
     }
 
-    /// Where the messages of a topic go.
+    /// The subject for messages of a topic.
     pub(crate) fn topic_subject(&self, topic: &str) -> String {
         self.subject('t', topic)
     }
 
-    /// Where the messages to one node go.
+    /// The subject for messages to one node.
     pub(crate) fn node_subject(&self, node: &str) -> String {
         self.subject('n', node)
     }
 
-    /// A name is hashed, since engines give a meaning to some characters, and bound the length.
+    /// Hashes a name, since engines give a meaning to some characters and limit the length.
     fn subject(&self, kind: char, name: &str) -> String {
         let mut subject = format!("{}.{kind}.", self.namespace);
         for byte in &Sha256::digest(name)[..16] {
-            write!(subject, "{byte:02x}").expect("a string takes all that is written to it");
+            write!(subject, "{byte:02x}").expect("writing to a string never fails");
         }
         subject
     }
@@ -189,23 +191,23 @@ impl Link {
     }
 
     fn enqueue(&self, subject: String, envelope: Bytes) -> Result<(), BroadcastError> {
-        let waiting = match Room::take(self.engine, &self.queued_bytes, envelope.len(), self.max_queued_bytes)
+        let queued = match Room::take(self.engine, &self.queued_bytes, envelope.len(), self.max_queued_bytes)
         {
             Ok(room) => match self.queue.try_send(Outgoing { subject, envelope, room }) {
                 Ok(()) => return Ok(()),
-                // The node has left, or its task has ended.
+                // The node is closed, or its driver has stopped.
                 Err(TrySendError::Closed(outgoing)) => {
                     outgoing.room.unsent("disconnected");
                     return Err(self.disconnected());
                 }
                 Err(TrySendError::Full(outgoing)) => {
                     outgoing.room.unsent("full");
-                    Waiting::Messages(self.queue.max_capacity())
+                    Queued::Messages(self.queue.max_capacity())
                 }
             },
-            Err(bytes) => Waiting::Bytes(bytes),
+            Err(bytes) => Queued::Bytes(bytes),
         };
-        Err(BroadcastError::Full { engine: self.engine.into(), waiting })
+        Err(BroadcastError::Full { engine: self.engine.into(), queued })
     }
 
     fn disconnected(&self) -> BroadcastError {
@@ -224,12 +226,12 @@ impl Link {
         number
     }
 
-    /// When this node's last message was sent, if anybody may ask for an answer to it.
+    /// When this node's last message was sent. `None` if other nodes can't challenge it.
     pub(crate) fn last_sent(&self) -> Option<Instant> {
         self.envelopes.are_sealed().then(|| self.sent.lock().last().1).flatten()
     }
 
-    /// Delivers what has arrived from the engine, or refuses it.
+    /// Delivers an envelope from the engine, or refuses it.
     pub(crate) fn receive(&self, bytes: &[u8]) {
         match self.envelopes.open(bytes) {
             Ok(Some(opened)) if opened.to.is_none_or(|node| node == self.node()) => {
@@ -249,14 +251,14 @@ impl Link {
         };
         let received = self.replays.lock().receive(Instant::now(), origin, number, bytes, message, || {
             let mut nonce = [0; 16];
-            // A nonce that is known is worth less, and better than none.
+            // Without randomness a predictable nonce is still better than none.
             let _ = getrandom::fill(&mut nonce);
             nonce
         });
         match received {
             Received::Deliver(message) => self.deliver(message),
             Received::Kept(None) => {}
-            Received::Kept(Some(nonce)) => self.say(peer, &Control::Challenge { of: origin, nonce }),
+            Received::Kept(Some(nonce)) => self.send_control(peer, &Control::Challenge { of: origin, nonce }),
             Received::Replayed => self.refuse(&Refused { why: Refusal::Replayed, peer }),
             Received::Overflow => self.refuse(&Refused { why: Refusal::Overflow, peer }),
         }
@@ -268,7 +270,7 @@ impl Link {
                 let mut sent = self.sent.lock();
                 let numbers = Numbers { last: sent.last().0, stale: sent.before(Instant::now(), FRESH) };
                 drop(sent);
-                self.say(peer, &Control::Answer { to: *origin, nonce, numbers });
+                self.send_control(peer, &Control::Answer { to: *origin, nonce, numbers });
             }
             Control::Answer { to, nonce, numbers } if to == *self.envelopes.origin() => {
                 let answered = self.replays.lock().answered(Instant::now(), origin, &nonce, numbers);
@@ -279,29 +281,29 @@ impl Link {
                 for message in fresh {
                     self.deliver(message);
                 }
-                // What has come meanwhile waits behind these, so that none overtakes.
+                // Messages that have come meanwhile wait behind these, so that none overtakes.
                 while let Some(message) = self.next_behind(origin) {
                     self.deliver(message);
                 }
             }
-            // For another node of this name.
+            // For another node with the same name.
             Control::Challenge { .. } | Control::Answer { .. } => {}
         }
     }
 
-    /// Not in the condition of a loop, where the lock would be held during its body.
+    /// A function of its own, since a loop's condition would hold the lock during the body.
     fn next_behind(&self, origin: &Origin) -> Option<Message> {
         self.replays.lock().behind(origin)
     }
 
-    /// Sends a control message. One that is lost is sent again when there is a reason to.
-    fn say(&self, peer: &str, control: &Control) {
+    /// Sends a control message. A lost one is sent again when the need arises again.
+    fn send_control(&self, peer: &str, control: &Control) {
         if let Some(envelope) = self.envelopes.write_control(peer, control) {
             let _ = self.enqueue(self.node_subject(peer), envelope);
         }
     }
 
-    /// Drops messages whose sender hasn't answered. To be called about twice a second.
+    /// Drops messages whose sender hasn't answered. Call it about twice a second.
     pub(crate) fn tidy(&self) {
         let unanswered = self.replays.lock().tidy(Instant::now());
         for _ in 0..unanswered {
@@ -312,9 +314,13 @@ impl Link {
     fn deliver(&self, message: Message) {
         let Some(inbound) = self.inbound.get() else { return };
         let message = Arc::new(message);
-        // A subscriber that panics has a defect. Those who get the next messages are not to suffer for it.
+        // A panic in a subscriber must not keep later messages from the others.
         if catch_unwind(AssertUnwindSafe(|| inbound.deliver(&message))).is_err() {
-            tracing::error!(engine = self.engine, topic = ?message.topic(), "a subscriber has panicked");
+            tracing::error!(
+                engine = self.engine,
+                topic = ?message.topic(),
+                "a subscriber panicked; later subscribers of the topic did not get the message"
+            );
         }
     }
 
@@ -332,19 +338,19 @@ impl Link {
             engine = self.engine,
             ?peer,
             reason = why.label(),
-            "a message of another node is refused: {}; more of them are counted only",
+            "refused a message from another node: {}; further ones for this reason are only counted",
             why.explanation()
         );
     }
 }
 
-/// The adapter. It is dropped with the last `PubSub`, and has its driver end.
+/// The adapter. Dropped with the last `PubSub`, it stops its driver.
 pub(crate) struct Node {
-    link: Arc<Link>,
+    link: Arc<EngineLink>,
 }
 
 impl Node {
-    pub(crate) fn new(link: Arc<Link>) -> Self {
+    pub(crate) fn new(link: Arc<EngineLink>) -> Self {
         Self { link }
     }
 }
@@ -365,7 +371,7 @@ impl Adapter for Node {
     }
 
     fn start(&self, inbound: Inbound) {
-        // The task may run already: what arrives before this has no subscriber anyway. It is called only once.
+        // The task may run already: messages that arrive before this have no subscriber. Called only once.
         let _ = self.link.inbound.set(inbound);
     }
 
@@ -374,7 +380,7 @@ impl Adapter for Node {
     }
 
     fn direct_broadcast(&self, node: &str, message: &Arc<Message>) -> Result<(), BroadcastError> {
-        // Nobody has such a name.
+        // No node has such a long name.
         if node.len() > MAX_NODE_BYTES {
             return Ok(());
         }
@@ -386,7 +392,7 @@ impl Adapter for Node {
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        // At once, not at the first poll: nothing that is said after the call is accepted.
+        // Now, not at the first poll: no message is accepted after this call.
         self.link.connected.send_replace(false);
         self.link.closing.cancel();
         Box::pin(self.link.closed.cancelled())
@@ -404,13 +410,13 @@ impl Adapter for Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Payload;
+    use crate::payload::Payload;
 
     #[test]
     fn a_node_that_has_left_is_disconnected_and_its_queue_is_not_full() {
         let envelopes = Envelopes::new("adsum", "a", [0; 16], None);
         let limits = QueueLimits { messages: 1, bytes: 1024 };
-        let (link, outgoing) = Link::new("NATS", "adsum", None, envelopes, Duration::ZERO, limits);
+        let (link, outgoing) = EngineLink::new("NATS", "adsum", None, envelopes, Duration::ZERO, limits);
         link.connected.send_replace(true);
         let message = Message::new("topic", "event", Payload::Binary(Bytes::new()));
         assert!(link.send(None, &message).is_ok());

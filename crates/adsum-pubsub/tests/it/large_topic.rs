@@ -1,4 +1,4 @@
-//! Topics that are too large to be delivered to where a message is sent.
+//! Topics that are too large for delivery in the sender's task.
 
 use std::sync::{
     Arc,
@@ -51,7 +51,7 @@ async fn a_large_topic_lets_others_run() {
     let mut small = pubsub.subscribe("small");
     pubsub.broadcast("large", "e", ()).unwrap();
     pubsub.broadcast("small", "e", ()).unwrap();
-    assert!(small.try_recv().is_some(), "a small topic waits for no other");
+    assert!(small.try_recv().is_some(), "a small topic doesn't wait for others");
     assert_eq!(counter.get(), 0);
     let mut seen = vec![0];
     until(|| {
@@ -61,7 +61,7 @@ async fn a_large_topic_lets_others_run() {
     .await;
     seen.dedup();
     let most = seen.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
-    assert!(most <= 1024, "{most} were delivered to in one go");
+    assert!(most <= 1024, "delivered to {most} without a yield");
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn nothing_overtakes_as_a_topic_shrinks() {
     pubsub.broadcast("large", "two", ()).unwrap();
     until(|| last.len() == 2).await;
     pubsub.broadcast("large", "three", ()).unwrap();
-    assert_eq!(last.take(), ["one", "two", "three"], "the line is over, so the last one came at once");
+    assert_eq!(last.take(), ["one", "two", "three"], "the queue is empty, so the last one came at once");
 }
 
 #[tokio::test]
@@ -144,5 +144,5 @@ fn a_runtime_that_ends_delivers_what_stands_in_line() {
     drop(brief);
     assert_eq!(counter.get(), LARGE);
     pubsub.broadcast("large", "e", ()).unwrap();
-    assert_eq!(counter.get(), 2 * LARGE, "without a runtime, who sends delivers");
+    assert_eq!(counter.get(), 2 * LARGE, "without a runtime, the sender delivers");
 }
