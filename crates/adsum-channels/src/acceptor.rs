@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     BadMessage, Refusal, SocketEnd, Sockets, Wire, admission,
     connection::Connection,
-    endpoint::Owner,
+    endpoint::EndpointOwner,
     longpoll::LongPoll,
     outbound::{Outbound, State},
     sockets::{IDLE_CODE, RESTART_CODE},
@@ -62,17 +62,17 @@ use crate::{
 /// of them, its sockets are closed with 1012.
 #[derive(Clone)]
 pub struct Acceptor {
-    owner: Arc<Owner>,
+    owner: Arc<EndpointOwner>,
     longpoll: Option<Arc<LongPoll>>,
 }
 
 impl Acceptor {
-    pub(crate) fn new(owner: Arc<Owner>, longpoll: Option<Arc<LongPoll>>) -> Self {
+    pub(crate) fn new(owner: Arc<EndpointOwner>, longpoll: Option<Arc<LongPoll>>) -> Self {
         Self { owner, longpoll }
     }
 
     #[cfg(test)]
-    pub(crate) fn owner(&self) -> &Owner {
+    pub(crate) fn owner(&self) -> &EndpointOwner {
         &self.owner
     }
 

@@ -12,7 +12,7 @@ use crate::{
     connect::offered_subprotocols,
     disconnect::DisconnectListener,
     endpoint::Endpoint,
-    log::{Shown, is_enabled, limited},
+    log::{LoggedError, is_enabled, limited},
     query::{self, BadQuery},
     serializer::Codec,
     serve::unanswered,
@@ -87,7 +87,7 @@ pub(crate) async fn admit(
         metrics::counter!("adsum_sockets_refused_total").increment(1);
         // A refused origin or host has a line of its own, which says more.
         if !matches!(refusal, Refusal::Origin | Refusal::Host) {
-            limited!(INFO, transport, reason = %Shown::of(refusal), "connect refused");
+            limited!(INFO, transport, reason = %LoggedError::of(refusal), "connect refused");
         }
     }
     if let Some(request) = &kept {

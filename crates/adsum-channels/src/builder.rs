@@ -17,7 +17,7 @@ use crate::{
     Acceptor, Assigns, Channel, Connect, Observer, ParamFilter, Refusal, Refused, SecretTooShort, Serializer,
     Sockets, Tokens,
     address::Network,
-    endpoint::{ConnectFn, Endpoint, OnRefused, Owner},
+    endpoint::{ConnectFn, Endpoint, EndpointOwner, OnRefused},
     longpoll::LongPoll,
     observe::Watch,
     options::{Options, Ping},
@@ -545,7 +545,7 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         if let Some(observer) = &self.watch.observer {
             self.sockets.note_observer(observer);
         }
-        let owner = Arc::new(Owner {
+        let owner = Arc::new(EndpointOwner {
             endpoint: Arc::new(Endpoint {
                 connect: self.connect,
                 on_refused: self.on_refused,

@@ -184,7 +184,7 @@ pub trait Channel: Send + Sized + 'static {
 
     /// The channel ends. Not called after a panic, nor for a channel that took longer to end than its
     /// [`SHUTDOWN_GRACE`](Self::SHUTDOWN_GRACE).
-    fn terminate(&mut self, reason: &Reason, socket: &mut Socket) -> impl Future<Output = ()> + Send {
+    fn terminate(&mut self, reason: &EndReason, socket: &mut Socket) -> impl Future<Output = ()> + Send {
         let _ = (reason, socket);
         async {}
     }
@@ -342,7 +342,7 @@ impl fmt::Debug for JoinError {
 /// Why a channel ends.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum EndReason {
     /// The client has left the topic.
     Left,
     /// The socket is closed, or its connection lost.

@@ -19,10 +19,10 @@ use crate::{
     observe::Opened,
     outbound::{Outbound, State},
     pace::Pace,
-    runtime::{ChannelTasks, EndCause, Letter, Link, Place, Start, reason_json},
+    protocol_session::{Action, Liveness, ProtocolSession, TOO_MANY_CHANNELS, TOPIC_TOO_LONG},
+    runtime::{ChannelLink, ChannelTasks, EndCause, JoinAddress, MailboxMessage, Start, reason_json},
     serializer::{Address, BadMessage, ClientMessage, Codec, Wire, read_string},
-    session::{Action, Liveness, Session, TOO_MANY_CHANNELS, TOPIC_TOO_LONG},
-    sockets::{RESTART_CODE, Seat},
+    sockets::{OpenSocket, RESTART_CODE},
 };
 
 pub(crate) struct Connection {
@@ -30,7 +30,7 @@ pub(crate) struct Connection {
     assigns: Arc<Assigns>,
     codec: Arc<Codec>,
     outbound: Arc<Outbound>,
-    session: Session<Arc<Link>>,
+    session: ProtocolSession<Arc<ChannelLink>>,
     /// One task for each join.
     tasks: ChannelTasks,
     pace: Pace,
@@ -39,12 +39,12 @@ pub(crate) struct Connection {
     /// Told last.
     opened: Option<Box<Opened>>,
     _disconnects: Option<DisconnectListener>,
-    seat: Seat,
+    open_socket: OpenSocket,
 }
 
-impl Liveness for Arc<Link> {
+impl Liveness for Arc<ChannelLink> {
     fn is_open(&self) -> bool {
-        Link::is_open(self)
+        ChannelLink::is_open(self)
     }
 }
 
@@ -52,12 +52,12 @@ impl Connection {
     pub(crate) fn new(endpoint: Arc<Endpoint>, admitted: Admitted, outbound: Arc<Outbound>) -> Self {
         let Admitted { codec, assigns, disconnects, sets, transport, .. } = admitted;
         let assigns = Arc::new(assigns);
-        let seat = sets.seat(&outbound);
+        let open_socket = sets.open(&outbound);
         if let Some(disconnects) = &disconnects {
             disconnects.opened(&outbound);
         }
         Self {
-            session: Session::new(&endpoint.options),
+            session: ProtocolSession::new(&endpoint.options),
             opened: Opened::new(&endpoint.watch, &assigns, transport),
             endpoint,
             assigns,
@@ -67,7 +67,7 @@ impl Connection {
             pace: Pace::new(),
             wait: None,
             _disconnects: disconnects,
-            seat,
+            open_socket,
         }
     }
 
@@ -121,7 +121,7 @@ impl Connection {
                 self.reply(&message, with_join_ref, "error", reason_json(reason));
             }
             Action::Event(channel) => {
-                let event = Letter::Event {
+                let event = MailboxMessage::Event {
                     reference: message.reference.into(),
                     event: message.event.into(),
                     payload: message.payload,
@@ -139,7 +139,7 @@ impl Connection {
                 }
             }
             // An answer would keep its client here for a moment more, and then send it away.
-            Action::Join { .. } if self.seat.is_draining() => self.outbound.close(RESTART_CODE),
+            Action::Join { .. } if self.open_socket.is_draining() => self.outbound.close(RESTART_CODE),
             Action::Join { topic, route, join_ref, after, duplicate } => {
                 // Joined over and over, a topic whose channel takes its time to end must not pile up tasks.
                 if self.tasks.len() >= self.endpoint.options.max_channels.saturating_mul(2) {
@@ -183,7 +183,7 @@ impl Connection {
         if let Some(opened) = &mut self.opened {
             opened.end = end;
         }
-        let drained = self.seat.is_draining() && self.outbound.state() == State::Closing(RESTART_CODE);
+        let drained = self.open_socket.is_draining() && self.outbound.state() == State::Closing(RESTART_CODE);
         let cause = if drained { EndCause::Draining } else { EndCause::Closed };
         for channel in self.session.channels() {
             // One that is ending already needs not be told.
@@ -192,13 +192,13 @@ impl Connection {
     }
 
     /// Waits until all channels have ended, and aborts those that don't in time. The socket is noted as open until its
-    /// seat is dropped.
-    pub(crate) async fn finish(mut self) -> Seat {
+    /// open_socket is dropped.
+    pub(crate) async fn finish(mut self) -> OpenSocket {
         // Each cuts itself off after the grace. One that blocks its thread can't, and is not waited for.
         let grace = 2 * self.endpoint.longest_grace();
         let _ = timeout(grace, async { while self.tasks.join_next().await.is_some() {} }).await;
         drop(self.opened);
-        self.seat
+        self.open_socket
     }
 
     fn start(
@@ -207,14 +207,14 @@ impl Connection {
         topic: Topic,
         route: usize,
         join_ref: Box<str>,
-        after: Option<Arc<Link>>,
+        after: Option<Arc<ChannelLink>>,
     ) {
-        let place =
-            Place { join_ref: join_ref.clone(), topic: crate::serializer::write_string(&topic).into() };
+        let address =
+            JoinAddress { join_ref: join_ref.clone(), topic: crate::serializer::write_string(&topic).into() };
         let route = &self.endpoint.routes[route];
-        let link = Link::new(
+        let link = ChannelLink::new(
             topic.clone(),
-            place,
+            address,
             self.outbound.clone(),
             self.codec.clone(),
             &self.endpoint.options,
@@ -253,7 +253,7 @@ struct Wait {
     /// When it is over at the latest.
     over: Pin<Box<Sleep>>,
     /// The event for which its channel has no room; `None` where the client was too fast.
-    held: Option<(Arc<Link>, Option<Letter>)>,
+    held: Option<(Arc<ChannelLink>, Option<MailboxMessage>)>,
 }
 
 impl Wait {
@@ -261,7 +261,7 @@ impl Wait {
         Self { over: Box::pin(sleep_until(over)), held: None }
     }
 
-    fn for_room(channel: Arc<Link>, event: Letter, over: Instant) -> Self {
+    fn for_room(channel: Arc<ChannelLink>, event: MailboxMessage, over: Instant) -> Self {
         Self { over: Box::pin(sleep_until(over)), held: Some((channel, Some(event))) }
     }
 

@@ -22,7 +22,7 @@ pub(crate) type ConnectFn =
 pub(crate) type OnRefused = Box<dyn Fn(&Refusal, &Connect) -> Response + Send + Sync>;
 
 /// Held by the router alone: its end is the end of the sockets.
-pub(crate) struct Owner {
+pub(crate) struct EndpointOwner {
     pub(crate) endpoint: Arc<Endpoint>,
     /// Sockets and long poll sessions.
     pub(crate) tasks: TaskGroup,

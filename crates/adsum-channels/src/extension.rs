@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use crate::Reason;
+use crate::EndReason;
 
 /// Lives with one channel, and hears when its handlers return and when it ends.
 ///
@@ -16,7 +16,7 @@ pub trait SocketExtension: Any + Send {
     /// The channel has ended: its last frame is queued and its subscription is over.
     ///
     /// Called once, in the channel's task, before the extension is dropped. Not called for a join that fails.
-    fn channel_ended(&mut self, reason: &Reason) {
+    fn channel_ended(&mut self, reason: &EndReason) {
         let _ = reason;
     }
 }

@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use crate::{
     ClientMessage, Connect, Frame, Serializer, admission,
-    longpoll::{self, Message},
+    longpoll::{self, PostedMessage},
     options::Options,
     origin::{Origins, Pattern, Rule},
+    protocol_session::{Action, Liveness, ProtocolSession},
     serializer::{V1, V2},
-    session::{Action, Liveness, Session},
     token::term,
     websocket::{Incoming, Reader, handshake},
 };
@@ -114,8 +114,8 @@ pub fn accepts_origin(pattern: Option<&str>, headers: &HeaderMap, uri: &Uri) -> 
 pub fn longpoll_batch(body: &Bytes) -> Option<Vec<Sent>> {
     let batch = longpoll::batch(body).ok()?;
     let message = |message| match message {
-        Message::Text(text) => Sent::Text(text),
-        Message::Binary(bytes) => Sent::Binary(bytes.into()),
+        PostedMessage::Text(text) => Sent::Text(text),
+        PostedMessage::Binary(bytes) => Sent::Binary(bytes.into()),
     };
     Some(batch.into_iter().map(message).collect())
 }
@@ -132,7 +132,7 @@ pub fn read_term(bytes: &[u8]) -> Option<Vec<Value>> {
 
 /// The joined topics of a socket, with channels that are numbers.
 pub struct Topics {
-    session: Session<Number>,
+    session: ProtocolSession<Number>,
     open: Vec<Rc<Cell<bool>>>,
 }
 
@@ -165,7 +165,7 @@ impl Topics {
     /// None joined.
     pub fn new(max_channels: usize, max_topic_bytes: usize) -> Self {
         let options = Options { max_channels, max_topic_bytes, ..Options::default() };
-        Self { session: Session::new(&options), open: Vec::new() }
+        Self { session: ProtocolSession::new(&options), open: Vec::new() }
     }
 
     /// Handles a message; `None` if it is a bad one.

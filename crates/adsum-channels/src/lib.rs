@@ -76,6 +76,7 @@ mod options;
 mod origin;
 mod outbound;
 mod pace;
+mod protocol_session;
 mod query;
 mod quota;
 mod refusal;
@@ -84,7 +85,6 @@ mod runtime;
 mod sender;
 mod serializer;
 mod serve;
-mod session;
 mod socket;
 mod sockets;
 mod token;
@@ -105,7 +105,7 @@ pub use self::{
     acceptor::{Acceptor, Client, Outgoing},
     assigns::{Assigns, MissingAssign},
     builder::SocketBuilder,
-    channel::{Channel, JoinError, JoinResult, Joined, NoParams, Reason},
+    channel::{Channel, EndReason, JoinError, JoinResult, Joined, NoParams},
     connect::Connect,
     extension::SocketExtension,
     frame::Frame,

@@ -134,12 +134,12 @@ pub(crate) fn is_enabled(level: Level) -> bool {
 
 /// An error as the log shows it: its beginning. Those of reading a client's data quote it, so of them only what can't be a
 /// value of the client's is shown.
-pub(crate) enum Shown<'e> {
+pub(crate) enum LoggedError<'e> {
     Error(&'e (dyn Error + 'static)),
     Refusal(&'e Refusal),
 }
 
-impl<'e> Shown<'e> {
+impl<'e> LoggedError<'e> {
     pub(crate) fn of(refusal: &'e Refusal) -> Self {
         match refusal {
             Refusal::Program(refused) => Self::Error(refused.reason()),
@@ -148,7 +148,7 @@ impl<'e> Shown<'e> {
     }
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for LoggedError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let error = match self {
             Self::Refusal(refusal) => return cut(refusal).fmt(f),
@@ -236,7 +236,7 @@ mod tests {
         }
         let wrong = serde_json::from_str::<Login>(r#"{"password":"hunter2"}"#).unwrap_err();
         assert!(wrong.to_string().contains("hunter2"), "it would quote it");
-        let shown = |error: &(dyn Error + 'static)| Shown::Error(error).to_string();
+        let shown = |error: &(dyn Error + 'static)| LoggedError::Error(error).to_string();
         assert_eq!(shown(&wrong), "it doesn't have the shape that is asked for");
         let bad = crate::BadMessage::Json(wrong);
         assert!(!shown(&bad).contains("hunter2"));

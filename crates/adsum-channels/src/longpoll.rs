@@ -3,8 +3,8 @@
 //! The client posts what it sends, and asks for what it gets; a session on the server stands for the socket.
 //! The status of an answer is in its JSON: phoenix.js expects HTTP's to be 200.
 
-mod elsewhere;
 mod parts;
+mod remote;
 mod session;
 
 use std::{
@@ -34,13 +34,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use self::{
-    elsewhere::{Gate, Name},
-    session::{Polled, Published, Session},
+    remote::{Name, Relay},
+    session::{Polled, Published, SessionHandle},
 };
 use crate::{
     Refusal, SignError, Tokens,
     admission::{self, LONGPOLL},
-    endpoint::Owner,
+    endpoint::EndpointOwner,
     log::limited,
     query::{self, BadQuery},
     serve::unanswered,
@@ -57,25 +57,25 @@ const MAX_BATCH: usize = 100;
 
 /// The sessions of a socket, and the answers to their clients.
 pub(crate) struct LongPoll {
-    owner: Arc<Owner>,
+    owner: Arc<EndpointOwner>,
     tokens: Tokens,
     sessions: Arc<Sessions>,
-    gate: Arc<Gate>,
-    /// The gate is subscribed, from the first time on that another node may have something to say.
+    relay: Arc<Relay>,
+    /// The relay is subscribed, from the first time on that another node may have something to say.
     listens: OnceLock<()>,
-    /// Hears the gate.
+    /// Hears the relay.
     listener: OnceLock<Task>,
 }
 
-type Sessions = Mutex<HashMap<String, Session>>;
+type Sessions = Mutex<HashMap<String, SessionHandle>>;
 
 /// A session's place among the others, for as long as it runs.
-struct Seat {
+struct SessionEntry {
     id: String,
     sessions: Weak<Sessions>,
 }
 
-impl Drop for Seat {
+impl Drop for SessionEntry {
     fn drop(&mut self) {
         if let Some(sessions) = self.sessions.upgrade() {
             let session = sessions.lock().remove(&self.id);
@@ -90,7 +90,7 @@ impl Drop for Seat {
 struct SignedName {
     /// Veiled, in base64.
     node: String,
-    gate: String,
+    relay: String,
     session: String,
     /// A hash of the path at which the session was opened: another socket's clients, origins and layers are others.
     mount: String,
@@ -130,12 +130,12 @@ impl Answer {
 }
 
 impl LongPoll {
-    pub(crate) fn new(owner: Arc<Owner>, tokens: Tokens) -> Self {
+    pub(crate) fn new(owner: Arc<EndpointOwner>, tokens: Tokens) -> Self {
         let pubsub = owner.endpoint.pubsub.clone();
-        let gate =
-            Gate::new(pubsub, random().unwrap_or_default(), owner.endpoint.options.longpoll_node_timeout);
+        let relay =
+            Relay::new(pubsub, random().unwrap_or_default(), owner.endpoint.options.longpoll_node_timeout);
         let (listens, listener) = (OnceLock::new(), OnceLock::new());
-        Self { owner, tokens, sessions: Arc::default(), gate: Arc::new(gate), listens, listener }
+        Self { owner, tokens, sessions: Arc::default(), relay: Arc::new(relay), listens, listener }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Response {
@@ -166,20 +166,20 @@ impl LongPoll {
         }
     }
 
-    async fn poll(&self, parts: Parts, token: String, session: Place) -> Answer {
+    async fn poll(&self, parts: Parts, token: String, session: SessionLocation) -> Answer {
         if self.is_refused(&parts) {
             return Answer::status(403);
         }
         let is_draining = self.is_draining(&parts.extensions);
         let polled = match &session {
-            Place::Here(session) => session.poll().await,
-            Place::Elsewhere(name) => self.gate.poll(name, self.window()).await,
+            SessionLocation::Local(session) => session.poll().await,
+            SessionLocation::Remote(name) => self.relay.poll(name, self.window()).await,
         };
         match (polled, session) {
             (Polled::Messages(messages), _) => Answer::with(200, token, messages),
             (Polled::Nothing, _) => Answer::with(204, token, Vec::new()),
             // Nobody knows it any more, as one of this node that isn't found above.
-            (Polled::Gone, Place::Elsewhere(_)) if !is_draining => self.open(parts).await,
+            (Polled::Gone, SessionLocation::Remote(_)) if !is_draining => self.open(parts).await,
             // It has ended while the client waited. The next poll opens another one.
             (Polled::Gone, _) => Answer::status(410),
         }
@@ -195,18 +195,18 @@ impl LongPoll {
         };
         let Some(id) = random() else { return Answer::status(403) };
         self.listen();
-        let token = match self.sign(self.gate.name(id.clone()), mount) {
+        let token = match self.sign(self.relay.name(id.clone()), mount) {
             Ok(token) => token,
             Err(error) => {
                 limited!(ERROR, %error, "a long poll session's token can't be signed");
                 return Answer::status(403);
             }
         };
-        let seat = Seat { id: id.clone(), sessions: Arc::downgrade(&self.sessions) };
-        let (session, requests) = Session::new(endpoint.options.longpoll_window);
+        let entry = SessionEntry { id: id.clone(), sessions: Arc::downgrade(&self.sessions) };
+        let (session, requests) = SessionHandle::new(endpoint.options.longpoll_window);
         // It stands there before it starts, so that it can't end before.
         self.sessions.lock().insert(id, session);
-        session::start(&self.owner, admitted, requests, seat);
+        session::start(&self.owner, admitted, requests, entry);
         Answer::with(410, token, Vec::new())
     }
 
@@ -214,7 +214,12 @@ impl LongPoll {
         self.owner.endpoint.origins.check(&parts.headers, &parts.uri).is_err()
     }
 
-    async fn publish(&self, parts: &Parts, body: Body, session: Option<(String, Place)>) -> Response {
+    async fn publish(
+        &self,
+        parts: &Parts,
+        body: Body,
+        session: Option<(String, SessionLocation)>,
+    ) -> Response {
         let options = &self.owner.endpoint.options;
         if self.is_refused(parts) {
             return json(&Answer::status(403));
@@ -227,7 +232,7 @@ impl LongPoll {
         let is_batch = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| {
             kind.to_str().is_ok_and(|kind| kind.trim_start().starts_with("application/x-ndjson"))
         });
-        let batch = if is_batch { batch(&body) } else { Ok(vec![Message::Text(body)]) };
+        let batch = if is_batch { batch(&body) } else { Ok(vec![PostedMessage::Text(body)]) };
         let batch = match batch {
             Ok(batch) => batch,
             Err(reason) => return bad_request(reason),
@@ -236,8 +241,8 @@ impl LongPoll {
             return bad_request("a message is longer than max_message_bytes");
         }
         let published = match session {
-            Place::Here(session) => session.publish(batch).await,
-            Place::Elsewhere(name) => self.gate.publish(&name, batch, self.window()).await,
+            SessionLocation::Local(session) => session.publish(batch).await,
+            SessionLocation::Remote(name) => self.relay.publish(&name, batch, self.window()).await,
         };
         match published {
             Published::Taken => json(&Answer::status(200)),
@@ -253,26 +258,26 @@ impl LongPoll {
     }
 
     /// The session that a token names, if it was opened at this mount.
-    fn session(&self, token: String, mount: &str) -> Option<(String, Place)> {
+    fn session(&self, token: String, mount: &str) -> Option<(String, SessionLocation)> {
         let signed: SignedName = self.tokens.verify(SALT, &token, TOKEN_MAX_AGE).ok()?;
         let node = STANDARD.decode(&signed.node).ok()?;
         let node = String::from_utf8(self.tokens.veil(NODE_SALT, &signed.session, &node)).ok()?;
         if signed.mount != mount {
             return None;
         }
-        let name = Name { node, gate: signed.gate, session: signed.session };
-        if self.gate.is_elsewhere(&name) {
+        let name = Name { node, relay: signed.relay, session: signed.session };
+        if self.relay.is_remote(&name) {
             self.listen();
-            return Some((token, Place::Elsewhere(name)));
+            return Some((token, SessionLocation::Remote(name)));
         }
         let session = self.sessions.lock().get(&name.session).cloned()?;
-        Some((token, Place::Here(session)))
+        Some((token, SessionLocation::Local(session)))
     }
 
     fn sign(&self, name: Name, mount: String) -> Result<String, SignError> {
-        let Name { node, gate, session } = name;
+        let Name { node, relay, session } = name;
         let node = STANDARD.encode(self.tokens.veil(NODE_SALT, &session, node.as_bytes()));
-        self.tokens.sign_for(SALT, &SignedName { node, gate, session, mount }, TOKEN_MAX_AGE)
+        self.tokens.sign_for(SALT, &SignedName { node, relay, session, mount }, TOKEN_MAX_AGE)
     }
 
     /// From now on other nodes are heard, if there can be any.
@@ -281,13 +286,13 @@ impl LongPoll {
             return;
         }
         let mut inbox = None;
-        self.listens.get_or_init(|| inbox = Some(self.gate.subscribe()));
+        self.listens.get_or_init(|| inbox = Some(self.relay.subscribe()));
         // Started outside of the lock, by the one that has subscribed.
         if inbox.is_some() {
-            let (gate, sessions) = (self.gate.clone(), self.sessions.clone());
+            let (relay, sessions) = (self.relay.clone(), self.sessions.clone());
             let listen = move || {
-                let inbox = inbox.take().unwrap_or_else(|| gate.subscribe());
-                gate.clone().listen(inbox, sessions.clone())
+                let inbox = inbox.take().unwrap_or_else(|| relay.subscribe());
+                relay.clone().listen(inbox, sessions.clone())
             };
             let name = "long poll listener";
             let _ = self.listener.set(tasks::spawn(name, tasks::restarted(name, listen)));
@@ -300,9 +305,9 @@ impl LongPoll {
 }
 
 /// Where a session is.
-enum Place {
-    Here(Session),
-    Elsewhere(Name),
+enum SessionLocation {
+    Local(SessionHandle),
+    Remote(Name),
 }
 
 /// The path that a request is sent to, as the client has written it but for empty segments, in a hash of fixed length.
@@ -326,12 +331,12 @@ fn random() -> Option<String> {
 }
 
 /// A message as a client has posted it.
-pub(crate) enum Message {
+pub(crate) enum PostedMessage {
     Text(Bytes),
     Binary(Vec<u8>),
 }
 
-impl Message {
+impl PostedMessage {
     fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -341,14 +346,17 @@ impl Message {
 }
 
 /// One message a line: JSON, or else bytes in base64.
-pub(crate) fn batch(body: &Bytes) -> Result<Vec<Message>, &'static str> {
+pub(crate) fn batch(body: &Bytes) -> Result<Vec<PostedMessage>, &'static str> {
     let lines = body.split(|byte| *byte == b'\n').map(|line| body.slice_ref(line.trim_ascii()));
     let messages: Vec<_> = lines
         .filter(|line| !line.is_empty())
         .take(MAX_BATCH + 1)
         .map(|line| match line[0] {
-            b'[' | b'{' => Ok(Message::Text(line)),
-            _ => STANDARD.decode(&line).map(Message::Binary).map_err(|_| "a line is neither JSON nor base64"),
+            b'[' | b'{' => Ok(PostedMessage::Text(line)),
+            _ => STANDARD
+                .decode(&line)
+                .map(PostedMessage::Binary)
+                .map_err(|_| "a line is neither JSON nor base64"),
         })
         .collect::<Result<_, _>>()?;
     if messages.len() > MAX_BATCH {
@@ -396,8 +404,10 @@ mod tests {
     #[test]
     fn a_line_is_json_or_base64() {
         let read = batch(&Bytes::from_static(b"[1]\n{\"a\":1}\r\n\nAAH/\n")).unwrap();
-        assert!(matches!(&read[..], [Message::Text(a), Message::Text(b), Message::Binary(c)]
-            if a == "[1]" && b == "{\"a\":1}" && c == &[0, 1, 255]));
+        assert!(
+            matches!(&read[..], [PostedMessage::Text(a), PostedMessage::Text(b), PostedMessage::Binary(c)]
+            if a == "[1]" && b == "{\"a\":1}" && c == &[0, 1, 255])
+        );
         assert!(batch(&Bytes::from_static(b"not json")).is_err());
         assert!(batch(&"[]\n".repeat(100).into()).is_ok());
         assert!(batch(&"[]\n".repeat(101).into()).is_err());

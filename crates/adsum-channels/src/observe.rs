@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::{
-    Assigns, Connect, ParamFilter, Reason, Refusal,
+    Assigns, Connect, EndReason, ParamFilter, Refusal,
     disconnect::DISCONNECT_CODE,
     log::{cut_name, event_at, is_enabled, limited},
     outbound::OVERFLOW_CODE,
@@ -167,7 +167,7 @@ pub struct ObservedLeave<'o> {
     /// How long the client was in.
     pub duration: Duration,
     /// Why it has ended.
-    pub reason: &'o Reason,
+    pub reason: &'o EndReason,
 }
 
 /// A socket that has closed.

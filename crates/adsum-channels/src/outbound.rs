@@ -7,7 +7,7 @@
 mod budget;
 mod conflation;
 mod entries;
-mod held;
+mod held_changes;
 mod pass;
 #[cfg(test)]
 mod tests;
@@ -28,18 +28,18 @@ use self::pass::Urgency;
 pub(crate) use self::{
     budget::{Budget, Total},
     conflation::Renewable,
-    held::Held,
+    held_changes::HeldChanges,
 };
 use crate::{frame::Frame, websocket::frame};
 
 /// How many parts one write takes at most: about twenty small frames.
 const MAX_SLICES: usize = 64;
 /// How many bytes gather before whoever pushes writes them: more at once gains nothing.
-const GATHERED: usize = 64 * 1024;
+const WRITE_THRESHOLD: usize = 64 * 1024;
 
 /// The outbound queue of one socket, under one lock.
 pub(crate) struct Outbound {
-    queue: Mutex<Queue>,
+    queue: Mutex<OutboundQueue>,
     /// Wakes the connection's task: there is something to write, or the state has changed.
     wake: Notify,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Outbound {
     clippy::struct_excessive_bools,
     reason = "each is a flag of its own, and they go together in any way"
 )]
-pub(crate) struct Queue {
+pub(crate) struct OutboundQueue {
     entries: Entries,
     /// How much of the first frame is written.
     offset: usize,
@@ -87,7 +87,7 @@ pub(crate) const OVERFLOW_CODE: u16 = 1013;
 impl Outbound {
     /// A queue that holds as much as its budget says, and writes to `stream` directly, if there is one.
     pub(crate) fn new(budget: &Arc<Budget>, stream: Option<Arc<TcpStream>>) -> Self {
-        let queue = Queue {
+        let queue = OutboundQueue {
             entries: Entries::new(budget.clone()),
             offset: 0,
             owed: Vec::new(),
@@ -107,16 +107,19 @@ impl Outbound {
     ///
     /// Lock order: this lock, then any lock of topics and subscribers. The section must not broadcast, nor
     /// take the lock again.
-    pub(crate) fn locked<R>(self: &Arc<Self>, section: impl FnOnce(&mut Queue) -> R) -> R {
+    pub(crate) fn locked<R>(self: &Arc<Self>, section: impl FnOnce(&mut OutboundQueue) -> R) -> R {
         self.locked_for(Urgency::Reply, section)
     }
 
     /// As [`locked`](Self::locked), for a frame that many sockets get: what is for this client alone is written before.
-    pub(crate) fn locked_for_broadcast<R>(self: &Arc<Self>, section: impl FnOnce(&mut Queue) -> R) -> R {
+    pub(crate) fn locked_for_broadcast<R>(
+        self: &Arc<Self>,
+        section: impl FnOnce(&mut OutboundQueue) -> R,
+    ) -> R {
         self.locked_for(Urgency::Broadcast, section)
     }
 
-    fn locked_for<R>(self: &Arc<Self>, urgency: Urgency, section: impl FnOnce(&mut Queue) -> R) -> R {
+    fn locked_for<R>(self: &Arc<Self>, urgency: Urgency, section: impl FnOnce(&mut OutboundQueue) -> R) -> R {
         let mut queue = self.queue.lock();
         let result = section(&mut queue);
         let (due, pushed) = (mem::take(&mut queue.due), mem::take(&mut queue.pushed));
@@ -132,7 +135,7 @@ impl Outbound {
         result
     }
 
-    fn unlock(&self, mut queue: MutexGuard<'_, Queue>) {
+    fn unlock(&self, mut queue: MutexGuard<'_, OutboundQueue>) {
         let woken = mem::take(&mut queue.woken);
         let crowded = queue.entries.is_crowded().then(|| queue.entries.budget.clone());
         let renewed = mem::take(&mut queue.renewed);
@@ -165,7 +168,7 @@ impl Outbound {
 
     /// Drops the stream and what waits for it.
     pub(crate) fn shut(self: &Arc<Self>) {
-        self.locked(Queue::shut);
+        self.locked(OutboundQueue::shut);
     }
 
     /// Waits until a push needs the connection's task.
@@ -230,7 +233,7 @@ impl Outbound {
 
     /// Closes the socket because too much waits in all sockets.
     pub(crate) fn evict(self: &Arc<Self>) {
-        self.locked(Queue::evict);
+        self.locked(OutboundQueue::evict);
     }
 
     /// Gives the queue's frames to `write` until none is left, it isn't ready or it fails.
@@ -249,7 +252,7 @@ impl Outbound {
     }
 }
 
-impl Queue {
+impl OutboundQueue {
     /// Queues a frame; dropped where the socket is at its end.
     pub(crate) fn push(&mut self, frame: Frame) {
         self.put(Entry::plain(frame));
@@ -288,7 +291,7 @@ impl Queue {
             // Nobody knows yet when it will be written.
             self.entries.count();
             self.woken |= first;
-        } else if self.entries.cost() >= GATHERED && !self.blocked {
+        } else if self.entries.cost() >= WRITE_THRESHOLD && !self.blocked {
             self.write();
         } else {
             self.due |= first;
@@ -333,7 +336,7 @@ impl Queue {
             return self.shut();
         }
         self.overflow("total");
-        if self.entries.first().is_some_and(|half| half.len() > GATHERED) {
+        if self.entries.first().is_some_and(|half| half.len() > WRITE_THRESHOLD) {
             self.shut();
         }
     }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, error::Error, fmt, sync::Weak};
 
 use adsum_pubsub::{IntoPayload, MalformedPayload, Payload};
 
-use crate::{PushError, Reason, log::cut_name, runtime::Link};
+use crate::{EndReason, PushError, log::cut_name, runtime::ChannelLink};
 
 /// What a client gets in answer to an event.
 #[derive(Debug)]
@@ -74,12 +74,12 @@ pub(crate) fn are_same(
 
 /// Answers an event later, from any task; from [`Socket::reply_ref`](crate::Socket::reply_ref).
 pub struct ReplyRef {
-    link: Weak<Link>,
+    link: Weak<ChannelLink>,
     reference: Box<str>,
 }
 
 impl ReplyRef {
-    pub(crate) fn new(link: Weak<Link>, reference: Box<str>) -> Self {
+    pub(crate) fn new(link: Weak<ChannelLink>, reference: Box<str>) -> Self {
         Self { link, reference }
     }
 
@@ -154,11 +154,11 @@ impl Stop {
     }
 
     /// Why the channel ends. `None` if it goes on, and the event is refused as malformed.
-    pub fn reason(&self) -> Option<Reason> {
+    pub fn reason(&self) -> Option<EndReason> {
         match self.kind {
-            StopKind::Normal => Some(Reason::Stopped),
-            StopKind::Shutdown => Some(Reason::Shutdown),
-            StopKind::Crash(_) => Some(Reason::Crashed),
+            StopKind::Normal => Some(EndReason::Stopped),
+            StopKind::Shutdown => Some(EndReason::Shutdown),
+            StopKind::Crash(_) => Some(EndReason::Crashed),
             StopKind::Malformed(_) => None,
         }
     }
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(Reply::none(), Reply::none());
 
         let stop = Stop::crash("boom");
-        assert_eq!(stop.reason(), Some(Reason::Crashed));
+        assert_eq!(stop.reason(), Some(EndReason::Crashed));
         assert_eq!(stop.error().map(ToString::to_string).as_deref(), Some("boom"));
         assert_eq!(stop, Stop::crash("boom"));
         assert_ne!(stop, Stop::crash("bang"));

@@ -1,12 +1,12 @@
 //! How channels run: a task per join, its mailbox, and the link between the task and its socket.
 
+mod channel_link;
 mod handling;
-mod link;
 mod mailbox;
 mod task;
 
 pub(crate) use self::{
-    link::{Further, Link, Place, reason_json},
-    mailbox::{EndCause, Letter, MailboxError},
+    channel_link::{ChannelLink, ExtraSubscription, JoinAddress, reason_json},
+    mailbox::{EndCause, MailboxError, MailboxMessage},
     task::{ChannelTasks, Route, Start},
 };

@@ -2,17 +2,17 @@
 
 use std::{fmt, marker::PhantomData, sync::Weak};
 
-use crate::runtime::{Letter, Link, MailboxError};
+use crate::runtime::{ChannelLink, MailboxError, MailboxMessage};
 
 /// Sends messages to one channel, which gets them in
 /// [`handle_info`](crate::Channel::handle_info). It doesn't keep the channel alive.
 pub struct Sender<Info> {
-    link: Weak<Link>,
+    link: Weak<ChannelLink>,
     info: PhantomData<fn(Info)>,
 }
 
 impl<Info: Send + 'static> Sender<Info> {
-    pub(crate) fn new(link: Weak<Link>) -> Self {
+    pub(crate) fn new(link: Weak<ChannelLink>) -> Self {
         Self { link, info: PhantomData }
     }
 
@@ -22,7 +22,7 @@ impl<Info: Send + 'static> Sender<Info> {
     /// The message isn't sent: the channel has ended, or its mailbox is full.
     pub fn send(&self, info: Info) -> Result<(), SendError> {
         let link = self.link.upgrade().ok_or(SendError::Closed)?;
-        link.offer_letter(Letter::Info(Box::new(info))).map_err(|error| match error {
+        link.offer(MailboxMessage::Info(Box::new(info))).map_err(|error| match error {
             MailboxError::Closed => SendError::Closed,
             MailboxError::Full => SendError::Full,
         })

@@ -37,9 +37,9 @@ use crate::{
 /// };
 ///
 /// /// Version 2, and broadcasts of bytes as kind 4: `4 | topic event | names | data`.
-/// struct Named;
+/// struct UserEvents;
 ///
-/// impl Serializer for Named {
+/// impl Serializer for UserEvents {
 ///     fn decode<'m>(&self, message: Wire<'m>) -> Result<ClientMessage<'m>, BadMessage> {
 ///         V2.decode(message)
 ///     }
@@ -65,7 +65,7 @@ use crate::{
 ///     }
 /// }
 ///
-/// let socket = SocketBuilder::new(()).serializer(2, 0, Named);
+/// let socket = SocketBuilder::new(()).serializer(2, 0, UserEvents);
 /// ```
 pub trait Serializer: Send + Sync + 'static {
     /// Reads a client's message.

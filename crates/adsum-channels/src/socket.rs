@@ -7,14 +7,14 @@ use adsum_pubsub::{
 };
 
 use crate::{
-    Assigns, Channel, Reason, ReplyRef, Sender, SocketExtension, View,
-    runtime::{Further, Link},
+    Assigns, Channel, EndReason, ReplyRef, Sender, SocketExtension, View,
+    runtime::{ChannelLink, ExtraSubscription},
     serializer::Unsendable,
 };
 
 /// What a channel sends with, and what it knows of the one it serves. Each channel has its own.
 pub struct Socket {
-    link: Arc<Link>,
+    link: Arc<ChannelLink>,
     assigns: Arc<Assigns>,
     pubsub: PubSub,
     id: SubscriberId,
@@ -129,7 +129,7 @@ impl Socket {
     /// Subscribes the channel to one more topic: its messages come to
     /// [`handle_message`](Channel::handle_message). Subscribed twice, each comes twice.
     pub fn subscribe(&mut self, topic: impl Into<Topic>) {
-        let further = Arc::new(Further(self.link.clone()));
+        let further = Arc::new(ExtraSubscription(self.link.clone()));
         self.further.push(self.pubsub.attach(topic, self.id, further));
     }
 
@@ -185,7 +185,7 @@ impl Socket {
 
 /// For the channel's task.
 impl Socket {
-    pub(crate) fn new<C: Channel>(link: Arc<Link>, assigns: Arc<Assigns>, pubsub: PubSub) -> Self {
+    pub(crate) fn new<C: Channel>(link: Arc<ChannelLink>, assigns: Arc<Assigns>, pubsub: PubSub) -> Self {
         Self {
             link,
             assigns,
@@ -204,7 +204,7 @@ impl Socket {
         &self.assigns
     }
 
-    pub(crate) fn link(&self) -> &Arc<Link> {
+    pub(crate) fn link(&self) -> &Arc<ChannelLink> {
         &self.link
     }
 
@@ -225,7 +225,7 @@ impl Socket {
         }
     }
 
-    pub(crate) fn channel_ended(&mut self, reason: &Reason) {
+    pub(crate) fn channel_ended(&mut self, reason: &EndReason) {
         for extension in &mut self.extensions {
             extension.channel_ended(reason);
         }

@@ -265,14 +265,14 @@ impl Sockets {
     }
 
     /// Takes note of a socket, until the place is dropped.
-    fn enter(&self, outbound: &Arc<Outbound>) -> Place {
+    fn enter(&self, outbound: &Arc<Outbound>) -> SetEntry {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         self.0.open.lock().insert(id, Arc::downgrade(outbound));
         // One that was let in just before a drain began, which may have looked round already.
         if self.are_draining() {
             outbound.close(RESTART_CODE);
         }
-        Place { sockets: self.clone(), id }
+        SetEntry { sockets: self.clone(), id }
     }
 }
 
@@ -287,12 +287,12 @@ impl fmt::Debug for Sockets {
 pub(crate) struct ServerSockets(pub(crate) Sockets);
 
 /// A socket's place among those of its router.
-struct Place {
+struct SetEntry {
     sockets: Sockets,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for SetEntry {
     fn drop(&mut self) {
         self.sockets.0.open.lock().remove(&self.id);
         // All of them: more than one may drain.
@@ -328,29 +328,29 @@ impl SocketSets {
     }
 
     /// Takes note of a socket, for as long as the seat lives.
-    pub(crate) fn seat(self, outbound: &Arc<Outbound>) -> Seat {
+    pub(crate) fn open(self, outbound: &Arc<Outbound>) -> OpenSocket {
         metrics::counter!("adsum_sockets_opened_total").increment(1);
         let (router, server) =
             (self.router.enter(outbound), self.server.map(|server| server.enter(outbound)));
-        Seat { router, server, _counted: self.counted }
+        OpenSocket { router, server, _counted: self.counted }
     }
 }
 
 /// A socket's place among the open ones.
-pub(crate) struct Seat {
-    router: Place,
-    server: Option<Place>,
+pub(crate) struct OpenSocket {
+    router: SetEntry,
+    server: Option<SetEntry>,
     _counted: Option<Counted>,
 }
 
-impl Seat {
+impl OpenSocket {
     pub(crate) fn is_draining(&self) -> bool {
         self.router.sockets.are_draining()
             || self.server.as_ref().is_some_and(|server| server.sockets.are_draining())
     }
 }
 
-impl Drop for Seat {
+impl Drop for OpenSocket {
     fn drop(&mut self) {
         metrics::counter!("adsum_sockets_closed_total").increment(1);
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use adsum_channels::{News, Reason as EndReason, Socket, SocketExtension, View, ViewState};
+use adsum_channels::{EndReason, News, Socket, SocketExtension, View, ViewState};
 use adsum_pubsub::{Json, Message, Topic};
 use adsum_tracker::{Joined, Key, OwnerId, Parting, Reason, Ref};
 use parking_lot::Mutex;

@@ -34,11 +34,11 @@ pub(super) fn split<'b>(from: &'b str, number: u64, bytes: &'b [u8]) -> impl Ite
 /// Parts that wait for their last, the oldest first.
 #[derive(Default)]
 pub(super) struct Parts {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Incomplete>,
     bytes: usize,
 }
 
-struct Waiting {
+struct Incomplete {
     from: String,
     number: u64,
     /// How many parts have come.
@@ -58,7 +58,7 @@ impl Parts {
         self.bytes -= before.as_ref().map_or(0, |before| before.bytes.len());
         let mut waiting = match before {
             Some(before) if index == before.count => before,
-            _ if index == 0 => Waiting { from: from.to_owned(), number, count: 0, bytes: Vec::new() },
+            _ if index == 0 => Incomplete { from: from.to_owned(), number, count: 0, bytes: Vec::new() },
             // A part was lost on the way, and with it the rest.
             _ => return Ok(None),
         };

@@ -9,15 +9,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Message, Seat,
-    elsewhere::{Answer, Asker},
+    PostedMessage, SessionEntry,
+    remote::{Answer, Responder},
 };
 use crate::{
     Outgoing,
     acceptor::end_of,
     admission::Admitted,
     connection::Connection,
-    endpoint::Owner,
+    endpoint::EndpointOwner,
     frame::Frame,
     outbound::{Outbound, State},
     serializer::Wire,
@@ -28,18 +28,18 @@ const MAX_REQUESTS: usize = 16;
 
 /// A handle to a session.
 #[derive(Clone)]
-pub(super) struct Session {
+pub(super) struct SessionHandle {
     requests: mpsc::Sender<Request>,
     window: Duration,
 }
 
 pub(super) enum Request {
-    Publish(Vec<Message>, Reply<Result<(), String>>),
+    Publish(Vec<PostedMessage>, Reply<Result<(), String>>),
     Poll(Reply<Polled>),
     /// The client of a poll from elsewhere has gone away.
     GiveUp {
         number: u64,
-        gate: String,
+        relay: String,
     },
 }
 
@@ -63,11 +63,11 @@ pub(super) enum Published {
 
 /// Who waits for an answer: a request of this node, or of another.
 pub(super) enum Reply<T> {
-    Here(oneshot::Sender<T>),
-    Elsewhere(Asker),
+    Local(oneshot::Sender<T>),
+    Remote(Responder),
 }
 
-impl Session {
+impl SessionHandle {
     /// A session that is still to be [started](start), and what it is asked for.
     pub(super) fn new(window: Duration) -> (Self, mpsc::Receiver<Request>) {
         let (requests, received) = mpsc::channel(MAX_REQUESTS);
@@ -77,16 +77,16 @@ impl Session {
     /// What there is for the client, once there is something or the window has passed.
     pub(super) async fn poll(&self) -> Polled {
         let (answer, answered) = oneshot::channel();
-        match self.requests.send(Request::Poll(Reply::Here(answer))).await {
+        match self.requests.send(Request::Poll(Reply::Local(answer))).await {
             Ok(()) => answered.await.unwrap_or(Polled::Gone),
             Err(_) => Polled::Gone,
         }
     }
 
-    pub(super) async fn publish(&self, batch: Vec<Message>) -> Published {
+    pub(super) async fn publish(&self, batch: Vec<PostedMessage>) -> Published {
         let (answer, answered) = oneshot::channel();
         let taken = async {
-            self.requests.send(Request::Publish(batch, Reply::Here(answer))).await.ok()?;
+            self.requests.send(Request::Publish(batch, Reply::Local(answer))).await.ok()?;
             answered.await.ok()
         };
         match timeout(self.window, taken).await {
@@ -108,8 +108,8 @@ impl Session {
 impl Request {
     /// Doesn't let who asks hear that the session has gone.
     fn forget(self) {
-        if let Self::Publish(_, Reply::Elsewhere(asker)) | Self::Poll(Reply::Elsewhere(asker)) = self {
-            asker.leave_unanswered();
+        if let Self::Publish(_, Reply::Remote(responder)) | Self::Poll(Reply::Remote(responder)) = self {
+            responder.leave_unanswered();
         }
     }
 }
@@ -118,9 +118,9 @@ impl Reply<Result<(), String>> {
     fn send(self, taken: Result<(), String>) {
         match self {
             // Who doesn't wait for the answer doesn't need it.
-            Self::Here(answer) => drop(answer.send(taken)),
-            Self::Elsewhere(asker) => {
-                asker.answer(&taken.map_or_else(Answer::Bad, |()| Answer::Taken));
+            Self::Local(answer) => drop(answer.send(taken)),
+            Self::Remote(responder) => {
+                responder.answer(&taken.map_or_else(Answer::Bad, |()| Answer::Taken));
             }
         }
     }
@@ -130,23 +130,23 @@ impl Reply<Polled> {
     /// Answers with nothing.
     fn send_nothing(self) {
         match self {
-            Self::Here(answer) => drop(answer.send(Polled::Nothing)),
-            Self::Elsewhere(asker) => drop(asker.answer(&Answer::Nothing)),
+            Self::Local(answer) => drop(answer.send(Polled::Nothing)),
+            Self::Remote(responder) => drop(responder.answer(&Answer::Nothing)),
         }
     }
 
     /// Answers with messages, and gives those back that didn't go.
     fn send(self, mut messages: Vec<String>) -> Vec<String> {
         match self {
-            Self::Here(answer) => match answer.send(Polled::Messages(messages)) {
+            Self::Local(answer) => match answer.send(Polled::Messages(messages)) {
                 Err(Polled::Messages(unread)) => unread,
                 _ => Vec::new(),
             },
-            Self::Elsewhere(asker) => {
-                let unread = messages.split_off(Asker::fitting(&messages));
+            Self::Remote(responder) => {
+                let unread = messages.split_off(Responder::fitting(&messages));
                 let answer = Answer::Messages(messages);
                 match answer {
-                    answer if asker.answer(&answer) => unread,
+                    answer if responder.answer(&answer) => unread,
                     Answer::Messages(messages) => [messages, unread].concat(),
                     _ => unread,
                 }
@@ -155,20 +155,25 @@ impl Reply<Polled> {
     }
 
     fn is_given_up(&self) -> bool {
-        matches!(self, Self::Here(answer) if answer.is_closed())
+        matches!(self, Self::Local(answer) if answer.is_closed())
     }
 
     /// Waits until nobody waits for the answer any more. Another node says so by a request.
     async fn given_up(&mut self) {
         match self {
-            Self::Here(answer) => answer.closed().await,
-            Self::Elsewhere(_) => std::future::pending().await,
+            Self::Local(answer) => answer.closed().await,
+            Self::Remote(_) => std::future::pending().await,
         }
     }
 }
 
-/// Starts a session, which leaves its seat when it ends: by the client's silence, or with the server.
-pub(super) fn start(owner: &Owner, admitted: Admitted, requests: mpsc::Receiver<Request>, seat: Seat) {
+/// Starts a session, which leaves its entry when it ends: by the client's silence, or with the server.
+pub(super) fn start(
+    owner: &EndpointOwner,
+    admitted: Admitted,
+    requests: mpsc::Receiver<Request>,
+    entry: SessionEntry,
+) {
     let endpoint = owner.endpoint.clone();
     let window = endpoint.options.longpoll_window;
     let outbound = Arc::new(Outbound::new(&endpoint.budget, None));
@@ -177,7 +182,7 @@ pub(super) fn start(owner: &Owner, admitted: Admitted, requests: mpsc::Receiver<
         Running { connection, outbound, window, waiting: None, posted: None, unread: Vec::new() };
     owner.tasks.spawn("long poll session", |shutdown| async move {
         running.serve(requests, shutdown).await;
-        drop(seat);
+        drop(entry);
         // Whoever waits for an answer learns that the session has ended.
         (running.waiting, running.posted) = (None, None);
         running.connection.end_channels(end_of(&running.outbound));
@@ -200,7 +205,7 @@ struct Running {
 }
 
 struct Posted {
-    batch: vec::IntoIter<Message>,
+    batch: vec::IntoIter<PostedMessage>,
     answer: Reply<Result<(), String>>,
 }
 
@@ -232,12 +237,12 @@ impl Running {
                             before.send_nothing();
                         }
                     }
-                    Some(Request::GiveUp { number, gate }) => {
+                    Some(Request::GiveUp { number, relay }) => {
                         let given_up = self.waiting.take_if(|(poll, _)| {
-                            matches!(poll, Reply::Elsewhere(asker) if asker.is(number, &gate))
+                            matches!(poll, Reply::Remote(responder) if responder.is(number, &relay))
                         });
-                        if let Some((Reply::Elsewhere(asker), _)) = given_up {
-                            asker.leave_unanswered();
+                        if let Some((Reply::Remote(responder), _)) = given_up {
+                            responder.leave_unanswered();
                         }
                     }
                     None => return,
@@ -276,8 +281,8 @@ impl Running {
         while self.connection.is_ready() {
             let Some(message) = posted.batch.next() else { return posted.answer.send(Ok(())) };
             let wire = match &message {
-                Message::Text(text) => Wire::Text(text),
-                Message::Binary(bytes) => Wire::Binary(bytes),
+                PostedMessage::Text(text) => Wire::Text(text),
+                PostedMessage::Binary(bytes) => Wire::Binary(bytes),
             };
             let received = self.connection.receive(wire);
             self.connection.spend(1, message.len(), now);

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::{Entry, Queue, State};
+use super::{Entry, OutboundQueue, State};
 use crate::frame::Frame;
 
 /// A state that a client has been sent, and can be sent again in place of its changes.
@@ -14,7 +14,7 @@ pub(crate) trait Renewable: Send + Sync {
     fn renew(&self) -> Vec<Frame>;
 }
 
-impl Queue {
+impl OutboundQueue {
     /// Queues a state. While it waits, as much again has room beside it.
     pub(crate) fn push_state(&mut self, frames: Vec<Frame>) {
         if self.state != State::Open {

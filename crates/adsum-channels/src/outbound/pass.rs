@@ -25,23 +25,23 @@ pub(super) enum Urgency {
 }
 
 /// The number of sockets that a broadcast is written to before others get their turn.
-const PIECE: usize = 16;
+const SOCKETS_PER_TURN: usize = 16;
 
 thread_local! {
     /// The passes to come for what this thread pushes: of replies, and of broadcasts.
-    static COMING: RefCell<[Option<Arc<Pass>>; 2]> = const { RefCell::new([None, None]) };
+    static NEXT_PASS: RefCell<[Option<Arc<Pass>>; 2]> = const { RefCell::new([None, None]) };
 }
 
 /// Has a socket written by the next pass of its urgency. False where there can be none: not in a runtime.
 pub(super) fn enrol(outbound: &Arc<Outbound>, urgency: Urgency) -> bool {
-    let enrolled = COMING.try_with(|coming| {
+    let enrolled = NEXT_PASS.try_with(|next| {
         let kind = usize::from(urgency == Urgency::Broadcast);
-        if coming.borrow()[kind].as_ref().is_some_and(|pass| pass.add(outbound)) {
+        if next.borrow()[kind].as_ref().is_some_and(|pass| pass.add(outbound)) {
             return true;
         }
         let Ok(runtime) = Handle::try_current() else { return false };
         let pass = Arc::new(Pass(Mutex::new(Some(vec![outbound.clone()]))));
-        coming.borrow_mut()[kind] = Some(pass.clone());
+        next.borrow_mut()[kind] = Some(pass.clone());
         // Where the runtime ends before it has run, all is written as it is dropped.
         let writer = Writer { pass, sockets: Vec::new().into_iter() };
         tasks::spawn_short(&runtime, "write pass", writer.run(urgency));
@@ -72,7 +72,7 @@ impl Writer {
         self.begin();
         let mut written = 0;
         for outbound in self.sockets.by_ref() {
-            if urgency == Urgency::Broadcast && written == PIECE {
+            if urgency == Urgency::Broadcast && written == SOCKETS_PER_TURN {
                 task::yield_now().await;
                 written = 0;
             }

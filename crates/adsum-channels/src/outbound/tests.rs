@@ -276,7 +276,7 @@ fn changes_that_are_held_are_counted_once_and_their_sockets_may_be_closed_for_th
     for (queue, frames) in queues.iter().zip([1, 2, 2]) {
         assert_eq!(queue.take().0.len(), frames);
         assert!(queue.waits_since().is_none());
-        let mut most = queue.locked(Queue::hold);
+        let mut most = queue.locked(OutboundQueue::hold);
         let mut pushed = 0;
         while queue.locked(|queue| queue.hold_change(&mut most, mark(3), change.clone()).is_ok()) {
             pushed += 1;
@@ -310,7 +310,7 @@ async fn where_too_much_waits_those_that_have_waited_longest_are_closed() {
     let mut open = Vec::new();
     for _ in 0..8 {
         let outbound = Arc::new(Outbound::new(&budget, None));
-        open.push((SocketSets::of(&sockets, &http::Extensions::new(), None).seat(&outbound), outbound));
+        open.push((SocketSets::of(&sockets, &http::Extensions::new(), None).open(&outbound), outbound));
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     let own = || Frame::whole(Bytes::from("x".repeat(12_000)));
@@ -332,7 +332,7 @@ async fn where_too_much_waits_those_that_have_waited_longest_are_closed() {
 #[test]
 fn an_evicted_socket_keeps_a_half_written_frame_for_its_close_unless_it_is_large() {
     let (sockets, budget) = budget(&Options::default());
-    for (len, kept) in [(GATHERED, true), (GATHERED + 1, false)] {
+    for (len, kept) in [(WRITE_THRESHOLD, true), (WRITE_THRESHOLD + 1, false)] {
         let outbound = Arc::new(Outbound::new(&budget, None));
         outbound.push(Frame::whole(Bytes::from("x".repeat(len))));
         assert!(drain(&outbound, 10, 10).1.is_pending());
@@ -403,7 +403,7 @@ async fn what_a_burst_has_pushed_is_written_once_the_burst_is_over() {
 #[tokio::test]
 async fn a_large_burst_does_not_wait_for_its_end_nor_overflow() {
     let (outbound, mut client) = connected().await;
-    let large: &str = "x".repeat(GATHERED).leak();
+    let large: &str = "x".repeat(WRITE_THRESHOLD).leak();
     outbound.push(frame("first"));
     outbound.push(frame(large));
     assert_eq!(&arrived(&mut client)[..7], "firstxx");
@@ -543,7 +543,7 @@ async fn forsaken() -> Arc<Outbound> {
 #[tokio::test]
 async fn a_close_that_finds_the_peer_gone_is_no_close() {
     let outbound = forsaken().await;
-    let almost: &str = "x".repeat(GATHERED - mem::size_of::<Entry>() - 1).leak();
+    let almost: &str = "x".repeat(WRITE_THRESHOLD - mem::size_of::<Entry>() - 1).leak();
     outbound.push(frame(almost));
     assert_eq!(outbound.state(), State::Open);
     outbound.close(1001);
@@ -553,7 +553,7 @@ async fn a_close_that_finds_the_peer_gone_is_no_close() {
 #[tokio::test]
 async fn the_connection_s_task_hears_that_a_push_has_found_the_peer_gone() {
     let outbound = forsaken().await;
-    outbound.push(frame("x".repeat(GATHERED).leak()));
+    outbound.push(frame("x".repeat(WRITE_THRESHOLD).leak()));
     assert_eq!(outbound.state(), State::Gone);
     tokio::time::timeout(std::time::Duration::from_secs(20), outbound.woken()).await.expect("it is woken");
 }

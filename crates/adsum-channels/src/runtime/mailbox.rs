@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Something for a channel to handle.
-pub(crate) enum Letter {
+pub(crate) enum MailboxMessage {
     /// The client has sent an event.
     Event { reference: Box<str>, event: Box<str>, payload: Payload },
     /// The program has sent a message: the channel's `Info`.
@@ -39,24 +39,24 @@ pub(crate) enum EndCause {
     DuplicateJoin,
 }
 
-/// A letter that wasn't taken.
+/// A message that wasn't taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MailboxError {
     Closed,
     Full,
 }
 
-/// The letters of one channel. An empty mailbox holds no memory.
+/// The messages of one channel. An empty mailbox holds no memory.
 pub(crate) struct Mailbox {
-    letters: Mutex<Letters>,
+    messages: Mutex<MailboxContents>,
     arrived: Notify,
     /// Told once, when the channel has begun to end.
     ending: Notify,
 }
 
 #[derive(Default)]
-struct Letters {
-    queue: VecDeque<Letter>,
+struct MailboxContents {
+    queue: VecDeque<MailboxMessage>,
     /// What they cost in memory.
     cost: usize,
     state: State,
@@ -68,7 +68,7 @@ struct Letters {
 enum State {
     #[default]
     Open,
-    /// A letter that must not be lost didn't fit.
+    /// A message that must not be lost didn't fit.
     Overflowed,
     Closed,
 }
@@ -76,23 +76,23 @@ enum State {
 /// How much a mailbox holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capacity {
-    pub(crate) letters: usize,
+    pub(crate) messages: usize,
     pub(crate) bytes: usize,
 }
 
 impl Mailbox {
     pub(crate) fn new() -> Self {
-        Self { letters: Mutex::default(), arrived: Notify::new(), ending: Notify::new() }
+        Self { messages: Mutex::default(), arrived: Notify::new(), ending: Notify::new() }
     }
 
-    /// Puts a letter that the sender can do without.
-    pub(crate) fn offer(&self, letter: Letter, capacity: Capacity) -> Result<(), MailboxError> {
+    /// Puts a message that the sender can do without.
+    pub(crate) fn offer(&self, message: MailboxMessage, capacity: Capacity) -> Result<(), MailboxError> {
         // Dropped here, outside of the lock, if it isn't taken: it may be a value of the program's.
-        self.put(letter, capacity).map_err(|(error, _letter)| error)
+        self.put(message, capacity).map_err(|(error, _letter)| error)
     }
 
     /// Puts an event of the client, or gives it back if there is no room.
-    pub(crate) fn put_event(&self, event: Letter, capacity: Capacity) -> Result<(), Letter> {
+    pub(crate) fn put_event(&self, event: MailboxMessage, capacity: Capacity) -> Result<(), MailboxMessage> {
         match self.put(event, capacity) {
             Err((MailboxError::Full, event)) => Err(event),
             // A channel that ends at this moment has told its client so; one that overflows will.
@@ -104,26 +104,26 @@ impl Mailbox {
     /// wait.
     pub(crate) fn poll_event(
         &self,
-        event: &mut Option<Letter>,
+        event: &mut Option<MailboxMessage>,
         capacity: Capacity,
         cx: &Context<'_>,
     ) -> Poll<()> {
         // Registered before it is tried, so that room that is made meanwhile wakes.
-        self.letters.lock().waiting = Some(cx.waker().clone());
-        if let Some(letter) = event.take()
-            && let Err(letter) = self.put_event(letter, capacity)
+        self.messages.lock().waiting = Some(cx.waker().clone());
+        if let Some(message) = event.take()
+            && let Err(message) = self.put_event(message, capacity)
         {
-            *event = Some(letter);
+            *event = Some(message);
             return Poll::Pending;
         }
-        self.letters.lock().waiting = None;
+        self.messages.lock().waiting = None;
         Poll::Ready(())
     }
 
     /// Puts a broadcast, which must not be lost: where it doesn't fit, the channel ends as overloaded. Only its bytes
     /// count, for one handler may send any number before another channel gets its turn.
-    pub(crate) fn deliver(&self, broadcast: Letter, capacity: Capacity) -> Result<(), MailboxError> {
-        let result = self.put(broadcast, Capacity { letters: usize::MAX, ..capacity });
+    pub(crate) fn deliver(&self, broadcast: MailboxMessage, capacity: Capacity) -> Result<(), MailboxError> {
+        let result = self.put(broadcast, Capacity { messages: usize::MAX, ..capacity });
         result.map_err(|(error, _)| {
             if error == MailboxError::Full {
                 self.overload();
@@ -132,37 +132,38 @@ impl Mailbox {
         })
     }
 
-    fn put(&self, letter: Letter, capacity: Capacity) -> Result<(), (MailboxError, Letter)> {
-        let mut letters = self.letters.lock();
-        if letters.state != State::Open {
-            return Err((MailboxError::Closed, letter));
+    fn put(&self, message: MailboxMessage, capacity: Capacity) -> Result<(), (MailboxError, MailboxMessage)> {
+        let mut messages = self.messages.lock();
+        if messages.state != State::Open {
+            return Err((MailboxError::Closed, message));
         }
-        let cost = letters.cost + letter.cost();
+        let cost = messages.cost + message.cost();
         // One that finds nothing waiting is always taken: its size is no sign of a slow channel.
-        let full = letters.queue.len() >= capacity.letters || cost > capacity.bytes;
-        if full && !letters.queue.is_empty() {
-            return Err((MailboxError::Full, letter));
+        let full = messages.queue.len() >= capacity.messages || cost > capacity.bytes;
+        if full && !messages.queue.is_empty() {
+            return Err((MailboxError::Full, message));
         }
-        letters.cost = cost;
-        letters.queue.push_back(letter);
-        drop(letters);
+        messages.cost = cost;
+        messages.queue.push_back(message);
+        drop(messages);
         self.arrived.notify_one();
         Ok(())
     }
 
     /// Has the channel end as overloaded: what must not be lost doesn't fit.
     pub(crate) fn overload(&self) {
-        let mut letters = self.letters.lock();
-        if letters.state != State::Open {
+        let mut messages = self.messages.lock();
+        if messages.state != State::Open {
             return;
         }
-        letters.state = State::Overflowed;
+        messages.state = State::Overflowed;
         // What waits won't be handled any more; only whoever waits for an answer to a leave still counts.
-        let (ends, lost): (VecDeque<_>, VecDeque<_>) =
-            mem::take(&mut letters.queue).into_iter().partition(|letter| matches!(letter, Letter::End(_)));
-        letters.queue = ends;
-        let waiting = letters.waiting.take();
-        drop(letters);
+        let (ends, lost): (VecDeque<_>, VecDeque<_>) = mem::take(&mut messages.queue)
+            .into_iter()
+            .partition(|message| matches!(message, MailboxMessage::End(_)));
+        messages.queue = ends;
+        let waiting = messages.waiting.take();
+        drop(messages);
         self.arrived.notify_one();
         self.begin_ending();
         waiting.into_iter().for_each(Waker::wake);
@@ -171,12 +172,12 @@ impl Mailbox {
 
     /// Tells the channel to end. Always taken, unless it has ended: a socket sends at most a few of these.
     pub(crate) fn end(&self, cause: EndCause) -> Result<(), MailboxError> {
-        let mut letters = self.letters.lock();
-        if letters.state == State::Closed {
+        let mut messages = self.messages.lock();
+        if messages.state == State::Closed {
             return Err(MailboxError::Closed);
         }
-        letters.queue.push_back(Letter::End(cause));
-        drop(letters);
+        messages.queue.push_back(MailboxMessage::End(cause));
+        drop(messages);
         self.arrived.notify_one();
         self.begin_ending();
         Ok(())
@@ -192,8 +193,8 @@ impl Mailbox {
         self.ending.notified().await;
     }
 
-    /// The next letter; none after an overflow.
-    pub(crate) async fn next(&self) -> Option<Letter> {
+    /// The next message; none after an overflow.
+    pub(crate) async fn next(&self) -> Option<MailboxMessage> {
         loop {
             if let Some(next) = self.take() {
                 return next;
@@ -202,48 +203,48 @@ impl Mailbox {
         }
     }
 
-    /// The next letter, if there is one; none of it after an overflow.
+    /// The next message, if there is one; none of it after an overflow.
     #[expect(clippy::option_option, reason = "to wait, or to go on with what `next` returns")]
-    fn take(&self) -> Option<Option<Letter>> {
-        let mut letters = self.letters.lock();
-        if letters.state == State::Overflowed {
+    fn take(&self) -> Option<Option<MailboxMessage>> {
+        let mut messages = self.messages.lock();
+        if messages.state == State::Overflowed {
             return Some(None);
         }
-        let letter = letters.queue.pop_front()?;
-        letters.cost -= letter.cost();
-        if letters.queue.is_empty() {
-            letters.queue = VecDeque::new();
+        let message = messages.queue.pop_front()?;
+        messages.cost -= message.cost();
+        if messages.queue.is_empty() {
+            messages.queue = VecDeque::new();
         }
-        let waiting = letters.waiting.take();
-        drop(letters);
+        let waiting = messages.waiting.take();
+        drop(messages);
         waiting.into_iter().for_each(Waker::wake);
-        Some(Some(letter))
+        Some(Some(message))
     }
 
-    /// Takes no more letters, and gives those that were not handled.
-    pub(crate) fn close(&self) -> VecDeque<Letter> {
-        let mut letters = self.letters.lock();
-        letters.state = State::Closed;
-        let rest = mem::take(&mut letters.queue);
-        let waiting = letters.waiting.take();
-        drop(letters);
+    /// Takes no more messages, and gives those that were not handled.
+    pub(crate) fn close(&self) -> VecDeque<MailboxMessage> {
+        let mut messages = self.messages.lock();
+        messages.state = State::Closed;
+        let rest = mem::take(&mut messages.queue);
+        let waiting = messages.waiting.take();
+        drop(messages);
         waiting.into_iter().for_each(Waker::wake);
         rest
     }
 
     /// Whether the channel has not ended. One that has overflowed is about to.
     pub(crate) fn is_open(&self) -> bool {
-        self.letters.lock().state != State::Closed
+        self.messages.lock().state != State::Closed
     }
 
-    /// Whether a letter that must not be lost didn't fit.
+    /// Whether a message that must not be lost didn't fit.
     pub(crate) fn has_overflowed(&self) -> bool {
-        self.letters.lock().state == State::Overflowed
+        self.messages.lock().state == State::Overflowed
     }
 }
 
-impl Letter {
-    /// What the letter costs in memory, its place in the queue included, as far as it is known.
+impl MailboxMessage {
+    /// What the message costs in memory, its place in the queue included, as far as it is known.
     fn cost(&self) -> usize {
         let beside = match self {
             Self::Event { reference, event, payload } => reference.len() + event.len() + payload.len(),
@@ -262,10 +263,10 @@ mod tests {
 
     use super::*;
 
-    const ROOMY: Capacity = Capacity { letters: 4, bytes: 1000 };
+    const ROOMY: Capacity = Capacity { messages: 4, bytes: 1000 };
 
-    fn event(event: &str) -> Letter {
-        Letter::Event {
+    fn event(event: &str) -> MailboxMessage {
+        MailboxMessage::Event {
             reference: "1".into(),
             event: event.into(),
             payload: Payload::Json(Json::empty_object()),
@@ -279,21 +280,23 @@ mod tests {
             assert!(mailbox.put_event(event(name), ROOMY).is_ok());
         }
         for name in ["a", "b", "c"] {
-            assert!(matches!(mailbox.next().await, Some(Letter::Event { event, .. }) if &*event == name));
+            assert!(
+                matches!(mailbox.next().await, Some(MailboxMessage::Event { event, .. }) if &*event == name)
+            );
         }
-        let letters = mailbox.letters.lock();
-        assert_eq!((letters.queue.capacity(), letters.cost), (0, 0));
+        let messages = mailbox.messages.lock();
+        assert_eq!((messages.queue.capacity(), messages.cost), (0, 0));
     }
 
-    fn broadcast(bytes: usize) -> Letter {
+    fn broadcast(bytes: usize) -> MailboxMessage {
         let payload = Payload::Binary(vec![0; bytes].into());
-        Letter::Out(Arc::new(Message::new("room:a", "e", payload)))
+        MailboxMessage::Out(Arc::new(Message::new("room:a", "e", payload)))
     }
 
     #[tokio::test]
     async fn too_many_events_wait_outside_and_a_leave_is_not_lost_by_an_overload() {
         let mailbox = Mailbox::new();
-        for _ in 0..ROOMY.letters {
+        for _ in 0..ROOMY.messages {
             assert!(mailbox.put_event(event("e"), ROOMY).is_ok());
         }
         assert_eq!(mailbox.offer(event("e"), ROOMY), Err(MailboxError::Full));
@@ -306,32 +309,34 @@ mod tests {
         assert!(mailbox.next().await.is_none());
         let rest = mailbox.close();
         assert_eq!(rest.len(), 1);
-        assert!(matches!(&rest[0], Letter::End(cause) if *cause == leave));
+        assert!(matches!(&rest[0], MailboxMessage::End(cause) if *cause == leave));
         assert_eq!(mailbox.end(EndCause::Closed), Err(MailboxError::Closed));
     }
 
     #[tokio::test]
     async fn the_transport_waits_for_room_and_goes_on_once_there_is_some() {
         let mailbox = Mailbox::new();
-        for _ in 0..ROOMY.letters {
+        for _ in 0..ROOMY.messages {
             assert!(mailbox.put_event(event("e"), ROOMY).is_ok());
         }
         let mut waits = Some(event("waits"));
         let mut put = std::pin::pin!(std::future::poll_fn(|cx| mailbox.poll_event(&mut waits, ROOMY, cx)));
         assert!(futures_util::poll!(&mut put).is_pending());
         tokio::join!(put, async { assert!(mailbox.next().await.is_some()) });
-        for _ in 1..ROOMY.letters {
+        for _ in 1..ROOMY.messages {
             mailbox.next().await;
         }
-        assert!(matches!(mailbox.next().await, Some(Letter::Event { event, .. }) if &*event == "waits"));
-        assert!(mailbox.letters.lock().waiting.is_none());
+        assert!(
+            matches!(mailbox.next().await, Some(MailboxMessage::Event { event, .. }) if &*event == "waits")
+        );
+        assert!(mailbox.messages.lock().waiting.is_none());
     }
 
     #[tokio::test]
     async fn the_transport_goes_on_when_the_channel_ends() {
         for end in [Mailbox::overload, |mailbox: &Mailbox| drop(mailbox.close())] {
             let mailbox = Mailbox::new();
-            for _ in 0..ROOMY.letters {
+            for _ in 0..ROOMY.messages {
                 assert!(mailbox.put_event(event("e"), ROOMY).is_ok());
             }
             let mut waits = Some(event("waits"));
@@ -344,7 +349,7 @@ mod tests {
 
     #[tokio::test]
     async fn broadcasts_are_bounded_by_their_bytes_alone() {
-        let capacity = Capacity { letters: 1, bytes: 100_000 };
+        let capacity = Capacity { messages: 1, bytes: 100_000 };
         let mailbox = Mailbox::new();
         for _ in 0..1000 {
             mailbox.deliver(broadcast(1), capacity).unwrap();
@@ -376,8 +381,8 @@ mod tests {
     #[test]
     fn values_of_the_program_are_dropped_outside_of_the_lock() {
         let mailbox = Arc::new(Mailbox::new());
-        let info = || Letter::Info(Box::new(Curious(mailbox.clone())));
-        let one = Capacity { letters: 1, bytes: 1000 };
+        let info = || MailboxMessage::Info(Box::new(Curious(mailbox.clone())));
+        let one = Capacity { messages: 1, bytes: 1000 };
         mailbox.offer(info(), one).unwrap();
         assert_eq!(mailbox.offer(info(), one), Err(MailboxError::Full));
         mailbox.overload();

@@ -1,4 +1,4 @@
-//! The task of one join: joins, handles letters one by one, and ends in good order.
+//! The task of one join: joins, handles messages one by one, and ends in good order.
 
 use std::{
     any::type_name,
@@ -23,17 +23,17 @@ use tokio::{
 use tracing::{Instrument, Span, field::display, info_span};
 
 use super::{
+    channel_link::{ChannelLink, reason_json},
     handling::Handling,
-    link::{Link, reason_json},
-    mailbox::{EndCause, Letter},
+    mailbox::{EndCause, MailboxMessage},
 };
 use crate::{
-    Assigns, Channel, JoinError, JoinOutcome, Joined, ObservedJoin, ObservedLeave, PushError, Reason, Reply,
-    Socket, Stop,
+    Assigns, Channel, EndReason, JoinError, JoinOutcome, Joined, ObservedJoin, ObservedLeave, PushError,
+    Reply, Socket, Stop,
     channel::JoinErrorKind,
     endpoint::Endpoint,
     frame::Frame,
-    log::{Shown, cut, cut_name, limited},
+    log::{LoggedError, cut, cut_name, limited},
     options,
     reply::StopKind,
     serializer::Unsendable,
@@ -90,7 +90,7 @@ impl Route {
 
 /// What a join's task starts with.
 pub(crate) struct Start {
-    pub(crate) link: Arc<Link>,
+    pub(crate) link: Arc<ChannelLink>,
     pub(crate) assigns: Arc<Assigns>,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) params: Payload,
@@ -98,7 +98,7 @@ pub(crate) struct Start {
     pub(crate) join_ref: Box<str>,
     pub(crate) reference: Box<str>,
     /// The task of the same topic that has to end first.
-    pub(crate) after: Option<Arc<Link>>,
+    pub(crate) after: Option<Arc<ChannelLink>>,
 }
 
 impl Start {
@@ -134,7 +134,7 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
         Outcome::Done(()) => {}
         Outcome::Panicked(panic) => {
             log_panic::<C>(&topic, &doing, &panic);
-            end.get_or_insert(End::new(Reason::Crashed));
+            end.get_or_insert(End::new(EndReason::Crashed));
         }
         Outcome::Overdue => {
             limited!(ERROR, topic = %cut_name(&topic), ?grace, "channel did not end in time and was cut off");
@@ -187,7 +187,7 @@ async fn enter<C: Channel>(
     });
     // A client that knows of a failed join must find the topic unmatched.
     let unread = if verdict.joined.is_some() { VecDeque::new() } else { link.mailbox().close() };
-    let answers: Vec<_> = unread.iter().filter_map(|letter| unjoined(&link, letter)).collect();
+    let answers: Vec<_> = unread.iter().filter_map(|message| unjoined(&link, message)).collect();
     discard(unread);
     link.locked(|queue| {
         if verdict.joined.is_some() {
@@ -195,7 +195,7 @@ async fn enter<C: Channel>(
             socket.attach();
             link.subscribe(queue);
         }
-        let close = after.as_deref().filter(|after| after.owes_close()).and_then(Link::close_frame);
+        let close = after.as_deref().filter(|after| after.owes_close()).and_then(ChannelLink::close_frame);
         verdict.reply.into_iter().chain(close).chain(answers).for_each(|frame| queue.push(frame));
     });
     let duration = begun.elapsed();
@@ -213,7 +213,7 @@ async fn enter<C: Channel>(
 }
 
 /// Says that the task has ended, however it did.
-struct Ended(Arc<Link>);
+struct Ended(Arc<ChannelLink>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
@@ -256,7 +256,7 @@ async fn guarded<F: Future>(
 async fn join<C: Channel>(
     app: &C::App,
     params: Payload,
-    after: Option<&Link>,
+    after: Option<&ChannelLink>,
     socket: &mut Socket,
 ) -> Result<Joined<C>, JoinError> {
     if let Some(after) = after {
@@ -264,7 +264,7 @@ async fn join<C: Channel>(
     }
     let topic = socket.topic().clone();
     let params = params.decode().or_else(|error| {
-        limited!(DEBUG, topic = %cut_name(&topic), error = %Shown::Error(&error), "join with invalid params");
+        limited!(DEBUG, topic = %cut_name(&topic), error = %LoggedError::Error(&error), "join with invalid params");
         C::invalid_params(error)
     })?;
     C::join(app, &topic, params, socket).await
@@ -311,7 +311,7 @@ fn judge<C: Channel>(
                 limited!(INFO, topic = %cut_name(topic), error = %cut(&error), "join refused");
                 (None, "error", Ok(malformed(&error)))
             }
-            JoinErrorKind::Crashed(error) => return crashed(&Shown::Error(&*error)),
+            JoinErrorKind::Crashed(error) => return crashed(&LoggedError::Error(&*error)),
         },
         Outcome::Panicked(panic) => {
             tasks::count_panic("channel");
@@ -344,47 +344,51 @@ fn malformed(error: &MalformedPayload) -> Payload {
     Json::encode(&response).map_or_else(|_| empty(), Payload::Json)
 }
 
-/// How a letter is answered whose channel was never joined.
-fn unjoined(link: &Link, letter: &Letter) -> Option<Frame> {
-    match letter {
-        Letter::Event { reference, .. } => {
+/// How a message is answered whose channel was never joined.
+fn unjoined(link: &ChannelLink, message: &MailboxMessage) -> Option<Frame> {
+    match message {
+        MailboxMessage::Event { reference, .. } => {
             link.join_reply_frame("null", reference, "error", &reason("unmatched topic")).ok()
         }
-        letter => left(link, letter),
+        message => left(link, message),
     }
 }
 
 /// The reply to a leave that the channel itself has not got to.
-fn left(link: &Link, letter: &Letter) -> Option<Frame> {
-    match letter {
-        Letter::End(EndCause::Leave { reference }) => link.reply_frame(reference, "ok", &empty()).ok(),
+fn left(link: &ChannelLink, message: &MailboxMessage) -> Option<Frame> {
+    match message {
+        MailboxMessage::End(EndCause::Leave { reference }) => {
+            link.reply_frame(reference, "ok", &empty()).ok()
+        }
         _ => None,
     }
 }
 
 /// How a channel ends.
 struct End {
-    reason: Reason,
-    /// The letter that made it end, if it has to be answered.
-    leave: Option<Letter>,
+    reason: EndReason,
+    /// The message that made it end, if it has to be answered.
+    leave: Option<MailboxMessage>,
 }
 
 impl End {
-    fn new(reason: Reason) -> Self {
+    fn new(reason: EndReason) -> Self {
         Self { reason, leave: None }
     }
 
     fn by(cause: EndCause) -> Self {
         match cause {
-            EndCause::Leave { .. } => Self { reason: Reason::Left, leave: Some(Letter::End(cause)) },
-            EndCause::Closed => Self::new(Reason::Closed),
-            EndCause::Draining => Self::new(Reason::Draining),
-            EndCause::DuplicateJoin => Self::new(Reason::DuplicateJoin),
+            EndCause::Leave { .. } => {
+                Self { reason: EndReason::Left, leave: Some(MailboxMessage::End(cause)) }
+            }
+            EndCause::Closed => Self::new(EndReason::Closed),
+            EndCause::Draining => Self::new(EndReason::Draining),
+            EndCause::DuplicateJoin => Self::new(EndReason::DuplicateJoin),
         }
     }
 }
 
-/// Handles letters until the channel ends, and lets it terminate.
+/// Handles messages until the channel ends, and lets it terminate.
 async fn serve<C: Channel>(
     endpoint: &Endpoint,
     channel: &mut C,
@@ -393,7 +397,7 @@ async fn serve<C: Channel>(
     end: &mut Option<End>,
 ) {
     socket.handler_returned();
-    let found = handle_letters(endpoint, channel, socket, doing).await;
+    let found = handle_messages(endpoint, channel, socket, doing).await;
     // A channel that ends by itself has no more time for it than one that is told to.
     socket.link().mailbox().begin_ending();
     let reason = end.insert(found).reason.clone();
@@ -401,7 +405,7 @@ async fn serve<C: Channel>(
     Box::pin(channel.terminate(&reason, socket)).await;
 }
 
-async fn handle_letters<C: Channel>(
+async fn handle_messages<C: Channel>(
     endpoint: &Endpoint,
     channel: &mut C,
     socket: &mut Socket,
@@ -415,9 +419,9 @@ async fn handle_letters<C: Channel>(
     link.release_held();
     socket.handler_returned();
     // Each handler's future is boxed and freed, so that a channel at rest is small.
-    while let Some(letter) = link.mailbox().next().await {
-        match letter {
-            Letter::Event { reference, event, payload } => {
+    while let Some(message) = link.mailbox().next().await {
+        match message {
+            MailboxMessage::Event { reference, event, payload } => {
                 let handling = Handling::begin::<C>(endpoint, socket, &event, &payload);
                 socket.answering = Some(reference);
                 *doing = Cow::Owned(event.into());
@@ -436,27 +440,27 @@ async fn handle_letters<C: Channel>(
                     return stopped::<C>(&link, error.into(), doing, None);
                 }
             }
-            Letter::Info(info) => {
+            MailboxMessage::Info(info) => {
                 *doing = Cow::Borrowed("handle_info");
                 let info = info.downcast().expect("a sender is made for its channel's type only");
                 if let Err(stop) = Box::pin(channel.handle_info(*info, socket)).await {
                     return stopped::<C>(&link, stop, doing, None);
                 }
             }
-            Letter::Message(message) => {
+            MailboxMessage::Message(message) => {
                 *doing = Cow::Borrowed("handle_message");
                 if let Err(stop) = Box::pin(channel.handle_message(message, socket)).await {
                     return stopped::<C>(&link, stop, doing, None);
                 }
             }
-            Letter::Out(message) => {
+            MailboxMessage::Out(message) => {
                 let Some(message) = link.news(message) else { continue };
                 *doing = Cow::Borrowed("handle_out");
                 if let Err(stop) = Box::pin(channel.handle_out(message, socket)).await {
                     return stopped::<C>(&link, stop, doing, None);
                 }
             }
-            Letter::End(cause) => return End::by(cause),
+            MailboxMessage::End(cause) => return End::by(cause),
         }
         *doing = Cow::Borrowed("handler_returned");
         socket.handler_returned();
@@ -464,10 +468,10 @@ async fn handle_letters<C: Channel>(
         consume_budget().await;
     }
     limited!(WARN, topic = %cut_name(link.topic()), "channel overloaded: its mailbox is full");
-    End::new(Reason::Overloaded)
+    End::new(EndReason::Overloaded)
 }
 
-fn answer(link: &Link, reference: &str, reply: Reply) -> Result<(), PushError> {
+fn answer(link: &ChannelLink, reference: &str, reply: Reply) -> Result<(), PushError> {
     if let Some(answer) = reply.0 {
         let frame = link.reply_frame(reference, &answer.status, &answer.response?)?;
         link.locked(|queue| queue.push(frame));
@@ -475,7 +479,7 @@ fn answer(link: &Link, reference: &str, reply: Reply) -> Result<(), PushError> {
     Ok(())
 }
 
-fn log_refused<C: Channel>(link: &Link, event: &str, error: &MalformedPayload) {
+fn log_refused<C: Channel>(link: &ChannelLink, event: &str, error: &MalformedPayload) {
     limited!(
         INFO,
         topic = %cut_name(link.topic()),
@@ -487,7 +491,7 @@ fn log_refused<C: Channel>(link: &Link, event: &str, error: &MalformedPayload) {
 }
 
 /// `doing` is the client's event, or the function that was running.
-fn stopped<C: Channel>(link: &Link, stop: Stop, doing: &str, reference: Option<&str>) -> End {
+fn stopped<C: Channel>(link: &ChannelLink, stop: Stop, doing: &str, reference: Option<&str>) -> End {
     let mut kind = stop.kind;
     if let Some(reference) = reference
         && let Err(error) = answer(link, reference, stop.reply)
@@ -495,21 +499,21 @@ fn stopped<C: Channel>(link: &Link, stop: Stop, doing: &str, reference: Option<&
         kind = StopKind::Crash(error.into());
     }
     End::new(match kind {
-        StopKind::Normal => Reason::Stopped,
-        StopKind::Shutdown => Reason::Shutdown,
+        StopKind::Normal => EndReason::Stopped,
+        StopKind::Shutdown => EndReason::Shutdown,
         StopKind::Crash(error) => {
-            log_crash::<C>(link, doing, &Shown::Error(&*error));
-            Reason::Crashed
+            log_crash::<C>(link, doing, &LoggedError::Error(&*error));
+            EndReason::Crashed
         }
         // Not in an event of the client's, who could be told.
         StopKind::Malformed(error) => {
             log_crash::<C>(link, doing, &cut(error));
-            Reason::Crashed
+            EndReason::Crashed
         }
     })
 }
 
-fn log_crash<C: Channel>(link: &Link, doing: &str, error: &dyn std::fmt::Display) {
+fn log_crash<C: Channel>(link: &ChannelLink, doing: &str, error: &dyn std::fmt::Display) {
     limited!(
         ERROR,
         topic = %cut_name(link.topic()),
@@ -521,26 +525,27 @@ fn log_crash<C: Channel>(link: &Link, doing: &str, error: &dyn std::fmt::Display
 }
 
 /// Sends the last frames and ends the subscription in one critical section, then all that hangs on the channel.
-fn finish(end: Option<End>, socket: &mut Socket) -> Reason {
+fn finish(end: Option<End>, socket: &mut Socket) -> EndReason {
     let link = socket.link().clone();
     let overflowed = link.mailbox().has_overflowed();
     let mut unread = link.mailbox().close();
     // One that was cut off ends for the reason that it was told.
     let end = end
         .or_else(|| first_cause(&mut unread).map(End::by))
-        .unwrap_or_else(|| End::new(if overflowed { Reason::Overloaded } else { Reason::Crashed }));
-    let answers: Vec<_> = end.leave.iter().chain(&unread).filter_map(|letter| left(&link, letter)).collect();
+        .unwrap_or_else(|| End::new(if overflowed { EndReason::Overloaded } else { EndReason::Crashed }));
+    let answers: Vec<_> =
+        end.leave.iter().chain(&unread).filter_map(|message| left(&link, message)).collect();
     let shown = link.locked(|queue| {
         let shown = link.unsubscribe(queue);
         for frame in answers {
             queue.push(frame);
         }
         let last = match end.reason {
-            Reason::Left | Reason::Stopped | Reason::Shutdown => link.close_frame(),
-            Reason::Crashed => link.error_frame("channel_crash"),
-            Reason::Overloaded => link.error_frame("overloaded"),
-            Reason::Closed | Reason::Draining => None,
-            Reason::DuplicateJoin => {
+            EndReason::Left | EndReason::Stopped | EndReason::Shutdown => link.close_frame(),
+            EndReason::Crashed => link.error_frame("channel_crash"),
+            EndReason::Overloaded => link.error_frame("overloaded"),
+            EndReason::Closed | EndReason::Draining => None,
+            EndReason::DuplicateJoin => {
                 link.owe_close();
                 None
             }
@@ -551,7 +556,7 @@ fn finish(end: Option<End>, socket: &mut Socket) -> Reason {
         shown
     });
     discard((unread, shown));
-    if matches!(end.reason, Reason::Crashed | Reason::Overloaded) {
+    if matches!(end.reason, EndReason::Crashed | EndReason::Overloaded) {
         metrics::counter!("adsum_channels_crashed_total").increment(1);
     }
     socket.detach();
@@ -560,10 +565,10 @@ fn finish(end: Option<End>, socket: &mut Socket) -> Reason {
     end.reason
 }
 
-fn first_cause(unread: &mut VecDeque<Letter>) -> Option<EndCause> {
-    let index = unread.iter().position(|letter| matches!(letter, Letter::End(_)))?;
+fn first_cause(unread: &mut VecDeque<MailboxMessage>) -> Option<EndCause> {
+    let index = unread.iter().position(|message| matches!(message, MailboxMessage::End(_)))?;
     match unread.remove(index) {
-        Some(Letter::End(cause)) => Some(cause),
+        Some(MailboxMessage::End(cause)) => Some(cause),
         _ => None,
     }
 }

@@ -263,9 +263,9 @@ impl WebSocket {
         // A socket is closed once its channels have ended and the client has been told; a drain doesn't wait for the
         // client's answer.
         let closed = async {
-            let seat = connection.finish().await;
+            let open_socket = connection.finish().await;
             let _ = timeout(TELL_GRACE, written).await;
-            drop(seat);
+            drop(open_socket);
         };
         let _ = tokio::join!(goodbye, closed);
         outbound.shut();

@@ -83,7 +83,7 @@ pub(crate) struct Reader {
     /// The frame whose payload has not arrived in full.
     frame: Option<Frame>,
     /// The message that is not at its end yet.
-    message: Option<Message>,
+    message: Option<PartialMessage>,
     /// The frames whose headers were read since somebody asked.
     frames: usize,
     /// After a close or an error there is nothing to be read.
@@ -230,7 +230,7 @@ impl Reader {
         self.frames += 1;
         if matches!(opcode, Opcode::Text | Opcode::Binary) {
             let text = (opcode == Opcode::Text).then(Utf8::default);
-            self.message = Some(Message { text, data: BytesMut::new() });
+            self.message = Some(PartialMessage { text, data: BytesMut::new() });
         }
         Ok(Some(Frame { opcode, fin, len: len as usize, mask, arrived: 0 }))
     }
@@ -250,13 +250,13 @@ struct Frame {
 
 /// A message, of which some frames may be still to come.
 #[derive(Debug)]
-struct Message {
+struct PartialMessage {
     /// The check of a text; none for a binary.
     text: Option<Utf8>,
     data: BytesMut,
 }
 
-impl Message {
+impl PartialMessage {
     fn check(&mut self, fresh: &[u8]) -> Result<(), ProtocolError> {
         let valid = self.text.as_mut().is_none_or(|utf8| utf8.push(fresh));
         if valid { Ok(()) } else { Err(ProtocolError::Utf8) }

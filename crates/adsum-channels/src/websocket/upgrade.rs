@@ -12,10 +12,10 @@ use http::{
 use hyper::upgrade::OnUpgrade;
 
 use super::{connection, handshake, stream::Stream};
-use crate::{admission, endpoint::Owner};
+use crate::{admission, endpoint::EndpointOwner};
 
 /// Answers an upgrade request, and starts the socket's task.
-pub(crate) async fn upgrade(owner: &Owner, request: Request) -> Response {
+pub(crate) async fn upgrade(owner: &EndpointOwner, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let accept = match handshake::accept(&parts) {
         Ok(accept) => accept,

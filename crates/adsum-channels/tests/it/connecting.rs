@@ -86,7 +86,7 @@ async fn a_subprotocol_is_chosen_of_those_that_are_offered(transport: Transport)
 }
 
 #[derive(Clone, PartialEq, Debug)]
-struct Session(u32);
+struct CookieSession(u32);
 
 #[derive(Clone)]
 struct Site {
@@ -99,7 +99,7 @@ async fn with_session(
     next: Next,
 ) -> axum::response::Response {
     assert_eq!(site.name, "site");
-    request.extensions_mut().insert(Session(7));
+    request.extensions_mut().insert(CookieSession(7));
     next.run(request).await
 }
 
@@ -114,12 +114,12 @@ impl FromRef<Site> for Database {
 async fn middleware_and_extractors_work_on_the_request(transport: Transport) {
     let configure = |socket: SocketBuilder<Arc<App>>| {
         socket.connect(async |_, mut request: Connect| {
-            assert_eq!(request.extension(), Some(&Session(7)));
-            let Extension(session) = request.extract::<Extension<Session>>().await?;
+            assert_eq!(request.extension(), Some(&CookieSession(7)));
+            let Extension(session) = request.extract::<Extension<CookieSession>>().await?;
             let Extension(layered) = request.extract::<Extension<u8>>().await?;
             let site = Site { name: "extracted" };
             let State(Database(name)) = request.extract_with::<State<Database>, _>(&site).await?;
-            assert_eq!((session, layered, &*name), (Session(7), 1, "extracted"));
+            assert_eq!((session, layered, &*name), (CookieSession(7), 1, "extracted"));
             // What isn't there refuses the client.
             let Extension(_) = request.extract::<Extension<u64>>().await?;
             Ok(Assigns::new())

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, future, sync::Arc, time::Duration};
 
 use adsum_channels::{
-    Acceptor, Assigns, Channel, Client, JoinError, Joined, NoParams, Outgoing, Payload, PubSub, Reason,
+    Acceptor, Assigns, Channel, Client, EndReason, JoinError, Joined, NoParams, Outgoing, Payload, PubSub,
     Refused, Reply, Sender, Socket, SocketBuilder, SocketExtension, Stop, Topic, Wire,
 };
 use http::Request;
@@ -23,7 +23,7 @@ impl Drop for Bomb {
 
 #[derive(Default)]
 struct App {
-    ended: Mutex<Vec<Reason>>,
+    ended: Mutex<Vec<EndReason>>,
     sender: Mutex<Option<Sender<Bomb>>>,
 }
 
@@ -34,7 +34,7 @@ struct Brittle {
 struct Witness(Arc<App>);
 
 impl SocketExtension for Witness {
-    fn channel_ended(&mut self, reason: &Reason) {
+    fn channel_ended(&mut self, reason: &EndReason) {
         self.0.ended.lock().push(reason.clone());
     }
 }
@@ -112,7 +112,7 @@ async fn a_channel_whose_drop_panics_ends_in_good_order_and_can_be_joined_again(
     for n in 1..=3 {
         join(&mut client, "room:a").await;
         leave(&mut client, "room:a").await;
-        assert_eq!(*app.ended.lock(), vec![Reason::Left; n]);
+        assert_eq!(*app.ended.lock(), vec![EndReason::Left; n]);
     }
 }
 
@@ -123,7 +123,7 @@ async fn a_handler_that_is_cut_off_and_panics_in_its_drop_does_not_keep_the_chan
     join(&mut client, "room:whole").await;
     send(&mut client, &json!(["1", "2", "room:whole", "hang", {}]));
     leave(&mut client, "room:whole").await;
-    assert_eq!(*app.ended.lock(), [Reason::Left]);
+    assert_eq!(*app.ended.lock(), [EndReason::Left]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,7 +146,7 @@ async fn a_message_that_waits_and_panics_in_its_drop_does_not_keep_the_channel_f
     let sender = app.sender.lock().clone().unwrap();
     sender.send(Bomb).unwrap();
     leave(&mut client, "room:whole").await;
-    assert_eq!(*app.ended.lock(), [Reason::Left]);
+    assert_eq!(*app.ended.lock(), [EndReason::Left]);
 }
 
 /// A future that is dropped inside of a spawn, as by a runtime that ends, must find no lock held.

@@ -315,9 +315,9 @@ async fn what_the_program_logs_in_a_channel_names_its_topic_and_its_socket() {
 #[derive(Default)]
 struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
 
-struct Named(Arc<Mutex<BTreeMap<String, u64>>>, String);
+struct Metric(Arc<Mutex<BTreeMap<String, u64>>>, String);
 
-impl CounterFn for Named {
+impl CounterFn for Metric {
     fn increment(&self, by: u64) {
         *self.0.lock().entry(self.1.clone()).or_default() += by;
     }
@@ -325,7 +325,7 @@ impl CounterFn for Named {
     fn absolute(&self, _: u64) {}
 }
 
-impl HistogramFn for Named {
+impl HistogramFn for Metric {
     fn record(&self, seconds: f64) {
         assert!((0.0..60.0).contains(&seconds));
         self.increment(1);
@@ -338,7 +338,7 @@ impl Recorder for Counts {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(Arc::new(Named(self.0.clone(), key.name().to_owned())))
+        Counter::from_arc(Arc::new(Metric(self.0.clone(), key.name().to_owned())))
     }
 
     fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
@@ -346,7 +346,7 @@ impl Recorder for Counts {
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(Arc::new(Named(self.0.clone(), key.name().to_owned())))
+        Histogram::from_arc(Arc::new(Metric(self.0.clone(), key.name().to_owned())))
     }
 }
 

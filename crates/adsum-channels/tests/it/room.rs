@@ -3,8 +3,8 @@
 use std::{collections::HashMap, future, sync::Arc, time::Duration};
 
 use adsum_channels::{
-    Assigns, Channel, Connect, JoinError, Joined, Json, Level, Message, NoParams, Payload, Reason, Refused,
-    Reply, Sender, Socket, SocketExtension, Stop, Topic,
+    Assigns, Channel, Connect, EndReason, JoinError, Joined, Json, Level, Message, NoParams, Payload,
+    Refused, Reply, Sender, Socket, SocketExtension, Stop, Topic,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -214,7 +214,7 @@ impl Channel for Room {
         Ok(())
     }
 
-    async fn terminate(&mut self, reason: &Reason, socket: &mut Socket) {
+    async fn terminate(&mut self, reason: &EndReason, socket: &mut Socket) {
         if socket.topic().as_str() == "room:slow_end" {
             future::pending::<()>().await;
         }
@@ -249,7 +249,7 @@ impl SocketExtension for Witness {
         }
     }
 
-    fn channel_ended(&mut self, reason: &Reason) {
+    fn channel_ended(&mut self, reason: &EndReason) {
         self.app.log(format!("ended {} {reason:?}", self.topic));
     }
 }
@@ -282,7 +282,7 @@ impl Channel for Typed {
         Ok(Joined::new(Self).reply(json!({"next": params.count + 1})))
     }
 
-    async fn terminate(&mut self, _: &Reason, _: &mut Socket) {
+    async fn terminate(&mut self, _: &EndReason, _: &mut Socket) {
         future::pending::<()>().await;
     }
 }

@@ -11,9 +11,9 @@ use crate::server::{Server, Transport};
 
 /// A version, and broadcasts of bytes under a name of the user's: `4 | length of the name | name | data`. `*` in front of
 /// a message stands for a ref that is too long.
-struct Named<S>(S);
+struct UserEvents<S>(S);
 
-impl<S: Serializer> Serializer for Named<S> {
+impl<S: Serializer> Serializer for UserEvents<S> {
     fn decode<'m>(&self, message: Wire<'m>) -> Result<ClientMessage<'m>, BadMessage> {
         match message {
             Wire::Text([b'*', text @ ..]) => {
@@ -51,7 +51,7 @@ async fn bytes_keep_the_name_of_their_event_on_every_node() {
     // One node speaks version 2 as it is built in.
     let plain = Server::start_on(a, Transport::Tcp, |socket| socket).await;
     let named = Server::start_on(b, Transport::Tcp, |socket| {
-        socket.serializer(2, 0, Named(V2)).serializer(1, 0, Named(V1))
+        socket.serializer(2, 0, UserEvents(V2)).serializer(1, 0, UserEvents(V1))
     })
     .await;
     let mut at_plain = plain.client().await;
@@ -78,7 +78,7 @@ async fn bytes_keep_the_name_of_their_event_on_every_node() {
 
 #[tokio::test]
 async fn a_ref_is_bounded_whatever_the_serializer_lets_through() {
-    let server = Server::start_with(Transport::Tcp, |socket| socket.serializer(2, 0, Named(V2))).await;
+    let server = Server::start_with(Transport::Tcp, |socket| socket.serializer(2, 0, UserEvents(V2))).await;
     let mut client = server.client().await;
     client.join("room:a", "1").await;
     client.send(r#"*["1","2","room:a","echo",{}]"#).await;

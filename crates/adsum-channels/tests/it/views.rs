@@ -68,9 +68,9 @@ impl Board {
     }
 }
 
-struct Shown(Arc<Board>);
+struct BoardView(Arc<Board>);
 
-impl View for Shown {
+impl View for BoardView {
     fn state(&self) -> ViewState {
         let n = *self.0.number.lock();
         let payload = Json::encode(&json!({"n": n, "why": "x".repeat(self.0.state_len)})).unwrap();
@@ -96,12 +96,12 @@ impl Channel for Watching {
     }
 
     async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
-        Ok(socket.show(Shown(self.0.clone()))?)
+        Ok(socket.show(BoardView(self.0.clone()))?)
     }
 
     async fn handle_in(&mut self, event: &str, _: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
         if event == "show" {
-            socket.show(Shown(self.0.clone()))?;
+            socket.show(BoardView(self.0.clone()))?;
         }
         Ok(Reply::ok(json!({})))
     }

@@ -4,28 +4,33 @@ use std::{mem, sync::Arc};
 
 use adsum_pubsub::Mark;
 
-use super::{Budget, Queue};
+use super::{Budget, OutboundQueue};
 use crate::frame::Frame;
 
 /// Maximum size of the changes that wait for one state.
 const MAX_HELD: usize = 1024 * 1024;
 
 /// The changes that one subscription has to wait with. They are counted in the node's total.
-pub(crate) struct Held {
+pub(crate) struct HeldChanges {
     changes: Vec<(Mark, Frame)>,
     bytes: usize,
     budget: Arc<Budget>,
 }
 
-impl Queue {
+impl OutboundQueue {
     /// Holds changes, none yet, until [`release`](Self::release).
-    pub(crate) fn hold(&mut self) -> Held {
+    pub(crate) fn hold(&mut self) -> HeldChanges {
         self.entries.held += 1;
-        Held { changes: Vec::new(), bytes: 0, budget: self.entries.budget.clone() }
+        HeldChanges { changes: Vec::new(), bytes: 0, budget: self.entries.budget.clone() }
     }
 
     /// Adds a change, or gives it back if there is no room for it.
-    pub(crate) fn hold_change(&mut self, held: &mut Held, mark: Mark, frame: Frame) -> Result<(), Frame> {
+    pub(crate) fn hold_change(
+        &mut self,
+        held: &mut HeldChanges,
+        mark: Mark,
+        frame: Frame,
+    ) -> Result<(), Frame> {
         if held.bytes + frame.len() > MAX_HELD {
             return Err(frame);
         }
@@ -38,7 +43,7 @@ impl Queue {
     }
 
     /// Queues the changes that were held.
-    pub(crate) fn release(&mut self, mut held: Held) {
+    pub(crate) fn release(&mut self, mut held: HeldChanges) {
         let changes = held.take();
         self.let_go(held);
         for (_, frame) in changes {
@@ -47,14 +52,14 @@ impl Queue {
     }
 
     /// Drops the changes that were held.
-    pub(crate) fn let_go(&mut self, held: Held) {
+    pub(crate) fn let_go(&mut self, held: HeldChanges) {
         drop(held);
         self.entries.held -= 1;
         self.entries.rest_if_empty();
     }
 }
 
-impl Held {
+impl HeldChanges {
     /// Drops the changes that a state contains.
     pub(crate) fn retain(&mut self, is_news: impl Fn(Mark) -> bool) {
         for (mark, frame) in self.take() {
@@ -76,7 +81,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldChanges {
     fn drop(&mut self) {
         self.take();
     }

@@ -32,17 +32,17 @@ impl Board {
 }
 
 /// A joined link, before a queue that holds a few frames.
-fn joined() -> (Arc<Link>, Board) {
-    let place = Place { join_ref: r#""1""#.into(), topic: r#""room:a""#.into() };
+fn joined() -> (Arc<ChannelLink>, Board) {
+    let address = JoinAddress { join_ref: r#""1""#.into(), topic: r#""room:a""#.into() };
     let options = Options { max_queue_bytes: 1000, ..Options::default() };
     let outbound = Arc::new(Outbound::new(&Budget::new(&options, &Sockets::new()), None));
     let codec = Codec::new(2, 0, V2);
-    let link = Arc::new(Link::new("room:a".into(), place, outbound, codec, &options, &[]));
+    let link = Arc::new(ChannelLink::new("room:a".into(), address, outbound, codec, &options, &[]));
     link.locked(|queue| drop(link.set_subscribed(true, queue)));
     (link, Board { number: Arc::default(), sender: SubscriberId::unique() })
 }
 
-fn leave(link: &Link) {
+fn leave(link: &ChannelLink) {
     let shown = link.locked(|queue| {
         let shown = link.set_subscribed(false, queue);
         queue.push(link.close_frame().unwrap());
@@ -52,7 +52,7 @@ fn leave(link: &Link) {
 }
 
 /// The events and payloads that wait for the client.
-fn sent(link: &Link) -> Vec<String> {
+fn sent(link: &ChannelLink) -> Vec<String> {
     let frames = link.outbound.take().0;
     let texts = frames.into_iter().map(|frame| match frame.into_message() {
         Some(crate::Outgoing::Text(text)) => serde_json::from_slice::<serde_json::Value>(&text).unwrap(),
@@ -62,7 +62,7 @@ fn sent(link: &Link) -> Vec<String> {
 }
 
 /// Shows the board to a client, and has it read so slowly that it is owed the state.
-fn slow(link: &Arc<Link>, board: &Board) {
+fn slow(link: &Arc<ChannelLink>, board: &Board) {
     link.show(Box::new(board.clone())).unwrap();
     assert_eq!(sent(link), ["state 0"]);
     link.push("first", &Payload::Json(Json::empty_object())).unwrap();

@@ -16,20 +16,20 @@ use adsum_pubsub::{Json, Mark, Message, Payload, Subscriber, Topic};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::mailbox::{Capacity, EndCause, Letter, Mailbox, MailboxError};
+use super::mailbox::{Capacity, EndCause, Mailbox, MailboxError, MailboxMessage};
 use crate::{
     News, PushError, View,
     frame::Frame,
     log::{cut_name, limited},
     options::Options,
-    outbound::{Held, Outbound, Queue, Renewable},
+    outbound::{HeldChanges, Outbound, OutboundQueue, Renewable},
     serializer::{Address, Codec, Unsendable, write_string},
 };
 
 /// One join: where its frames go, and the mailbox of its task.
-pub(crate) struct Link {
+pub(crate) struct ChannelLink {
     topic: Topic,
-    place: Place,
+    address: JoinAddress,
     outbound: Arc<Outbound>,
     codec: Arc<Codec>,
     mailbox: Mailbox,
@@ -42,9 +42,9 @@ pub(crate) struct Link {
     /// subscription begins and ends between two frames.
     subscribed: AtomicBool,
     /// What the client is shown; used with the outbound lock held.
-    shown: Mutex<Option<Arc<Shown>>>,
+    shown: Mutex<Option<Arc<ShownView>>>,
     /// The changes that wait for the state that the channel pushes once it has joined; used with the outbound lock held.
-    held: Mutex<Option<Box<Held>>>,
+    held: Mutex<Option<Box<HeldChanges>>>,
     /// Whether the task that replaces this one has to send the `phx_close` of this one.
     owes_close: AtomicBool,
     ended: AtomicBool,
@@ -54,15 +54,15 @@ pub(crate) struct Link {
 
 /// The names of a join on the wire, as JSON text.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct JoinAddress {
     pub(crate) join_ref: Box<str>,
     pub(crate) topic: Box<str>,
 }
 
-impl Link {
+impl ChannelLink {
     pub(crate) fn new(
         topic: Topic,
-        place: Place,
+        address: JoinAddress,
         outbound: Arc<Outbound>,
         codec: Arc<Codec>,
         options: &Options,
@@ -70,11 +70,11 @@ impl Link {
     ) -> Self {
         Self {
             topic,
-            place,
+            address,
             outbound,
             codec,
             mailbox: Mailbox::new(),
-            capacity: Capacity { letters: options.max_mailbox, bytes: options.max_queue_bytes },
+            capacity: Capacity { messages: options.max_mailbox, bytes: options.max_queue_bytes },
             intercepts,
             without: OnceLock::new(),
             subscribed: AtomicBool::new(false),
@@ -101,12 +101,12 @@ impl Link {
     }
 
     /// Hands over an event of the client, or gives it back if there is no room.
-    pub(crate) fn put_event(&self, event: Letter) -> Result<(), Letter> {
+    pub(crate) fn put_event(&self, event: MailboxMessage) -> Result<(), MailboxMessage> {
         self.mailbox.put_event(event, self.capacity)
     }
 
     /// Hands over an event of the client once there is room, or once the channel has ended.
-    pub(crate) fn poll_event(&self, event: &mut Option<Letter>, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_event(&self, event: &mut Option<MailboxMessage>, cx: &Context<'_>) -> Poll<()> {
         self.mailbox.poll_event(event, self.capacity, cx)
     }
 
@@ -116,14 +116,14 @@ impl Link {
     }
 
     /// A broadcast, which must not be lost, or else the channel ends as overloaded.
-    fn deliver_broadcast(&self, broadcast: Letter) {
+    fn deliver_broadcast(&self, broadcast: MailboxMessage) {
         // One that has ended or overflowed needs no more messages.
         let _ = self.mailbox.deliver(broadcast, self.capacity);
     }
 
-    /// A letter that the sender can do without.
-    pub(crate) fn offer_letter(&self, letter: Letter) -> Result<(), MailboxError> {
-        self.mailbox.offer(letter, self.capacity)
+    /// A message that the sender can do without.
+    pub(crate) fn offer(&self, message: MailboxMessage) -> Result<(), MailboxError> {
+        self.mailbox.offer(message, self.capacity)
     }
 
     /// Tells the channel to end.
@@ -133,9 +133,9 @@ impl Link {
 }
 
 /// For the channel's own task.
-impl Link {
+impl ChannelLink {
     /// Runs a section with the outbound lock held.
-    pub(super) fn locked<R>(&self, section: impl FnOnce(&mut Queue) -> R) -> R {
+    pub(super) fn locked<R>(&self, section: impl FnOnce(&mut OutboundQueue) -> R) -> R {
         self.outbound.locked(section)
     }
 
@@ -164,9 +164,9 @@ impl Link {
         })
     }
 
-    /// Sends the state of a view, in the place of what was shown before.
+    /// Sends the state of a view, in the address of what was shown before.
     pub(crate) fn show(self: &Arc<Self>, view: Box<dyn View>) -> Result<(), Unsendable> {
-        let shown = Arc::new(Shown { link: Arc::downgrade(self), view, seen: Mutex::new(None) });
+        let shown = Arc::new(ShownView { link: Arc::downgrade(self), view, seen: Mutex::new(None) });
         self.locked(|queue| {
             let frames = shown.frames(self)?;
             // The state contains them.
@@ -182,7 +182,7 @@ impl Link {
     }
 
     fn push_frame(&self, event: &str, payload: &Payload) -> Result<Frame, Unsendable> {
-        self.codec.push(self.address(&self.place.join_ref, "null"), event, payload)
+        self.codec.push(self.address(&self.address.join_ref, "null"), event, payload)
     }
 
     pub(super) fn reply_frame(
@@ -191,7 +191,7 @@ impl Link {
         status: &str,
         response: &Payload,
     ) -> Result<Frame, Unsendable> {
-        self.join_reply_frame(&self.place.join_ref, reference, status, response)
+        self.join_reply_frame(&self.address.join_ref, reference, status, response)
     }
 
     /// Answers an event late: not once the client has been told that the channel ended.
@@ -230,13 +230,13 @@ impl Link {
     }
 
     fn last_frame(&self, event: &str, payload: Json) -> Option<Frame> {
-        let join_ref = &self.place.join_ref;
+        let join_ref = &self.address.join_ref;
         let frame = self.codec.push(self.address(join_ref, join_ref), event, &Payload::Json(payload));
         frame.inspect_err(|error| limited!(ERROR, event, %error, "not sent")).ok()
     }
 
     fn address<'a>(&'a self, join_ref: &'a str, reference: &'a str) -> Address<'a> {
-        Address { join_ref, reference, topic: &self.place.topic }
+        Address { join_ref, reference, topic: &self.address.topic }
     }
 
     /// Keeps broadcasts of these events from the channel and its client. Called once, before the subscription begins.
@@ -249,7 +249,7 @@ impl Link {
 
     /// Begins the subscription. Changes are held until the channel has done what it has to do first. The queue is there
     /// to prove that its lock is held.
-    pub(super) fn subscribe(&self, queue: &mut Queue) {
+    pub(super) fn subscribe(&self, queue: &mut OutboundQueue) {
         // Nothing was shown yet.
         let _ = self.set_subscribed(true, queue);
         *self.held.lock() = Some(Box::new(queue.hold()));
@@ -270,7 +270,7 @@ impl Link {
     /// Ends the subscription. Returns what the client was shown, to be dropped outside of the lock: a view is the
     /// program's.
     #[must_use]
-    pub(super) fn unsubscribe(&self, queue: &mut Queue) -> Option<Arc<Shown>> {
+    pub(super) fn unsubscribe(&self, queue: &mut OutboundQueue) -> Option<Arc<ShownView>> {
         let held = self.held.lock().take();
         if let Some(held) = held {
             queue.let_go(*held);
@@ -278,7 +278,7 @@ impl Link {
         self.set_subscribed(false, queue)
     }
 
-    fn set_subscribed(&self, subscribed: bool, _: &mut Queue) -> Option<Arc<Shown>> {
+    fn set_subscribed(&self, subscribed: bool, _: &mut OutboundQueue) -> Option<Arc<ShownView>> {
         self.subscribed.store(subscribed, Ordering::Relaxed);
         // A state that is still owed goes with it.
         self.shown.lock().take()
@@ -297,7 +297,7 @@ impl Link {
     }
 
     /// The task has ended, and its attachments with it.
-    pub(super) fn set_ended(&self) -> VecDeque<Letter> {
+    pub(super) fn set_ended(&self) -> VecDeque<MailboxMessage> {
         let rest = self.mailbox.close();
         self.ended.store(true, Ordering::Release);
         self.end.notify_one();
@@ -313,7 +313,7 @@ impl Link {
 }
 
 /// Broadcasts of the channel's topic go to the client without passing through the channel.
-impl Subscriber for Link {
+impl Subscriber for ChannelLink {
     fn deliver(&self, message: &Arc<Message>) {
         if let Some(without) = self.without.get()
             && without.iter().any(|event| **event == *message.event())
@@ -321,7 +321,7 @@ impl Subscriber for Link {
             return;
         }
         if self.intercepts.contains(&message.event()) {
-            self.deliver_broadcast(Letter::Out(message.clone()));
+            self.deliver_broadcast(MailboxMessage::Out(message.clone()));
             return;
         }
         let Some(frame) = self.codec.broadcast(message) else { return };
@@ -350,8 +350,8 @@ impl Subscriber for Link {
     }
 }
 
-impl Link {
-    fn hold_or_push(&self, message: &Message, mark: Mark, frame: Frame, queue: &mut Queue) {
+impl ChannelLink {
+    fn hold_or_push(&self, message: &Message, mark: Mark, frame: Frame, queue: &mut OutboundQueue) {
         if !message.is_deferrable() {
             return queue.push(frame);
         }
@@ -391,16 +391,16 @@ impl Link {
 }
 
 /// What a client is shown of a view.
-pub(super) struct Shown {
-    link: Weak<Link>,
+pub(super) struct ShownView {
+    link: Weak<ChannelLink>,
     view: Box<dyn View>,
     /// The last change that the client was shown as part of the state.
     seen: Mutex<Option<Mark>>,
 }
 
-impl Shown {
+impl ShownView {
     /// The state as it is now.
-    fn frames(&self, link: &Link) -> Result<Vec<Frame>, Unsendable> {
+    fn frames(&self, link: &ChannelLink) -> Result<Vec<Frame>, Unsendable> {
         let state = self.view.state();
         *self.seen.lock() = Some(state.seen);
         state.messages.iter().map(|(event, payload)| link.push_frame(event, payload)).collect()
@@ -414,7 +414,7 @@ impl Shown {
     }
 }
 
-impl Renewable for Shown {
+impl Renewable for ShownView {
     fn renew(&self) -> Vec<Frame> {
         let Some(link) = self.link.upgrade() else { return Vec::new() };
         let is_shown = link.shown.lock().as_ref().is_some_and(|shown| std::ptr::eq(Arc::as_ptr(shown), self));
@@ -429,11 +429,11 @@ impl Renewable for Shown {
 }
 
 /// Messages of further topics go to the channel.
-pub(crate) struct Further(pub(crate) Arc<Link>);
+pub(crate) struct ExtraSubscription(pub(crate) Arc<ChannelLink>);
 
-impl Subscriber for Further {
+impl Subscriber for ExtraSubscription {
     fn deliver(&self, message: &Arc<Message>) {
-        self.0.deliver_broadcast(Letter::Message(message.clone()));
+        self.0.deliver_broadcast(MailboxMessage::Message(message.clone()));
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) trait Liveness {
 }
 
 /// The joined topics of one socket.
-pub(crate) struct Session<C> {
+pub(crate) struct ProtocolSession<C> {
     joins: HashMap<Topic, Entry<C>>,
     max_channels: usize,
     max_topic_bytes: usize,
@@ -36,7 +36,7 @@ pub(crate) enum Action<C> {
     Ok { with_join_ref: bool },
     /// Answer with an error and this reason.
     Error { with_join_ref: bool, reason: &'static str },
-    /// Start a channel, then [`insert`](Session::insert) it.
+    /// Start a channel, then [`insert`](ProtocolSession::insert) it.
     Join {
         topic: Topic,
         /// The index of the route.
@@ -67,7 +67,7 @@ pub(crate) const TOO_MANY_CHANNELS: &str = "too many channels joined";
 /// from 1.
 const MAX_REF_BYTES: usize = 64;
 
-impl<C: Liveness + Clone> Session<C> {
+impl<C: Liveness + Clone> ProtocolSession<C> {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
             joins: HashMap::new(),
@@ -207,13 +207,13 @@ mod tests {
     impl Eq for Fake {}
 
     struct Client {
-        session: Session<Fake>,
+        session: ProtocolSession<Fake>,
         started: Vec<Fake>,
     }
 
     impl Client {
         fn new(options: &Options) -> Self {
-            Self { session: Session::new(options), started: Vec::new() }
+            Self { session: ProtocolSession::new(options), started: Vec::new() }
         }
 
         /// Sends a frame; a join that is to be started is started.
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn topics_of_the_nodes_can_not_be_joined() {
-        let mut session = Session::<Fake>::new(&Options::default());
+        let mut session = ProtocolSession::<Fake>::new(&Options::default());
         let frame = br#"["1","1","adsum:longpoll:x","phx_join",{}]"#;
         let message = V2.decode(Wire::Text(frame)).unwrap();
         assert_eq!(session.handle(&message, |_| Some(0)).unwrap(), NOT_FOUND);
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn refs_are_short() {
-        let mut session = Session::<Fake>::new(&Options::default());
+        let mut session = ProtocolSession::<Fake>::new(&Options::default());
         let mut is_taken = |join_ref: usize, reference: usize| {
             let [join_ref, reference] = [join_ref, reference].map(|len| format!("{:0<len$}", "9"));
             let frame = format!(r#"[{join_ref},{reference},"room:a","e",{{}}]"#);
