@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adsum_tracker::{Bare, Key, Message, Meta, Owner, shard_of};
+use adsum_tracker::{Bare, Key, ClusterMessage, Meta, RawOwner, shard_of};
 use bench::{LIVE, Node, talk};
 
 const META: &str = r#"{"online_at":1795520148,"device":"phone"}"#;
 const MOMENT: Duration = Duration::from_millis(10);
 
 /// Two nodes, the first with so many presences, which the second has too.
-fn pair(owner: &mut Option<Owner<Bare>>, size: usize, topic_of: impl Fn(usize) -> String) -> (Node, Node) {
+fn pair(owner: &mut Option<RawOwner<Bare>>, size: usize, topic_of: impl Fn(usize) -> String) -> (Node, Node) {
     let (mut a, mut b) = (Node::live("a", 1), Node::live("b", 2));
     let owner = owner.insert(a.tracker.owner());
     for n in 0..size {
@@ -65,7 +65,7 @@ fn merge() {
             }
             now += MOMENT;
             for message in a.say(now) {
-                let message = Message::decode(&message.encode()).expect("it was just encoded");
+                let message = ClusterMessage::decode(&message.encode()).expect("it was just encoded");
                 let started = Instant::now();
                 b.cluster.handle(now, message);
                 times.push(started.elapsed());

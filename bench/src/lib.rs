@@ -6,7 +6,7 @@ use std::{
 };
 
 use adsum_tracker::{
-    Bare, Cluster, ClusterOptions, Effect, Incarnation, Limits, Message, Replica, Time, Tracker, Windows,
+    Bare, Cluster, ClusterOptions, Effect, Incarnation, Limits, ClusterMessage, Replica, Time, Tracker, Windows,
 };
 
 /// When a node that was started at zero is up.
@@ -41,13 +41,13 @@ impl Node {
     }
 
     /// Returns the messages that it sends at this time.
-    pub fn say(&mut self, now: Time) -> Vec<Message> {
+    pub fn say(&mut self, now: Time) -> Vec<ClusterMessage> {
         self.cluster.tick(now);
         self.messages()
     }
 
     /// Returns the messages that it sends.
-    pub fn messages(&mut self) -> Vec<Message> {
+    pub fn messages(&mut self) -> Vec<ClusterMessage> {
         let effects = self.cluster.take_effects().into_iter();
         let message = |effect| match effect {
             Effect::Broadcast(message) | Effect::Send(_, message) => Some(message),
@@ -68,7 +68,7 @@ pub fn talk(a: &mut Node, b: &mut Node, now: Time) -> (Duration, usize) {
             for message in std::mem::take(inbox) {
                 let wire = message.encode();
                 bytes += wire.len();
-                let message = Message::decode(&wire).expect("it was just encoded");
+                let message = ClusterMessage::decode(&wire).expect("it was just encoded");
                 let started = Instant::now();
                 node.cluster.handle(now, message);
                 longest = longest.max(started.elapsed());

@@ -8,7 +8,7 @@ use adsum_channels::{
     fuzzing::{Frames, frame_bytes, version_1, version_2},
 };
 use adsum_pubsub::{Message, fuzzing::Envelopes};
-use adsum_tracker::{Bare, Key, Message as Said, Meta, Time};
+use adsum_tracker::{Bare, Key, ClusterMessage as Said, Meta, Time};
 use bench::{LIVE, Node, talk};
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
@@ -138,8 +138,8 @@ pub(crate) struct Pair {
     a: Node,
     pub(crate) b: Node,
     size: usize,
-    _crowd: adsum_tracker::Owner<Bare>,
-    others: adsum_tracker::Owner<Bare>,
+    _crowd: adsum_tracker::RawOwner<Bare>,
+    others: adsum_tracker::RawOwner<Bare>,
     now: Time,
 }
 
@@ -178,7 +178,7 @@ impl Pair {
     }
 }
 
-fn come(owner: &mut adsum_tracker::Owner<Bare>, key: &str) {
+fn come(owner: &mut adsum_tracker::RawOwner<Bare>, key: &str) {
     owner.track(&"room".into(), &Key::from(key), Meta::from_encoded(META)).expect("it is new");
 }
 

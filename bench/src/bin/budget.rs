@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use budget::{Account, Budget};
+use budget::{Account, DeliveryBudget};
 
 /// How long each load lasts.
 const SECONDS: u64 = 20;
@@ -66,7 +66,7 @@ impl Random {
 struct Simulation {
     kinds: Vec<Topics>,
     topics: Vec<Topic>,
-    budget: Budget<usize>,
+    budget: DeliveryBudget<usize>,
     delays: Vec<Vec<Duration>>,
     flushes: Vec<u64>,
     deliveries: u64,
@@ -84,7 +84,7 @@ impl Simulation {
         self.budget.pay(now, &mut topic.account, cost);
         self.budget.ask(now, topic.waiting.len(), cost);
         topic.since = None;
-        if now >= Budget::<usize>::START + WARM {
+        if now >= DeliveryBudget::<usize>::START + WARM {
             self.flushes[topic.kind] += 1;
             self.deliveries += cost;
             self.delays[topic.kind].extend(topic.waiting.iter().map(|made| now - *made));
@@ -93,7 +93,7 @@ impl Simulation {
     }
 
     fn run(mut self) -> Self {
-        let start = Budget::<usize>::START;
+        let start = DeliveryBudget::<usize>::START;
         let end = start + Duration::from_secs(SECONDS);
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let mut changes = BinaryHeap::new();
@@ -144,7 +144,7 @@ fn simulate(kinds: &[Topics], workers: usize) {
     let simulation = Simulation {
         kinds: kinds.to_vec(),
         topics: topics.collect(),
-        budget: Budget::new(RATE, workers, MAX_DELAY),
+        budget: DeliveryBudget::new(RATE, workers, MAX_DELAY),
         delays: vec![Vec::new(); kinds.len()],
         flushes: vec![0; kinds.len()],
         deliveries: 0,
@@ -171,8 +171,8 @@ fn simulate(kinds: &[Topics], workers: usize) {
 fn storm(people: u64) {
     const JOINS: f64 = 2_500.0;
     const CHANGES: u32 = 100;
-    let mut budget: Budget<u8> = Budget::new(RATE, 1, MAX_DELAY);
-    let start = Budget::<u8>::START;
+    let mut budget: DeliveryBudget<u8> = DeliveryBudget::new(RATE, 1, MAX_DELAY);
+    let start = DeliveryBudget::<u8>::START;
     let joins = (0..people).map(|n| start + Duration::from_secs_f64(n as f64 / JOINS));
     let full = start + Duration::from_secs_f64(people as f64 / JOINS);
     // A leave and a join, ten times a second.

@@ -29,14 +29,14 @@ use indexmap::IndexSet;
 use self::{
     applying::wake_if_logged,
     leaving::OwnDepartures,
-    membership::{Outbid, Phase},
+    membership::{Outbid, NodePhase},
     peer::Peer,
     regions::BrokenLinks,
     serving::Served,
 };
 pub use self::{
     message::{
-        Batch, Change, DepartedSet, MAX_GRACE, MAX_STARTED, MAX_VERSION, Message, MessageError, PROTOCOL,
+        Batch, RowChange, DepartedSet, MAX_GRACE, MAX_STARTED, MAX_VERSION, ClusterMessage, MessageError, PROTOCOL,
         PresenceRow, Versions,
     },
     nodes::{NodeInfo, NodeState},
@@ -53,8 +53,8 @@ pub struct Cluster<X: Layer> {
     region: Option<Region>,
     tracker: Arc<Tracker<X>>,
     options: ClusterOptions,
-    random: Random,
-    phase: Phase,
+    random: Jitter,
+    phase: NodePhase,
     /// When this node was started.
     started: Time,
     /// When it will be woken at the latest. It has slept if it comes round much later.
@@ -82,9 +82,9 @@ pub struct Cluster<X: Layer> {
 #[derive(Debug, PartialEq)]
 pub enum Effect {
     /// Send to all other nodes.
-    Broadcast(Message),
+    Broadcast(ClusterMessage),
     /// Send to the node of this name.
-    Send(Arc<str>, Message),
+    Send(Arc<str>, ClusterMessage),
     /// The presences of a topic have changed: flush it.
     Changed(Topic),
     /// Tell the program.
@@ -204,8 +204,8 @@ impl<X: Layer> Cluster<X> {
             me,
             region,
             tracker,
-            random: Random(seed),
-            phase: Phase::Alone,
+            random: Jitter(seed),
+            phase: NodePhase::Alone,
             started: now,
             expected: now,
             disconnected: None,
@@ -240,29 +240,29 @@ impl<X: Layer> Cluster<X> {
     }
 
     /// Takes what another node has said.
-    pub fn handle(&mut self, now: Time, message: Message) {
+    pub fn handle(&mut self, now: Time, message: ClusterMessage) {
         self.catch_up(now);
         match message {
-            Message::Hello { from } => self.on_hello(now, from),
-            Message::Welcome { from, to, region, versions, departed } => {
+            ClusterMessage::Hello { from } => self.on_hello(now, from),
+            ClusterMessage::Welcome { from, to, region, versions, departed } => {
                 if to == self.me {
                     self.on_heartbeat(now, &from, region, &versions);
                     self.on_departed_sets(now, &from, departed);
                 }
             }
-            Message::Heartbeat { from, region, versions } => self.on_heartbeat(now, &from, region, &versions),
-            Message::Batches { from, batches } => self.on_batches(now, &from, batches),
-            Message::Pull { from, of, shard, have, chunk } => {
+            ClusterMessage::Heartbeat { from, region, versions } => self.on_heartbeat(now, &from, region, &versions),
+            ClusterMessage::Batches { from, batches } => self.on_batches(now, &from, batches),
+            ClusterMessage::Pull { from, of, shard, have, chunk } => {
                 self.on_pull(now, &from, of, shard, have, chunk);
             }
-            Message::Run { of, batches } => self.on_run(now, &of, batches),
-            Message::Chunk { from, of, shard, version, index, count, topics } => {
+            ClusterMessage::Run { of, batches } => self.on_run(now, &of, batches),
+            ClusterMessage::Chunk { from, of, shard, version, index, count, topics } => {
                 self.on_chunk(now, &of, shard, peer::Chunk { from, version, index, count, topics });
             }
-            Message::Leaving { from, versions, grace } => self.on_leaving(now, &from, versions, grace),
-            Message::Held { from, of } => self.on_held(now, from, &of),
-            Message::Stale { of, highest } => self.on_stale(now, &of, highest),
-            Message::Goodbye { from } => self.on_goodbye(now, &from),
+            ClusterMessage::Leaving { from, versions, grace } => self.on_leaving(now, &from, versions, grace),
+            ClusterMessage::SetHeld { from, of } => self.on_set_held(now, from, &of),
+            ClusterMessage::Stale { of, highest } => self.on_stale(now, &of, highest),
+            ClusterMessage::Goodbye { from } => self.on_goodbye(now, &from),
         }
         self.look(now);
     }
@@ -454,11 +454,11 @@ impl Out {
         self.effects.push(Effect::Report(report));
     }
 
-    fn broadcast(&mut self, message: Message) {
+    fn broadcast(&mut self, message: ClusterMessage) {
         self.effects.push(Effect::Broadcast(message));
     }
 
-    fn send(&mut self, to: &Replica, message: Message) {
+    fn send(&mut self, to: &Replica, message: ClusterMessage) {
         self.effects.push(Effect::Send(to.name.clone(), message));
     }
 
@@ -473,7 +473,7 @@ impl Out {
         for batch in batches {
             if bytes > 0 && bytes + batch.bytes() > MESSAGE_BYTES {
                 bytes = 0;
-                self.broadcast(Message::Batches {
+                self.broadcast(ClusterMessage::Batches {
                     from: from.clone(),
                     batches: std::mem::take(&mut together),
                 });
@@ -482,7 +482,7 @@ impl Out {
             together.push(batch);
         }
         if !together.is_empty() {
-            self.broadcast(Message::Batches { from: from.clone(), batches: together });
+            self.broadcast(ClusterMessage::Batches { from: from.clone(), batches: together });
         }
     }
 }
@@ -497,9 +497,9 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
 }
 
 /// `SplitMix64` (Steele, Lea and Flood, 2014), from a seed: for jitter.
-struct Random(u64);
+struct Jitter(u64);
 
-impl Random {
+impl Jitter {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Key, Reason, Ref, Row};
+use crate::{Key, LeaveReason, Ref, Row};
 
 /// The rows that are about to leave, by name, and in the order in which they began to.
 #[derive(Default)]
@@ -19,12 +19,12 @@ pub(crate) struct Departing {
 struct Noted {
     place: (Key, u64),
     /// Of a row of this node: why and after which grace it leaves.
-    own: Option<(Reason, Duration)>,
+    own: Option<(LeaveReason, Duration)>,
 }
 
 impl Departing {
     /// Notes a row, unless it is noted already; of a row of this node why and when it leaves.
-    pub(crate) fn note(&mut self, row: &Row, own: Option<(Reason, Duration)>) {
+    pub(crate) fn note(&mut self, row: &Row, own: Option<(LeaveReason, Duration)>) {
         let place = (row.key.clone(), self.next);
         self.rows.entry(row.reference).or_insert_with(|| {
             self.of_key.insert(place.clone(), row.reference);
@@ -40,7 +40,7 @@ impl Departing {
     }
 
     /// The rows of this node.
-    pub(crate) fn own(&self) -> impl Iterator<Item = (Ref, &Key, Reason, Duration)> {
+    pub(crate) fn own(&self) -> impl Iterator<Item = (Ref, &Key, LeaveReason, Duration)> {
         let own = |(reference, noted): (&Ref, &'_ Noted)| {
             noted.own.map(|(reason, grace)| (*reference, reason, grace))
         };

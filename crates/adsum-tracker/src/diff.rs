@@ -14,9 +14,9 @@ use crate::{Ref, Row};
 #[derive(Debug)]
 pub struct Diff<K> {
     /// The metas that came. Those of one key are in the order of the set.
-    pub joins: Vec<Joined>,
+    pub joins: Vec<JoinedRow>,
     /// The metas that went.
-    pub leaves: Vec<Left<K>>,
+    pub leaves: Vec<LeftRow<K>>,
 }
 
 impl<K> Diff<K> {
@@ -34,7 +34,7 @@ impl<K> Default for Diff<K> {
 
 /// A meta that came.
 #[derive(Clone, Debug)]
-pub struct Joined {
+pub struct JoinedRow {
     /// What was tracked.
     pub row: Arc<Row>,
     /// After an update, the oldest version before it that a diff joined and that leaves with this one. `None` if there
@@ -45,13 +45,13 @@ pub struct Joined {
     pub is_known: bool,
 }
 
-impl From<Arc<Row>> for Joined {
+impl From<Arc<Row>> for JoinedRow {
     fn from(row: Arc<Row>) -> Self {
         Self { row, previous: None, is_known: false }
     }
 }
 
-impl Deref for Joined {
+impl Deref for JoinedRow {
     type Target = Row;
 
     fn deref(&self) -> &Row {
@@ -61,11 +61,11 @@ impl Deref for Joined {
 
 /// A meta that went.
 #[derive(Clone, Debug)]
-pub struct Left<K> {
+pub struct LeftRow<K> {
     /// What was tracked.
     pub row: Arc<Row>,
     /// Why it went; none where an update put another in its place.
-    pub reason: Option<Reason>,
+    pub reason: Option<LeaveReason>,
     /// Whether a diff joined the row. If not, it came and went since the last diff, and was shown to somebody in a list.
     pub is_known: bool,
     /// What the layer above last kept beside the key.
@@ -77,7 +77,7 @@ pub struct Left<K> {
 /// This list grows. A node that hears of a reason that it doesn't know yet takes it for [`Gone`](Self::Gone).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum LeaveReason {
     /// It was untracked, or its client left the topic.
     Left,
     /// The connection behind it is gone.
@@ -94,7 +94,7 @@ pub enum Reason {
     Cancelled,
 }
 
-impl Reason {
+impl LeaveReason {
     /// All reasons. The place of each is its number between nodes, so new ones come last.
     const ALL: [Self; 7] = [
         Self::Left,
@@ -120,14 +120,14 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for LeaveReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
 /// In text a reason is its name, between nodes its number.
-impl Serialize for Reason {
+impl Serialize for LeaveReason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
             serializer.serialize_str(self.as_str())
@@ -137,7 +137,7 @@ impl Serialize for Reason {
     }
 }
 
-impl<'de> Deserialize<'de> for Reason {
+impl<'de> Deserialize<'de> for LeaveReason {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let known = if deserializer.is_human_readable() {
             let name = String::deserialize(deserializer)?;
@@ -155,15 +155,15 @@ mod tests {
 
     #[test]
     fn a_reason_is_read_as_it_was_written_and_an_unknown_one_as_gone() {
-        for (number, reason) in Reason::ALL.into_iter().enumerate() {
+        for (number, reason) in LeaveReason::ALL.into_iter().enumerate() {
             let written = postcard::to_allocvec(&reason).unwrap();
             assert_eq!(written, [number as u8]);
             assert_eq!(postcard::from_bytes(&written), Ok(reason));
             let text = serde_json::to_string(&reason).unwrap();
             assert_eq!(text, format!("\"{reason}\""));
-            assert_eq!(serde_json::from_str::<Reason>(&text).unwrap(), reason);
+            assert_eq!(serde_json::from_str::<LeaveReason>(&text).unwrap(), reason);
         }
-        assert_eq!(postcard::from_bytes(&[Reason::ALL.len() as u8]), Ok(Reason::Gone));
-        assert_eq!(serde_json::from_str::<Reason>("\"evaporated\"").unwrap(), Reason::Gone);
+        assert_eq!(postcard::from_bytes(&[LeaveReason::ALL.len() as u8]), Ok(LeaveReason::Gone));
+        assert_eq!(serde_json::from_str::<LeaveReason>("\"evaporated\"").unwrap(), LeaveReason::Gone);
     }
 }

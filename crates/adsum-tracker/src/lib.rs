@@ -1,7 +1,7 @@
 //! The presence set: who is in a topic, kept as a pure state machine, and the owners whose end ends presences.
 //!
 //! A presence is one tracked thing: an owner, a topic and a key, with a small meta. This crate keeps presences
-//! ([`Shard`], [`TopicSet`]), says what changed ([`Diff`]), and ends what an [`Owner`] tracked when the owner
+//! ([`Shard`], [`TopicSet`]), says what changed ([`Diff`]), and ends what an [`RawOwner`] tracked when the owner
 //! is dropped. It knows nothing of channels or HTTP: the crate `adsum` builds its `Presence` upon it.
 //!
 //! ```
@@ -29,7 +29,7 @@ mod limits;
 mod locked;
 mod log;
 mod meta;
-mod owner;
+mod raw_owner;
 mod reference;
 mod replica;
 mod shard;
@@ -45,20 +45,20 @@ pub use self::locked::between_holds;
 #[doc(inline)]
 pub use self::{
     cluster::{
-        Batch, Change, Cluster, ClusterOptions, DepartedSet, Effect, MAX_GRACE, MAX_STARTED, MAX_VERSION,
-        Message, MessageError, NodeInfo, NodeState, PROTOCOL, PresenceRow, Region, Report, Time, Usage,
+        Batch, RowChange, Cluster, ClusterOptions, DepartedSet, Effect, MAX_GRACE, MAX_STARTED, MAX_VERSION,
+        ClusterMessage, MessageError, NodeInfo, NodeState, PROTOCOL, PresenceRow, Region, Report, Time, Usage,
         Versions,
     },
-    diff::{Diff, Joined, Left, Reason},
+    diff::{Diff, JoinedRow, LeaveReason, LeftRow},
     group::{Group, Rows},
     limits::{Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, OverLimit},
     locked::{Locked, drop_unlocked},
     meta::{Key, Meta, Row},
-    owner::{Owner, OwnerId, TrackError, UpdateError},
+    raw_owner::{RawOwner, OwnerId, TrackError, UpdateError},
     reference::Ref,
     replica::{Incarnation, Replica},
     shard::{SHARDS, Shard, WindowsOf, shard_of},
     topic_set::{Bare, KeyLayer, Layer, TopicLayer, TopicSet},
-    tracker::{Parting, Tracker},
+    tracker::{OwnerExit, Tracker},
     window::Windows,
 };

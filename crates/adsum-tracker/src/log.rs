@@ -7,8 +7,8 @@ use adsum_pubsub::Topic;
 use indexmap::IndexMap;
 
 use crate::{
-    Reason, Ref, Row,
-    cluster::{Batch, Change, PresenceRow},
+    LeaveReason, Ref, Row,
+    cluster::{Batch, RowChange, PresenceRow},
     limits::{BATCH_BYTES, CHANGE_BYTES},
 };
 
@@ -37,7 +37,7 @@ pub(crate) struct Log {
 #[derive(Debug)]
 pub(crate) struct Departed {
     pub(crate) row: Arc<Row>,
-    pub(crate) reason: Reason,
+    pub(crate) reason: LeaveReason,
     pub(crate) grace: Duration,
 }
 
@@ -46,13 +46,13 @@ pub(crate) struct Departed {
 struct Pending {
     row: Arc<Row>,
     came: bool,
-    departing: Option<(Reason, Duration)>,
+    departing: Option<(LeaveReason, Duration)>,
     left: Option<Leave>,
 }
 
 /// Why it went; none where an update put another in its place.
 #[derive(Debug)]
-struct Leave(Option<Reason>);
+struct Leave(Option<LeaveReason>);
 
 impl Log {
     pub(crate) fn new(published: bool) -> Self {
@@ -77,7 +77,7 @@ impl Log {
         self.note(shard, row, bytes, |pending| pending.came = true);
     }
 
-    pub(crate) fn leave(&mut self, shard: usize, row: &Arc<Row>, reason: Option<Reason>) {
+    pub(crate) fn leave(&mut self, shard: usize, row: &Arc<Row>, reason: Option<LeaveReason>) {
         self.note(shard, row, 0, |pending| pending.left = Some(Leave(reason)));
         if reason.is_none() {
             return;
@@ -119,7 +119,7 @@ impl Log {
     /// Ends the open window as a batch. None where it nets to nothing.
     fn close(&mut self, shard: usize) -> Option<Arc<Batch>> {
         self.pending_bytes = 0;
-        let mut topics: IndexMap<Topic, Vec<Change>> = IndexMap::new();
+        let mut topics: IndexMap<Topic, Vec<RowChange>> = IndexMap::new();
         let pending = std::mem::take(&mut self.pending);
         // Other nodes know published versions only.
         let published = |row: &Row| {
@@ -137,13 +137,13 @@ impl Log {
                 // What came and went within the window is nobody's business, unless it took another's place.
                 (true, Some(_), _) if replaces.is_none() => continue,
                 (false, None, None) => continue,
-                (_, Some(Leave(reason)), _) => Change::Leave { reference, reason: *reason, replaces },
+                (_, Some(Leave(reason)), _) => RowChange::Leave { reference, reason: *reason, replaces },
                 (true, None, departing) => {
                     let mut joined = PresenceRow::new(row, departing);
                     joined.previous = published(row);
-                    Change::Join(joined)
+                    RowChange::Join(joined)
                 }
-                (false, None, Some((reason, grace))) => Change::Depart { reference, reason, grace },
+                (false, None, Some((reason, grace))) => RowChange::Depart { reference, reason, grace },
             };
             topics.entry(row.topic.clone()).or_default().push(change);
         }

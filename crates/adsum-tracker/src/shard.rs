@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use adsum_pubsub::Topic;
 
 use crate::{
-    Key, Layer, Meta, OwnerId, Reason, Ref, Row, Time, TopicSet, Windows,
+    Key, Layer, Meta, OwnerId, LeaveReason, Ref, Row, Time, TopicSet, Windows,
     log::{Departed, Log},
     topics::Topics,
 };
@@ -142,7 +142,7 @@ impl<X: Layer> Shard<X> {
         owner: OwnerId,
         topic: &Topic,
         keys: impl IntoIterator<Item = &'k Key>,
-        reason: Reason,
+        reason: LeaveReason,
     ) -> usize {
         let Self { index, topics, log, .. } = self;
         let mut removed = 0;
@@ -173,7 +173,7 @@ impl<X: Layer> Shard<X> {
         owner: OwnerId,
         topic: &Topic,
         keys: impl IntoIterator<Item = &'k Key>,
-        reason: Reason,
+        reason: LeaveReason,
         grace: Duration,
     ) {
         let Self { index, topics, log, .. } = self;
@@ -216,7 +216,7 @@ impl<X: Layer> Shard<X> {
     }
 
     /// Takes a row of another node out of a topic.
-    pub(crate) fn take_out(&mut self, row: &Arc<Row>, reason: Option<Reason>) {
+    pub(crate) fn take_out(&mut self, row: &Arc<Row>, reason: Option<LeaveReason>) {
         if let Some(set) = self.topics.get_mut(&row.topic)
             && set.has(row)
         {
@@ -300,7 +300,7 @@ impl<X: Layer> Shard<X> {
     }
 
     /// Removes a departing row of this node, whose grace has ended. Whether it was there.
-    pub(crate) fn end_departing(&mut self, row: &Row, reason: Reason) -> bool {
+    pub(crate) fn end_departing(&mut self, row: &Row, reason: LeaveReason) -> bool {
         let Some(set) = self.topics.get_mut(&row.topic) else { return false };
         set.begin();
         let removed = set.remove_ref(&row.key, row.reference, Some(reason));

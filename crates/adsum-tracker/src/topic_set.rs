@@ -5,8 +5,8 @@ use std::{fmt, ops::Bound, sync::Arc, time::Duration};
 use adsum_pubsub::Topic;
 
 use crate::{
-    Diff, Group, Key, OwnerId, Reason, Ref, Row, Windows, departing::Departing, groups::Groups,
-    untold::Untold, window::Window,
+    Diff, Group, Key, OwnerId, LeaveReason, Ref, Row, Windows, departing::Departing, groups::Groups,
+    untold::Untold, window::DiffWindow,
 };
 
 /// What the layer above keeps beside the set, under the set's own lock.
@@ -53,7 +53,7 @@ pub struct TopicSet<X: Layer> {
     topic: Topic,
     groups: Groups<X::Key>,
     rows: usize,
-    window: Window<X::Key>,
+    window: DiffWindow<X::Key>,
     /// What diffs haven't said yet. Boxed, as most topics are quiet at any time.
     untold: Option<Box<Untold<X::Key>>>,
     /// Rows that are about to leave; seldom any.
@@ -68,7 +68,7 @@ impl<X: Layer> TopicSet<X> {
             topic,
             groups: Groups::new(),
             rows: 0,
-            window: Window::new(windows),
+            window: DiffWindow::new(windows),
             untold: None,
             departing: None,
             layer: X::Topic::default(),
@@ -86,7 +86,7 @@ impl<X: Layer> TopicSet<X> {
     }
 
     /// The number of keys.
-    pub fn keys(&self) -> usize {
+    pub fn key_count(&self) -> usize {
         self.groups.len()
     }
 
@@ -303,7 +303,7 @@ impl<X: Layer> TopicSet<X> {
     }
 
     /// Removes what an owner tracked under a key.
-    pub(crate) fn remove(&mut self, owner: OwnerId, key: &str, reason: Reason) -> Option<Arc<Row>> {
+    pub(crate) fn remove(&mut self, owner: OwnerId, key: &str, reason: LeaveReason) -> Option<Arc<Row>> {
         let row = self.find(owner, key)?.clone();
         self.remove_row(&row, Some(reason));
         Some(row)
@@ -314,7 +314,7 @@ impl<X: Layer> TopicSet<X> {
         &mut self,
         key: &str,
         reference: Ref,
-        reason: Option<Reason>,
+        reason: Option<LeaveReason>,
     ) -> Option<Arc<Row>> {
         let row = self.groups.get(key)?.find(reference)?.clone();
         self.remove_row(&row, reason);
@@ -328,7 +328,7 @@ impl<X: Layer> TopicSet<X> {
     }
 
     /// Removes a row that is in the set.
-    fn remove_row(&mut self, row: &Arc<Row>, reason: Option<Reason>) {
+    fn remove_row(&mut self, row: &Arc<Row>, reason: Option<LeaveReason>) {
         let group = self.groups.get_mut(&row.key).expect("the row was found in this group");
         self.window.went(row.clone(), reason, &group.layer);
         self.rows -= 1;
@@ -357,12 +357,12 @@ impl<X: Layer> TopicSet<X> {
     }
 
     /// Notes that a row is about to leave, so that the next of its key takes its place.
-    pub(crate) fn depart(&mut self, row: &Row, own: Option<(Reason, Duration)>) {
+    pub(crate) fn depart(&mut self, row: &Row, own: Option<(LeaveReason, Duration)>) {
         self.departing.get_or_insert_default().note(row, own);
     }
 
     /// The rows of this node that are about to leave, with why and after which grace.
-    pub(crate) fn own_departing(&self) -> impl Iterator<Item = (&Arc<Row>, Reason, Duration)> {
+    pub(crate) fn own_departing(&self) -> impl Iterator<Item = (&Arc<Row>, LeaveReason, Duration)> {
         let own = self.departing.iter().flat_map(|departing| departing.own());
         own.filter_map(|(reference, key, reason, grace)| {
             Some((self.groups.get(key)?.find(reference)?, reason, grace))
@@ -385,7 +385,7 @@ impl<X: Layer> fmt::Debug for TopicSet<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TopicSet")
             .field("topic", &self.topic)
-            .field("keys", &self.keys())
+            .field("keys", &self.key_count())
             .field("count", &self.rows)
             .finish_non_exhaustive()
     }

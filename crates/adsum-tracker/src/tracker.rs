@@ -13,7 +13,7 @@ use adsum_pubsub::Topic;
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Key, Layer, Limits, Locked, Owner, Reason, Ref, Replica, Row, SHARDS, Shard, Windows, WindowsOf,
+    Key, Layer, Limits, Locked, RawOwner, LeaveReason, Ref, Replica, Row, SHARDS, Shard, Windows, WindowsOf,
     reference::RefSource, shard_of,
 };
 
@@ -26,7 +26,7 @@ pub struct Tracker<X: Layer> {
     refs: RefSource,
     shards: Box<[Mutex<Shard<X>>]>,
     owner_dropped: Box<dyn Fn(&Topic) + Send + Sync>,
-    parting: RwLock<Parting>,
+    owner_exit: RwLock<OwnerExit>,
     /// The shards, by bit, of which something waits for the cluster.
     unpublished: AtomicU64,
     published: bool,
@@ -35,20 +35,20 @@ pub struct Tracker<X: Layer> {
 
 /// How presences end with their owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parting {
+pub enum OwnerExit {
     /// At once.
-    Leave(Reason),
+    Leave(LeaveReason),
     /// After a grace, unless others of their keys take their places.
-    Depart(Reason, Duration),
+    Depart(LeaveReason, Duration),
 }
 
-impl Parting {
+impl OwnerExit {
     /// The same for an owner that has a reason of its own to end, unless the node is drained: that comes first.
     #[must_use]
-    pub fn because(self, reason: Reason) -> Self {
+    pub fn because(self, reason: LeaveReason) -> Self {
         match self {
-            Self::Leave(Reason::Gone) => Self::Leave(reason),
-            Self::Depart(Reason::Gone, grace) => Self::Depart(reason, grace),
+            Self::Leave(LeaveReason::Gone) => Self::Leave(reason),
+            Self::Depart(LeaveReason::Gone, grace) => Self::Depart(reason, grace),
             drained => drained,
         }
     }
@@ -92,7 +92,7 @@ impl<X: Layer> Tracker<X> {
             limits,
             shards: (0..SHARDS).map(shard).collect(),
             owner_dropped: Box::new(owner_dropped),
-            parting: RwLock::new(Parting::Leave(Reason::Gone)),
+            owner_exit: RwLock::new(OwnerExit::Leave(LeaveReason::Gone)),
             unpublished: AtomicU64::new(0),
             published,
             wake: Box::new(wake),
@@ -110,8 +110,8 @@ impl<X: Layer> Tracker<X> {
     }
 
     /// A new owner, without presences.
-    pub fn owner(self: &Arc<Self>) -> Owner<X> {
-        Owner::new(self.clone())
+    pub fn owner(self: &Arc<Self>) -> RawOwner<X> {
+        RawOwner::new(self.clone())
     }
 
     /// The shard of a topic, locked. While the guard lives, the same thread must neither call the tracker nor use
@@ -144,18 +144,18 @@ impl<X: Layer> Tracker<X> {
     }
 
     /// The number of keys in a topic.
-    pub fn keys(&self, topic: &str) -> usize {
-        self.lock(topic).topic(topic).map_or(0, crate::TopicSet::keys)
+    pub fn key_count(&self, topic: &str) -> usize {
+        self.lock(topic).topic(topic).map_or(0, crate::TopicSet::key_count)
     }
 
     /// How the presences of owners that are dropped, or whose transport is closed, end from now on.
-    pub fn set_parting(&self, parting: Parting) {
-        *self.parting.write() = parting;
+    pub fn set_owner_exit(&self, owner_exit: OwnerExit) {
+        *self.owner_exit.write() = owner_exit;
     }
 
     /// How presences end with their owners.
-    pub fn parting(&self) -> Parting {
-        *self.parting.read()
+    pub fn owner_exit(&self) -> OwnerExit {
+        *self.owner_exit.read()
     }
 
     pub(crate) fn is_published(&self) -> bool {

@@ -12,13 +12,13 @@ use crate::{Key, Ref, Row};
 /// and those that were taken as a diff that isn't sent yet.
 #[derive(Debug)]
 pub(crate) struct Untold<K> {
-    open: Changes<K>,
-    taken: Changes<K>,
+    open: UntoldChanges<K>,
+    taken: UntoldChanges<K>,
 }
 
 /// Trees, as most windows are of one change: a tree of one is a single allocation, and nothing is hashed.
 #[derive(Debug)]
-struct Changes<K> {
+struct UntoldChanges<K> {
     /// The rows that weren't there before.
     came: BTreeSet<Ref>,
     /// All keys of which a row has changed.
@@ -101,7 +101,7 @@ impl<K> Untold<K> {
     }
 }
 
-impl<K> Changes<K> {
+impl<K> UntoldChanges<K> {
     fn gone<'u>(&'u self, key: &Key) -> impl Iterator<Item = &'u Arc<Row>> + use<'u, K> {
         self.keys.get(key).into_iter().flat_map(|key| key.gone.values())
     }
@@ -113,11 +113,11 @@ impl<K> Changes<K> {
 
 impl<K> Default for Untold<K> {
     fn default() -> Self {
-        Self { open: Changes::default(), taken: Changes::default() }
+        Self { open: UntoldChanges::default(), taken: UntoldChanges::default() }
     }
 }
 
-impl<K> Default for Changes<K> {
+impl<K> Default for UntoldChanges<K> {
     fn default() -> Self {
         Self { came: BTreeSet::new(), keys: BTreeMap::new() }
     }

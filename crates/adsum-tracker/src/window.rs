@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use indexmap::{IndexMap, IndexSet};
 
 use crate::{
-    Diff, Group, Joined, Key, KeyLayer, Left, Reason, Ref, Row, Rows, groups::Groups, untold::Untold,
+    Diff, Group, JoinedRow, Key, KeyLayer, LeftRow, LeaveReason, Ref, Row, Rows, groups::Groups, untold::Untold,
 };
 
 /// How changes that wait for a diff are put together.
@@ -21,7 +21,7 @@ pub enum Windows {
 
 /// The changes since the last diff was taken.
 #[derive(Debug)]
-pub(crate) enum Window<K> {
+pub(crate) enum DiffWindow<K> {
     /// Boxed, as most topics are quiet at any time.
     Net(Option<Box<Net>>),
     #[expect(clippy::box_collection, reason = "most topics are quiet at any time")]
@@ -60,11 +60,11 @@ struct Touched {
 #[derive(Clone, Copy, Debug)]
 struct Gone {
     /// `None` if another version has taken its place.
-    reason: Option<Reason>,
+    reason: Option<LeaveReason>,
     order: u64,
 }
 
-impl<K: KeyLayer> Window<K> {
+impl<K: KeyLayer> DiffWindow<K> {
     pub(crate) fn new(windows: Windows) -> Self {
         match windows {
             Windows::Net => Self::Net(None),
@@ -101,11 +101,11 @@ impl<K: KeyLayer> Window<K> {
         }
     }
 
-    pub(crate) fn went(&mut self, row: Arc<Row>, reason: Option<Reason>, layer: &K) {
+    pub(crate) fn went(&mut self, row: Arc<Row>, reason: Option<LeaveReason>, layer: &K) {
         match self {
             Self::Net(net) => net.get_or_insert_default().went(row, reason),
             Self::Each(diffs) => {
-                begun(diffs).leaves.push(Left { row, reason, is_known: true, layer: layer.clone() });
+                begun(diffs).leaves.push(LeftRow { row, reason, is_known: true, layer: layer.clone() });
             }
             Self::Off => {}
         }
@@ -119,7 +119,7 @@ impl<K: KeyLayer> Window<K> {
                 again.insert(rows.first().key.clone());
             }
             Self::Each(diffs) => {
-                let joined = |row: &Arc<Row>| Joined { is_known: true, ..row.clone().into() };
+                let joined = |row: &Arc<Row>| JoinedRow { is_known: true, ..row.clone().into() };
                 let joins = rows.iter().map(joined).collect();
                 diffs.get_or_insert_default().push(Diff { joins, leaves: Vec::new() });
             }
@@ -204,7 +204,7 @@ impl Net {
         self.touched.insert(row.reference, touched);
     }
 
-    fn went(&mut self, row: Arc<Row>, reason: Option<Reason>) {
+    fn went(&mut self, row: Arc<Row>, reason: Option<LeaveReason>) {
         let shown = self.shown;
         let order = self.take_order();
         let gone = Some(Gone { reason, order });
@@ -228,7 +228,7 @@ impl Net {
 
     /// A presence has ended: so have the versions of it that updates replaced within the window. Nothing is in
     /// their place any more, and the last version may not be told of at all.
-    fn give_reason(&mut self, mut previous: Option<Ref>, reason: Option<Reason>) {
+    fn give_reason(&mut self, mut previous: Option<Ref>, reason: Option<LeaveReason>) {
         while let Some(touched) = previous.and_then(|reference| self.touched.get_mut(&reference)) {
             if let Some(gone) = &mut touched.gone {
                 gone.reason = reason;
@@ -255,7 +255,7 @@ impl Net {
         // One run, unless a row has come back.
         touched.sort_by_key(|touched| touched.order);
         let join =
-            |row: &Arc<Row>, is_known| Joined { row: row.clone(), previous: self.previous(row), is_known };
+            |row: &Arc<Row>, is_known| JoinedRow { row: row.clone(), previous: self.previous(row), is_known };
         let mut diff = Diff::default();
         for Touched { row, joined, shown, missed, gone, .. } in touched {
             match gone {
@@ -269,7 +269,7 @@ impl Net {
                 Some(Gone { reason, .. }) => {
                     let layer = groups.get(&row.key).map(Group::layer);
                     let layer = layer.or_else(|| untold?.layer(&row.key)).cloned().unwrap_or_default();
-                    diff.leaves.push(Left { row: row.clone(), reason: *reason, is_known: *joined, layer });
+                    diff.leaves.push(LeftRow { row: row.clone(), reason: *reason, is_known: *joined, layer });
                 }
             }
         }

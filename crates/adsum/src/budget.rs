@@ -27,13 +27,13 @@ const SHARES: u32 = 8;
 /// What a flush costs beside its deliveries if it asks `fetch`.
 pub(crate) const FETCH_COST: u64 = 100;
 
-/// Until when what a topic, or the node, has sent is paid for; since the [start](Budget::START) of the budget's time.
+/// Until when what a topic, or the node, has sent is paid for; since the [start](DeliveryBudget::START) of the budget's time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Account(Duration);
 
 /// Decides for all topics of a node. `T` names a topic.
 #[derive(Debug)]
-pub(crate) struct Budget<T> {
+pub(crate) struct DeliveryBudget<T> {
     /// Deliveries a second.
     rate: u64,
     max_delay: Duration,
@@ -48,16 +48,16 @@ pub(crate) struct Budget<T> {
     /// How long it takes to send that.
     asked_time: Duration,
     /// The topics whose changes wait, by the time of the first of them.
-    waiting: BTreeMap<(Duration, T), Waiting>,
+    waiting: BTreeMap<(Duration, T), WaitingFlush>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
+struct WaitingFlush {
     account: Account,
     cost: u64,
 }
 
-impl<T: Ord + Clone> Budget<T> {
+impl<T: Ord + Clone> DeliveryBudget<T> {
     /// The first time that may be handed in. The credit lies before it.
     pub(crate) const START: Duration = CREDIT;
 
@@ -79,11 +79,11 @@ impl<T: Ord + Clone> Budget<T> {
 
     /// Whether a flush that costs so much may go now, with changes since `since`.
     pub(crate) fn may_go(&self, now: Duration, topic: Account, since: Duration, cost: u64) -> bool {
-        self.ready_at(Waiting { account: topic, cost }, since) <= now
+        self.ready_at(WaitingFlush { account: topic, cost }, since) <= now
     }
 
     /// When a flush may go, if nothing else goes before it.
-    fn ready_at(&self, flush: Waiting, since: Duration) -> Duration {
+    fn ready_at(&self, flush: WaitingFlush, since: Duration) -> Duration {
         let (Account(node), Account(shared), Account(topic)) = (self.node, self.shared, flush.account);
         let node = node.max(self.asked.0.min(since.saturating_add(GATHERING)));
         let within_share = shared.saturating_sub(LIGHT).max(topic);
@@ -125,7 +125,7 @@ impl<T: Ord + Clone> Budget<T> {
 
     /// A topic's changes wait. Returns whether they may go earlier than all others that wait.
     pub(crate) fn wait(&mut self, topic: T, account: Account, since: Duration, cost: u64) -> bool {
-        let flush = Waiting { account, cost };
+        let flush = WaitingFlush { account, cost };
         let ready = self.ready_at(flush, since);
         let is_first = self.waiting.iter().all(|((since, _), other)| ready < self.ready_at(*other, *since));
         self.waiting.insert((since, topic), flush);
@@ -134,7 +134,8 @@ impl<T: Ord + Clone> Budget<T> {
 
     /// Takes out the topic that has waited longest among those that may go.
     pub(crate) fn next(&mut self, now: Duration) -> Option<T> {
-        let may_go = |((since, _), flush): &(&(Duration, T), &Waiting)| self.ready_at(**flush, *since) <= now;
+        let may_go =
+            |((since, _), flush): &(&(Duration, T), &WaitingFlush)| self.ready_at(**flush, *since) <= now;
         let key = self.waiting.iter().find(may_go)?.0.clone();
         self.waiting.remove(&key);
         Some(key.1)
@@ -174,12 +175,12 @@ mod tests {
     use super::*;
 
     fn ms(ms: u64) -> Duration {
-        Budget::<u32>::START + Duration::from_millis(ms)
+        DeliveryBudget::<u32>::START + Duration::from_millis(ms)
     }
 
     /// One delivery a millisecond, so that a cost is a time; eight for a topic.
-    fn budget() -> Budget<u32> {
-        Budget::new(500, 2, Duration::from_secs(1))
+    fn budget() -> DeliveryBudget<u32> {
+        DeliveryBudget::new(500, 2, Duration::from_secs(1))
     }
 
     #[test]

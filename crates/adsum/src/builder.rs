@@ -8,11 +8,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Presence,
-    budget::Budget,
-    core::{Core, Large},
+    budget::DeliveryBudget,
+    core::{Core, DiffPolicy},
     flusher::Backlog,
     handler::{NoFetch, PresenceHandler, check_info},
-    replication::{Link, Mail},
+    replication::{PeerTopic, ReplicationInbox},
     timing::Timing,
 };
 
@@ -260,17 +260,17 @@ impl<H: PresenceHandler> Builder<H> {
         } else {
             Windows::Net
         };
-        let large = Large { without_diffs: without_diffs.into(), counted: counted.into() };
+        let large = DiffPolicy { without_diffs: without_diffs.into(), counted: counted.into() };
         let quiet = large.clone();
         let windows_of = move |topic: &str| if quiet.has_diffs(topic) { windows } else { Windows::Off };
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
-        let budget = Budget::new(timing.diff_rate, workers, timing.max_diff_delay);
+        let budget = DeliveryBudget::new(timing.diff_rate, workers, timing.max_diff_delay);
         let backlog = Arc::new(Backlog::new(budget));
         let dropped = backlog.clone();
         let replica = Replica::start(pubsub.node());
         tracing::debug!(presence = &*name, %replica, "started");
-        let mail = Arc::new(Mail::new());
-        let changed = mail.clone();
+        let inbox = Arc::new(ReplicationInbox::new());
+        let changed = inbox.clone();
         let tracker = Tracker::with_cluster(
             replica,
             limits,
@@ -281,9 +281,9 @@ impl<H: PresenceHandler> Builder<H> {
             },
             move || changed.wake(),
         );
-        let link = Link::new(pubsub.clone(), &name);
+        let peer_topic = PeerTopic::new(pubsub.clone(), &name);
         let core = Core::new(handler, pubsub, tracker, timing, backlog, large, observer);
-        Presence::start(core, mail, link, cluster)
+        Presence::start(core, inbox, peer_topic, cluster)
     }
 }
 

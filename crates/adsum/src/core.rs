@@ -21,27 +21,27 @@ use std::{
 
 use adsum_channels::ViewState;
 use adsum_pubsub::{Json, Mark, Message, Pattern, PubSub, SubscriberId, Topic, tasks};
-use adsum_tracker::{Diff, Joined, Key, OwnerId, Ref, TopicSet, Tracker};
+use adsum_tracker::{Diff, JoinedRow, Key, OwnerId, Ref, TopicSet, Tracker};
 use tokio::time::Instant;
 
 use crate::{
     budget::FETCH_COST,
     builder::{DiffObserver, ObservedDiff},
-    card::{Card, Held},
     encode,
     fetching::Fetched,
-    flow::Cards,
     flusher::Backlog,
     handler::PresenceHandler,
+    key_cache::{FetchedInfo, KeyCache},
+    layer::PresenceLayer,
     timing::Timing,
     told::Own,
-    watch::{Published, Queue, Watchers},
+    watch::{PublishedDiff, WatchQueue, Watchers},
 };
 
 pub(crate) struct Core<H: PresenceHandler> {
     pub(crate) handler: H,
     pub(crate) pubsub: PubSub,
-    pub(crate) tracker: Arc<Tracker<Cards<H>>>,
+    pub(crate) tracker: Arc<Tracker<PresenceLayer<H>>>,
     pub(crate) timing: Timing,
     pub(crate) backlog: Arc<Backlog<H>>,
     pub(crate) watchers: Watchers<H::Info>,
@@ -49,7 +49,7 @@ pub(crate) struct Core<H: PresenceHandler> {
     sender: SubscriberId,
     /// The number of the last diff. One count for all topics, as a topic that is dropped keeps none.
     sent: AtomicU64,
-    large: Large,
+    large: DiffPolicy,
     observer: Option<DiffObserver>,
     /// An info that is no object was seen and logged.
     pub(crate) told_of_info: AtomicBool,
@@ -59,7 +59,7 @@ pub(crate) struct Core<H: PresenceHandler> {
 
 /// The topics whose changes nobody is told of one by one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Large {
+pub(crate) struct DiffPolicy {
     pub(crate) without_diffs: Arc<[Pattern]>,
     /// Their clients are told how many are there.
     pub(crate) counted: Arc<[Pattern]>,
@@ -70,22 +70,22 @@ pub(crate) struct Large {
 pub(crate) struct Flush<H: PresenceHandler> {
     core: Arc<Core<H>>,
     topic: Topic,
-    diffs: Vec<Diff<Card<H::Info>>>,
+    diffs: Vec<Diff<KeyCache<H::Info>>>,
     /// The keys that join and have no fresh info.
     missing: Vec<Key>,
     fetched: Fetched<H>,
 }
 
 /// What a diff was made of, and where in its payload each key that joins stands.
-pub(crate) struct Source<I> {
-    pub(crate) published: Arc<Published<I>>,
+pub(crate) struct DiffSource<I> {
+    pub(crate) published: Arc<PublishedDiff<I>>,
     pub(crate) places: Vec<(Key, Range<usize>)>,
 }
 
 /// What is known of keys.
-type Infos<H> = HashMap<Key, Arc<Held<<H as PresenceHandler>::Info>>>;
+type Infos<H> = HashMap<Key, Arc<FetchedInfo<<H as PresenceHandler>::Info>>>;
 
-impl Large {
+impl DiffPolicy {
     pub(crate) fn has_diffs(&self, topic: &str) -> bool {
         !self.without_diffs.iter().chain(&*self.counted).any(|pattern| pattern.matches(topic))
     }
@@ -95,10 +95,10 @@ impl<H: PresenceHandler> Core<H> {
     pub(crate) fn new(
         handler: H,
         pubsub: PubSub,
-        tracker: Arc<Tracker<Cards<H>>>,
+        tracker: Arc<Tracker<PresenceLayer<H>>>,
         timing: Timing,
         backlog: Arc<Backlog<H>>,
-        large: Large,
+        large: DiffPolicy,
         observer: Option<DiffObserver>,
     ) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl<H: PresenceHandler> Core<H> {
     }
 
     /// Tells the program's observer of a diff. A panic of it is nobody else's matter.
-    fn observe(&self, topic: &Topic, diff: &Diff<Card<H::Info>>) {
+    fn observe(&self, topic: &Topic, diff: &Diff<KeyCache<H::Info>>) {
         let Some(observer) = &self.observer else { return };
         let joins = diff.joins.iter().filter(|joined| !joined.is_known).count();
         let leaves = diff.leaves.iter().filter(|left| left.is_known).count();
@@ -191,7 +191,7 @@ impl<H: PresenceHandler> Core<H> {
         let (presences, keys) = {
             let mut shard = self.tracker.lock(topic);
             let Some(set) = shard.topic_mut(topic) else { return };
-            let now = (set.count(), set.keys());
+            let now = (set.count(), set.key_count());
             if set.layer.window_open || set.layer.told == Some(now) {
                 return;
             }
@@ -234,7 +234,7 @@ impl<H: PresenceHandler> Core<H> {
     }
 
     /// Keeps a topic that nobody is in while it owes, or its next visitors would begin with a credit.
-    fn keep_if_owing(&self, set: Option<&mut TopicSet<Cards<H>>>) {
+    fn keep_if_owing(&self, set: Option<&mut TopicSet<PresenceLayer<H>>>) {
         let Some(set) = set.filter(|set| set.count() == 0 && !set.layer.owing) else { return };
         if set.layer.account.owes(self.backlog.now()) {
             let paid = self.backlog.instant(set.layer.account.paid_until());
@@ -249,7 +249,7 @@ impl<H: PresenceHandler> Core<H> {
         // Diffs get their numbers under this lock, so none of this topic comes in between.
         let seen = self.mark(self.sent());
         if self.is_counted(topic) {
-            let (presences, keys) = shard.topic(topic).map_or((0, 0), |set| (set.count(), set.keys()));
+            let (presences, keys) = shard.topic(topic).map_or((0, 0), |set| (set.count(), set.key_count()));
             let messages = vec![("presence_count", encode::count(presences, keys).into())];
             return (ViewState { messages, seen }, Vec::new());
         }
@@ -263,7 +263,7 @@ impl<H: PresenceHandler> Core<H> {
         set.layer.pieces = pieces;
         let refreshed = self.keys_refreshed(set);
         if !refreshed.is_empty() {
-            let joins = refreshed.iter().flat_map(|key| set.told_rows(key)).map(Joined::from).collect();
+            let joins = refreshed.iter().flat_map(|key| set.told_rows(key)).map(JoinedRow::from).collect();
             let diff = Diff { joins, leaves: Vec::new() };
             let (diff, _) = encode::diff(&diff, |key| set.group(key)?.layer().info().cloned());
             messages.push(("presence_diff", diff.into()));
@@ -272,7 +272,7 @@ impl<H: PresenceHandler> Core<H> {
     }
 
     /// The keys that were told and were refreshed of late.
-    fn keys_refreshed(&self, set: &mut TopicSet<Cards<H>>) -> Vec<Key> {
+    fn keys_refreshed(&self, set: &mut TopicSet<PresenceLayer<H>>) -> Vec<Key> {
         let refreshed = set.layer.refreshed.keys(Instant::now(), self.timing.refresh_memory);
         let mut keys: Vec<Key> = refreshed.cloned().collect();
         // One order for all who are shown the topic.
@@ -342,8 +342,8 @@ impl<H: PresenceHandler> Core<H> {
 
     fn without_info(
         &self,
-        set: &TopicSet<Cards<H>>,
-        diffs: &[Diff<Card<H::Info>>],
+        set: &TopicSet<PresenceLayer<H>>,
+        diffs: &[Diff<KeyCache<H::Info>>],
         now: Instant,
     ) -> Vec<Key> {
         let joins = diffs.iter().flat_map(|diff| &diff.joins);
@@ -397,7 +397,7 @@ impl<H: PresenceHandler> Flush<H> {
                 let (payload, places) = encode::diff(published.diff(), |key| published.info(key).cloned());
                 let message = Message::new(&self.topic, "presence_diff", payload.into()).marked(mark);
                 let message = if core.tells_each() { message } else { message.deferrable() };
-                let source = Source { published: published.clone(), places };
+                let source = DiffSource { published: published.clone(), places };
                 // To this node's subscribers only: each node tells its own.
                 core.pubsub.deliver(message.with_source(Arc::new(source)));
             }
@@ -410,13 +410,13 @@ impl<H: PresenceHandler> Flush<H> {
 
     /// From here on what was taken counts as sent: a state that is read from here on contains it, and the infos that
     /// are known now.
-    fn told(&mut self) -> Vec<Published<H::Info>> {
+    fn told(&mut self) -> Vec<PublishedDiff<H::Info>> {
         let mut shard = self.core.tracker.lock(&self.topic);
         let mut diffs = Vec::with_capacity(self.diffs.len());
         for diff in std::mem::take(&mut self.diffs) {
             let number = self.core.sent.fetch_add(1, Ordering::Relaxed) + 1;
             let infos = if H::FETCHES { self.infos(&diff, shard.topic(&self.topic)) } else { HashMap::new() };
-            diffs.push(Published::new(self.topic.clone(), number, diff, infos));
+            diffs.push(PublishedDiff::new(self.topic.clone(), number, diff, infos));
         }
         if let Some(set) = shard.topic_mut(&self.topic) {
             set.told();
@@ -425,7 +425,7 @@ impl<H: PresenceHandler> Flush<H> {
     }
 
     /// What is known of the keys that join.
-    fn infos(&self, diff: &Diff<Card<H::Info>>, set: Option<&TopicSet<Cards<H>>>) -> Infos<H> {
+    fn infos(&self, diff: &Diff<KeyCache<H::Info>>, set: Option<&TopicSet<PresenceLayer<H>>>) -> Infos<H> {
         let held = |key: &Key| {
             // A key that has gone meanwhile is told with what was fetched for it; its leave follows.
             self.fetched.get(key).cloned().or_else(|| set?.group(key)?.layer().info().cloned())
@@ -434,7 +434,7 @@ impl<H: PresenceHandler> Flush<H> {
         infos.collect()
     }
 
-    fn watchers(&self) -> Vec<Arc<Queue<H::Info>>> {
+    fn watchers(&self) -> Vec<Arc<WatchQueue<H::Info>>> {
         let mut watchers = self.core.watchers.of(&self.topic);
         if let Some(set) = self.core.tracker.lock(&self.topic).topic(&self.topic) {
             watchers.extend_from_slice(&set.layer.watchers);
@@ -446,7 +446,7 @@ impl<H: PresenceHandler> Flush<H> {
 /// The rows of an owner that no diff has joined yet, and what a client is shown of their keys: these rows, and what was
 /// told and is still there.
 fn shown_beyond<H: PresenceHandler>(
-    set: &mut TopicSet<Cards<H>>,
+    set: &mut TopicSet<PresenceLayer<H>>,
     owner: OwnerId,
     own: Option<Vec<Key>>,
 ) -> (Own, Vec<Ref>) {

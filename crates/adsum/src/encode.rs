@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use adsum_pubsub::Json;
-use adsum_tracker::{Diff, Joined, Key, Left, Meta, Reason, Ref, Row};
+use adsum_tracker::{Diff, JoinedRow, Key, LeaveReason, LeftRow, Meta, Ref, Row};
 use indexmap::IndexMap;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use crate::card::{Card, Held};
+use crate::key_cache::{FetchedInfo, KeyCache};
 
 /// A meta that can't be tracked.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +103,7 @@ pub(crate) fn state_entry<'r, I>(
     out: &mut Vec<u8>,
     key: &Key,
     rows: impl Iterator<Item = &'r Row>,
-    info: Option<&Held<I>>,
+    info: Option<&FetchedInfo<I>>,
 ) {
     write_entry(out, key, rows.map(|row| WrittenMeta { row, previous: row.previous(), reason: None }), info);
 }
@@ -112,8 +112,8 @@ pub(crate) fn state_entry<'r, I>(
 pub(crate) fn join_entry<'r, I>(
     out: &mut Vec<u8>,
     key: &Key,
-    joins: impl Iterator<Item = &'r Joined>,
-    info: Option<&Held<I>>,
+    joins: impl Iterator<Item = &'r JoinedRow>,
+    info: Option<&FetchedInfo<I>>,
 ) {
     let metas = joins.map(|joined| WrittenMeta { row: &joined.row, previous: joined.previous, reason: None });
     write_entry(out, key, metas, info);
@@ -121,12 +121,12 @@ pub(crate) fn join_entry<'r, I>(
 
 /// The payload of `presence_diff`, and where in it each key that joins stands. `info` tells what is known of the key.
 pub(crate) fn diff<I>(
-    diff: &Diff<Card<I>>,
-    info: impl Fn(&Key) -> Option<Arc<Held<I>>>,
+    diff: &Diff<KeyCache<I>>,
+    info: impl Fn(&Key) -> Option<Arc<FetchedInfo<I>>>,
 ) -> (Json, Vec<(Key, Range<usize>)>) {
     let mut out = Vec::with_capacity(64 + 160 * (diff.joins.len() + diff.leaves.len()));
     out.extend_from_slice(b"{\"joins\":");
-    let mut joins: IndexMap<&Key, Vec<&Joined>> = IndexMap::new();
+    let mut joins: IndexMap<&Key, Vec<&JoinedRow>> = IndexMap::new();
     for joined in &diff.joins {
         joins.entry(&joined.row.key).or_default().push(joined);
     }
@@ -137,7 +137,7 @@ pub(crate) fn diff<I>(
         places.push((key.clone(), start..out.len()));
     });
     out.extend_from_slice(b",\"leaves\":");
-    let mut leaves: IndexMap<&Key, Vec<&Left<_>>> = IndexMap::new();
+    let mut leaves: IndexMap<&Key, Vec<&LeftRow<_>>> = IndexMap::new();
     for left in &diff.leaves {
         leaves.entry(&left.row.key).or_default().push(left);
     }
@@ -188,7 +188,7 @@ fn write_entry<'r, I>(
     out: &mut Vec<u8>,
     key: &Key,
     metas: impl Iterator<Item = WrittenMeta<'r>>,
-    info: Option<&Held<I>>,
+    info: Option<&FetchedInfo<I>>,
 ) {
     serde_json::to_writer(&mut *out, key).expect("a string is written as JSON, and a vector takes all");
     out.extend_from_slice(b":{\"metas\":");
@@ -206,7 +206,7 @@ fn write_entry<'r, I>(
 struct WrittenMeta<'r> {
     row: &'r Row,
     previous: Option<Ref>,
-    reason: Option<Reason>,
+    reason: Option<LeaveReason>,
 }
 
 fn write_meta(out: &mut Vec<u8>, meta: &WrittenMeta<'_>) {

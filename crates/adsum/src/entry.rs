@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use adsum_tracker::{Key, Reason, Ref, Row};
+use adsum_tracker::{Key, LeaveReason, Ref, Row};
 use serde::{Serialize, Serializer};
 
-use crate::{encode::decode_meta, flow::Topics, handler::PresenceHandler};
+use crate::{encode::decode_meta, handler::PresenceHandler, layer::PresenceSet};
 
 /// The presences of a topic, by key. Serialized, they are what `presence_state` carries.
 pub type Presences<H> = HashMap<Key, Entry<H>>;
@@ -27,7 +27,7 @@ pub struct Tracked<M> {
     /// which this is an update; `None` if there is none in the diff.
     pub previous: Option<Ref>,
     /// Why it has left. `None` if an update put another version in its place, or if it is there.
-    pub reason: Option<Reason>,
+    pub reason: Option<LeaveReason>,
     /// What was tracked.
     pub meta: M,
 }
@@ -58,7 +58,7 @@ impl<H: PresenceHandler> Entry<H> {
         Self { metas: Vec::new(), info }
     }
 
-    pub(crate) fn push(&mut self, row: &Row, previous: Option<Ref>, reason: Option<Reason>) {
+    pub(crate) fn push(&mut self, row: &Row, previous: Option<Ref>, reason: Option<LeaveReason>) {
         if let Some(meta) = decode_meta(&row.meta) {
             let reference = row.reference;
             self.metas.push(Tracked { reference, previous, reason, meta });
@@ -97,7 +97,7 @@ impl<M: Serialize> Serialize for Tracked<M> {
             phx_reason: Option<&'static str>,
         }
         let Self { reference, previous, reason, meta } = self;
-        let phx_reason = reason.map(Reason::as_str);
+        let phx_reason = reason.map(LeaveReason::as_str);
         Wire { meta, phx_ref: *reference, phx_ref_prev: *previous, phx_reason }.serialize(serializer)
     }
 }
@@ -109,17 +109,17 @@ impl<H: PresenceHandler<Meta: fmt::Debug, Info: fmt::Debug>> fmt::Debug for Entr
 }
 
 /// What a list reads under the lock, to be decoded without it.
-pub(crate) struct Snapshot<I>(Vec<Group<I>>);
+pub(crate) struct Snapshot<I>(Vec<ListedKey<I>>);
 
-struct Group<I> {
+struct ListedKey<I> {
     key: Key,
     rows: Vec<Arc<Row>>,
     info: Option<Arc<I>>,
 }
 
 impl<I> Snapshot<I> {
-    pub(crate) fn of<H: PresenceHandler<Info = I>>(set: &Topics<H>) -> Self {
-        let groups = set.groups().map(|(key, group)| Group {
+    pub(crate) fn of<H: PresenceHandler<Info = I>>(set: &PresenceSet<H>) -> Self {
+        let groups = set.groups().map(|(key, group)| ListedKey {
             key: key.clone(),
             rows: group.rows().to_vec(),
             info: group.layer().value(),
@@ -128,22 +128,22 @@ impl<I> Snapshot<I> {
     }
 
     /// What was told, instead of what is there.
-    pub(crate) fn told<H: PresenceHandler<Info = I>>(set: &Topics<H>) -> Self {
+    pub(crate) fn told<H: PresenceHandler<Info = I>>(set: &PresenceSet<H>) -> Self {
         let mut groups = Vec::new();
-        set.told_groups(None, None, |key, card, rows| {
+        set.told_groups(None, None, |key, cache, rows| {
             let rows = rows.iter().map(|row| Arc::clone(row)).collect();
-            groups.push(Group { key: key.clone(), rows, info: card.value() });
+            groups.push(ListedKey { key: key.clone(), rows, info: cache.value() });
         });
         Self(groups)
     }
 
     /// At most so many keys after one.
     pub(crate) fn page<H: PresenceHandler<Info = I>>(
-        set: &Topics<H>,
+        set: &PresenceSet<H>,
         after: Option<&str>,
         limit: usize,
     ) -> Self {
-        let groups = set.groups_after(after).take(limit).map(|(key, group)| Group {
+        let groups = set.groups_after(after).take(limit).map(|(key, group)| ListedKey {
             key: key.clone(),
             rows: group.rows().to_vec(),
             info: group.layer().value(),
@@ -161,7 +161,7 @@ impl<I> Snapshot<I> {
     }
 }
 
-impl<I> Group<I> {
+impl<I> ListedKey<I> {
     fn decode<H: PresenceHandler<Info = I>>(self) -> Entry<H> {
         let mut entry = Entry::new(self.info);
         for row in self.rows {

@@ -14,14 +14,14 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    card::Held,
     core::Core,
     encode,
     handler::{Entries, FetchError, PresenceHandler},
+    key_cache::FetchedInfo,
 };
 
 /// What `fetch` brought, for the keys it was asked for.
-pub(crate) type Fetched<H> = HashMap<Key, Arc<Held<<H as PresenceHandler>::Info>>>;
+pub(crate) type Fetched<H> = HashMap<Key, Arc<FetchedInfo<<H as PresenceHandler>::Info>>>;
 
 /// The keys that `fetch` is asked for, with the number of refreshes of each so far.
 type Asked = Vec<(Key, u64)>;
@@ -159,7 +159,7 @@ impl<H: PresenceHandler> Core<H> {
                     }
                     "".into()
                 });
-                (key.clone(), Arc::new(Held::new(value.map(Arc::new), members, now)))
+                (key.clone(), Arc::new(FetchedInfo::new(value.map(Arc::new), members, now)))
             })
             .collect();
         if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    budget::{Account, Budget},
+    budget::{Account, DeliveryBudget},
     core::{Core, Flush},
     handler::PresenceHandler,
 };
@@ -27,26 +27,26 @@ use crate::{
 /// No bound of its own: a topic stands here at most once for a change, once for the budget, once for a fetch and once
 /// for a window.
 pub(crate) struct Backlog<H: PresenceHandler> {
-    waiting: Mutex<Waiting<H>>,
+    waiting: Mutex<BacklogState<H>>,
     wake: Notify,
     /// Where the time of the budget begins.
     start: Instant,
 }
 
-struct Waiting<H: PresenceHandler> {
+struct BacklogState<H: PresenceHandler> {
     /// Nobody will look any more.
     closed: bool,
     changed: IndexSet<Topic>,
     /// Those that had changed when the flusher last looked, and aren't seen to yet.
     turn: VecDeque<Topic>,
-    budget: Budget<Topic>,
+    budget: DeliveryBudget<Topic>,
     to_fetch: Vec<Flush<H>>,
     windows: BTreeSet<(Instant, Topic)>,
 }
 
 impl<H: PresenceHandler> Backlog<H> {
-    pub(crate) fn new(budget: Budget<Topic>) -> Self {
-        let waiting = Waiting {
+    pub(crate) fn new(budget: DeliveryBudget<Topic>) -> Self {
+        let waiting = BacklogState {
             closed: false,
             changed: IndexSet::new(),
             turn: VecDeque::new(),
@@ -59,12 +59,12 @@ impl<H: PresenceHandler> Backlog<H> {
 
     /// The time now, as the budget counts it.
     pub(crate) fn now(&self) -> Duration {
-        Budget::<Topic>::START + self.start.elapsed()
+        DeliveryBudget::<Topic>::START + self.start.elapsed()
     }
 
     /// The same, as the runtime does.
     pub(crate) fn instant(&self, time: Duration) -> Instant {
-        self.start + time.saturating_sub(Budget::<Topic>::START)
+        self.start + time.saturating_sub(DeliveryBudget::<Topic>::START)
     }
 
     /// Whether a flush that reaches so many may go now, which it does then. If not, the topic is looked at once it may.
@@ -97,7 +97,7 @@ impl<H: PresenceHandler> Backlog<H> {
         let (mut topics, turn, windows, to_fetch) = {
             let mut waiting = self.waiting.lock();
             waiting.closed = true;
-            let Waiting { changed, turn, budget, windows, to_fetch, .. } = &mut *waiting;
+            let BacklogState { changed, turn, budget, windows, to_fetch, .. } = &mut *waiting;
             let mut topics: IndexSet<Topic> = budget.take_all().collect();
             topics.extend(take(changed));
             (topics, take(turn), take(windows), take(to_fetch))
@@ -144,7 +144,7 @@ impl<H: PresenceHandler> Backlog<H> {
 
     /// It is the turn of what has changed up to now.
     fn begin_turn(&self) {
-        let Waiting { changed, turn, .. } = &mut *self.waiting.lock();
+        let BacklogState { changed, turn, .. } = &mut *self.waiting.lock();
         turn.extend(take(changed));
     }
 
@@ -174,9 +174,9 @@ impl<H: PresenceHandler> Backlog<H> {
 
 /// Held by all who know that the flusher has ended once they are dropped: the last handle of the presence, and
 /// the flusher itself, whose runtime may end before the presence does. All that waits goes out then.
-pub(crate) struct Ending<H: PresenceHandler>(pub(crate) Arc<Core<H>>);
+pub(crate) struct FlusherEnd<H: PresenceHandler>(pub(crate) Arc<Core<H>>);
 
-impl<H: PresenceHandler> Drop for Ending<H> {
+impl<H: PresenceHandler> Drop for FlusherEnd<H> {
     fn drop(&mut self) {
         for topic in self.0.backlog.close() {
             self.0.close_window(&topic);

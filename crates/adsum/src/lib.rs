@@ -72,14 +72,14 @@ mod side_by_side {}
 
 mod budget;
 mod builder;
-mod card;
 mod core;
 mod encode;
 mod entry;
 mod fetching;
-mod flow;
 mod flusher;
 mod handler;
+mod key_cache;
+mod layer;
 mod owner;
 mod presence;
 mod refreshed;
@@ -129,8 +129,8 @@ pub use adsum_pubsub::{
 };
 #[doc(inline)]
 pub use adsum_tracker::{
-    ClusterOptions, Incarnation, Key, Limits, MAX_GRACE, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES,
-    NodeInfo, NodeState, OverLimit, Reason as LeaveReason, Ref,
+    ClusterOptions, Incarnation, Key, LeaveReason, Limits, MAX_GRACE, MAX_KEY_BYTES, MAX_META_BYTES,
+    MAX_TOPIC_BYTES, NodeInfo, NodeState, OverLimit, Ref,
 };
 
 #[doc(inline)]

@@ -4,19 +4,19 @@ use std::fmt;
 
 use adsum_channels::PushError;
 use adsum_pubsub::Topic;
-use adsum_tracker::{Key, OverLimit, Parting, Reason, Ref};
+use adsum_tracker::{Key, LeaveReason, OverLimit, OwnerExit, Ref};
 
 use crate::{
     MetaError, Presence,
     encode::{decode_meta, encode_meta},
-    flow::Cards,
     handler::PresenceHandler,
+    layer::PresenceLayer,
 };
 
 /// Tracks presences for a task, and ends them with itself: however the task ends, by return, panic or abort,
-/// its owner is dropped. The presences leave for the reason that they see in it: [`finished`](Reason::Finished) after
-/// [`finish`](Self::finish), [`crashed`](Reason::Crashed) if it is dropped by a panic, else
-/// [`cancelled`](Reason::Cancelled).
+/// its owner is dropped. The presences leave for the reason that they see in it: [`finished`](LeaveReason::Finished) after
+/// [`finish`](Self::finish), [`crashed`](LeaveReason::Crashed) if it is dropped by a panic, else
+/// [`cancelled`](LeaveReason::Cancelled).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -38,7 +38,7 @@ use crate::{
 /// # }
 /// ```
 pub struct Owner<H: PresenceHandler> {
-    owner: adsum_tracker::Owner<Cards<H>>,
+    owner: adsum_tracker::RawOwner<PresenceLayer<H>>,
     presence: Presence<H>,
 }
 
@@ -143,12 +143,12 @@ impl<H: PresenceHandler> Owner<H> {
 
     /// Removes all presences of this owner.
     pub fn untrack_all(&mut self) {
-        for topic in self.owner.end(Parting::Leave(Reason::Left)) {
+        for topic in self.owner.end(OwnerExit::Leave(LeaveReason::Left)) {
             self.presence.core.flush(&topic);
         }
     }
 
-    /// Ends the owner of a task that has done its work: its presences leave as [`finished`](Reason::Finished).
+    /// Ends the owner of a task that has done its work: its presences leave as [`finished`](LeaveReason::Finished).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -164,7 +164,7 @@ impl<H: PresenceHandler> Owner<H> {
     /// # }
     /// ```
     pub fn finish(mut self) {
-        for topic in self.owner.end(Parting::Leave(Reason::Finished)) {
+        for topic in self.owner.end(OwnerExit::Leave(LeaveReason::Finished)) {
             self.presence.core.flush(&topic);
         }
     }
@@ -172,9 +172,9 @@ impl<H: PresenceHandler> Owner<H> {
 
 impl<H: PresenceHandler> Drop for Owner<H> {
     fn drop(&mut self) {
-        let reason = if std::thread::panicking() { Reason::Crashed } else { Reason::Cancelled };
+        let reason = if std::thread::panicking() { LeaveReason::Crashed } else { LeaveReason::Cancelled };
         let core = &self.presence.core;
-        for topic in self.owner.end(core.tracker.parting().because(reason)) {
+        for topic in self.owner.end(core.tracker.owner_exit().because(reason)) {
             core.backlog.look_at(&topic);
         }
     }
@@ -202,7 +202,7 @@ pub(crate) trait TypedOwner<H: PresenceHandler> {
     ) -> Result<Ref, UpdateError>;
 }
 
-impl<H: PresenceHandler> TypedOwner<H> for adsum_tracker::Owner<Cards<H>> {
+impl<H: PresenceHandler> TypedOwner<H> for adsum_tracker::RawOwner<PresenceLayer<H>> {
     fn track_meta(&mut self, topic: &Topic, key: &Key, meta: &H::Meta) -> Result<Ref, TrackError> {
         Ok(self.track(topic, key, encode_meta(meta)?)?)
     }

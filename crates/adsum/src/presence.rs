@@ -12,16 +12,16 @@ use adsum_pubsub::{
     Pattern, PubSub, Topic,
     tasks::{self, Task},
 };
-use adsum_tracker::{ClusterOptions, Key, NodeInfo, OverLimit, Parting, Reason};
+use adsum_tracker::{ClusterOptions, Key, LeaveReason, NodeInfo, OverLimit, OwnerExit};
 use tokio::sync::watch;
 
 use crate::{
     Builder, Entry, Owner, Presences, Watch,
     core::Core,
     entry::Snapshot,
-    flusher::{self, Ending},
+    flusher::{self, FlusherEnd},
     handler::{NoFetch, PresenceHandler},
-    replication::{self, Link, Mail, Standing},
+    replication::{self, PeerTopic, ReplicationInbox, SyncStatus},
     watch::Followed,
 };
 
@@ -31,10 +31,10 @@ use crate::{
 /// leave with it.
 pub struct Presence<H: PresenceHandler = NoFetch> {
     pub(crate) core: Arc<Core<H>>,
-    link: Link,
-    mail: Arc<Mail>,
-    standing: watch::Receiver<Standing>,
-    tasks: Arc<Tasks<H>>,
+    peer_topic: PeerTopic,
+    inbox: Arc<ReplicationInbox>,
+    status: watch::Receiver<SyncStatus>,
+    tasks: Arc<PresenceTasks<H>>,
 }
 
 impl Presence {
@@ -64,19 +64,27 @@ impl Presence {
 }
 
 impl<H: PresenceHandler> Presence<H> {
-    pub(crate) fn start(core: Core<H>, mail: Arc<Mail>, link: Link, options: ClusterOptions) -> Self {
+    pub(crate) fn start(
+        core: Core<H>,
+        inbox: Arc<ReplicationInbox>,
+        peer_topic: PeerTopic,
+        options: ClusterOptions,
+    ) -> Self {
         let core = Arc::new(core);
-        let (stands, standing) = watch::channel(Standing::Starting);
-        let ending = Ending(core.clone());
+        let (stands, status) = watch::channel(SyncStatus::Starting);
+        let ending = FlusherEnd(core.clone());
         let flusher = tasks::spawn("flusher", async move {
             let ending = ending;
             tasks::restarted("flusher", || flusher::run(&ending.0)).await;
         });
-        let replication = replication::run(core.clone(), mail.clone(), link.clone(), options, stands);
+        let replication = replication::run(core.clone(), inbox.clone(), peer_topic.clone(), options, stands);
         let replication = tasks::spawn("replication", replication);
-        let tasks =
-            Arc::new(Tasks { _flusher: flusher, _replication: replication, _ending: Ending(core.clone()) });
-        Self { core, link, mail, standing, tasks }
+        let tasks = Arc::new(PresenceTasks {
+            _flusher: flusher,
+            _replication: replication,
+            _ending: FlusherEnd(core.clone()),
+        });
+        Self { core, peer_topic, inbox, status, tasks }
     }
 
     /// Waits until this node knows what is on the others. Take sockets after it: clients that come to a node that
@@ -89,10 +97,10 @@ impl<H: PresenceHandler> Presence<H> {
     /// There is no full view yet, the engine is not reached, or another node of this name is alive. This node can serve
     /// its own clients nonetheless, so most programs log the error and go on: it mends by itself.
     pub async fn ready(&self) -> Result<(), NotReady> {
-        let mut standing = self.standing.clone();
-        let stands = standing.wait_for(|standing| *standing != Standing::Starting).await;
+        let mut status = self.status.clone();
+        let stands = status.wait_for(|status| *status != SyncStatus::Starting).await;
         // An error: the task has ended with its runtime.
-        stands.map_or(Err(NotReady::Failed), |standing| standing.health())
+        stands.map_or(Err(NotReady::Failed), |status| status.health())
     }
 
     /// How this node stands in the cluster now, for a health check; [`ready`](Self::ready) waits for it at the start.
@@ -102,7 +110,7 @@ impl<H: PresenceHandler> Presence<H> {
     /// # Errors
     /// As [`ready`](Self::ready), or it is starting yet.
     pub fn health(&self) -> Result<(), NotReady> {
-        self.standing.borrow().health()
+        self.status.borrow().health()
     }
 
     /// The nodes of the cluster as this one knows them, itself included, by name: for a page or a metric of the
@@ -123,7 +131,7 @@ impl<H: PresenceHandler> Presence<H> {
     /// # }
     /// ```
     pub async fn nodes(&self) -> Vec<NodeInfo> {
-        self.mail.nodes().await.unwrap_or_default()
+        self.inbox.nodes().await.unwrap_or_default()
     }
 
     /// Leaves the cluster well, before the program ends: closes all sockets, batch by batch, and has the presences
@@ -140,12 +148,12 @@ impl<H: PresenceHandler> Presence<H> {
         left_open
     }
 
-    fn set_parting(&self) {
+    fn set_owner_exit(&self) {
         let handoff = self.core.timing.handoff;
-        self.core.tracker.set_parting(if handoff.is_zero() {
-            Parting::Leave(Reason::Draining)
+        self.core.tracker.set_owner_exit(if handoff.is_zero() {
+            OwnerExit::Leave(LeaveReason::Draining)
         } else {
-            Parting::Depart(Reason::Draining, handoff)
+            OwnerExit::Depart(LeaveReason::Draining, handoff)
         });
     }
 
@@ -280,7 +288,7 @@ impl<H: PresenceHandler> Presence<H> {
     /// The number of keys in a topic, such as users if a key is a user, as this node knows them: see
     /// [`count`](Self::count).
     pub fn key_count(&self, topic: impl Into<Topic>) -> usize {
-        self.core.tracker.keys(&topic.into())
+        self.core.tracker.key_count(&topic.into())
     }
 
     /// What `fetch` says of a key has changed: asks it anew, and sends a diff in which the key's metas join
@@ -289,7 +297,7 @@ impl<H: PresenceHandler> Presence<H> {
     /// So does every other node. Nothing happens where the key isn't in the topic.
     pub fn refresh(&self, topic: impl Into<Topic>, key: impl Into<Key>) {
         let (topic, key) = (topic.into(), key.into());
-        self.link.refresh(&topic, &key);
+        self.peer_topic.refresh(&topic, &key);
         self.core.refresh(&topic, &key);
     }
 
@@ -348,14 +356,14 @@ impl<H: PresenceHandler> From<&Presence<H>> for PubSub {
 
 impl<H: PresenceHandler> Depart for Presence<H> {
     fn departing(&self) {
-        self.set_parting();
+        self.set_owner_exit();
     }
 
     fn depart(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let mail = self.mail.clone();
+        let inbox = self.inbox.clone();
         Box::pin(async move {
             // An error: the task has ended with its runtime, and there is nobody to wait for.
-            let _ = mail.leave().await;
+            let _ = inbox.leave().await;
         })
     }
 }
@@ -364,9 +372,9 @@ impl<H: PresenceHandler> Clone for Presence<H> {
     fn clone(&self) -> Self {
         Self {
             core: self.core.clone(),
-            link: self.link.clone(),
-            mail: self.mail.clone(),
-            standing: self.standing.clone(),
+            peer_topic: self.peer_topic.clone(),
+            inbox: self.inbox.clone(),
+            status: self.status.clone(),
             tasks: self.tasks.clone(),
         }
     }
@@ -404,9 +412,9 @@ pub enum NotReady {
 }
 
 /// Ends the tasks with the last handle.
-struct Tasks<H: PresenceHandler> {
+struct PresenceTasks<H: PresenceHandler> {
     _flusher: Task,
     _replication: Task,
     // Dropped last: nobody looks any more.
-    _ending: Ending<H>,
+    _ending: FlusherEnd<H>,
 }

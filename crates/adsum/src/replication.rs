@@ -10,7 +10,7 @@ use adsum_pubsub::{
     Subscriber, SubscriberId, Topic, tasks,
 };
 use adsum_tracker::{
-    Cluster, ClusterOptions, Effect, Key, Message, MessageError, NodeInfo, Replica, Report, Time,
+    Cluster, ClusterMessage, ClusterOptions, Effect, Key, MessageError, NodeInfo, Replica, Report, Time,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{NotReady, core::Core, flow::Cards, handler::PresenceHandler};
+use crate::{NotReady, core::Core, handler::PresenceHandler, layer::PresenceLayer};
 
 /// Messages of other nodes that wait are dropped beyond so many bytes.
 const INBOX_BYTES: usize = 64 * 1024 * 1024;
@@ -34,7 +34,7 @@ const REFRESH: &str = "refresh";
 
 /// How far this node is with the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum SyncStatus {
     Starting,
     Ready,
     NotSynced,
@@ -46,7 +46,7 @@ pub(crate) enum Standing {
     },
 }
 
-impl Standing {
+impl SyncStatus {
     pub(crate) fn health(&self) -> Result<(), NotReady> {
         match self {
             Self::Ready => Ok(()),
@@ -68,19 +68,19 @@ impl Standing {
 }
 
 /// What waits for the task.
-pub(crate) struct Mail {
-    waiting: Mutex<Waiting>,
+pub(crate) struct ReplicationInbox {
+    waiting: Mutex<InboxState>,
     wake: Notify,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct InboxState {
     messages: VecDeque<Bytes>,
     bytes: usize,
     refreshes: VecDeque<(Topic, Key)>,
-    leave: Option<oneshot::Sender<Left>>,
+    leave: Option<oneshot::Sender<HandedOver>>,
     /// Those who ask which nodes there are. Each waits for the answer, so there are no more than callers.
-    askers: Vec<oneshot::Sender<Vec<NodeInfo>>>,
+    node_requests: Vec<oneshot::Sender<Vec<NodeInfo>>>,
     /// This node has been asked to leave.
     leaving: bool,
     /// The task has ended: nobody takes what waits any more.
@@ -89,12 +89,12 @@ struct Waiting {
 
 /// How many nodes hold this one's final set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Left {
+pub(crate) struct HandedOver {
     pub(crate) held: usize,
     pub(crate) of: usize,
 }
 
-impl Mail {
+impl ReplicationInbox {
     pub(crate) fn new() -> Self {
         Self { waiting: Mutex::default(), wake: Notify::new() }
     }
@@ -105,7 +105,7 @@ impl Mail {
     }
 
     /// What is received is an error where the task has ended.
-    pub(crate) fn leave(&self) -> oneshot::Receiver<Left> {
+    pub(crate) fn leave(&self) -> oneshot::Receiver<HandedOver> {
         let (told, left) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         waiting.leaving = true;
@@ -119,10 +119,10 @@ impl Mail {
 
     /// What is received is an error if the task has ended, or fails before it answers.
     pub(crate) fn nodes(&self) -> oneshot::Receiver<Vec<NodeInfo>> {
-        let (asker, nodes) = oneshot::channel();
+        let (request, nodes) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         if !waiting.closed {
-            waiting.askers.push(asker);
+            waiting.node_requests.push(request);
         }
         drop(waiting);
         self.wake();
@@ -143,7 +143,7 @@ impl Mail {
     }
 }
 
-impl Subscriber for Mail {
+impl Subscriber for ReplicationInbox {
     fn deliver(&self, message: &Arc<Broadcast>) {
         match message.payload() {
             Payload::Binary(bytes) if message.event() == SET => self.push(bytes),
@@ -163,21 +163,21 @@ impl Subscriber for Mail {
 
 /// The way to the same presence on other nodes.
 #[derive(Clone)]
-pub(crate) struct Link {
+pub(crate) struct PeerTopic {
     pubsub: PubSub,
     topic: Topic,
     id: SubscriberId,
 }
 
-impl Link {
+impl PeerTopic {
     /// Presences of different names don't see each other. No client can join this topic: those that begin like it
     /// are kept for the nodes.
     pub(crate) fn new(pubsub: PubSub, name: &str) -> Self {
         Self { pubsub, topic: format!("adsum:presence:{name}").into(), id: SubscriberId::unique() }
     }
 
-    pub(crate) fn attach(&self, mail: &Arc<Mail>) -> Option<Attachment> {
-        self.pubsub.is_networked().then(|| self.pubsub.attach(self.topic.clone(), self.id, mail.clone()))
+    pub(crate) fn attach(&self, inbox: &Arc<ReplicationInbox>) -> Option<Attachment> {
+        self.pubsub.is_networked().then(|| self.pubsub.attach(self.topic.clone(), self.id, inbox.clone()))
     }
 
     /// Has all other nodes refresh a key.
@@ -189,12 +189,12 @@ impl Link {
         }
     }
 
-    fn broadcast(&self, message: &Message) {
+    fn broadcast(&self, message: &ClusterMessage) {
         let payload = Payload::Binary(message.encode().into());
         note_loss(self.pubsub.broadcast_from(self.id, &self.topic, SET, payload));
     }
 
-    fn send(&self, node: &str, message: &Message) {
+    fn send(&self, node: &str, message: &ClusterMessage) {
         let payload = Payload::Binary(message.encode().into());
         note_loss(self.pubsub.direct_broadcast(node, &self.topic, SET, payload));
     }
@@ -212,46 +212,47 @@ fn note_loss(sent: Result<(), BroadcastError>) {
 /// state but for what is in the set.
 pub(crate) fn run<H: PresenceHandler>(
     core: Arc<Core<H>>,
-    mail: Arc<Mail>,
-    link: Link,
+    inbox: Arc<ReplicationInbox>,
+    peer_topic: PeerTopic,
     options: ClusterOptions,
-    standing: watch::Sender<Standing>,
+    status: watch::Sender<SyncStatus>,
 ) -> impl Future<Output = ()> + Send {
     // Also where the runtime ends before it is polled at all.
-    let closing = Closing(mail.clone());
+    let closing = Closing(inbox.clone());
     async move {
         let _closing = closing;
-        restarted(core, mail, link, options, standing).await;
+        restarted(core, inbox, peer_topic, options, status).await;
     }
 }
 
 /// Says, once dropped, that nobody takes what waits any more.
-struct Closing(Arc<Mail>);
+struct Closing(Arc<ReplicationInbox>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
         let waited =
-            mem::replace(&mut *self.0.waiting.lock(), Waiting { closed: true, ..Waiting::default() });
+            mem::replace(&mut *self.0.waiting.lock(), InboxState { closed: true, ..InboxState::default() });
         drop(waited);
     }
 }
 
 async fn restarted<H: PresenceHandler>(
     core: Arc<Core<H>>,
-    mail: Arc<Mail>,
-    link: Link,
+    inbox: Arc<ReplicationInbox>,
+    peer_topic: PeerTopic,
     options: ClusterOptions,
-    standing: watch::Sender<Standing>,
+    status: watch::Sender<SyncStatus>,
 ) {
     let began = Instant::now();
     let last = Arc::new(Mutex::new(None));
     tasks::restarted("replication", || {
         let failed = last.lock().take();
         // A node that was leaving when it failed is gone for the others: nobody waits for it any more.
-        let ends = failed.is_some() && mail.waiting.lock().leaving;
+        let ends = failed.is_some() && inbox.waiting.lock().leaving;
         let replication = (!ends).then(|| {
-            let (core, mail, link, options) = (core.clone(), mail.clone(), link.clone(), options.clone());
-            Replication::new(core, mail, link, options, standing.clone(), began, last.clone(), failed)
+            let (core, inbox, peer_topic, options) =
+                (core.clone(), inbox.clone(), peer_topic.clone(), options.clone());
+            Replication::new(core, inbox, peer_topic, options, status.clone(), began, last.clone(), failed)
         });
         async move {
             if let Some(replication) = replication {
@@ -268,14 +269,14 @@ type LastRun = Arc<Mutex<Option<Replica>>>;
 /// One run of the task.
 struct Replication<H: PresenceHandler> {
     core: Arc<Core<H>>,
-    cluster: Cluster<Cards<H>>,
-    mail: Arc<Mail>,
-    link: Link,
+    cluster: Cluster<PresenceLayer<H>>,
+    inbox: Arc<ReplicationInbox>,
+    peer_topic: PeerTopic,
     _attachment: Option<Attachment>,
-    standing: watch::Sender<Standing>,
+    status: watch::Sender<SyncStatus>,
     began: Instant,
     last: LastRun,
-    left: Option<oneshot::Sender<Left>>,
+    left: Option<oneshot::Sender<HandedOver>>,
     /// The kinds of broken messages that were logged already.
     logged: Vec<MessageError>,
 }
@@ -285,10 +286,10 @@ impl<H: PresenceHandler> Drop for Replication<H> {
         let failed = std::thread::panicking();
         if failed {
             *self.last.lock() = Some(self.cluster.replica().clone());
-            let was_live = self.standing.borrow().was_live();
-            self.standing.send_replace(Standing::Failed { was_live });
+            let was_live = self.status.borrow().was_live();
+            self.status.send_replace(SyncStatus::Failed { was_live });
         }
-        let mut waiting = self.mail.waiting.lock();
+        let mut waiting = self.inbox.waiting.lock();
         let waited = mem::take(&mut *waiting);
         waiting.leaving = waited.leaving;
         // Who asked it to leave after it has failed hears that there is nobody to wait for.
@@ -301,17 +302,17 @@ impl<H: PresenceHandler> Replication<H> {
     #[expect(clippy::too_many_arguments, reason = "it is called in one place")]
     fn new(
         core: Arc<Core<H>>,
-        mail: Arc<Mail>,
-        link: Link,
+        inbox: Arc<ReplicationInbox>,
+        peer_topic: PeerTopic,
         options: ClusterOptions,
-        standing: watch::Sender<Standing>,
+        status: watch::Sender<SyncStatus>,
         began: Instant,
         last: LastRun,
         failed: Option<Replica>,
     ) -> Self {
-        let attachment = link.attach(&mail);
+        let attachment = peer_topic.attach(&inbox);
         let tracker = core.tracker.clone();
-        let region = link.pubsub.region().map(Into::into);
+        let region = peer_topic.pubsub.region().map(Into::into);
         let cluster = match failed {
             None => {
                 let seed = tracker.replica().incarnation.random;
@@ -324,17 +325,17 @@ impl<H: PresenceHandler> Replication<H> {
                     me.incarnation.started.max(failed.incarnation.started.saturating_add(1));
                 tracing::info!(replica = %me, "goes on as a new incarnation");
                 let (now, seed) = (Time::new(began.elapsed()), me.incarnation.random);
-                let was_live = standing.borrow().was_live();
+                let was_live = status.borrow().was_live();
                 Cluster::restart(now, me, was_live, tracker, region, options, seed)
             }
         };
         Self {
             core,
             cluster,
-            mail,
-            link,
+            inbox,
+            peer_topic,
             _attachment: attachment,
-            standing,
+            status,
             began,
             last,
             left: None,
@@ -343,7 +344,7 @@ impl<H: PresenceHandler> Replication<H> {
     }
 
     async fn run(mut self) {
-        let mut connected = self.link.pubsub.connected();
+        let mut connected = self.peer_topic.pubsub.connected();
         let mut can_change = true;
         self.see_to_connection(&mut connected);
         loop {
@@ -358,14 +359,14 @@ impl<H: PresenceHandler> Replication<H> {
                 }
             };
             tokio::select! {
-                () = self.mail.wake.notified() => {}
+                () = self.inbox.wake.notified() => {}
                 changed = connected.changed(), if can_change => {
                     can_change = changed.is_ok();
                     self.see_to_connection(&mut connected);
                 }
                 () = due => {}
             }
-            self.see_to_mail().await;
+            self.see_to_inbox().await;
         }
     }
 
@@ -380,22 +381,22 @@ impl<H: PresenceHandler> Replication<H> {
 
     /// Takes what waits, and does what is due: also in between, for a node that hears so much that it says nothing
     /// is taken for dead.
-    async fn see_to_mail(&mut self) {
+    async fn see_to_inbox(&mut self) {
         loop {
-            let (messages, refreshes, leave, askers) = {
-                let mut waiting = self.mail.waiting.lock();
+            let (messages, refreshes, leave, node_requests) = {
+                let mut waiting = self.inbox.waiting.lock();
                 let count = waiting.messages.len().min(MESSAGES_AT_ONCE);
                 let messages: Vec<_> = waiting.messages.drain(..count).collect();
                 waiting.bytes -= messages.iter().map(Bytes::len).sum::<usize>();
-                let askers = mem::take(&mut waiting.askers);
-                (messages, mem::take(&mut waiting.refreshes), waiting.leave.take(), askers)
+                let node_requests = mem::take(&mut waiting.node_requests);
+                (messages, mem::take(&mut waiting.refreshes), waiting.leave.take(), node_requests)
             };
             for (topic, key) in refreshes {
                 self.core.refresh(&topic, &key);
             }
             let is_last = messages.len() < MESSAGES_AT_ONCE;
             for bytes in messages {
-                match Message::decode(&bytes) {
+                match ClusterMessage::decode(&bytes) {
                     Ok(message) => self.cluster.handle(self.now(), message),
                     Err(error) => self.refuse(error),
                 }
@@ -405,11 +406,11 @@ impl<H: PresenceHandler> Replication<H> {
                 self.cluster.leave(self.now(), self.core.timing.handoff);
             }
             self.cluster.tick(self.now());
-            if !askers.is_empty() {
+            if !node_requests.is_empty() {
                 let nodes = self.cluster.nodes(self.now());
-                for asker in askers {
+                for request in node_requests {
                     // One that has given up doesn't need it.
-                    let _ = asker.send(nodes.clone());
+                    let _ = request.send(nodes.clone());
                 }
             }
             self.see_to_effects().await;
@@ -422,8 +423,8 @@ impl<H: PresenceHandler> Replication<H> {
     async fn see_to_effects(&mut self) {
         for effect in self.cluster.take_effects() {
             match effect {
-                Effect::Broadcast(message) => self.link.broadcast(&message),
-                Effect::Send(node, message) => self.link.send(&node, &message),
+                Effect::Broadcast(message) => self.peer_topic.broadcast(&message),
+                Effect::Send(node, message) => self.peer_topic.send(&node, &message),
                 Effect::Changed(topic) => {
                     self.core.flush(&topic);
                     // A thousand topics may have changed at once; what else runs here gets its turn.
@@ -437,22 +438,22 @@ impl<H: PresenceHandler> Replication<H> {
     fn report(&mut self, report: Report) {
         match report {
             Report::Ready { synced: true } => {
-                self.standing.send_replace(Standing::Ready);
+                self.status.send_replace(SyncStatus::Ready);
             }
             Report::Ready { synced: false } => {
-                let stands = if *self.link.pubsub.connected().borrow() {
+                let stands = if *self.peer_topic.pubsub.connected().borrow() {
                     tracing::warn!("not in sync with all nodes yet; lists may lack presences of other nodes");
-                    Standing::NotSynced
+                    SyncStatus::NotSynced
                 } else {
                     tracing::warn!(
                         "the engine is not reached; this node serves its own clients only until it is"
                     );
-                    Standing::EngineAway
+                    SyncStatus::EngineAway
                 };
-                self.standing.send_if_modified(|standing| {
-                    let starts = matches!(standing, Standing::Starting | Standing::Failed { .. });
+                self.status.send_if_modified(|status| {
+                    let starts = matches!(status, SyncStatus::Starting | SyncStatus::Failed { .. });
                     if starts {
-                        *standing = stands;
+                        *status = stands;
                     }
                     starts
                 });
@@ -463,18 +464,18 @@ impl<H: PresenceHandler> Replication<H> {
                     "another node of this name is alive: this one serves its own clients only, and no other \
                      node sees its presences; give every node a name of its own"
                 );
-                self.standing.send_replace(Standing::Duplicate(twin.name.to_string()));
+                self.status.send_replace(SyncStatus::Duplicate(twin.name.to_string()));
             }
             Report::DuplicateGone(twin) => {
                 tracing::info!(%twin, "the other node of this name is gone; this one takes part in the cluster");
                 // Until it says how far it is in sync.
-                self.standing.send_replace(Standing::Starting);
+                self.status.send_replace(SyncStatus::Starting);
             }
             Report::Up(replica) => tracing::info!(%replica, "a node is up"),
             Report::Down(replica) => {
                 tracing::warn!(%replica, "a node is silent; its presences are hidden until it is heard again");
                 // Whoever waits for that node hears of it: long polls of its sessions, say.
-                let _ = self.link.pubsub.local_broadcast(NODES_TOPIC, NODE_DOWN, &*replica.name);
+                let _ = self.peer_topic.pubsub.local_broadcast(NODES_TOPIC, NODE_DOWN, &*replica.name);
             }
             Report::LinkBroken { region, nodes } => {
                 metrics::counter!("adsum_region_links_broken_total").increment(1);
@@ -492,7 +493,7 @@ impl<H: PresenceHandler> Replication<H> {
             Report::Left { held, of } => {
                 tracing::info!(held, of, "left; so many other nodes hold the final set");
                 if let Some(told) = self.left.take() {
-                    let _ = told.send(Left { held, of });
+                    let _ = told.send(HandedOver { held, of });
                 }
             }
         }
@@ -516,30 +517,30 @@ mod tests {
         Arc::new(Broadcast::new("t", SET, Payload::Binary(vec![0; bytes].into())))
     }
 
-    fn held(mail: &Mail) -> (usize, usize) {
-        let waiting = mail.waiting.lock();
+    fn held(inbox: &ReplicationInbox) -> (usize, usize) {
+        let waiting = inbox.waiting.lock();
         (waiting.messages.len(), waiting.bytes)
     }
 
     #[test]
     fn an_inbox_holds_its_bytes_and_no_more() {
-        let mail = Mail::new();
+        let inbox = ReplicationInbox::new();
         let message = said(INBOX_BYTES / 4);
         for _ in 0..4 {
-            mail.deliver(&message);
+            inbox.deliver(&message);
         }
-        assert_eq!(held(&mail), (4, INBOX_BYTES));
-        mail.deliver(&said(1));
-        assert_eq!(held(&mail), (4, INBOX_BYTES));
+        assert_eq!(held(&inbox), (4, INBOX_BYTES));
+        inbox.deliver(&said(1));
+        assert_eq!(held(&inbox), (4, INBOX_BYTES));
     }
 
     #[test]
     fn only_so_many_refreshes_wait() {
-        let mail = Mail::new();
+        let inbox = ReplicationInbox::new();
         for n in 0..REFRESHES + 2 {
-            assert_eq!(mail.waiting.lock().refreshes.len(), n.min(REFRESHES));
+            assert_eq!(inbox.waiting.lock().refreshes.len(), n.min(REFRESHES));
             let refresh = Json::encode(&("t", n.to_string())).expect("strings are JSON");
-            mail.deliver(&Arc::new(Broadcast::new("t", REFRESH, refresh.into())));
+            inbox.deliver(&Arc::new(Broadcast::new("t", REFRESH, refresh.into())));
         }
     }
 }

@@ -4,23 +4,23 @@ use std::{fmt, sync::Arc};
 
 use adsum_channels::{EndReason, News, Socket, SocketExtension, View, ViewState};
 use adsum_pubsub::{Json, Message, Topic};
-use adsum_tracker::{Joined, Key, OwnerId, Parting, Reason, Ref};
+use adsum_tracker::{JoinedRow, Key, LeaveReason, OwnerExit, OwnerId, Ref};
 use parking_lot::Mutex;
 
 use crate::{
     OtherPubSub, Presence, PushStateError, TrackError, UpdateError,
-    core::{Core, Source},
+    core::{Core, DiffSource},
     encode,
-    flow::Cards,
     handler::PresenceHandler,
+    layer::PresenceLayer,
     owner::TypedOwner,
     topic_diff::TopicDiff,
-    watch::Published,
+    watch::PublishedDiff,
 };
 
-/// Presences whose owner is a channel: they leave with it, as [`left`](Reason::Left) if its client left the topic,
-/// [`finished`](Reason::Finished) if the channel stopped by itself, [`crashed`](Reason::Crashed) if it failed, and
-/// [`gone`](Reason::Gone) if its socket has closed.
+/// Presences whose owner is a channel: they leave with it, as [`left`](LeaveReason::Left) if its client left the topic,
+/// [`finished`](LeaveReason::Finished) if the channel stopped by itself, [`crashed`](LeaveReason::Crashed) if it failed, and
+/// [`gone`](LeaveReason::Gone) if its socket has closed.
 ///
 /// What a handler changes is sent when the handler has returned and its reply is on its way, or, before that,
 /// when it pushes the state.
@@ -125,7 +125,7 @@ impl<H: PresenceHandler> Presence<H> {
     /// Removes all that a channel has tracked, under any topic.
     pub fn untrack_all(&self, socket: &mut Socket) {
         let tracked = self.of(socket);
-        for topic in tracked.owner.end(Parting::Leave(Reason::Left)) {
+        for topic in tracked.owner.end(OwnerExit::Leave(LeaveReason::Left)) {
             tracked.note(topic);
         }
     }
@@ -158,7 +158,7 @@ impl<H: PresenceHandler> Presence<H> {
         let own = Mutex::new(Some(own.map(|(_, key)| key.clone()).collect()));
         let (owner, beyond) = (owner.id(), Mutex::default());
         // Read and queued in one critical section: no diff can come between.
-        Ok(socket.show(State { core: self.core.clone(), topic, owner, own, beyond })?)
+        Ok(socket.show(StateView { core: self.core.clone(), topic, owner, own, beyond })?)
     }
 
     /// Reads a `presence_diff` of this presence that a channel [intercepts](adsum_channels::Channel::INTERCEPT), without
@@ -189,7 +189,7 @@ impl<H: PresenceHandler> Presence<H> {
     pub fn read_diff(&self, message: &Message) -> Option<TopicDiff<H>> {
         // Another presence may send diffs of the same types.
         message.mark().filter(|mark| self.core.is_ours(*mark))?;
-        if let Some(source) = message.source::<Source<H::Info>>() {
+        if let Some(source) = message.source::<DiffSource<H::Info>>() {
             return Some(TopicDiff::of(&source.published));
         }
         let part = message.source::<Part<H::Info>>()?;
@@ -211,7 +211,7 @@ impl<H: PresenceHandler> Presence<H> {
 }
 
 /// Who is in a topic, as a client is shown it.
-struct State<H: PresenceHandler> {
+struct StateView<H: PresenceHandler> {
     core: Arc<Core<H>>,
     topic: Topic,
     /// The channel.
@@ -222,7 +222,7 @@ struct State<H: PresenceHandler> {
     beyond: Mutex<Vec<Ref>>,
 }
 
-impl<H: PresenceHandler> View for State<H> {
+impl<H: PresenceHandler> View for StateView<H> {
     fn state(&self) -> ViewState {
         let own = self.own.lock().take();
         let (state, beyond) = self.core.shown(&self.topic, self.owner, own);
@@ -236,7 +236,7 @@ impl<H: PresenceHandler> View for State<H> {
             return News::All;
         }
         // Where each change is a diff of its own, a client hears of its own presences twice, as in Phoenix.
-        let Some(source) = change.source::<Source<H::Info>>().filter(|_| !self.core.tells_each()) else {
+        let Some(source) = change.source::<DiffSource<H::Info>>().filter(|_| !self.core.tells_each()) else {
             return News::All;
         };
         let diff = source.published.diff();
@@ -262,16 +262,16 @@ impl<H: PresenceHandler> View for State<H> {
 
 /// What a diff for a client was made of that knows some of the rows already.
 struct Part<I> {
-    published: Arc<Published<I>>,
+    published: Arc<PublishedDiff<I>>,
     known: Vec<Ref>,
 }
 
-impl<I> Source<I> {
+impl<I> DiffSource<I> {
     /// The payload without some of the rows that join.
     fn without(&self, known: &[Ref], payload: &adsum_pubsub::Payload) -> Option<Json> {
         let adsum_pubsub::Payload::Json(json) = payload else { return None };
         let (text, joins) = (json.as_bytes(), &self.published.diff().joins);
-        let is_known = |joined: &&Joined| known.contains(&joined.reference);
+        let is_known = |joined: &&JoinedRow| known.contains(&joined.reference);
         let cut: Vec<&Key> = joins.iter().filter(is_known).map(|joined| &joined.row.key).collect();
         let (first, last) = (&self.places.first()?.1, &self.places.last()?.1);
         let mut out = Vec::with_capacity(text.len());
@@ -300,7 +300,7 @@ impl<I> Source<I> {
 
 /// What hangs on a channel's socket: the owner of its presences.
 struct TrackedChannel<H: PresenceHandler> {
-    owner: adsum_tracker::Owner<Cards<H>>,
+    owner: adsum_tracker::RawOwner<PresenceLayer<H>>,
     presence: Presence<H>,
     /// Topics that the running handler has changed.
     changed: Vec<Topic>,
@@ -310,7 +310,7 @@ impl<H: PresenceHandler> TrackedChannel<H> {
     fn change<T>(
         &mut self,
         topic: Topic,
-        change: impl FnOnce(&mut adsum_tracker::Owner<Cards<H>>, &Topic) -> T,
+        change: impl FnOnce(&mut adsum_tracker::RawOwner<PresenceLayer<H>>, &Topic) -> T,
     ) -> T {
         let changed = change(&mut self.owner, &topic);
         self.note(topic);
@@ -334,20 +334,22 @@ impl<H: PresenceHandler> SocketExtension for TrackedChannel<H> {
     fn channel_ended(&mut self, reason: &EndReason) {
         let linger = self.presence.core.timing.linger;
         let reason = match reason {
-            EndReason::Left => Reason::Left,
-            EndReason::Stopped | EndReason::Shutdown => Reason::Finished,
-            EndReason::Crashed | EndReason::Overloaded => Reason::Crashed,
-            _ => Reason::Gone,
+            EndReason::Left => LeaveReason::Left,
+            EndReason::Stopped | EndReason::Shutdown => LeaveReason::Finished,
+            EndReason::Crashed | EndReason::Overloaded => LeaveReason::Crashed,
+            _ => LeaveReason::Gone,
         };
-        let parting = match (reason, self.presence.core.tracker.parting()) {
-            (Reason::Left, _) => Parting::Leave(Reason::Left),
+        let owner_exit = match (reason, self.presence.core.tracker.owner_exit()) {
+            (LeaveReason::Left, _) => OwnerExit::Leave(LeaveReason::Left),
             // Its client comes back, as a rule.
-            (Reason::Gone | Reason::Crashed, Parting::Leave(Reason::Gone)) if !linger.is_zero() => {
-                Parting::Depart(reason, linger)
+            (LeaveReason::Gone | LeaveReason::Crashed, OwnerExit::Leave(LeaveReason::Gone))
+                if !linger.is_zero() =>
+            {
+                OwnerExit::Depart(reason, linger)
             }
-            (_, parting) => parting.because(reason),
+            (_, owner_exit) => owner_exit.because(reason),
         };
-        for topic in self.owner.end(parting) {
+        for topic in self.owner.end(owner_exit) {
             self.note(topic);
         }
         self.handler_returned();

@@ -71,10 +71,10 @@
 
 mod channel;
 mod client;
+mod client_log;
 mod clock;
 mod cluster;
 mod frame;
-mod line;
 mod network;
 mod roster;
 mod server;

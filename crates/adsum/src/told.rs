@@ -15,7 +15,7 @@ use adsum_pubsub::Json;
 use adsum_tracker::{Key, Row};
 use bytes::{Buf as _, Bytes};
 
-use crate::{encode, flow::Topics, handler::PresenceHandler};
+use crate::{encode, handler::PresenceHandler, layer::PresenceSet};
 
 /// The number of keys in a new piece.
 const KEYS: usize = 64;
@@ -70,14 +70,14 @@ impl Pieces {
     }
 
     /// The state: what was told, but for the keys of `own`.
-    pub(crate) fn state<H: PresenceHandler>(&mut self, set: &Topics<H>, own: &Own) -> Json {
+    pub(crate) fn state<H: PresenceHandler>(&mut self, set: &PresenceSet<H>, own: &Own) -> Json {
         if own.is_empty()
             && let Some(whole) = &self.whole
         {
             return whole.clone();
         }
         self.write_stale(set);
-        let mut object = Object::new();
+        let mut object = StateObject::new();
         let mut own_keys = own.iter().peekable();
         for (index, piece) in self.all.iter().enumerate() {
             let before = self.all.get(index + 1).and_then(|next| next.from.as_ref());
@@ -95,7 +95,7 @@ impl Pieces {
             object.share(piece.text.slice(copied..));
         }
         let state = object.finish();
-        if set.keys() <= FEW {
+        if set.key_count() <= FEW {
             *self = Self::default();
         } else if own.is_empty() {
             self.whole = Some(state.clone());
@@ -104,7 +104,7 @@ impl Pieces {
     }
 
     /// Writes what has changed in the pieces.
-    fn write_stale<H: PresenceHandler>(&mut self, set: &Topics<H>) {
+    fn write_stale<H: PresenceHandler>(&mut self, set: &PresenceSet<H>) {
         if self.all.is_empty() {
             self.all.push(Piece::unwritten());
         } else if !self.is_stale {
@@ -153,7 +153,7 @@ impl Piece {
     }
 
     /// Writes what has changed. The piece has the keys before another.
-    fn renew<H: PresenceHandler>(&mut self, set: &Topics<H>, before: Option<&Key>) {
+    fn renew<H: PresenceHandler>(&mut self, set: &PresenceSet<H>, before: Option<&Key>) {
         match &mut self.stale {
             Stale::Keys(keys) if keys.is_empty() => {}
             Stale::Keys(keys) => {
@@ -164,11 +164,11 @@ impl Piece {
             }
             Stale::All => {
                 let (mut text, mut places) = (Vec::new(), Vec::new());
-                set.told_groups(self.from.as_deref(), before.map(|key| &**key), |key, card, rows| {
+                set.told_groups(self.from.as_deref(), before.map(|key| &**key), |key, cache, rows| {
                     places.push((key.clone(), text.len()));
                     text.push(b',');
                     let rows = rows.iter().map(|row| &***row);
-                    encode::state_entry(&mut text, key, rows, card.info().map(|info| &**info));
+                    encode::state_entry(&mut text, key, rows, cache.info().map(|info| &**info));
                 });
                 (self.text, self.places, self.stale) = (text.into(), places, Stale::Keys(Vec::new()));
             }
@@ -176,7 +176,7 @@ impl Piece {
     }
 
     /// Writes some keys anew, and copies the others.
-    fn write_keys<H: PresenceHandler>(&mut self, set: &Topics<H>, keys: Vec<Key>) {
+    fn write_keys<H: PresenceHandler>(&mut self, set: &PresenceSet<H>, keys: Vec<Key>) {
         let mut text = Vec::with_capacity(self.text.len() + self.text.len() / 8 + 160 * keys.len());
         let mut places = Vec::with_capacity(self.places.len() + keys.len());
         let mut done = 0;
@@ -185,12 +185,12 @@ impl Piece {
             self.copy(done..index, &mut text, &mut places);
             let is_there = self.places.get(index).is_some_and(|(other, _)| *other == key);
             done = index + usize::from(is_there);
-            let (card, rows) = set.told_key(&key);
+            let (cache, rows) = set.told_key(&key);
             let mut rows = rows.map(|row| &**row).peekable();
             if rows.peek().is_some() {
                 let start = text.len();
                 text.push(b',');
-                let info = card.and_then(|card| card.info());
+                let info = cache.and_then(|cache| cache.info());
                 encode::state_entry(&mut text, &key, rows, info.map(|info| &**info));
                 places.push((key, start));
             }
@@ -238,14 +238,14 @@ impl Piece {
 }
 
 /// The text of a state, which is put together from members with a comma before each.
-struct Object {
+struct StateObject {
     parts: Vec<Bytes>,
     /// What was written since the last part.
     own: Vec<u8>,
     len: usize,
 }
 
-impl Object {
+impl StateObject {
     fn new() -> Self {
         Self { parts: Vec::new(), own: Vec::new(), len: 0 }
     }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use adsum_pubsub::Topic;
-use adsum_tracker::{Key, Reason, Ref, Row};
+use adsum_tracker::{Key, LeaveReason, Ref, Row};
 
 use crate::{
     Presences,
     entry::{Entry, Tracked},
     handler::PresenceHandler,
-    watch::Published,
+    watch::PublishedDiff,
 };
 
 /// What came and what went in one topic. No ref is in both halves.
@@ -75,7 +75,7 @@ pub enum PresenceChange<'d, H: PresenceHandler> {
         /// What was tracked.
         meta: &'d Tracked<H::Meta>,
         /// Why it left.
-        reason: Reason,
+        reason: LeaveReason,
         /// What `fetch` has last said of the key.
         info: Option<&'d H::Info>,
     },
@@ -140,7 +140,7 @@ impl<H: PresenceHandler> TopicDiff<H> {
         for (key, entry) in &self.leaves {
             let info = entry.info.as_deref();
             for meta in entry.metas.iter().filter(|meta| left.contains_key(&meta.reference)) {
-                let reason = meta.reason.unwrap_or(Reason::Gone);
+                let reason = meta.reason.unwrap_or(LeaveReason::Gone);
                 changes.push(PresenceChange::Left { key, meta, reason, info });
             }
         }
@@ -156,7 +156,7 @@ impl<H: PresenceHandler> TopicDiff<H> {
         self
     }
 
-    pub(crate) fn of(published: &Published<H::Info>) -> Self {
+    pub(crate) fn of(published: &PublishedDiff<H::Info>) -> Self {
         let (mut joins, mut again) = (Presences::new(), HashSet::new());
         for joined in &published.diff().joins {
             let info = || published.info(&joined.key)?.value().cloned();
@@ -180,7 +180,7 @@ fn add<H: PresenceHandler>(
     presences: &mut Presences<H>,
     row: &Row,
     previous: Option<Ref>,
-    reason: Option<Reason>,
+    reason: Option<LeaveReason>,
     info: impl FnOnce() -> Option<Arc<H::Info>>,
 ) {
     let entry = presences.entry(row.key.clone()).or_insert_with(|| Entry::new(info()));

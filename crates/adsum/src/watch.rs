@@ -16,10 +16,10 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::{
     Presence, Presences,
-    card::{Card, Held},
     core::Core,
     entry::Snapshot,
     handler::PresenceHandler,
+    key_cache::{FetchedInfo, KeyCache},
     topic_diff::TopicDiff,
 };
 
@@ -62,7 +62,7 @@ pub const WATCH_CAPACITY: usize = 1024;
 pub struct Watch<H: PresenceHandler> {
     core: Weak<Core<H>>,
     followed: Followed,
-    queue: Arc<Queue<H::Info>>,
+    queue: Arc<WatchQueue<H::Info>>,
     /// The number of the last diff that the state contains: of the topic, or of each shard.
     seen: Box<[u64]>,
 }
@@ -85,7 +85,7 @@ pub enum Change<H: PresenceHandler> {
 
 impl<H: PresenceHandler> Watch<H> {
     pub(crate) fn new(presence: &Presence<H>, followed: Followed) -> Self {
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(WatchQueue::default());
         let core = &presence.core;
         let shards = match &followed {
             Followed::Topic(topic) => {
@@ -186,19 +186,19 @@ impl<H: PresenceHandler<Meta: fmt::Debug, Info: fmt::Debug>> fmt::Debug for Chan
 }
 
 /// A diff as it was sent, shared by all watches and decoded by each in its own task.
-pub(crate) struct Published<I> {
+pub(crate) struct PublishedDiff<I> {
     topic: Topic,
     number: u64,
-    diff: Diff<Card<I>>,
-    infos: HashMap<Key, Arc<Held<I>>>,
+    diff: Diff<KeyCache<I>>,
+    infos: HashMap<Key, Arc<FetchedInfo<I>>>,
 }
 
-impl<I> Published<I> {
+impl<I> PublishedDiff<I> {
     pub(crate) fn new(
         topic: Topic,
         number: u64,
-        diff: Diff<Card<I>>,
-        infos: HashMap<Key, Arc<Held<I>>>,
+        diff: Diff<KeyCache<I>>,
+        infos: HashMap<Key, Arc<FetchedInfo<I>>>,
     ) -> Self {
         Self { topic, number, diff, infos }
     }
@@ -211,12 +211,12 @@ impl<I> Published<I> {
         self.number
     }
 
-    pub(crate) fn diff(&self) -> &Diff<Card<I>> {
+    pub(crate) fn diff(&self) -> &Diff<KeyCache<I>> {
         &self.diff
     }
 
     /// What was known of a key that joins.
-    pub(crate) fn info(&self, key: &Key) -> Option<&Arc<Held<I>>> {
+    pub(crate) fn info(&self, key: &Key) -> Option<&Arc<FetchedInfo<I>>> {
         self.infos.get(key)
     }
 }
@@ -226,15 +226,15 @@ pub(crate) struct Watchers<I>(RwLock<Vec<Watcher<I>>>);
 
 struct Watcher<I> {
     pattern: Pattern,
-    queue: Arc<Queue<I>>,
+    queue: Arc<WatchQueue<I>>,
 }
 
 impl<I> Watchers<I> {
-    fn add(&self, pattern: Pattern, queue: Arc<Queue<I>>) {
+    fn add(&self, pattern: Pattern, queue: Arc<WatchQueue<I>>) {
         self.0.write().push(Watcher { pattern, queue });
     }
 
-    fn remove(&self, queue: &Arc<Queue<I>>) {
+    fn remove(&self, queue: &Arc<WatchQueue<I>>) {
         self.0.write().retain(|watcher| !Arc::ptr_eq(&watcher.queue, queue));
     }
 
@@ -248,7 +248,7 @@ impl<I> Watchers<I> {
     }
 
     /// Those that follow a topic.
-    pub(crate) fn of(&self, topic: &str) -> Vec<Arc<Queue<I>>> {
+    pub(crate) fn of(&self, topic: &str) -> Vec<Arc<WatchQueue<I>>> {
         let watchers = self.0.read();
         let followers = watchers.iter().filter(|watcher| watcher.pattern.matches(topic));
         followers.map(|watcher| watcher.queue.clone()).collect()
@@ -270,10 +270,10 @@ impl<I> Default for Watchers<I> {
 }
 
 /// Where diffs wait for a watch.
-pub(crate) struct Queue<I>(Mutex<Waiting<I>>);
+pub(crate) struct WatchQueue<I>(Mutex<WatchState<I>>);
 
-struct Waiting<I> {
-    diffs: VecDeque<Arc<Published<I>>>,
+struct WatchState<I> {
+    diffs: VecDeque<Arc<PublishedDiff<I>>>,
     /// The next change is a state, which contains all that waits.
     resync: bool,
     /// Nothing will come after what waits.
@@ -284,18 +284,18 @@ struct Waiting<I> {
 
 enum Taken<I> {
     Resync,
-    Diff(Arc<Published<I>>),
+    Diff(Arc<PublishedDiff<I>>),
     End,
 }
 
-impl<I> Default for Queue<I> {
+impl<I> Default for WatchQueue<I> {
     fn default() -> Self {
-        Self(Mutex::new(Waiting { diffs: VecDeque::new(), resync: true, ended: false, waker: None }))
+        Self(Mutex::new(WatchState { diffs: VecDeque::new(), resync: true, ended: false, waker: None }))
     }
 }
 
-impl<I> Queue<I> {
-    pub(crate) fn push(&self, diff: &Arc<Published<I>>) {
+impl<I> WatchQueue<I> {
+    pub(crate) fn push(&self, diff: &Arc<PublishedDiff<I>>) {
         let mut waiting = self.0.lock();
         if waiting.resync {
             return;
@@ -339,7 +339,7 @@ impl<I> Queue<I> {
     }
 }
 
-fn wake<I>(mut waiting: MutexGuard<'_, Waiting<I>>) {
+fn wake<I>(mut waiting: MutexGuard<'_, WatchState<I>>) {
     let waker = waiting.waker.take();
     drop(waiting);
     if let Some(waker) = waker {

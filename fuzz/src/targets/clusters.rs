@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use adsum_tracker::{
-    Bare, Cluster, ClusterOptions, Effect, Incarnation, Key, Limits, MAX_GRACE, Message, Meta, Replica, Time,
+    Bare, Cluster, ClusterOptions, Effect, Incarnation, Key, Limits, MAX_GRACE, ClusterMessage, Meta, Replica, Time,
     Tracker, Usage, Windows,
 };
 
@@ -44,7 +44,7 @@ pub(crate) fn run(mut data: &[u8]) {
             0 => {
                 let (message, rest) = data.split_at(data.len().min(operand.into()));
                 data = rest;
-                if let Ok(message) = Message::decode(message) {
+                if let Ok(message) = ClusterMessage::decode(message) {
                     node.cluster.handle(node.now, message);
                 }
             }
@@ -63,7 +63,7 @@ pub(crate) fn run(mut data: &[u8]) {
                 let me = [tracker.replica().clone()];
                 let mut stranger = Stranger { choices, nodes: &me, names: &[] };
                 while let Some(message) = stranger.next() {
-                    if let Ok(message) = Message::decode(&message) {
+                    if let Ok(message) = ClusterMessage::decode(&message) {
                         node.cluster.handle(node.now, message);
                         node.settle();
                     }
@@ -103,7 +103,7 @@ impl Node {
     fn settle(&mut self) {
         for effect in self.cluster.take_effects() {
             if let Effect::Broadcast(message) | Effect::Send(_, message) = effect {
-                assert_eq!(Message::decode(&message.encode()), Ok(message));
+                assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
             }
         }
     }

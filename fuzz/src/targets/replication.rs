@@ -1,12 +1,12 @@
 //! The messages between nodes about presences. A message that can be read can be written in no more bytes, and is read
 //! again the same.
 
-use adsum_tracker::Message;
+use adsum_tracker::ClusterMessage;
 
 /// Input: a message.
 pub(crate) fn run(data: &[u8]) {
-    let Ok(message) = Message::decode(data) else { return };
+    let Ok(message) = ClusterMessage::decode(data) else { return };
     let written = message.encode();
     assert!(written.len() <= data.len());
-    assert_eq!(Message::decode(&written), Ok(message));
+    assert_eq!(ClusterMessage::decode(&written), Ok(message));
 }

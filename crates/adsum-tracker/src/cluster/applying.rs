@@ -5,10 +5,10 @@ use std::{collections::btree_map::Entry, sync::Arc};
 use adsum_pubsub::Topic;
 
 use super::{
-    Batch, Change, Out, PresenceRow, Time,
-    peer::{Chunk, Peer, PeerShard, State},
+    Batch, RowChange, Out, PresenceRow, Time,
+    peer::{Chunk, Peer, PeerShard, PeerState},
 };
-use crate::{Layer, Reason, Ref, Row, SHARDS, Shard, Tracker};
+use crate::{Layer, LeaveReason, Ref, Row, SHARDS, Shard, Tracker};
 
 /// So many rows are shown or hidden under one hold of a shard's lock. Then whoever waits for it is next.
 pub(super) const SLICE: usize = 512;
@@ -28,18 +28,18 @@ impl Peer {
             }
             for change in changes {
                 match change {
-                    Change::Join(row) => {
+                    RowChange::Join(row) => {
                         let end = shard.join(now, until, &topic, row, &mut set, out);
                         self.ends.extend(end.map(|end| (end, index, row.reference)));
                     }
-                    Change::Leave { reference, reason, replaces } => {
+                    RowChange::Leave { reference, reason, replaces } => {
                         let was_seen = shard.leave(*reference, *reason, &mut set);
                         // Where it was seen it has taken the other's place already.
                         if let Some(replaced) = replaces.filter(|_| !was_seen) {
                             shard.supersede_unseen(&topic, replaced, &mut set, out);
                         }
                     }
-                    Change::Depart { reference, reason, grace } => {
+                    RowChange::Depart { reference, reason, grace } => {
                         let end = shard.depart(*reference, now + *grace, *reason, &mut set);
                         self.ends.extend(end.map(|end| (end, index, *reference)));
                     }
@@ -95,8 +95,8 @@ impl Peer {
         let inherited = shard.inherited.take().unwrap_or_default();
         let reason = |reference| match incoming.replaced.contains(reference) {
             true => None,
-            false if inherited.contains(reference) => Some(Reason::Unreachable),
-            false => Some(Reason::Gone),
+            false if inherited.contains(reference) => Some(LeaveReason::Unreachable),
+            false => Some(LeaveReason::Gone),
         };
         let unseen = shard.rows.keys().filter(|reference| !incoming.seen.contains(reference));
         let gone = unseen.map(|reference| (*reference, reason(reference))).collect();
@@ -112,14 +112,14 @@ impl Peer {
     pub(super) fn show_if_due<X: Layer>(&mut self, index: usize, tracker: &Tracker<X>, out: &mut Out) {
         let shard = &mut self.shards[index];
         if shard.version >= shard.show_at
-            && !matches!(self.state, State::Down(_))
+            && !matches!(self.state, PeerState::Down(_))
             && let Some(inherited) = shard.inherited.take()
         {
             let gone =
-                inherited.into_iter().map(|reference| (reference, Some(Reason::Unreachable))).collect();
+                inherited.into_iter().map(|reference| (reference, Some(LeaveReason::Unreachable))).collect();
             shard.remove(index, gone, tracker, out);
         }
-        if shard.shown || shard.version < shard.show_at || matches!(self.state, State::Down(_)) {
+        if shard.shown || shard.version < shard.show_at || matches!(self.state, PeerState::Down(_)) {
             return;
         }
         shard.shown = true;
@@ -143,7 +143,7 @@ impl Peer {
     }
 
     /// Hides all of its rows, and keeps them.
-    pub(super) fn hide<X: Layer>(&mut self, reason: Reason, tracker: &Tracker<X>, out: &mut Out) {
+    pub(super) fn hide<X: Layer>(&mut self, reason: LeaveReason, tracker: &Tracker<X>, out: &mut Out) {
         for index in 0..SHARDS {
             let shard = &mut self.shards[index];
             if !std::mem::take(&mut shard.shown) {
@@ -167,7 +167,7 @@ impl Peer {
 
     /// Keeps nothing of it.
     pub(super) fn forget<X: Layer>(&mut self, tracker: &Tracker<X>, out: &mut Out) {
-        self.hide(Reason::Unreachable, tracker, out);
+        self.hide(LeaveReason::Unreachable, tracker, out);
         for (index, shard) in self.shards.iter_mut().enumerate() {
             if shard.rows.is_empty() {
                 continue;
@@ -187,7 +187,7 @@ impl Peer {
                 let mut set = tracker.shard(index);
                 for reference in slice {
                     let reason =
-                        shard.departing.get(reference).map_or(Reason::Draining, |(_, reason)| *reason);
+                        shard.departing.get(reference).map_or(LeaveReason::Draining, |(_, reason)| *reason);
                     let end = shard.depart(*reference, until, reason, &mut set);
                     self.ends.extend(end.map(|end| (end, index, *reference)));
                 }
@@ -230,8 +230,8 @@ impl Peer {
     /// When the rows of a departed replica leave at the latest.
     fn until(&self) -> Option<Time> {
         match self.state {
-            State::Departed { until, .. } => Some(until),
-            State::Up | State::Down(_) => None,
+            PeerState::Departed { until, .. } => Some(until),
+            PeerState::Up | PeerState::Down(_) => None,
         }
     }
 }
@@ -258,7 +258,7 @@ impl PeerShard {
     fn remove<X: Layer>(
         &mut self,
         index: usize,
-        gone: Vec<(Ref, Option<Reason>)>,
+        gone: Vec<(Ref, Option<LeaveReason>)>,
         tracker: &Tracker<X>,
         out: &mut Out,
     ) {
@@ -308,14 +308,14 @@ impl PeerShard {
         let (end, reason) = match (departs, until) {
             (Some((end, reason)), Some(until)) => (end.min(until), reason),
             (Some(departs), None) => departs,
-            (None, Some(until)) => (until, Reason::Draining),
+            (None, Some(until)) => (until, LeaveReason::Draining),
             (None, None) => return None,
         };
         self.depart(reference, end, reason, set)
     }
 
     /// Removes a row. Whether it was there, and shown.
-    fn leave<X: Layer>(&mut self, reference: Ref, reason: Option<Reason>, set: &mut Shard<X>) -> bool {
+    fn leave<X: Layer>(&mut self, reference: Ref, reason: Option<LeaveReason>, set: &mut Shard<X>) -> bool {
         self.departing.remove(&reference);
         let Some(row) = self.rows.remove(&reference) else { return false };
         if self.shown {
@@ -330,7 +330,7 @@ impl PeerShard {
         &mut self,
         reference: Ref,
         end: Time,
-        reason: Reason,
+        reason: LeaveReason,
         set: &mut Shard<X>,
     ) -> Option<Time> {
         let row = self.rows.get(&reference)?;

@@ -7,11 +7,11 @@ use std::{
 };
 
 use super::{
-    Cluster, DepartedSet, MAX_GRACE, Message, Report, Time, Versions,
-    membership::{MAX_PEERS, Phase},
-    peer::{Peer, State},
+    Cluster, DepartedSet, MAX_GRACE, ClusterMessage, Report, Time, Versions,
+    membership::{MAX_PEERS, NodePhase},
+    peer::{Peer, PeerState},
 };
-use crate::{Layer, Reason, Ref, Replica, Row, SHARDS, log::Departed, shard_of};
+use crate::{Layer, LeaveReason, Ref, Replica, Row, SHARDS, log::Departed, shard_of};
 
 /// The final versions are said so often, and for so long, until all have them.
 const LEAVING_INTERVAL: Duration = Duration::from_millis(100);
@@ -40,10 +40,10 @@ impl<X: Layer> Cluster<X> {
     /// nodes that are up hold it, or have had a second for it.
     pub fn leave(&mut self, now: Time, grace: Duration) {
         self.look(now);
-        let was_live = matches!(self.phase, Phase::Live);
+        let was_live = matches!(self.phase, NodePhase::Live);
         self.next_heartbeat = Time::MAX;
         if !was_live {
-            self.phase = Phase::Left;
+            self.phase = NodePhase::Left;
             self.out.report(Report::Left { held: 0, of: 0 });
             return;
         }
@@ -52,7 +52,7 @@ impl<X: Layer> Cluster<X> {
         self.to_publish = u64::MAX;
         self.publish(now);
         let to = self.peers.values().filter(|peer| peer.is_up()).map(|peer| peer.replica.clone()).collect();
-        self.phase = Phase::Leaving(Leaving {
+        self.phase = NodePhase::Leaving(Leaving {
             versions: self.versions(),
             grace,
             to,
@@ -65,27 +65,27 @@ impl<X: Layer> Cluster<X> {
     }
 
     pub(super) fn keep_leaving(&mut self, now: Time) {
-        let Phase::Leaving(leaving) = &mut self.phase else { return };
+        let NodePhase::Leaving(leaving) = &mut self.phase else { return };
         if leaving.again_at <= now {
             leaving.again_at = now + LEAVING_INTERVAL;
             let (versions, grace) = (leaving.versions.clone(), leaving.grace);
-            self.out.broadcast(Message::Leaving { from: self.me.clone(), versions, grace });
+            self.out.broadcast(ClusterMessage::Leaving { from: self.me.clone(), versions, grace });
         }
         self.look_whether_left(now);
     }
 
     fn look_whether_left(&mut self, now: Time) {
-        if let Phase::Leaving(leaving) = &self.phase
+        if let NodePhase::Leaving(leaving) = &self.phase
             && (leaving.held.len() == leaving.to.len() || leaving.until <= now)
         {
             let (held, of) = (leaving.held.len(), leaving.to.len());
-            self.phase = Phase::Left;
+            self.phase = NodePhase::Left;
             self.out.report(Report::Left { held, of });
         }
     }
 
-    pub(super) fn on_held(&mut self, now: Time, from: Replica, of: &Replica) {
-        if let Phase::Leaving(leaving) = &mut self.phase
+    pub(super) fn on_set_held(&mut self, now: Time, from: Replica, of: &Replica) {
+        if let NodePhase::Leaving(leaving) = &mut self.phase
             && *of == self.me
             && leaving.to.contains(&from)
         {
@@ -95,7 +95,7 @@ impl<X: Layer> Cluster<X> {
     }
 
     pub(super) fn on_leaving(&mut self, now: Time, from: &Replica, versions: Versions, grace: Duration) {
-        if *from == self.me || matches!(self.phase, Phase::Alone | Phase::Left) {
+        if *from == self.me || matches!(self.phase, NodePhase::Alone | NodePhase::Left) {
             return;
         }
         let is_news = self.note_departed(now, from, &versions, grace, None);
@@ -105,7 +105,7 @@ impl<X: Layer> Cluster<X> {
         if let Some(peer) = self.peers.get(from)
             && peer.is_complete()
         {
-            self.out.send(from, Message::Held { from: self.me.clone(), of: from.clone() });
+            self.out.send(from, ClusterMessage::SetHeld { from: self.me.clone(), of: from.clone() });
         }
         self.twin_left(now, from);
     }
@@ -142,10 +142,10 @@ impl<X: Layer> Cluster<X> {
         let peer = self
             .peers
             .entry(replica.clone())
-            .or_insert_with(|| Peer::new(replica.clone(), State::Down(now), now));
+            .or_insert_with(|| Peer::new(replica.clone(), PeerState::Down(now), now));
         let is_news = !peer.has_departed();
         if is_news {
-            peer.state = State::Departed { since: now, until };
+            peer.state = PeerState::Departed { since: now, until };
             peer.depart(until, &self.tracker);
             for index in 0..SHARDS {
                 let shard = &mut peer.shards[index];
@@ -192,7 +192,7 @@ pub(super) struct OwnDepartures {
 
 struct OwnDeparture {
     row: Arc<Row>,
-    reason: Reason,
+    reason: LeaveReason,
     end: Time,
 }
 
@@ -206,7 +206,7 @@ impl OwnDepartures {
     }
 
     /// Why and when a presence is about to leave, if it is.
-    pub(super) fn of(&self, reference: Ref) -> Option<(Time, Reason)> {
+    pub(super) fn of(&self, reference: Ref) -> Option<(Time, LeaveReason)> {
         self.departures.get(&reference).map(|departure| (departure.end, departure.reason))
     }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    Cluster, MAX_STARTED, Message, Readiness, Report, Time, Versions,
+    Cluster, MAX_STARTED, ClusterMessage, Readiness, Report, Time, Versions,
     leaving::Leaving,
-    peer::{Peer, State},
+    peer::{Peer, PeerState},
     regions::Region,
 };
-use crate::{Incarnation, Layer, Reason, Replica, SHARDS};
+use crate::{Incarnation, Layer, LeaveReason, Replica, SHARDS};
 
 /// A cluster of more nodes than this is refused: a stranger may invent names.
 pub(super) const MAX_PEERS: usize = 1024;
@@ -18,7 +18,7 @@ const SETS_AT_ONCE: usize = 256;
 
 /// What this node is to the others.
 #[derive(Debug)]
-pub(super) enum Phase {
+pub(super) enum NodePhase {
     /// There are no others.
     Alone,
     /// It has said hello, and hears who is there.
@@ -42,7 +42,7 @@ pub(super) struct Outbid {
     pub(super) at: Time,
 }
 
-impl Phase {
+impl NodePhase {
     /// Whether other nodes are told of changes.
     pub(super) fn is_published(&self) -> bool {
         matches!(self, Self::Live)
@@ -69,27 +69,27 @@ impl Phase {
 impl<X: Layer> Cluster<X> {
     /// Says hello, and listens for two heartbeats before the first of its own.
     pub(super) fn listen(&mut self, now: Time) {
-        self.phase = Phase::Listening { until: now + 2 * self.options.heartbeat };
+        self.phase = NodePhase::Listening { until: now + 2 * self.options.heartbeat };
         self.say_hello(now);
     }
 
     fn say_hello(&mut self, now: Time) {
         self.next_heartbeat = now + self.options.heartbeat;
-        self.out.broadcast(Message::Hello { from: self.me.clone() });
+        self.out.broadcast(ClusterMessage::Hello { from: self.me.clone() });
     }
 
     /// Again and again, since it may be lost: who knows this node as the newer one would not hear its twin.
     fn say_goodbye(&mut self, now: Time) {
         self.next_heartbeat = now + self.options.heartbeat;
-        self.out.broadcast(Message::Goodbye { from: self.me.clone() });
+        self.out.broadcast(ClusterMessage::Goodbye { from: self.me.clone() });
     }
 
     /// The network is back.
     pub(super) fn rejoin(&mut self, now: Time) {
         match self.phase {
             // What was said while it was away is lost.
-            Phase::Listening { .. } => self.listen(now),
-            Phase::Live => self.beat(now),
+            NodePhase::Listening { .. } => self.listen(now),
+            NodePhase::Live => self.beat(now),
             _ => {}
         }
     }
@@ -97,16 +97,16 @@ impl<X: Layer> Cluster<X> {
     fn beat(&mut self, now: Time) {
         self.next_heartbeat = now + self.options.heartbeat;
         let (from, region, versions) = (self.me.clone(), self.region.clone(), self.versions());
-        self.out.broadcast(Message::Heartbeat { from, region, versions });
+        self.out.broadcast(ClusterMessage::Heartbeat { from, region, versions });
     }
 
     pub(super) fn go_live(&mut self, now: Time) {
-        if let Phase::Twin { twin, report_at: None, .. } = &self.phase {
+        if let NodePhase::Twin { twin, report_at: None, .. } = &self.phase {
             let twin = twin.clone();
             self.out.report(Report::DuplicateGone(twin));
             self.readiness = Readiness::Waiting;
         }
-        self.phase = Phase::Live;
+        self.phase = NodePhase::Live;
         self.take_higher_incarnation();
         // What is in the set already is published as the first batches.
         self.to_publish = u64::MAX;
@@ -117,12 +117,12 @@ impl<X: Layer> Cluster<X> {
     /// Does what is due in this phase.
     pub(super) fn keep_phase(&mut self, now: Time) {
         match &mut self.phase {
-            Phase::Alone | Phase::Left => self.next_heartbeat = Time::MAX,
+            NodePhase::Alone | NodePhase::Left => self.next_heartbeat = Time::MAX,
             // Without a way to the others there is nobody to hear.
-            Phase::Listening { until } if *until <= now && self.disconnected.is_none() => self.go_live(now),
-            Phase::Listening { .. } if self.next_heartbeat <= now => self.say_hello(now),
-            Phase::Twin { silent_at, .. } if *silent_at <= now => self.go_live(now),
-            &mut Phase::Twin { ref twin, ref mut report_at, was_live, .. } => {
+            NodePhase::Listening { until } if *until <= now && self.disconnected.is_none() => self.go_live(now),
+            NodePhase::Listening { .. } if self.next_heartbeat <= now => self.say_hello(now),
+            NodePhase::Twin { silent_at, .. } if *silent_at <= now => self.go_live(now),
+            &mut NodePhase::Twin { ref twin, ref mut report_at, was_live, .. } => {
                 if report_at.is_some_and(|at| at <= now) {
                     *report_at = None;
                     let twin = twin.clone();
@@ -132,37 +132,37 @@ impl<X: Layer> Cluster<X> {
                     if was_live { self.say_goodbye(now) } else { self.say_hello(now) }
                 }
             }
-            Phase::Live if self.outbid.as_ref().is_some_and(|outbid| outbid.at <= now) => {
+            NodePhase::Live if self.outbid.as_ref().is_some_and(|outbid| outbid.at <= now) => {
                 self.take_higher_incarnation();
                 self.beat(now);
             }
-            Phase::Live if self.next_heartbeat <= now => self.beat(now),
-            Phase::Leaving(_) => self.keep_leaving(now),
-            Phase::Listening { .. } | Phase::Live => {}
+            NodePhase::Live if self.next_heartbeat <= now => self.beat(now),
+            NodePhase::Leaving(_) => self.keep_leaving(now),
+            NodePhase::Listening { .. } | NodePhase::Live => {}
         }
     }
 
     pub(super) fn on_hello(&mut self, now: Time, from: Replica) {
-        if from == self.me || matches!(self.phase, Phase::Alone) {
+        if from == self.me || matches!(self.phase, NodePhase::Alone) {
             return;
         }
         if from.name == self.me.name {
             match self.phase {
                 // Two that start together: the higher incarnation yields.
-                Phase::Listening { .. } if from.incarnation < self.me.incarnation => {
+                NodePhase::Listening { .. } if from.incarnation < self.me.incarnation => {
                     self.yield_to(now, from, Some(self.started + self.options.sync_timeout));
                 }
-                Phase::Listening { .. } => self.say_hello(now),
-                Phase::Live => self.beat(now),
+                NodePhase::Listening { .. } => self.say_hello(now),
+                NodePhase::Live => self.beat(now),
                 _ => {}
             }
             return;
         }
-        if !matches!(self.phase, Phase::Live) {
+        if !matches!(self.phase, NodePhase::Live) {
             return;
         }
         if let Some(highest) = self.higher_incarnation(&from) {
-            self.out.send(&from, Message::Stale { of: from.clone(), highest });
+            self.out.send(&from, ClusterMessage::Stale { of: from.clone(), highest });
         }
         let departed = self.departed_sets(now);
         let versions = self.versions();
@@ -171,7 +171,7 @@ impl<X: Layer> Cluster<X> {
         for departed in parts.chain(departed.is_empty().then(Vec::new)) {
             let (me, region, versions) = (self.me.clone(), self.region.clone(), versions.clone());
             let to = from.clone();
-            self.out.send(&from, Message::Welcome { from: me, to, region, versions, departed });
+            self.out.send(&from, ClusterMessage::Welcome { from: me, to, region, versions, departed });
         }
     }
 
@@ -188,7 +188,7 @@ impl<X: Layer> Cluster<X> {
         }
         let Some(peer) = self.admit(now, from) else { return };
         let was_up = peer.is_up();
-        peer.state = State::Up;
+        peer.state = PeerState::Up;
         peer.region.clone_from(&region);
         for index in 0..SHARDS {
             let shard = &mut peer.shards[index];
@@ -218,17 +218,17 @@ impl<X: Layer> Cluster<X> {
 
     /// The peer that a message is from, as one heard just now. None where it isn't to be listened to.
     fn admit(&mut self, now: Time, from: &Replica) -> Option<&mut Peer> {
-        if matches!(self.phase, Phase::Alone | Phase::Left) {
+        if matches!(self.phase, NodePhase::Alone | NodePhase::Left) {
             return None;
         }
         if !self.peers.contains_key(from) {
             if let Some(highest) = self.higher_incarnation(from) {
-                self.out.send(from, Message::Stale { of: from.clone(), highest });
+                self.out.send(from, ClusterMessage::Stale { of: from.clone(), highest });
                 return None;
             }
             let mut older = self.take_older(from);
             if self.peers.len() < MAX_PEERS {
-                let mut peer = Peer::new(from.clone(), State::Down(now), now);
+                let mut peer = Peer::new(from.clone(), PeerState::Down(now), now);
                 // What is shown of the last run stays until it is known what there is now: nobody who is in both is
                 // seen to leave.
                 if let Some(last) = older.pop_if(|older| older.is_up()) {
@@ -278,13 +278,13 @@ impl<X: Layer> Cluster<X> {
 
     pub(super) fn go_down(&mut self, now: Time, replica: &Replica) {
         let Some(peer) = self.peers.get_mut(replica) else { return };
-        peer.state = State::Down(now);
+        peer.state = PeerState::Down(now);
         peer.pulls.clear();
         for shard in &mut peer.shards {
             shard.early.clear();
             shard.early_bytes = 0;
         }
-        peer.hide(Reason::Unreachable, &self.tracker, &mut self.out);
+        peer.hide(LeaveReason::Unreachable, &self.tracker, &mut self.out);
         self.out.report(Report::Down(replica.clone()));
     }
 
@@ -296,33 +296,33 @@ impl<X: Layer> Cluster<X> {
         self.need_not_outbid(twin);
         let down_after = self.options.down_after;
         match &mut self.phase {
-            Phase::Twin { twin: known, silent_at, .. } => {
+            NodePhase::Twin { twin: known, silent_at, .. } => {
                 known.clone_from(twin);
                 *silent_at = now + down_after;
             }
-            Phase::Listening { .. } => {
+            NodePhase::Listening { .. } => {
                 self.yield_to(now, twin.clone(), Some(self.started + self.options.sync_timeout));
             }
-            Phase::Live if twin.incarnation < self.me.incarnation => {
+            NodePhase::Live if twin.incarnation < self.me.incarnation => {
                 self.yield_to(now, twin.clone(), Some(now));
                 self.say_goodbye(now);
             }
             // It yields once it hears this node.
-            Phase::Live if self.next_heartbeat > now + self.options.heartbeat / 4 => self.beat(now),
+            NodePhase::Live if self.next_heartbeat > now + self.options.heartbeat / 4 => self.beat(now),
             _ => {}
         }
     }
 
     fn yield_to(&mut self, now: Time, twin: Replica, report_at: Option<Time>) {
-        let was_live = matches!(self.phase, Phase::Live);
+        let was_live = matches!(self.phase, NodePhase::Live);
         let silent_at = now + self.options.down_after;
         self.outbid = None;
-        self.phase = Phase::Twin { twin, silent_at, report_at, was_live };
+        self.phase = NodePhase::Twin { twin, silent_at, report_at, was_live };
     }
 
     /// The twin, if that is who left, is out of the way.
     pub(super) fn twin_left(&mut self, now: Time, left: &Replica) {
-        if let Phase::Twin { twin, .. } = &self.phase
+        if let NodePhase::Twin { twin, .. } = &self.phase
             && twin == left
         {
             self.go_live(now);
@@ -333,7 +333,7 @@ impl<X: Layer> Cluster<X> {
         if from.name == self.me.name {
             self.need_not_outbid(from);
             // Both have yielded to each other. The lower incarnation serves, as where two start together.
-            if matches!(self.phase, Phase::Twin { .. }) && self.me.incarnation < from.incarnation {
+            if matches!(self.phase, NodePhase::Twin { .. }) && self.me.incarnation < from.incarnation {
                 self.go_live(now);
             }
             return;
@@ -357,9 +357,9 @@ impl<X: Layer> Cluster<X> {
             return;
         }
         let at = match self.phase {
-            Phase::Listening { until } => until,
-            Phase::Live => {
-                self.out.broadcast(Message::Hello { from: self.me.clone() });
+            NodePhase::Listening { until } => until,
+            NodePhase::Live => {
+                self.out.broadcast(ClusterMessage::Hello { from: self.me.clone() });
                 now + 2 * self.options.heartbeat
             }
             _ => return,
@@ -392,10 +392,10 @@ impl<X: Layer> Cluster<X> {
             return;
         }
         let is_due = self.ready_by().is_some_and(|by| by <= now);
-        let synced = matches!(self.phase, Phase::Live)
+        let synced = matches!(self.phase, NodePhase::Live)
             && self.disconnected.is_none()
             && self.ready_from <= now
-            && self.peers.values().all(|peer| matches!(peer.state, State::Down(_)) || peer.is_synced());
+            && self.peers.values().all(|peer| matches!(peer.state, PeerState::Down(_)) || peer.is_synced());
         if synced || is_due {
             self.readiness = if synced { Readiness::Synced } else { Readiness::Overdue };
             self.out.report(Report::Ready { synced });
@@ -411,7 +411,7 @@ impl<X: Layer> Cluster<X> {
                 let mut set = self.tracker.shard(index);
                 for row in slice {
                     set.begin(&row.topic);
-                    set.take_out(row, Some(Reason::Unreachable));
+                    set.take_out(row, Some(LeaveReason::Unreachable));
                     set.tidy(&row.topic);
                     self.out.changed(&row.topic);
                 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
 use super::regions::Region;
 use crate::{
-    Incarnation, Key, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, Meta, OwnerId, Reason, Ref, Replica,
+    Incarnation, Key, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, Meta, OwnerId, LeaveReason, Ref, Replica,
     Row, SHARDS, shard_of,
 };
 
@@ -40,7 +40,7 @@ impl Versions {
 
 /// What one node says to others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Message {
+pub enum ClusterMessage {
     /// To all, by a node that starts. It claims nothing, and is answered with [`Welcome`](Self::Welcome).
     Hello {
         /// Who starts.
@@ -124,7 +124,7 @@ pub enum Message {
         grace: Duration,
     },
     /// To one that leaves: its final set is held.
-    Held {
+    SetHeld {
         /// Who holds it.
         from: Replica,
         /// Whose set.
@@ -152,12 +152,12 @@ pub struct Batch {
     /// The version that the batch leads to; it follows the one before it.
     pub version: u64,
     /// The changes, by topic.
-    pub topics: Vec<(Topic, Vec<Change>)>,
+    pub topics: Vec<(Topic, Vec<RowChange>)>,
 }
 
 /// What happened to one ref.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Change {
+pub enum RowChange {
     /// It came.
     Join(PresenceRow),
     /// It went.
@@ -165,7 +165,7 @@ pub enum Change {
         /// Which.
         reference: Ref,
         /// Why; none where an update put another version in its place.
-        reason: Option<Reason>,
+        reason: Option<LeaveReason>,
         /// The departing version that it had taken the place of.
         replaces: Option<Ref>,
     },
@@ -174,7 +174,7 @@ pub enum Change {
         /// Which.
         reference: Ref,
         /// Why it will leave.
-        reason: Reason,
+        reason: LeaveReason,
         /// When.
         #[serde(deserialize_with = "grace")]
         grace: Duration,
@@ -194,7 +194,7 @@ pub struct PresenceRow {
     pub replaces: Option<Ref>,
     /// If it is about to leave: why, and in what time.
     #[serde(deserialize_with = "departing")]
-    pub departing: Option<(Reason, Duration)>,
+    pub departing: Option<(LeaveReason, Duration)>,
     /// What was tracked: JSON text of an object.
     meta: Arc<str>,
 }
@@ -215,13 +215,13 @@ fn grace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Erro
     Ok(Duration::deserialize(deserializer)?.min(MAX_GRACE))
 }
 
-fn departing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<(Reason, Duration)>, D::Error> {
-    let departing = Option::<(Reason, Duration)>::deserialize(deserializer)?;
+fn departing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<(LeaveReason, Duration)>, D::Error> {
+    let departing = Option::<(LeaveReason, Duration)>::deserialize(deserializer)?;
     Ok(departing.map(|(reason, grace)| (reason, grace.min(MAX_GRACE))))
 }
 
 impl PresenceRow {
-    pub(crate) fn new(row: &Row, departing: Option<(Reason, Duration)>) -> Self {
+    pub(crate) fn new(row: &Row, departing: Option<(LeaveReason, Duration)>) -> Self {
         let (previous, replaces) = (row.previous(), row.replaces());
         let meta = row.meta.as_str().into();
         Self { key: row.key.clone(), reference: row.reference, previous, replaces, departing, meta }
@@ -239,7 +239,7 @@ impl PresenceRow {
     }
 }
 
-impl Change {
+impl RowChange {
     fn bytes(&self) -> usize {
         match self {
             Self::Join(row) => row.bytes(),
@@ -251,14 +251,14 @@ impl Change {
 impl Batch {
     /// About so many bytes on the wire.
     pub(crate) fn bytes(&self) -> usize {
-        let of_topic = |(topic, changes): &(Topic, Vec<Change>)| {
-            topic.len() + 8 + changes.iter().map(Change::bytes).sum::<usize>()
+        let of_topic = |(topic, changes): &(Topic, Vec<RowChange>)| {
+            topic.len() + 8 + changes.iter().map(RowChange::bytes).sum::<usize>()
         };
         16 + self.topics.iter().map(of_topic).sum::<usize>()
     }
 }
 
-impl Message {
+impl ClusterMessage {
     /// The message as bytes.
     ///
     /// # Panics
@@ -329,7 +329,7 @@ impl Message {
                 }
                 check_shard(*shard)
             }
-            Self::Held { from, of } => {
+            Self::SetHeld { from, of } => {
                 from.check()?;
                 of.check()
             }
@@ -379,7 +379,7 @@ impl Batch {
         for (topic, changes) in &self.topics {
             check_topic(self.shard, topic)?;
             for change in changes {
-                if let Change::Join(row) = change {
+                if let RowChange::Join(row) = change {
                     row.check()?;
                 }
             }
@@ -450,7 +450,7 @@ pub enum MessageError {
 mod tests {
     use super::*;
 
-    fn batches(shard: usize, topic: &str, meta: &str) -> Message {
+    fn batches(shard: usize, topic: &str, meta: &str) -> ClusterMessage {
         let replica = Replica { name: "a".into(), incarnation: Incarnation { started: 1, random: 2 } };
         let reference: Ref = postcard::from_bytes(&[7; 12]).unwrap();
         let row = PresenceRow {
@@ -461,8 +461,8 @@ mod tests {
             departing: None,
             meta: meta.into(),
         };
-        let topics = vec![(topic.into(), vec![Change::Join(row)])];
-        Message::Batches {
+        let topics = vec![(topic.into(), vec![RowChange::Join(row)])];
+        ClusterMessage::Batches {
             from: replica,
             batches: vec![Arc::new(Batch { shard: shard as u8, version: 1, topics })],
         }
@@ -471,14 +471,14 @@ mod tests {
     #[test]
     fn a_message_comes_back_as_it_was() {
         let message = batches(shard_of("room"), "room", r#"{"n":1}"#);
-        assert_eq!(Message::decode(&message.encode()), Ok(message));
+        assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
     }
 
     #[test]
     fn another_version_of_the_protocol_is_refused_by_both_numbers() {
         let mut bytes = batches(shard_of("room"), "room", "{}").encode();
         bytes[0] = PROTOCOL + 1;
-        let error = Message::decode(&bytes).unwrap_err();
+        let error = ClusterMessage::decode(&bytes).unwrap_err();
         assert_eq!(error, MessageError::Protocol { theirs: PROTOCOL + 1 });
         let said = error.to_string();
         assert!(
@@ -490,16 +490,16 @@ mod tests {
     #[test]
     fn what_breaks_a_rule_is_refused() {
         let refused =
-            |message: &Message| matches!(Message::decode(&message.encode()), Err(MessageError::Broken(_)));
+            |message: &ClusterMessage| matches!(ClusterMessage::decode(&message.encode()), Err(MessageError::Broken(_)));
         let shard = shard_of("room");
         for meta in ["", "{", "[]", "{}}", "{\"a\":}", " {}"] {
             assert!(refused(&batches(shard, "room", meta)), "{meta}");
         }
         assert!(refused(&batches((shard + 1) % SHARDS, "room", "{}")));
         assert!(refused(&batches(SHARDS, "room", "{}")));
-        let Message::Batches { from, .. } = batches(shard, "room", "{}") else { unreachable!() };
+        let ClusterMessage::Batches { from, .. } = batches(shard, "room", "{}") else { unreachable!() };
         let few = Versions::collect(0..3);
-        let beat = |region: Option<&str>, versions: &Versions| Message::Heartbeat {
+        let beat = |region: Option<&str>, versions: &Versions| ClusterMessage::Heartbeat {
             from: from.clone(),
             region: region.map(Into::into),
             versions: versions.clone(),
@@ -510,10 +510,10 @@ mod tests {
         assert!(
             refused(&beat(Some(&"x".repeat(MAX_REGION_BYTES + 1)), &all)) && refused(&beat(Some(""), &all))
         );
-        assert!(refused(&Message::Leaving { from, versions: few, grace: Duration::ZERO }));
+        assert!(refused(&ClusterMessage::Leaving { from, versions: few, grace: Duration::ZERO }));
         let mut bytes = batches(shard, "room", "{}").encode();
         bytes.push(0);
-        assert!(matches!(Message::decode(&bytes), Err(MessageError::Broken(_))));
-        assert!(matches!(Message::decode(&[]), Err(MessageError::Broken(_))));
+        assert!(matches!(ClusterMessage::decode(&bytes), Err(MessageError::Broken(_))));
+        assert!(matches!(ClusterMessage::decode(&[]), Err(MessageError::Broken(_))));
     }
 }

@@ -6,8 +6,8 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Cluster, Region, Time,
-    membership::Phase,
-    peer::{Peer, State},
+    membership::NodePhase,
+    peer::{Peer, PeerState},
 };
 use crate::{Incarnation, Layer};
 
@@ -73,7 +73,7 @@ impl<X: Layer> Cluster<X> {
     }
 }
 
-impl Phase {
+impl NodePhase {
     fn state(&self) -> NodeState {
         match self {
             Self::Listening { .. } => NodeState::Starting,
@@ -92,9 +92,9 @@ impl Peer {
             region: self.region.clone(),
             is_self: false,
             state: match self.state {
-                State::Up => NodeState::Up,
-                State::Down(_) => NodeState::Down,
-                State::Departed { .. } => NodeState::Departed,
+                PeerState::Up => NodeState::Up,
+                PeerState::Down(_) => NodeState::Down,
+                PeerState::Departed { .. } => NodeState::Departed,
             },
             behind: self.shards.iter().map(|shard| shard.known.saturating_sub(shard.version)).sum(),
             silent_for: now.since(self.heard_at),

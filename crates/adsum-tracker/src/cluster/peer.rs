@@ -9,13 +9,13 @@ use std::{
 use adsum_pubsub::Topic;
 
 use super::{Batch, PresenceRow, Region, Time, Versions};
-use crate::{Reason, Ref, Replica, Row, SHARDS};
+use crate::{LeaveReason, Ref, Replica, Row, SHARDS};
 
 /// One other replica: whether it is up, and its shards.
 pub(super) struct Peer {
     pub(super) replica: Replica,
     pub(super) region: Option<Region>,
-    pub(super) state: State,
+    pub(super) state: PeerState,
     /// When it was heard last.
     pub(super) heard_at: Time,
     /// When silence makes it count as down.
@@ -30,7 +30,7 @@ pub(super) struct Peer {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum PeerState {
     /// Heard from lately; its rows are shown.
     Up,
     /// Silent since then; its rows are hidden and kept.
@@ -55,7 +55,7 @@ pub(super) struct PeerShard {
     /// The origin's set, as far as it is known, in the order in which its rows were made. Rows never to be shown
     /// again are in it too. A tree, as it grows without a pause.
     pub(super) rows: BTreeMap<Ref, Arc<Row>>,
-    pub(super) departing: HashMap<Ref, (Time, Reason)>,
+    pub(super) departing: HashMap<Ref, (Time, LeaveReason)>,
     /// Batches that came before those they follow.
     pub(super) early: BTreeMap<u64, Arc<Batch>>,
     pub(super) early_bytes: usize,
@@ -67,11 +67,11 @@ pub(super) struct Pull {
     pub(super) at: Time,
     pub(super) attempts: u32,
     /// The snapshot that is coming in.
-    pub(super) incoming: Option<Incoming>,
+    pub(super) incoming: Option<IncomingSnapshot>,
 }
 
 /// A snapshot that is coming in, of which some chunks are applied.
-pub(super) struct Incoming {
+pub(super) struct IncomingSnapshot {
     pub(super) from: Replica,
     pub(super) version: u64,
     pub(super) next: u32,
@@ -91,7 +91,7 @@ pub(super) struct Chunk {
 }
 
 impl Peer {
-    pub(super) fn new(replica: Replica, state: State, now: Time) -> Self {
+    pub(super) fn new(replica: Replica, state: PeerState, now: Time) -> Self {
         Self {
             replica,
             region: None,
@@ -106,11 +106,11 @@ impl Peer {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.state == State::Up
+        self.state == PeerState::Up
     }
 
     pub(super) fn has_departed(&self) -> bool {
-        matches!(self.state, State::Departed { .. })
+        matches!(self.state, PeerState::Departed { .. })
     }
 
     pub(super) fn is_silent(&self, now: Time) -> bool {
@@ -123,9 +123,9 @@ impl Peer {
 
     fn forgotten_at(&self, forget_after: Duration) -> Option<Time> {
         match self.state {
-            State::Up => None,
-            State::Down(since) => Some(since + forget_after),
-            State::Departed { since, until } => Some(until.max(since + forget_after)),
+            PeerState::Up => None,
+            PeerState::Down(since) => Some(since + forget_after),
+            PeerState::Departed { since, until } => Some(until.max(since + forget_after)),
         }
     }
 
@@ -160,8 +160,8 @@ impl Peer {
     /// How long the presences of a departed one stay yet; none where there is nothing to keep.
     pub(super) fn grace(&self, now: Time) -> Option<Duration> {
         match self.state {
-            State::Departed { until, .. } => Some(until.since(now)).filter(|grace| !grace.is_zero()),
-            State::Up | State::Down(_) => None,
+            PeerState::Departed { until, .. } => Some(until.since(now)).filter(|grace| !grace.is_zero()),
+            PeerState::Up | PeerState::Down(_) => None,
         }
     }
 
@@ -197,7 +197,7 @@ impl Peer {
     }
 }
 
-impl Incoming {
+impl IncomingSnapshot {
     pub(super) fn new(from: Replica, version: u64, count: u32) -> Self {
         Self { from, version, next: 0, count, seen: HashSet::new(), replaced: HashSet::new() }
     }

@@ -3,8 +3,8 @@
 use std::{collections::btree_map::Entry, sync::Arc, time::Duration};
 
 use super::{
-    Batch, Cluster, ClusterOptions, Message, Out, Random, Time,
-    peer::{Chunk, Incoming, Peer, Pull, State},
+    Batch, Cluster, ClusterOptions, ClusterMessage, Out, Jitter, Time,
+    peer::{Chunk, IncomingSnapshot, Peer, Pull, PeerState},
 };
 use crate::{Layer, Replica, Tracker};
 
@@ -15,7 +15,7 @@ pub(super) const JITTER: Duration = Duration::from_millis(10);
 /// An unanswered pull is sent again after this, then after twice as long, and so on up to four heartbeats.
 const RETRY: Duration = Duration::from_millis(250);
 /// Who has sent a part of a departed one's snapshot is asked so often for the next one; then another is.
-const FAITHFUL: usize = 3;
+const ATTEMPTS_PER_HOLDER: usize = 3;
 /// Batches that can't be applied yet are kept, for each shard, up to so many bytes.
 const EARLY_BYTES: usize = 512 * 1024;
 
@@ -68,7 +68,7 @@ impl<X: Layer> Cluster<X> {
         let Some(peer) = self.peers.get_mut(of) else { return };
         peer.pull(now, &self.me, &self.options, &mut self.random, &mut self.out);
         if peer.has_departed() && peer.is_complete() {
-            self.out.send(of, Message::Held { from: self.me.clone(), of: of.clone() });
+            self.out.send(of, ClusterMessage::SetHeld { from: self.me.clone(), of: of.clone() });
         }
     }
 }
@@ -79,7 +79,7 @@ impl Peer {
         &mut self,
         now: Time,
         batch: &Arc<Batch>,
-        random: &mut Random,
+        random: &mut Jitter,
         tracker: &Tracker<X>,
         out: &mut Out,
     ) {
@@ -138,7 +138,7 @@ impl Peer {
     }
 
     pub(super) fn next_pull(&self) -> Option<Time> {
-        if matches!(self.state, State::Down(_)) {
+        if matches!(self.state, PeerState::Down(_)) {
             return None;
         }
         self.pulls.values().take(AT_ONCE).map(|pull| pull.at).min()
@@ -150,14 +150,14 @@ impl Peer {
         now: Time,
         me: &Replica,
         options: &ClusterOptions,
-        random: &mut Random,
+        random: &mut Jitter,
         out: &mut Out,
     ) {
         let Self { replica, state, shards, pulls, holders, .. } = self;
-        if matches!(state, State::Down(_)) {
+        if matches!(state, PeerState::Down(_)) {
             return;
         }
-        if matches!(state, State::Departed { until, .. } if *until <= now) {
+        if matches!(state, PeerState::Departed { until, .. } if *until <= now) {
             pulls.clear();
             return;
         }
@@ -165,7 +165,7 @@ impl Peer {
             // Who has sent a part already, else the replica itself; a departed one may be gone, and then any holder
             // of its set will do, from the start.
             let turn = pull.attempts as usize;
-            if turn >= FAITHFUL && !holders.is_empty() {
+            if turn >= ATTEMPTS_PER_HOLDER && !holders.is_empty() {
                 pull.incoming = None;
             }
             let whom = match &pull.incoming {
@@ -176,7 +176,7 @@ impl Peer {
             let have = shards[shard].version;
             let chunk = pull.incoming.as_ref().map(|incoming| (incoming.version, incoming.next));
             let pulls =
-                Message::Pull { from: me.clone(), of: replica.clone(), shard: shard as u8, have, chunk };
+                ClusterMessage::Pull { from: me.clone(), of: replica.clone(), shard: shard as u8, have, chunk };
             out.send(&whom, pulls);
             let patience = RETRY * 2u32.pow(pull.attempts.min(8));
             let patience = patience.min(4 * options.heartbeat);
@@ -197,7 +197,7 @@ impl Peer {
         let is_newer = chunk.index == 0
             && chunk.version > pull.incoming.as_ref().map_or(version, |incoming| incoming.version);
         if is_newer && !is_next {
-            pull.incoming = Some(Incoming::new(chunk.from.clone(), chunk.version, chunk.count));
+            pull.incoming = Some(IncomingSnapshot::new(chunk.from.clone(), chunk.version, chunk.count));
         }
         let accepted = is_next || is_newer;
         if accepted {

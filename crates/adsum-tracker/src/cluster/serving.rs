@@ -4,8 +4,8 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use adsum_pubsub::Topic;
 
-use super::{Cluster, Message, PresenceRow, Time, membership::Phase};
-use crate::{Key, Layer, OwnerId, Reason, Replica, Row};
+use super::{Cluster, ClusterMessage, PresenceRow, Time, membership::NodePhase};
+use crate::{Key, Layer, OwnerId, LeaveReason, Replica, Row};
 
 /// A snapshot is kept for so long after it was last asked for.
 const KEPT: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ pub(super) struct Served {
 
 struct ServedRow {
     row: Arc<Row>,
-    departing: Option<(Time, Reason)>,
+    departing: Option<(Time, LeaveReason)>,
 }
 
 impl<X: Layer> Cluster<X> {
@@ -37,7 +37,7 @@ impl<X: Layer> Cluster<X> {
         have: u64,
         chunk: Option<(u64, u32)>,
     ) {
-        let is_mine = of == self.me && matches!(self.phase, Phase::Live | Phase::Leaving(_) | Phase::Left);
+        let is_mine = of == self.me && matches!(self.phase, NodePhase::Live | NodePhase::Leaving(_) | NodePhase::Left);
         let is_held = self.peers.get(&of).is_some_and(|peer| peer.has_departed() && peer.is_complete());
         if !is_mine && !is_held {
             return;
@@ -72,7 +72,7 @@ impl<X: Layer> Cluster<X> {
         let batches: Vec<_> = kept.take_while(fits).cloned().collect();
         drop(set);
         if !batches.is_empty() {
-            self.out.send(to, Message::Run { of: of.clone(), batches });
+            self.out.send(to, ClusterMessage::Run { of: of.clone(), batches });
         }
         true
     }
@@ -157,7 +157,7 @@ impl<X: Layer> Cluster<X> {
         let (version, count) = (served.version, served.chunks.len() as u32);
         let (of, shard) = key;
         let from = self.me.clone();
-        self.out.send(to, Message::Chunk { from, of, shard, version, index, count, topics });
+        self.out.send(to, ClusterMessage::Chunk { from, of, shard, version, index, count, topics });
     }
 }
 

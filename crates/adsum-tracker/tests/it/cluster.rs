@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adsum_tracker::{Message, Parting, Reason, Report};
+use adsum_tracker::{ClusterMessage, OwnerExit, LeaveReason, Report};
 
 use crate::{
     key, meta,
@@ -72,7 +72,7 @@ fn a_node_that_goes_and_comes_for_minutes_costs_a_pull_and_a_diff_for_each_chang
         world.pass(4 * SECOND);
         assert_eq!(world.node(b).changed - before, 2);
         assert_eq!(world.flush(b, "room"), (1, 50, 0));
-        let pulls = world.count(|sent| matches!(sent.message, Message::Pull { .. }));
+        let pulls = world.count(|sent| matches!(sent.message, ClusterMessage::Pull { .. }));
         assert!(pulls <= 1, "{pulls} pulls of a shard");
     }
 }
@@ -162,7 +162,7 @@ fn what_has_left_everywhere_is_remembered_nowhere() {
     let (mut world, nodes) = World::of(["a", "b", "c"]);
     let [a, b, _] = nodes;
     let owner = world.track(a, "room", "7");
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 300 * SECOND));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Gone, 300 * SECOND));
     drop(owner);
     world.pass(MOMENT);
     let owner = world.track(b, "room", "7");

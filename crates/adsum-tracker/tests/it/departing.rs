@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adsum_tracker::{Message, Meta, OwnerId, Parting, Reason, Report, Windows};
+use adsum_tracker::{ClusterMessage, Meta, OwnerId, OwnerExit, LeaveReason, Report, Windows};
 
 use crate::{
     key, meta,
@@ -18,7 +18,7 @@ fn what_departs_is_replaced_by_who_comes_on_another_node_without_a_gap() {
     owner.track(&"room".into(), &key("7"), meta()).unwrap();
     owner.track(&"room".into(), &key("8"), meta()).unwrap();
     world.pass(MOMENT);
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, Duration::from_secs(10)));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Draining, Duration::from_secs(10)));
     drop(owner);
     world.leave(a, Duration::from_secs(10));
     world.pass(MOMENT);
@@ -43,7 +43,7 @@ fn a_restarted_node_pulls_its_own_departed_set() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let owner = world.track(a, "room", "7");
     world.pass(MOMENT);
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, Duration::from_secs(30)));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Draining, Duration::from_secs(30)));
     drop(owner);
     world.leave(a, Duration::from_secs(30));
     world.pass(MOMENT);
@@ -69,13 +69,13 @@ fn a_rolling_restart_with_clients_that_come_back_shows_no_key_absent() {
     let watch = |world: &World| {
         for node in world.nodes.iter().flatten() {
             if node.reports.iter().any(|report| matches!(report, Report::Ready { .. })) {
-                assert_eq!(node.tracker.keys("room"), 60, "a key is absent at {:?}", world.now);
+                assert_eq!(node.tracker.key_count("room"), 60, "a key is absent at {:?}", world.now);
             }
         }
     };
     for restarted in 0..3 {
         let node = nodes[restarted];
-        world.node(node).tracker.set_parting(Parting::Depart(Reason::Draining, grace));
+        world.node(node).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Draining, grace));
         owners[restarted].clear();
         world.leave(node, grace);
         world.pass_and(MOMENT, watch);
@@ -119,14 +119,14 @@ fn where_each_change_is_a_diff_a_departing_one_superseded_by_one_unseen_leaves_b
     world.pass(START);
     let owner = world.track(a, "room", "7");
     world.pass(MOMENT);
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 10 * SECOND));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Gone, 10 * SECOND));
     // At c the other's presences aren't shown: it is just being heard again, and its first batches are lost.
     world.isolate(b);
     world.pass(4 * SECOND);
     let _other = world.track(b, "room", "8");
     drop(owner);
     world.mend();
-    world.lose(move |sent| matches!(sent.message, Message::Run { .. }) && sent.to == c);
+    world.lose(move |sent| matches!(sent.message, ClusterMessage::Run { .. }) && sent.to == c);
     world.pass(1500 * SECOND / 1000);
     let again = world.track(b, "room", "7");
     drop(again);
@@ -147,9 +147,9 @@ fn where_each_change_is_a_diff_a_departing_one_superseded_by_one_unseen_leaves_b
 #[test]
 fn an_owner_that_has_ended_may_track_again_and_does_not_touch_what_departs() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 5 * SECOND));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Gone, 5 * SECOND));
     let mut owner = world.track(a, "room", "7");
-    owner.end(world.node(a).tracker.parting());
+    owner.end(world.node(a).tracker.owner_exit());
     assert!(owner.update(&"room".into(), &key("7"), |meta| Ok::<_, ()>(meta.clone())).is_err());
     owner.track(&"room".into(), &key("7"), meta()).unwrap();
     world.pass(MOMENT);
@@ -163,12 +163,12 @@ fn an_owner_that_has_ended_may_track_again_and_does_not_touch_what_departs() {
 fn a_late_goodbye_of_one_that_has_left_leaves_its_departing_presences() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let owner = world.track(a, "room", "7");
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, 10 * SECOND));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Draining, 10 * SECOND));
     drop(owner);
     world.leave(a, 10 * SECOND);
     world.pass(MOMENT);
     world.kill(a);
-    world.hear(b, Message::Goodbye { from: replica("a", 1) });
+    world.hear(b, ClusterMessage::Goodbye { from: replica("a", 1) });
     assert_eq!(world.keys(b, "room"), ["7"]);
     world.pass(11 * SECOND);
     assert!(world.keys(b, "room").is_empty());
@@ -183,7 +183,7 @@ fn a_departed_set_is_taken_over_whole_though_its_holders_cut_it_differently() {
         owner.track(&"room".into(), &key(&format!("{n:02}")), Meta::from_encoded(text.clone())).unwrap();
     }
     world.pass(SECOND);
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, 60 * SECOND));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Draining, 60 * SECOND));
     drop(owner);
     world.leave(a, 60 * SECOND);
     world.pass(MOMENT);
@@ -194,7 +194,7 @@ fn a_departed_set_is_taken_over_whole_though_its_holders_cut_it_differently() {
     world.pass(MOMENT);
     let mut chunks = 0;
     world.lose(move |sent| {
-        let is_chunk = matches!(sent.message, Message::Chunk { .. });
+        let is_chunk = matches!(sent.message, ClusterMessage::Chunk { .. });
         chunks += usize::from(is_chunk);
         is_chunk && chunks % 3 == 2
     });
@@ -213,7 +213,7 @@ fn a_replaced_presence_is_not_shown_again_when_its_node_comes_back() {
     let (mut world, [a, b, c]) = World::of(["a", "b", "c"]);
     let owner = world.track(a, "room", "7");
     world.pass(MOMENT);
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 300 * SECOND));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Gone, 300 * SECOND));
     drop(owner);
     world.pass(MOMENT);
     // It doesn't hear that another takes its presence's place.
@@ -234,7 +234,7 @@ fn a_presence_whose_grace_has_ended_is_not_shown_again_when_its_node_wakes() {
     let (a, b) = (world.start("a", 1), world.start("b", 2));
     world.pass(START);
     let owner = world.track(a, "room", "7");
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 5 * SECOND));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Gone, 5 * SECOND));
     drop(owner);
     world.pass(MOMENT);
     world.flush(b, "room");
@@ -252,7 +252,7 @@ fn one_that_lacks_a_part_of_a_final_set_does_not_say_that_it_holds_it() {
     let (mut world, [a, _]) = World::of(["a", "b"]);
     world.lose(move |sent| {
         let tells =
-            matches!(sent.message, Message::Batches { .. } | Message::Run { .. } | Message::Chunk { .. });
+            matches!(sent.message, ClusterMessage::Batches { .. } | ClusterMessage::Run { .. } | ClusterMessage::Chunk { .. });
         sent.from == a && tells
     });
     let _owner = world.track(a, "room", "7");

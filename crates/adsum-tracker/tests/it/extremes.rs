@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use adsum_pubsub::MAX_MESSAGE_BYTES;
 use adsum_tracker::{
-    Batch, Change, Effect, MAX_GRACE, MAX_META_BYTES, Message, Meta, OwnerId, Parting, Reason, Ref, shard_of,
+    Batch, RowChange, Effect, MAX_GRACE, MAX_META_BYTES, ClusterMessage, Meta, OwnerId, OwnerExit, LeaveReason, Ref, shard_of,
 };
 use proptest::prelude::*;
 
@@ -55,8 +55,8 @@ proptest! {
         let mut count = 0;
         while let Some(wire) = stranger.next() {
             count += 1;
-            if let Ok(message) = Message::decode(&wire) {
-                prop_assert_eq!(Message::decode(&message.encode()), Ok(message.clone()));
+            if let Ok(message) = ClusterMessage::decode(&wire) {
+                prop_assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message.clone()));
                 world.hear(a, message.clone());
                 world.hear(b, message);
             }
@@ -65,7 +65,7 @@ proptest! {
             }
         }
         world.pass(MOMENT);
-        leaves.end(Parting::Depart(Reason::Gone, Duration::from_secs(1)));
+        leaves.end(OwnerExit::Depart(LeaveReason::Gone, Duration::from_secs(1)));
         let _after = [world.track(a, "room", "8"), world.track(b, "hall", "8")];
         // Until the stranger is forgotten.
         world.pass(MAX_GRACE.min(Duration::from_secs(30)));
@@ -98,11 +98,11 @@ fn a_grace_beyond_all_time_is_read_as_the_longest() {
     world.pass(MOMENT);
     let reference = world.refs(b, "room", "7")[0];
     let depart = |version, grace| {
-        let change = Change::Depart { reference, reason: Reason::Gone, grace };
+        let change = RowChange::Depart { reference, reason: LeaveReason::Gone, grace };
         let batch =
             Batch { shard: shard_of("room") as u8, version, topics: vec![("room".into(), vec![change])] };
-        let message = Message::Batches { from: replica("a", 1), batches: vec![batch.into()] };
-        Message::decode(&message.encode()).unwrap()
+        let message = ClusterMessage::Batches { from: replica("a", 1), batches: vec![batch.into()] };
+        ClusterMessage::decode(&message.encode()).unwrap()
     };
     assert_eq!(depart(2, MAX_GRACE), depart(2, MAX_GRACE), "the longest is as it was");
     assert_eq!(depart(2, MAX_GRACE + Duration::from_nanos(1)), depart(2, MAX_GRACE));
@@ -117,7 +117,7 @@ fn a_linger_without_an_end_ends_with_the_longest_grace() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     world.options.heartbeat = Duration::from_mins(1);
     let mut owner = world.track(a, "room", "7");
-    owner.end(Parting::Depart(Reason::Gone, Duration::MAX));
+    owner.end(OwnerExit::Depart(LeaveReason::Gone, Duration::MAX));
     world.pass(MOMENT);
     assert_eq!(world.keys(b, "room"), ["7"]);
     assert_eq!(world.node(a).cluster.usage().departing, 1);
@@ -133,7 +133,7 @@ fn the_last_batches_of_a_node_are_given_by_their_versions() {
     world.pass(MOMENT);
     for have in [0, 1, 2, adsum_tracker::MAX_VERSION] {
         let shard = shard_of("room") as u8;
-        world.hear(b, Message::Pull { from: replica("a", 1), of: replica("b", 2), shard, have, chunk: None });
+        world.hear(b, ClusterMessage::Pull { from: replica("a", 1), of: replica("b", 2), shard, have, chunk: None });
     }
     world.pass(MOMENT);
     assert_eq!(world.keys(b, "room"), ["7"]);
@@ -155,13 +155,13 @@ fn a_copied_name_costs_nobody_a_presence() {
         names.node_mut(c).cluster.tick(now);
         let effects = names.node_mut(c).cluster.take_effects();
         let said = effects.into_iter().find_map(|effect| match effect {
-            Effect::Broadcast(Message::Batches { batches, .. }) => Some((*batches[0]).clone()),
+            Effect::Broadcast(ClusterMessage::Batches { batches, .. }) => Some((*batches[0]).clone()),
             _ => None,
         });
         said.expect("it tells of its presence")
     };
     let mut copied = join;
-    let Change::Join(row) = &mut copied.topics[0].1[0] else { panic!("it has joined") };
+    let RowChange::Join(row) = &mut copied.topics[0].1[0] else { panic!("it has joined") };
     row.reference = reference;
     let version = copied.version;
     let mut versions = vec![0; 64];
@@ -171,9 +171,9 @@ fn a_copied_name_costs_nobody_a_presence() {
     for node in [a, b] {
         world.hear(
             node,
-            Message::Heartbeat { from: from.clone(), region: None, versions: Clone::clone(&versions) },
+            ClusterMessage::Heartbeat { from: from.clone(), region: None, versions: Clone::clone(&versions) },
         );
-        world.hear(node, Message::Batches { from: from.clone(), batches: vec![copied.clone().into()] });
+        world.hear(node, ClusterMessage::Batches { from: from.clone(), batches: vec![copied.clone().into()] });
         assert_eq!(world.node(node).tracker.count("room"), 1, "a name is given once");
     }
     // The stranger is silent, and goes.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use adsum_pubsub::Topic;
-use adsum_tracker::{Bare, Diff, Key, Owner, Reason, Ref, TopicSet, Tracker, Windows};
+use adsum_tracker::{Bare, Diff, Key, RawOwner, LeaveReason, Ref, TopicSet, Tracker, Windows};
 use proptest::prelude::*;
 
 use crate::{
@@ -87,14 +87,14 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Replaced(Ref),
-    Ended(Reason),
+    Ended(LeaveReason),
 }
 
 struct World {
     windows: Windows,
     topic: Topic,
     tracker: Arc<Tracker<Bare>>,
-    owners: Vec<Owner<Bare>>,
+    owners: Vec<RawOwner<Bare>>,
     /// The set as it should be, kept in the plainest way: key, owner and ref in order of tracking.
     rows: Vec<(Key, usize, Ref)>,
     fates: HashMap<Ref, Fate>,
@@ -191,7 +191,7 @@ impl World {
         assert_eq!(untracked, self.position(owner, key).is_some());
         if let Some(position) = self.position(owner, key) {
             let (_, _, old) = self.rows.remove(position);
-            self.fates.insert(old, Fate::Ended(Reason::Left));
+            self.fates.insert(old, Fate::Ended(LeaveReason::Left));
             self.untaken += 1;
         }
     }
@@ -200,7 +200,7 @@ impl World {
         self.owners[owner] = self.tracker.owner();
         let before = self.rows.len();
         for (_, _, old) in self.rows.extract_if(.., |(_, o, _)| *o == owner) {
-            self.fates.insert(old, Fate::Ended(Reason::Gone));
+            self.fates.insert(old, Fate::Ended(LeaveReason::Gone));
         }
         self.untaken += usize::from(self.rows.len() < before);
     }
@@ -320,7 +320,7 @@ impl World {
     }
 
     /// Why a ref has left, as a diff that is taken now should say.
-    fn reason(&self, mut reference: Ref) -> Option<Reason> {
+    fn reason(&self, mut reference: Ref) -> Option<LeaveReason> {
         loop {
             match *self.fates.get(&reference)? {
                 Fate::Ended(reason) => return Some(reason),
@@ -378,7 +378,7 @@ impl World {
             .collect();
         assert_eq!(listed, self.expected());
         assert_eq!(self.tracker.count(&self.topic), self.rows.len());
-        assert_eq!(self.tracker.keys(&self.topic), listed.len());
+        assert_eq!(self.tracker.key_count(&self.topic), listed.len());
     }
 
     /// Takes and delivers all: every client's view is the list.

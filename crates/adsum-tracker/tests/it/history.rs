@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use adsum_tracker::{Bare, MessageError};
-use adsum_tracker::{Message, Meta, Owner, Parting, Reason, Report};
+use adsum_tracker::{ClusterMessage, Meta, RawOwner, OwnerExit, LeaveReason, Report};
 
 use crate::{
     key, meta,
@@ -12,12 +12,12 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn update(owner: &mut Owner<Bare>, topic: &str, name: &str, text: &str) {
+fn update(owner: &mut RawOwner<Bare>, topic: &str, name: &str, text: &str) {
     owner.update(&topic.into(), &key(name), |_| Ok::<_, ()>(Meta::from_encoded(text))).unwrap();
 }
 
 fn is_pull(sent: &Sent) -> bool {
-    matches!(sent.message, Message::Pull { .. })
+    matches!(sent.message, ClusterMessage::Pull { .. })
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn what_an_earlier_run_of_a_node_said_changes_nothing_once_the_node_has_restarte
     world.mend();
     world.pass(2 * SECOND);
     drop(owner);
-    let late: Vec<Message> = world.delivered.iter().map(|sent| sent.message.clone()).collect();
+    let late: Vec<ClusterMessage> = world.delivered.iter().map(|sent| sent.message.clone()).collect();
     world.kill(a);
     let a = world.start("a", 10);
     world.pass(START);
@@ -51,7 +51,7 @@ fn what_an_earlier_run_of_a_node_said_changes_nothing_once_the_node_has_restarte
         // All but what b and c say: they are alive.
         let is_theirs = |from: &adsum_tracker::Replica| *from.name != *"a";
         let skip = match &message {
-            Message::Hello { from } | Message::Heartbeat { from, .. } | Message::Welcome { from, .. } => {
+            ClusterMessage::Hello { from } | ClusterMessage::Heartbeat { from, .. } | ClusterMessage::Welcome { from, .. } => {
                 is_theirs(from)
             }
             _ => false,
@@ -70,14 +70,14 @@ fn what_an_earlier_run_of_a_node_said_changes_nothing_once_the_node_has_restarte
 #[test]
 fn a_node_with_another_number_of_shards_is_refused() {
     let (world, _) = World::of(["a", "b"]);
-    let heartbeat = world.delivered.iter().find(|sent| matches!(sent.message, Message::Heartbeat { .. }));
+    let heartbeat = world.delivered.iter().find(|sent| matches!(sent.message, ClusterMessage::Heartbeat { .. }));
     let mut bytes = heartbeat.unwrap().message.encode();
     let length = bytes.len();
     // 64 versions of one byte each, after their number.
     assert_eq!(bytes[length - 65], 64);
     bytes[length - 65] = 63;
     bytes.pop();
-    assert!(matches!(Message::decode(&bytes), Err(MessageError::Broken(_))));
+    assert!(matches!(ClusterMessage::decode(&bytes), Err(MessageError::Broken(_))));
 }
 
 #[test]
@@ -140,8 +140,8 @@ fn batches_with_one_lost_in_between_lose_no_presence() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let mut batches = 0;
     world.lose(move |sent| {
-        batches += usize::from(matches!(sent.message, Message::Batches { .. }));
-        batches == 2 && matches!(sent.message, Message::Batches { .. })
+        batches += usize::from(matches!(sent.message, ClusterMessage::Batches { .. }));
+        batches == 2 && matches!(sent.message, ClusterMessage::Batches { .. })
     });
     let mut owners = Vec::new();
     for n in 0..4 {
@@ -161,7 +161,7 @@ fn nodes_are_quiet_about_one_that_is_down() {
     world.pass(5 * SECOND);
     world.delivered.clear();
     world.pass(60 * SECOND);
-    let is_heartbeat = |sent: &Sent| matches!(sent.message, Message::Heartbeat { .. });
+    let is_heartbeat = |sent: &Sent| matches!(sent.message, ClusterMessage::Heartbeat { .. });
     assert_eq!(world.count(|sent| !is_heartbeat(sent)), 0);
     assert!(world.keys(b, "room").is_empty() && world.keys(c, "room").is_empty());
 }
@@ -199,17 +199,17 @@ fn a_late_snapshot_does_not_overwrite_what_is_newer() {
     world.mend();
     world.pass(2 * SECOND);
     assert_eq!(world.refs(b, "room", "7"), world.refs(a, "room", "7"));
-    let snapshots: Vec<Message> = world
+    let snapshots: Vec<ClusterMessage> = world
         .delivered
         .iter()
-        .filter(|sent| matches!(sent.message, Message::Chunk { .. }))
+        .filter(|sent| matches!(sent.message, ClusterMessage::Chunk { .. }))
         .map(|sent| sent.message.clone())
         .collect();
     assert!(!snapshots.is_empty());
     update(&mut owner, "room", "7", &text(10));
     world.pass(MOMENT);
     // There is a gap at b when the old snapshot comes once more.
-    world.lose(|sent| matches!(sent.message, Message::Batches { .. } | Message::Run { .. }));
+    world.lose(|sent| matches!(sent.message, ClusterMessage::Batches { .. } | ClusterMessage::Run { .. }));
     update(&mut owner, "room", "7", &text(11));
     world.pass(2 * SECOND);
     let before = world.refs(b, "room", "7");
@@ -296,7 +296,7 @@ fn a_node_that_stops_says_so_and_its_presences_leave_at_once() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let owner = world.track(a, "room", "7");
     world.pass(MOMENT);
-    world.node(a).tracker.set_parting(Parting::Leave(Reason::Draining));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Leave(LeaveReason::Draining));
     drop(owner);
     world.leave(a, Duration::ZERO);
     world.pass(MOMENT);
@@ -314,7 +314,7 @@ fn nobody_is_sent_their_own_presences() {
     world.mend();
     world.pass(2 * SECOND);
     let is_own = |sent: &Sent| match &sent.message {
-        Message::Run { of, .. } | Message::Chunk { of, .. } => *of == *world.node(sent.to).cluster.replica(),
+        ClusterMessage::Run { of, .. } | ClusterMessage::Chunk { of, .. } => *of == *world.node(sent.to).cluster.replica(),
         _ => false,
     };
     assert_eq!(world.count(is_own), 0);
@@ -327,7 +327,7 @@ fn what_cannot_be_applied_yet_is_kept_within_bounds() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let mut owner = world.track(a, "room", "7");
     world.pass(MOMENT);
-    world.lose(|sent| matches!(sent.message, Message::Pull { .. }));
+    world.lose(|sent| matches!(sent.message, ClusterMessage::Pull { .. }));
     world.isolate(b);
     update(&mut owner, "room", "7", r#"{"n":0}"#);
     world.pass(MOMENT);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adsum_tracker::{Message, Meta, Report};
+use adsum_tracker::{ClusterMessage, Meta, Report};
 
 use crate::{
     key, meta,
@@ -23,7 +23,7 @@ fn lose_first(world: &mut World, is_meant: impl Fn(&Sent) -> bool + 'static) {
 }
 
 fn carries_changes(sent: &Sent) -> bool {
-    matches!(sent.message, Message::Batches { .. })
+    matches!(sent.message, ClusterMessage::Batches { .. })
 }
 
 #[test]
@@ -44,8 +44,8 @@ fn a_lost_answer_is_asked_for_again_within_a_heartbeat() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let mut lost = (false, false);
     world.lose(move |sent| match &sent.message {
-        Message::Batches { .. } => !std::mem::replace(&mut lost.0, true),
-        Message::Run { .. } => !std::mem::replace(&mut lost.1, true),
+        ClusterMessage::Batches { .. } => !std::mem::replace(&mut lost.0, true),
+        ClusterMessage::Run { .. } => !std::mem::replace(&mut lost.1, true),
         _ => false,
     });
     let mut owner = world.track(a, "room", "7");
@@ -79,13 +79,13 @@ fn what_has_changed_while_the_network_was_away_is_known_as_soon_as_it_is_back() 
 #[test]
 fn few_shards_of_a_node_are_asked_for_at_a_time() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
-    let is_answer = |sent: &Sent| matches!(sent.message, Message::Run { .. } | Message::Chunk { .. });
+    let is_answer = |sent: &Sent| matches!(sent.message, ClusterMessage::Run { .. } | ClusterMessage::Chunk { .. });
     world.lose(move |sent| carries_changes(sent) || is_answer(sent));
     let _owners: Vec<_> = (0..500).map(|n| world.track(a, &format!("room:{n}"), "7")).collect();
     world.pass(3 * SECOND);
     let asked = |world: &World| -> std::collections::BTreeSet<u8> {
         let pulls = world.delivered.iter().filter_map(|sent| match &sent.message {
-            Message::Pull { shard, .. } if sent.from == b => Some(*shard),
+            ClusterMessage::Pull { shard, .. } if sent.from == b => Some(*shard),
             _ => None,
         });
         pulls.collect()
@@ -109,7 +109,7 @@ fn a_snapshot_of_many_parts_comes_without_a_pause() {
     }
     let b = world.start("b", 2);
     world.pass(100 * MS);
-    let chunks = world.count(|sent| matches!(sent.message, Message::Chunk { .. }));
+    let chunks = world.count(|sent| matches!(sent.message, ClusterMessage::Chunk { .. }));
     assert!(chunks > 4, "{chunks}");
     assert_eq!(world.keys(b, "room").len(), 20);
 }
@@ -144,7 +144,7 @@ fn what_a_node_that_is_not_woken_has_to_send_is_bounded() {
     }
     world.pass(MOMENT);
     let batches = world.delivered.iter().map(|sent| match &sent.message {
-        Message::Batches { batches, .. } => batches.len(),
+        ClusterMessage::Batches { batches, .. } => batches.len(),
         _ => 0,
     });
     let sent = batches.sum::<usize>();
@@ -173,10 +173,10 @@ fn a_node_that_is_heard_soon_after_a_long_outage_is_never_down() {
 #[test]
 fn a_stranger_that_holds_a_final_set_does_not_count() {
     let (mut world, [a, _]) = World::of(["a", "b"]);
-    world.lose(|sent| matches!(sent.message, Message::Held { .. }));
+    world.lose(|sent| matches!(sent.message, ClusterMessage::SetHeld { .. }));
     world.leave(a, 10 * SECOND);
     world.pass(MOMENT);
-    world.hear(a, Message::Held { from: replica("stranger", 9), of: replica("a", 1) });
+    world.hear(a, ClusterMessage::SetHeld { from: replica("stranger", 9), of: replica("a", 1) });
     world.pass(MOMENT);
     let left =
         |world: &World| world.node(a).reports.iter().any(|report| matches!(report, Report::Left { .. }));

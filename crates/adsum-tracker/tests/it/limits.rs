@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use adsum_tracker::{
-    Bare, Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, Meta, OverLimit, Parting, Reason, Replica,
+    Bare, Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, Meta, OverLimit, OwnerExit, LeaveReason, Replica,
     TrackError, Tracker, UpdateError, Windows,
 };
 
@@ -104,7 +104,7 @@ fn presences_of_a_key() {
     first.track(&"room".into(), &key("8"), meta()).expect("and so has another key");
 
     // One that is about to leave makes room for another.
-    first.end(Parting::Depart(Reason::Gone, Duration::from_secs(10)));
+    first.end(OwnerExit::Depart(LeaveReason::Gone, Duration::from_secs(10)));
     let _third = track().unwrap();
     assert!(track().is_err());
     assert_eq!(tracker.get_by_key("room", "guest").len(), 2);

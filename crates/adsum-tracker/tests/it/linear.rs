@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adsum_tracker::{Bare, Owner, Parting, Reason, Windows};
+use adsum_tracker::{Bare, RawOwner, OwnerExit, LeaveReason, Windows};
 
 use crate::{
     key, meta, tracker,
@@ -45,7 +45,7 @@ fn timed(work: impl FnOnce()) -> Duration {
     cpu_time().saturating_sub(begun)
 }
 
-fn crowd(count: usize, mut owner: impl FnMut() -> Owner<Bare>) -> Vec<Owner<Bare>> {
+fn crowd(count: usize, mut owner: impl FnMut() -> RawOwner<Bare>) -> Vec<RawOwner<Bare>> {
     let enter = |_| {
         let mut owner = owner();
         owner.track(&"room".into(), &key("guest"), meta()).unwrap();
@@ -94,7 +94,7 @@ fn presences_of_one_key_are_replaced_while_they_linger() {
         let mut owners = crowd(count, || tracker.owner());
         timed(|| {
             for owner in &mut owners {
-                owner.end(Parting::Depart(Reason::Gone, Duration::from_mins(1)));
+                owner.end(OwnerExit::Depart(LeaveReason::Gone, Duration::from_mins(1)));
             }
             let _back = crowd(count, || tracker.owner());
             assert_eq!(tracker.count("room"), 2 * count);

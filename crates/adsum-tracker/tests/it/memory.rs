@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use adsum_tracker::{Bare, Key, Owner, Tracker, Windows};
+use adsum_tracker::{Bare, Key, RawOwner, Tracker, Windows};
 
 use crate::{key, meta, topics_held, tracker};
 
@@ -27,7 +27,7 @@ fn user(number: usize) -> Key {
     key(&format!("user-{number}"))
 }
 
-fn enter(tracker: &Arc<Tracker<Bare>>, topic: &str, user: &Key) -> Owner<Bare> {
+fn enter(tracker: &Arc<Tracker<Bare>>, topic: &str, user: &Key) -> RawOwner<Bare> {
     let mut owner = tracker.owner();
     owner.track(&topic.into(), user, meta()).unwrap();
     owner

@@ -46,7 +46,7 @@ fn what_is_missing_of_a_node_is_counted_in_versions() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     // Only heartbeats come through.
     world.lose(move |sent| {
-        use adsum_tracker::Message::{Batches, Run};
+        use adsum_tracker::ClusterMessage::{Batches, Run};
         sent.to == b && matches!(sent.message, Batches { .. } | Run { .. })
     });
     let _owners = [world.track(a, "room", "7"), world.track(a, "hall", "7")];

@@ -4,7 +4,7 @@ use std::{future::pending, panic, sync::Arc};
 
 use adsum_pubsub::Topic;
 use adsum_tracker::{
-    Bare, Limits, Owner, Parting, Reason, Replica, TopicSet, TrackError, Tracker, UpdateError, Windows,
+    Bare, Limits, RawOwner, OwnerExit, LeaveReason, Replica, TopicSet, TrackError, Tracker, UpdateError, Windows,
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ fn watched() -> (Arc<Tracker<Bare>>, Told) {
 }
 
 /// An owner in two topics, twice in the first.
-fn owner_in_two_topics(tracker: &Arc<Tracker<Bare>>) -> Owner<Bare> {
+fn owner_in_two_topics(tracker: &Arc<Tracker<Bare>>) -> RawOwner<Bare> {
     let mut owner = tracker.owner();
     for (topic, user) in [("room:1", "7"), ("room:2", "7"), ("room:1", "8")] {
         owner.track(&topic.into(), &key(user), meta()).unwrap();
@@ -146,7 +146,7 @@ fn one_without_presences_tells_nothing() {
     let (tracker, told) = watched();
     drop(tracker.owner());
     let mut owner = owner_in_two_topics(&tracker);
-    assert_eq!(owner.end(Parting::Leave(Reason::Left)), ["room:1".into(), "room:2".into()]);
+    assert_eq!(owner.end(OwnerExit::Leave(LeaveReason::Left)), ["room:1".into(), "room:2".into()]);
     assert_eq!(owner.presences(), []);
     drop(owner);
     assert!(told.lock().is_empty());
@@ -163,7 +163,7 @@ fn ends_as_one_change_of_a_topic() {
     let diffs = take("room:1");
     assert_eq!(diffs.len(), 1);
     assert_eq!(diffs[0].leaves.len(), 2);
-    assert!(diffs[0].leaves.iter().all(|left| left.reason == Some(Reason::Gone)));
+    assert!(diffs[0].leaves.iter().all(|left| left.reason == Some(LeaveReason::Gone)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use adsum_tracker::{
-    Bare, Change, Effect, Message, Meta, Owner, Parting, PresenceRow, Reason, Ref, between_holds, shard_of,
+    Bare, RowChange, Effect, ClusterMessage, Meta, RawOwner, OwnerExit, PresenceRow, LeaveReason, Ref, between_holds, shard_of,
 };
 
 use crate::{
@@ -13,12 +13,12 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn update(owner: &mut Owner<Bare>, name: &str, text: &str) {
+fn update(owner: &mut RawOwner<Bare>, name: &str, text: &str) {
     owner.update(&"room".into(), &key(name), |_| Ok::<_, ()>(Meta::from_encoded(text))).unwrap();
 }
 
 /// The refs that leave in what is to be told of the room on a node, and why.
-fn leaves(world: &World, node: usize) -> Vec<(Ref, Option<Reason>)> {
+fn leaves(world: &World, node: usize) -> Vec<(Ref, Option<LeaveReason>)> {
     let mut shard = world.node(node).tracker.lock("room");
     let diffs = shard.topic_mut("room").map_or_else(Vec::new, adsum_tracker::TopicSet::take_diffs);
     let leaves = diffs.iter().flat_map(|diff| &diff.leaves);
@@ -26,13 +26,13 @@ fn leaves(world: &World, node: usize) -> Vec<(Ref, Option<Reason>)> {
 }
 
 /// The owner's presences stay for a grace.
-fn depart(world: &World, node: usize, owner: Owner<Bare>, grace: Duration) {
-    world.node(node).tracker.set_parting(Parting::Depart(Reason::Gone, grace));
+fn depart(world: &World, node: usize, owner: RawOwner<Bare>, grace: Duration) {
+    world.node(node).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Gone, grace));
     drop(owner);
 }
 
 fn carries_changes(sent: &Sent) -> bool {
-    matches!(sent.message, Message::Batches { .. })
+    matches!(sent.message, ClusterMessage::Batches { .. })
 }
 
 #[test]
@@ -46,18 +46,18 @@ fn one_who_changes_and_leaves_within_a_window_has_left_on_other_nodes_too() {
     update(&mut owner, "7", r#"{"n":2}"#);
     owner.untrack("room", "7");
     world.pass(MOMENT);
-    assert_eq!(leaves(&world, b), [(reference, Some(Reason::Left))]);
+    assert_eq!(leaves(&world, b), [(reference, Some(LeaveReason::Left))]);
 }
 
 #[test]
 fn other_nodes_are_told_each_reason() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
-    for reason in [Reason::Finished, Reason::Crashed, Reason::Cancelled] {
+    for reason in [LeaveReason::Finished, LeaveReason::Crashed, LeaveReason::Cancelled] {
         let mut owner = world.track(a, "room", "7");
         world.pass(MOMENT);
         let [reference] = world.refs(b, "room", "7")[..] else { panic!("one is listed") };
         world.flush(b, "room");
-        owner.end(world.node(a).tracker.parting().because(reason));
+        owner.end(world.node(a).tracker.owner_exit().because(reason));
         world.pass(MOMENT);
         assert_eq!(leaves(&world, b), [(reference, Some(reason))]);
     }
@@ -74,7 +74,7 @@ fn an_update_that_a_snapshot_makes_up_for_leaves_for_no_reason() {
     };
     let (updated, gone) = (*updated, *gone);
     world.flush(b, "room");
-    world.lose(|sent| carries_changes(sent) || matches!(sent.message, Message::Pull { .. }));
+    world.lose(|sent| carries_changes(sent) || matches!(sent.message, ClusterMessage::Pull { .. }));
     update(&mut owner, "7", r#"{"n":1}"#);
     owner.untrack("room", "gone");
     // More than the log keeps.
@@ -89,7 +89,7 @@ fn an_update_that_a_snapshot_makes_up_for_leaves_for_no_reason() {
     let told = leaves(&world, b);
     assert!(told.contains(&(updated, None)), "{told:?}");
     // Why that one left isn't known any more.
-    assert!(told.contains(&(gone, Some(Reason::Gone))), "{told:?}");
+    assert!(told.contains(&(gone, Some(LeaveReason::Gone))), "{told:?}");
     assert_eq!(world.refs(b, "room", "7"), world.refs(a, "room", "7"));
 }
 
@@ -103,7 +103,7 @@ fn one_who_was_about_to_leave_when_its_node_is_drained_leaves_for_its_own_reason
     world.flush(b, "room");
     depart(&world, a, owner, 10 * SECOND);
     world.pass(MOMENT);
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, 2 * SECOND));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Draining, 2 * SECOND));
     drop(stays);
     world.leave(a, 2 * SECOND);
     world.pass(MOMENT);
@@ -111,7 +111,7 @@ fn one_who_was_about_to_leave_when_its_node_is_drained_leaves_for_its_own_reason
     world.pass(3 * SECOND);
     let mut told = leaves(&world, b);
     told.sort_by_key(|(reference, _)| *reference);
-    let mut expected = [(gone, Some(Reason::Gone)), (drained, Some(Reason::Draining))];
+    let mut expected = [(gone, Some(LeaveReason::Gone)), (drained, Some(LeaveReason::Draining))];
     expected.sort_by_key(|(reference, _)| *reference);
     assert_eq!(told, expected);
 }
@@ -197,7 +197,7 @@ fn a_hidden_node_that_leaves_is_shown_as_it_is_in_the_end_and_not_as_it_was() {
     owner.track(&"room".into(), &key("8"), meta()).unwrap();
     world.pass(MOMENT);
     // Its goodbye is the first word that is heard of it again.
-    world.lose(|sent| carries_changes(sent) || matches!(sent.message, Message::Heartbeat { .. }));
+    world.lose(|sent| carries_changes(sent) || matches!(sent.message, ClusterMessage::Heartbeat { .. }));
     world.mend();
     world.leave(a, 10 * SECOND);
     world.pass_and(SECOND, |world| assert!(!world.keys(b, "room").contains(&"7".to_owned())));
@@ -208,10 +208,10 @@ fn a_hidden_node_that_leaves_is_shown_as_it_is_in_the_end_and_not_as_it_was() {
 fn snapshot(world: &mut World, node: usize) -> (u64, Vec<PresenceRow>) {
     let (from, shard) = (replica("asks", 9), shard_of("room") as u8);
     let of = world.node(node).cluster.replica().clone();
-    world.hear(node, Message::Pull { from, of, shard, have: 0, chunk: None });
+    world.hear(node, ClusterMessage::Pull { from, of, shard, have: 0, chunk: None });
     let effects = world.node_mut(node).cluster.take_effects();
     let chunk = effects.into_iter().find_map(|effect| match effect {
-        Effect::Send(_, Message::Chunk { version, topics, .. }) => Some((version, topics)),
+        Effect::Send(_, ClusterMessage::Chunk { version, topics, .. }) => Some((version, topics)),
         _ => None,
     });
     let (version, topics) = chunk.expect("it is answered with a snapshot");
@@ -225,7 +225,7 @@ fn a_snapshot_is_that_of_its_version_whatever_begins_to_leave_or_comes_while_it_
         let (mut world, [a]) = World::of(["a"]);
         let large = format!(r#"{{"padding":"{}"}}"#, "x".repeat(50_000));
         let mut owner = world.track(a, "room", "departs");
-        world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, 60 * SECOND));
+        world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Gone, 60 * SECOND));
         let departing = world.refs(a, "room", "departs")[0];
         // More than the log keeps.
         for _ in 0..12 {
@@ -254,16 +254,16 @@ fn a_snapshot_is_that_of_its_version_whatever_begins_to_leave_or_comes_while_it_
         let shard = shard_of("room") as u8;
         let (from, of) = (replica("asks", 9), world.node(a).cluster.replica().clone());
         world.pass(MOMENT);
-        world.hear(a, Message::Pull { from, of, shard, have: version, chunk: None });
+        world.hear(a, ClusterMessage::Pull { from, of, shard, have: version, chunk: None });
         let later = world.node_mut(a).cluster.take_effects();
         let joins = later.iter().filter_map(|effect| match effect {
-            Effect::Send(_, Message::Run { batches, .. }) => Some(batches),
+            Effect::Send(_, ClusterMessage::Run { batches, .. }) => Some(batches),
             _ => None,
         });
         let joins = joins.flatten().flat_map(|batch| &batch.topics).flat_map(|(_, changes)| changes);
         let joins: Vec<Ref> = joins
             .filter_map(|change| match change {
-                Change::Join(row) => Some(row.reference),
+                RowChange::Join(row) => Some(row.reference),
                 _ => None,
             })
             .collect();
@@ -286,6 +286,6 @@ fn a_snapshot_names_a_departure_that_has_not_been_looked_at_yet() {
     depart(&world, a, owner, 60 * SECOND);
     let (_, rows) = snapshot(&mut world, a);
     assert!(!rows.is_empty());
-    let departing = Some((Reason::Gone, 60 * SECOND));
+    let departing = Some((LeaveReason::Gone, 60 * SECOND));
     assert!(rows.iter().all(|row| row.departing == departing), "{:?}", rows[0].departing);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adsum_tracker::{Message, Report};
+use adsum_tracker::{ClusterMessage, Report};
 
 use crate::{
     key, meta,
@@ -164,7 +164,7 @@ fn a_link_that_is_there_for_a_moment_only_proves_nothing() {
     regions.world.pass(5 * SECOND);
     // One heartbeat of one of them gets through.
     let beat = regions.world.delivered.iter().rev().find_map(|sent| match &sent.message {
-        Message::Heartbeat { from, .. } if *from.name == *"d" => Some(sent.message.clone()),
+        ClusterMessage::Heartbeat { from, .. } if *from.name == *"d" => Some(sent.message.clone()),
         _ => None,
     });
     regions.world.hear(a, beat.unwrap());

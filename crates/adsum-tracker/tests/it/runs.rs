@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adsum_tracker::{Incarnation, Message, Parting, Reason, Report};
+use adsum_tracker::{Incarnation, ClusterMessage, OwnerExit, LeaveReason, Report};
 
 use crate::{
     key, meta,
@@ -60,7 +60,7 @@ fn a_node_outbids_every_earlier_run_that_it_hears_of() {
     for higher in 1..4 {
         let of = world.node(a).cluster.replica().clone();
         let highest = Incarnation { started: 1000 * higher, random: u64::MAX };
-        world.hear(a, Message::Stale { of, highest });
+        world.hear(a, ClusterMessage::Stale { of, highest });
         world.pass(START);
         assert!(world.node(a).cluster.replica().incarnation > highest);
         assert_eq!(world.keys(b, "room"), ["7"]);
@@ -81,7 +81,7 @@ fn a_node_does_not_outbid_a_twin_that_is_alive() {
         (world.node(a).cluster.replica().clone(), world.node(twin).cluster.replica().clone());
     world.mend();
     // From the node that is lower, and hears that a higher one is known.
-    world.hear(a, Message::Stale { of: first.clone(), highest: second.incarnation });
+    world.hear(a, ClusterMessage::Stale { of: first.clone(), highest: second.incarnation });
     world.pass(Duration::from_secs(6));
     assert_eq!(*world.node(a).cluster.replica(), first);
     assert_eq!(world.keys(b, "room"), ["7"]);
@@ -97,11 +97,11 @@ fn of_two_that_yield_to_each_other_the_older_serves_at_once() {
     world.mend();
     // Each hears of the other's lower incarnation: one by a message of an earlier run that was under way.
     let versions = world.delivered.iter().find_map(|sent| match &sent.message {
-        Message::Heartbeat { versions, .. } => Some(versions.clone()),
+        ClusterMessage::Heartbeat { versions, .. } => Some(versions.clone()),
         _ => None,
     });
     let versions = versions.unwrap();
-    let beat = |started| Message::Heartbeat {
+    let beat = |started| ClusterMessage::Heartbeat {
         from: replica("a", started),
         region: None,
         versions: versions.clone(),
@@ -122,7 +122,7 @@ fn a_late_heartbeat_of_one_that_has_left_does_not_silence_its_successor() {
         .delivered
         .iter()
         .rev()
-        .find(|sent| sent.from == a && matches!(sent.message, Message::Heartbeat { .. }));
+        .find(|sent| sent.from == a && matches!(sent.message, ClusterMessage::Heartbeat { .. }));
     let late = late.unwrap().message.clone();
     let a = world.start("a", 10);
     world.pass(START);
@@ -169,7 +169,7 @@ fn a_goodbye_that_is_the_first_word_of_a_newer_run_ends_the_older_one() {
     world.cut(newer, b);
     world.pass(START + SECOND);
     let owner = world.track(newer, "room", "8");
-    world.node(newer).tracker.set_parting(Parting::Depart(Reason::Draining, 5 * SECOND));
+    world.node(newer).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Draining, 5 * SECOND));
     drop(owner);
     world.mend();
     world.leave(newer, 5 * SECOND);

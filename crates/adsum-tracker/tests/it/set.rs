@@ -1,7 +1,7 @@
 //! What the set shows of its presences, and what its diffs say.
 
 use adsum_pubsub::Topic;
-use adsum_tracker::{Bare, Diff, Key, Meta, Owner, Reason, Ref, TopicSet, Tracker, Windows};
+use adsum_tracker::{Bare, Diff, Key, Meta, RawOwner, LeaveReason, Ref, TopicSet, Tracker, Windows};
 
 use crate::{key, meta, tracker};
 
@@ -17,11 +17,11 @@ fn joins(diff: &Diff<Bare>) -> Vec<Ref> {
     diff.joins.iter().map(|joined| joined.reference).collect()
 }
 
-fn leaves(diff: &Diff<Bare>) -> Vec<(Ref, Option<Reason>)> {
+fn leaves(diff: &Diff<Bare>) -> Vec<(Ref, Option<LeaveReason>)> {
     diff.leaves.iter().map(|left| (left.row.reference, left.reason)).collect()
 }
 
-fn update(owner: &mut Owner<Bare>, topic: &Topic, key: &Key) -> Ref {
+fn update(owner: &mut RawOwner<Bare>, topic: &Topic, key: &Key) -> Ref {
     owner.update(topic, key, |_| Ok::<_, ()>(meta())).unwrap()
 }
 
@@ -68,9 +68,9 @@ fn topics_and_keys_are_apart() {
     }
     other.track(&"room:1".into(), &key("7"), meta()).unwrap();
 
-    assert_eq!((tracker.count("room:1"), tracker.keys("room:1")), (3, 2));
-    assert_eq!((tracker.count("room:2"), tracker.keys("room:2")), (2, 2));
-    assert_eq!((tracker.count("room:3"), tracker.keys("room:3")), (0, 0));
+    assert_eq!((tracker.count("room:1"), tracker.key_count("room:1")), (3, 2));
+    assert_eq!((tracker.count("room:2"), tracker.key_count("room:2")), (2, 2));
+    assert_eq!((tracker.count("room:3"), tracker.key_count("room:3")), (0, 0));
     let mut listed: Vec<_> =
         tracker.list("room:1").into_iter().map(|(key, rows)| (key.to_string(), rows.len())).collect();
     listed.sort();
@@ -142,7 +142,7 @@ fn a_presence_that_ends_after_an_unseen_update_says_why() {
     drop(owner);
     let diffs = take(&tracker, &topic);
     assert!(diffs[0].joins.is_empty());
-    assert_eq!(leaves(&diffs[0]), [(r1, Some(Reason::Gone))]);
+    assert_eq!(leaves(&diffs[0]), [(r1, Some(LeaveReason::Gone))]);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn each_change_is_a_diff_where_so_wanted() {
     drop(owner);
     let diffs = take(&tracker, &topic);
     assert_eq!(diffs.iter().map(joins).collect::<Vec<_>>(), [vec![r1], vec![r2], vec![r3], vec![]]);
-    let gone = Some(Reason::Gone);
+    let gone = Some(LeaveReason::Gone);
     assert_eq!(diffs[1].leaves[0].reason, None);
     assert_eq!(leaves(&diffs[3]), [(r2, gone), (r3, gone)]);
 }

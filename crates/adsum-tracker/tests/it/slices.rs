@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use adsum_tracker::{Meta, Parting, Reason, between_holds};
+use adsum_tracker::{Meta, OwnerExit, LeaveReason, between_holds};
 
 use crate::{
     key, meta,
@@ -64,14 +64,14 @@ fn what_begins_to_depart_while_a_snapshot_is_read_is_in_it() {
     });
     let mut owners: Vec<_> = owners.collect();
     world.pass(START);
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Gone, Duration::from_mins(1)));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Gone, Duration::from_mins(1)));
     let kept = owners.split_off(ROWS / 2);
     let mut going = owners.into_iter();
     between_holds(Some(Box::new(move || drop(going.next()))));
     let b = world.start("b", 2);
     world.pass(3 * START);
     // What it holds hasn't begun to depart.
-    world.node(a).tracker.set_parting(Parting::Leave(Reason::Gone));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Leave(LeaveReason::Gone));
     assert_eq!(listed(&world, a).len(), ROWS);
     assert_eq!(listed(&world, b), listed(&world, a));
     between_holds(None);

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use adsum_tracker::{Message, Meta, Parting, Reason};
+use adsum_tracker::{ClusterMessage, Meta, OwnerExit, LeaveReason};
 
 use crate::{
     key,
@@ -30,7 +30,7 @@ fn a_snapshot_goes_on_though_its_first_part_came_long_ago() {
     // The second part is lost for half a minute.
     let mut until_lost = 0;
     world.lose(move |sent| {
-        let is_second = matches!(sent.message, Message::Chunk { index: 1, .. });
+        let is_second = matches!(sent.message, ClusterMessage::Chunk { index: 1, .. });
         until_lost += usize::from(is_second);
         is_second && until_lost <= 6
     });
@@ -47,7 +47,7 @@ fn takes_no_other_part(is_holders: bool, index: u32) {
         owner.track(&"room".into(), &key(&format!("{n:02}")), Meta::from_encoded(text.clone())).unwrap();
     }
     world.pass(SECOND);
-    world.node(a).tracker.set_parting(Parting::Depart(Reason::Draining, 60 * SECOND));
+    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Draining, 60 * SECOND));
     drop(owner);
     world.leave(a, 60 * SECOND);
     world.pass(MOMENT);
@@ -56,11 +56,11 @@ fn takes_no_other_part(is_holders: bool, index: u32) {
     let first = Rc::new(RefCell::new(None));
     let seen = first.clone();
     world.lose(move |sent| match &sent.message {
-        Message::Chunk { from, shard, version, index: 0, count, .. } => {
+        ClusterMessage::Chunk { from, shard, version, index: 0, count, .. } => {
             *seen.borrow_mut() = Some((from.name.to_string(), *shard, *version, *count));
             false
         }
-        Message::Chunk { .. } => true,
+        ClusterMessage::Chunk { .. } => true,
         _ => false,
     });
     let d = world.start("d", 9);
@@ -68,7 +68,7 @@ fn takes_no_other_part(is_holders: bool, index: u32) {
     let (holder, shard, version, count) = first.borrow().clone().unwrap();
     let from = if is_holders == (holder == "b") { replica("b", 2) } else { replica("c", 3) };
     let of = replica("a", 1);
-    world.hear(d, Message::Chunk { from, of, shard, version, index, count, topics: vec![] });
+    world.hear(d, ClusterMessage::Chunk { from, of, shard, version, index, count, topics: vec![] });
     world.lose(|_| false);
     world.pass(10 * SECOND);
     assert_eq!(world.keys(d, "room").len(), 100);

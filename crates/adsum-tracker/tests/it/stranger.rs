@@ -12,7 +12,7 @@ type Row = (String, Name, Option<Name>, Option<Name>, Option<(u8, Duration)>, St
 /// As `Replica` is on the wire.
 type Node = (String, u64, u64);
 
-/// As [`adsum_tracker::Message`] is on the wire, without its rules. The variants are in the same order.
+/// As [`adsum_tracker::ClusterMessage`] is on the wire, without its rules. The variants are in the same order.
 #[derive(Serialize)]
 enum Said {
     Hello {
@@ -59,7 +59,7 @@ enum Said {
         versions: Vec<u64>,
         grace: Duration,
     },
-    Held {
+    SetHeld {
         from: Node,
         of: Node,
     },
@@ -76,11 +76,11 @@ enum Said {
 struct Batch {
     shard: u8,
     version: u64,
-    topics: Vec<(String, Vec<Change>)>,
+    topics: Vec<(String, Vec<RowChange>)>,
 }
 
 #[derive(Serialize)]
-enum Change {
+enum RowChange {
     Join(Row),
     Leave { reference: Name, reason: Option<u8>, replaces: Option<Name> },
     Depart { reference: Name, reason: u8, grace: Duration },
@@ -190,14 +190,14 @@ impl Stranger<'_> {
         (key, name, previous, replaces, departing, meta)
     }
 
-    fn change(&mut self) -> Change {
+    fn change(&mut self) -> RowChange {
         match self.choice(5) {
-            0..3 => Change::Join(self.row()),
+            0..3 => RowChange::Join(self.row()),
             3 => {
                 let reason = (self.choice(2) == 0).then(|| self.reason());
-                Change::Leave { reference: self.name(), reason, replaces: self.maybe_name() }
+                RowChange::Leave { reference: self.name(), reason, replaces: self.maybe_name() }
             }
-            _ => Change::Depart { reference: self.name(), reason: self.reason(), grace: self.time() },
+            _ => RowChange::Depart { reference: self.name(), reason: self.reason(), grace: self.time() },
         }
     }
 
@@ -253,7 +253,7 @@ impl Stranger<'_> {
                 Said::Chunk { from, of, shard, version, index, count, topics: vec![(topic, rows)] }
             }
             10 => Said::Leaving { from: self.me(), versions: self.versions(), grace: self.time() },
-            11 => Said::Held { from: self.node(), of: self.node() },
+            11 => Said::SetHeld { from: self.node(), of: self.node() },
             12 => {
                 let (_, started, random) = self.me();
                 Said::Stale { of: self.node(), highest: (started, random) }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use adsum_tracker::{Meta, Owner, Windows};
+use adsum_tracker::{Meta, RawOwner, Windows};
 
 use crate::{
     key, meta, tracker,
@@ -24,7 +24,7 @@ const ROUNDS: usize = 500;
 fn the_list_is_right_after_a_crowd_of_threads() {
     let tracker = tracker(Windows::Net);
     let start = Barrier::new(THREADS);
-    let kept: Vec<(Owner<_>, String)> = thread::scope(|scope| {
+    let kept: Vec<(RawOwner<_>, String)> = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
                 let (tracker, start) = (&tracker, &start);

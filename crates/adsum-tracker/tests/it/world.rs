@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use adsum_tracker::{
-    Bare, Cluster, ClusterOptions, Effect, Incarnation, Limits, Message, Owner, Ref, Region, Replica, Report,
+    Bare, Cluster, ClusterOptions, Effect, Incarnation, Limits, ClusterMessage, RawOwner, Ref, Region, Replica, Report,
     Time, TopicSet, Tracker, Windows,
 };
 
@@ -23,14 +23,14 @@ pub(crate) struct Node {
     /// How often topics were to be flushed.
     pub(crate) changed: usize,
     asleep: bool,
-    inbox: Vec<Message>,
+    inbox: Vec<ClusterMessage>,
 }
 
 /// A message under way: from and to by position.
 pub(crate) struct Sent {
     pub(crate) from: usize,
     pub(crate) to: usize,
-    pub(crate) message: Message,
+    pub(crate) message: ClusterMessage,
 }
 
 type Judge = Box<dyn FnMut(&Sent) -> bool>;
@@ -114,12 +114,12 @@ impl World {
         self.nodes[node].as_mut().unwrap()
     }
 
-    pub(crate) fn owner(&self, node: usize) -> Owner<Bare> {
+    pub(crate) fn owner(&self, node: usize) -> RawOwner<Bare> {
         self.node(node).tracker.owner()
     }
 
     /// An owner that is in a topic.
-    pub(crate) fn track(&self, node: usize, topic: &str, name: &str) -> Owner<Bare> {
+    pub(crate) fn track(&self, node: usize, topic: &str, name: &str) -> RawOwner<Bare> {
         let mut owner = self.owner(node);
         owner.track(&topic.into(), &key(name), meta()).unwrap();
         owner
@@ -183,7 +183,7 @@ impl World {
     }
 
     /// A message comes, from wherever.
-    pub(crate) fn hear(&mut self, node: usize, message: Message) {
+    pub(crate) fn hear(&mut self, node: usize, message: ClusterMessage) {
         let now = self.now;
         self.node_mut(node).cluster.handle(now, message);
     }
@@ -216,7 +216,7 @@ impl World {
                 return;
             }
             for (from, to, message) in messages {
-                let message = Message::decode(&message.encode()).unwrap();
+                let message = ClusterMessage::decode(&message.encode()).unwrap();
                 for index in 0..self.nodes.len() {
                     let is_meant = |name: &Arc<str>| to.as_ref().is_none_or(|to| to == name);
                     let sent = Sent { from, to: index, message: message.clone() };
@@ -239,7 +239,7 @@ impl World {
         }
     }
 
-    fn take_messages(&mut self) -> Vec<(usize, Option<Arc<str>>, Message)> {
+    fn take_messages(&mut self) -> Vec<(usize, Option<Arc<str>>, ClusterMessage)> {
         let mut messages = Vec::new();
         for (index, node) in self.nodes.iter_mut().enumerate() {
             let Some(node) = node else { continue };

@@ -16,9 +16,9 @@ use tokio::time::sleep;
 
 use super::{
     client::TestClient,
+    client_log::{ClientState, JoinState},
     clock::quiet,
     frame::{self, Body},
-    line::{State, TopicState},
     roster::{PresenceLeave, PresentKey},
 };
 
@@ -136,8 +136,8 @@ impl TestChannel {
         let (at, event) = (Location::caller(), event.to_owned());
         async move {
             sleep(time).await;
-            let waits = |topic: &TopicState| topic.inbox.iter().any(|(name, _)| *name == event);
-            let came = self.client.0.line.state.lock().topics.get(&self.topic).is_some_and(waits);
+            let waits = |topic: &JoinState| topic.inbox.iter().any(|(name, _)| *name == event);
+            let came = self.client.0.log.state.lock().topics.get(&self.topic).is_some_and(waits);
             if came {
                 self.fail(&format!("{event:?} came on {}", self.topic), at);
             }
@@ -150,9 +150,9 @@ impl TestChannel {
         let pushed = self.push("phx_leave", json!({}));
         let (reference, at) = (pushed.reference, pushed.at);
         async move {
-            let (client, line) = (&self.client, &self.client.0.line);
-            line.until("the reply to the leave", at, |state| state.replies.remove(&reference)).await;
-            client.0.line.state.lock().topics.remove(&self.topic);
+            let (client, log) = (&self.client, &self.client.0.log);
+            log.until("the reply to the leave", at, |state| state.replies.remove(&reference)).await;
+            client.0.log.state.lock().topics.remove(&self.topic);
         }
     }
 
@@ -162,15 +162,15 @@ impl TestChannel {
         let at = Location::caller();
         async move {
             let expected = format!("the end of {}", self.topic);
-            let ended = |state: &mut State| state.topics.get_mut(&self.topic)?.end.take();
-            let (event, payload) = self.client.0.line.until(&expected, at, ended).await;
+            let ended = |state: &mut ClientState| state.topics.get_mut(&self.topic)?.end.take();
+            let (event, payload) = self.client.0.log.until(&expected, at, ended).await;
             if event == "phx_close" { ChannelEnd::Closed } else { ChannelEnd::Error(payload) }
         }
     }
 
     /// Lists the presences of the topic, as `Presence` of phoenix.js would now.
     pub fn present(&self) -> BTreeMap<String, PresentKey> {
-        let state = self.client.0.line.state.lock();
+        let state = self.client.0.log.state.lock();
         state.topics.get(&self.topic).map(|topic| topic.roster.list()).unwrap_or_default()
     }
 
@@ -180,8 +180,8 @@ impl TestChannel {
         let (at, key) = (Location::caller(), key.to_owned());
         async move {
             let expected = format!("{key:?} among the present of {}", self.topic);
-            let look = |state: &mut State| state.topics.get(&self.topic)?.roster.get(&key);
-            self.client.0.line.until(&expected, at, look).await
+            let look = |state: &mut ClientState| state.topics.get(&self.topic)?.roster.get(&key);
+            self.client.0.log.until(&expected, at, look).await
         }
     }
 
@@ -194,11 +194,11 @@ impl TestChannel {
         let at = Location::caller();
         async move {
             let expected = format!("the awaited list of {}", self.topic);
-            let look = |state: &mut State| {
+            let look = |state: &mut ClientState| {
                 let list = state.topics.get(&self.topic)?.roster.list();
                 are(&list).then_some(list)
             };
-            self.client.0.line.until(&expected, at, look).await
+            self.client.0.log.until(&expected, at, look).await
         }
     }
 
@@ -208,12 +208,12 @@ impl TestChannel {
         let (at, key) = (Location::caller(), key.to_owned());
         async move {
             let expected = format!("a leave of {key:?} from {}", self.topic);
-            let look = |state: &mut State| {
+            let look = |state: &mut ClientState| {
                 let left = &mut state.topics.get_mut(&self.topic)?.roster.left;
                 let place = left.iter().position(|left| left.key == key)?;
                 left.remove(place)
             };
-            self.client.0.line.until(&expected, at, look).await
+            self.client.0.log.until(&expected, at, look).await
         }
     }
 
@@ -224,8 +224,8 @@ impl TestChannel {
         let (at, key) = (Location::caller(), key.to_owned());
         async move {
             sleep(quiet()).await;
-            let left = |topic: &TopicState| topic.roster.left.iter().any(|left| left.key == key);
-            let has_left = self.client.0.line.state.lock().topics.get(&self.topic).is_some_and(left);
+            let left = |topic: &JoinState| topic.roster.left.iter().any(|left| left.key == key);
+            let has_left = self.client.0.log.state.lock().topics.get(&self.topic).is_some_and(left);
             if has_left {
                 self.fail(&format!("{key:?} has left {}", self.topic), at);
             }
@@ -238,21 +238,21 @@ impl TestChannel {
     }
 
     fn refs(&self) -> (String, String) {
-        let line = &self.client.0.line;
-        let reference = line.next_ref();
-        let state = line.state.lock();
+        let log = &self.client.0.log;
+        let reference = log.next_ref();
+        let state = log.state.lock();
         let join_ref = state.topics.get(&self.topic).map_or_else(String::new, |topic| topic.join_ref.clone());
         (join_ref, reference)
     }
 
     async fn next(&self, event: &str, at: &'static Location<'static>) -> Body {
         let expected = format!("{event:?} on {}", self.topic);
-        let look = |state: &mut State| {
+        let look = |state: &mut ClientState| {
             let inbox = &mut state.topics.get_mut(&self.topic)?.inbox;
             let place = inbox.iter().position(|(name, _)| name == event)?;
             Some(inbox.remove(place)?.1)
         };
-        self.client.0.line.until(&expected, at, look).await
+        self.client.0.log.until(&expected, at, look).await
     }
 
     fn decode<T: DeserializeOwned>(&self, what: &str, value: &Value, at: &Location<'_>) -> T {
@@ -262,7 +262,7 @@ impl TestChannel {
     }
 
     fn fail(&self, why: &str, at: &Location<'_>) -> ! {
-        self.client.0.line.fail(why, at)
+        self.client.0.log.fail(why, at)
     }
 }
 
@@ -322,7 +322,7 @@ impl Pushed<'_> {
     /// Checks that no reply comes, for as long as [`TestChannel::refute`] waits.
     pub async fn unanswered(self) {
         sleep(quiet()).await;
-        let reply = self.channel.client.0.line.state.lock().replies.remove(&self.reference);
+        let reply = self.channel.client.0.log.state.lock().replies.remove(&self.reference);
         if reply.is_some() {
             self.channel.fail(&format!("{:?} was answered", self.event), self.at);
         }
@@ -336,9 +336,9 @@ impl<'c> IntoFuture for Pushed<'c> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let expected = format!("the reply to {:?}", self.event);
-            let line = &self.channel.client.0.line;
-            let take = |state: &mut State| state.replies.remove(&self.reference);
-            let (status, body) = line.until(&expected, self.at, take).await;
+            let log = &self.channel.client.0.log;
+            let take = |state: &mut ClientState| state.replies.remove(&self.reference);
+            let (status, body) = log.until(&expected, self.at, take).await;
             let (response, binary) = match body {
                 Body::Json(response) => (response, None),
                 Body::Binary(bytes) => (Value::Null, Some(bytes)),

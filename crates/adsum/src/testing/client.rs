@@ -14,8 +14,8 @@ use tokio::{
 
 use super::{
     channel::{JoinRefused, TestChannel},
+    client_log::{ClientLog, JoinState},
     frame::{self, Body},
-    line::{Line, TopicState},
     server::{Request, TestServer},
 };
 
@@ -34,7 +34,7 @@ const LOST_CODE: u16 = 1006;
 pub struct TestClient(pub(super) Arc<Page>);
 
 pub(super) struct Page {
-    pub(super) line: Arc<Line>,
+    pub(super) log: Arc<ClientLog>,
     request: Request,
     connection: Mutex<Option<Connection>>,
 }
@@ -73,8 +73,8 @@ enum Reading {
 
 impl TestClient {
     pub(super) async fn connect(server: &TestServer, request: Request) -> Result<Self, Refusal> {
-        let line = Arc::new(Line::new(server.shared.clone()));
-        let page = Page { line, request, connection: Mutex::new(None) };
+        let log = Arc::new(ClientLog::new(server.shared.clone()));
+        let page = Page { log, request, connection: Mutex::new(None) };
         page.connect(&server.acceptor, server.id.clone()).await?;
         let client = Self(Arc::new(page));
         server.took_in(&client);
@@ -97,7 +97,7 @@ impl TestClient {
         let (client, topic) = (self.clone(), topic.to_owned());
         async move {
             let (roster, left) = {
-                let mut state = client.0.line.state.lock();
+                let mut state = client.0.log.state.lock();
                 let before = state.topics.remove(&topic);
                 before.map_or_else(Default::default, |before| (before.roster, before.inbox))
             };
@@ -110,12 +110,12 @@ impl TestClient {
     /// Waits until the connection has ended, and returns the code of its close. 1006 is a connection that was lost.
     #[track_caller]
     pub fn expect_close(&self) -> impl Future<Output = u16> + '_ {
-        self.0.line.until("a close", Location::caller(), |state| state.closed)
+        self.0.log.until("a close", Location::caller(), |state| state.closed)
     }
 
     /// Whether the connection has ended, as far as the client knows.
     pub fn is_closed(&self) -> bool {
-        self.0.line.state.lock().closed.is_some()
+        self.0.log.state.lock().closed.is_some()
     }
 
     /// Goes away as a closed tab does, and waits until the server has ended its channels.
@@ -128,7 +128,7 @@ impl TestClient {
                 task.ended().await;
             }
         }
-        self.0.line.closed(1001);
+        self.0.log.closed(1001);
     }
 
     /// Reads nothing from now on: what the server sends waits in its queue of this socket. Heartbeats go on. The server
@@ -169,14 +169,14 @@ impl TestClient {
             let page = &client.0;
             drop(page.connection.lock().take());
             page.connect(&acceptor, id).await?;
-            let joined: Vec<String> = page.line.state.lock().topics.keys().cloned().collect();
+            let joined: Vec<String> = page.log.state.lock().topics.keys().cloned().collect();
             for topic in joined {
-                let before = page.line.state.lock().topics.remove(&topic);
+                let before = page.log.state.lock().topics.remove(&topic);
                 let Some(before) = before else { continue };
                 if let Err(refused) = page.join(&topic, before.params, before.roster, at).await {
-                    page.line.fail(&format!("{topic} can't be joined again: {}", refused.response), at);
+                    page.log.fail(&format!("{topic} can't be joined again: {}", refused.response), at);
                 }
-                if let Some(topic) = page.line.state.lock().topics.get_mut(&topic) {
+                if let Some(topic) = page.log.state.lock().topics.get_mut(&topic) {
                     let heard = std::mem::replace(&mut topic.inbox, before.inbox);
                     topic.inbox.extend(heard);
                 }
@@ -203,9 +203,9 @@ impl Page {
         let client = acceptor.accept("test", self.request.parts()).await?;
         let (orders, ordered) = mpsc::unbounded_channel();
         let (reading, reads) = watch::channel(Reading::Reads);
-        self.line.note("connected");
-        self.line.state.lock().closed = None;
-        let task = tasks::spawn("test client", carry(client, ordered, reads, self.line.clone()));
+        self.log.note("connected");
+        self.log.state.lock().closed = None;
+        let task = tasks::spawn("test client", carry(client, ordered, reads, self.log.clone()));
         *self.connection.lock() = Some(Connection { orders, reading, server, task: Some(task) });
         Ok(())
     }
@@ -218,13 +218,13 @@ impl Page {
         roster: super::roster::Roster,
         at: &'static Location<'static>,
     ) -> Result<Value, JoinRefused> {
-        let join_ref = self.line.next_ref();
+        let join_ref = self.log.next_ref();
         let text = frame::text(Some(&join_ref), &join_ref, topic, "phx_join", &params);
-        let state = TopicState { join_ref: join_ref.clone(), params, inbox: [].into(), end: None, roster };
-        self.line.state.lock().topics.insert(topic.to_owned(), state);
+        let state = JoinState { join_ref: join_ref.clone(), params, inbox: [].into(), end: None, roster };
+        self.log.state.lock().topics.insert(topic.to_owned(), state);
         self.send(Order::Text(text));
         let expected = format!("the reply to the join of {topic}");
-        let (status, body) = self.line.until(&expected, at, |state| state.replies.remove(&join_ref)).await;
+        let (status, body) = self.log.until(&expected, at, |state| state.replies.remove(&join_ref)).await;
         let response = match body {
             Body::Json(response) => response,
             Body::Binary(bytes) => Value::String(frame::describe_binary(&bytes)),
@@ -232,7 +232,7 @@ impl Page {
         if status == "ok" {
             return Ok(response);
         }
-        self.line.state.lock().topics.remove(topic);
+        self.log.state.lock().topics.remove(topic);
         Err(JoinRefused { response })
     }
 
@@ -252,7 +252,7 @@ impl Page {
     }
 
     fn set_reading(&self, reading: Reading) {
-        self.line.note(match reading {
+        self.log.note(match reading {
             Reading::Reads => "reads again",
             Reading::Stopped => "reads nothing from now on",
             Reading::Offline => "is offline",
@@ -272,7 +272,7 @@ impl Page {
         if let Some(mut connection) = self.connection.lock().take() {
             // Dropped, it is aborted.
             drop(connection.task.take());
-            self.line.closed(LOST_CODE);
+            self.log.closed(LOST_CODE);
         }
     }
 }
@@ -282,7 +282,7 @@ async fn carry(
     mut client: Client,
     mut orders: mpsc::UnboundedReceiver<Order>,
     mut reading: watch::Receiver<Reading>,
-    line: Arc<Line>,
+    log: Arc<ClientLog>,
 ) {
     let mut beat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     // Messages that have arrived while the client was offline.
@@ -292,7 +292,7 @@ async fn carry(
         let (is_online, may_send) = (mode != Reading::Offline, client.is_ready());
         if is_online {
             for outgoing in held.drain(..) {
-                arrive(&line, outgoing);
+                arrive(&log, outgoing);
             }
         }
         let outgoing = async {
@@ -309,21 +309,21 @@ async fn carry(
             },
             outgoing = outgoing => {
                 let ends = matches!(outgoing, Outgoing::Close(_));
-                if is_online { arrive(&line, outgoing) } else { held.push(outgoing) }
+                if is_online { arrive(&log, outgoing) } else { held.push(outgoing) }
                 if ends {
                     break;
                 }
             },
             order = orders.recv(), if is_online && may_send => {
                 let Some(order) = order else { break };
-                if !send(&mut client, &order, &line) {
-                    line.closed(BAD_MESSAGE_CODE);
+                if !send(&mut client, &order, &log) {
+                    log.closed(BAD_MESSAGE_CODE);
                     break;
                 }
             }
             _ = beat.tick(), if is_online && may_send => {
                 let beat = frame::text(None, "heartbeat", "phoenix", "heartbeat", &serde_json::json!({}));
-                send(&mut client, &Order::Text(beat), &line);
+                send(&mut client, &Order::Text(beat), &log);
             }
         }
     }
@@ -331,30 +331,30 @@ async fn carry(
     // A client that was offline hears of the end when it is back.
     if !held.is_empty() && reading.wait_for(|reading| *reading != Reading::Offline).await.is_ok() {
         for outgoing in held {
-            arrive(&line, outgoing);
+            arrive(&log, outgoing);
         }
     }
 }
 
-fn send(client: &mut Client, order: &Order, line: &Line) -> bool {
+fn send(client: &mut Client, order: &Order, log: &ClientLog) -> bool {
     let message = match order {
         Order::Text(text) => {
-            line.note(&format!("-> {text}"));
+            log.note(&format!("-> {text}"));
             Wire::Text(text.as_bytes())
         }
         Order::Binary(bytes) => {
-            line.note(&format!("-> {}", frame::describe_binary(bytes)));
+            log.note(&format!("-> {}", frame::describe_binary(bytes)));
             Wire::Binary(bytes)
         }
     };
     client.receive(message).is_ok()
 }
 
-fn arrive(line: &Line, outgoing: Outgoing) {
+fn arrive(log: &ClientLog, outgoing: Outgoing) {
     match outgoing {
-        Outgoing::Text(text) => line.heard_text(&text),
-        Outgoing::Binary(bytes) => line.heard_binary(&bytes),
-        Outgoing::Close(code) => line.closed(code),
+        Outgoing::Text(text) => log.heard_text(&text),
+        Outgoing::Binary(bytes) => log.heard_binary(&bytes),
+        Outgoing::Close(code) => log.closed(code),
         Outgoing::Nothing => {}
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, ops::Index, sync::Arc, time::Duration};
 use adsum_channels::SocketBuilder;
 use adsum_pubsub::PubSub;
 
-use super::{line::Shared, network::Network, server, server::TestServer};
+use super::{client_log::Shared, network::Network, server, server::TestServer};
 use crate::{Presence, PresenceHandler};
 
 /// Nodes that reach each other without a network, as long as the test lets them. `cluster["a"]` is the [`TestServer`]

@@ -18,8 +18,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     client::{Page, TestClient},
+    client_log::Shared,
     clock::is_paused,
-    line::Shared,
 };
 use crate::{Presence, PresenceHandler};
 

@@ -10,7 +10,7 @@ use std::{
 
 use adsum::{Drain, Inbox, LocalNetwork, NotReady, Presence, PubSub, Sockets, SubscriberId};
 use adsum_pubsub::{Message, Payload, Subscriber};
-use adsum_tracker::Message as Said;
+use adsum_tracker::ClusterMessage as Said;
 use tokio::time::{sleep, timeout};
 
 use crate::support::{meta, plain, settle};

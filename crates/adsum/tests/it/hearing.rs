@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use adsum::{LocalNetwork, NotReady, Presence, PubSub, SubscriberId};
 use adsum_pubsub::{Message, Payload, Subscriber};
-use adsum_tracker::{Incarnation, Message as Said, Replica};
+use adsum_tracker::{ClusterMessage as Said, Incarnation, Replica};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::{advance, sleep};

@@ -23,9 +23,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A link that can be cut: what goes through it is ended, and nothing gets through until it is mended.
-struct Link(watch::Sender<bool>);
+struct RegionLink(watch::Sender<bool>);
 
-impl Link {
+impl RegionLink {
     async fn to(port: u16) -> (Self, u16) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -93,7 +93,7 @@ impl Node {
 
 /// Two nodes in each region, and ten presences on each of them.
 struct Regions {
-    link: Link,
+    link: RegionLink,
     nodes: [Node; 4],
     _servers: [Server; 2],
     _config: [File; 2],
@@ -103,7 +103,7 @@ impl Regions {
     async fn start(engine_grace: Duration) -> Self {
         let leaf_port =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port();
-        let (link, through) = Link::to(leaf_port).await;
+        let (link, through) = RegionLink::to(leaf_port).await;
         // Servers tell each other their addresses, and the link is to be their only way.
         let hub = File::new(&format!(
             "leafnodes {{ host: 127.0.0.1, port: {leaf_port}, advertise: \"127.0.0.1:{through}\" }}"

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adsum_tracker::{ClusterOptions, Incarnation, Message, Replica, Time, Windows};
+use adsum_tracker::{ClusterOptions, Incarnation, ClusterMessage, Replica, Time, Windows};
 
 use super::{
     known::Known,
@@ -64,7 +64,7 @@ struct World {
     known: Known,
     scripts: [Vec<Act>; 3],
     /// What is under way to the reader.
-    under_way: Vec<Message>,
+    under_way: Vec<ClusterMessage>,
     troubles: usize,
 }
 
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    fn come(&mut self, message: Message) {
+    fn come(&mut self, message: ClusterMessage) {
         self.nodes[READER].cluster.handle(self.now, message);
         self.send(READER);
         self.nodes[READER].check(&self.known);

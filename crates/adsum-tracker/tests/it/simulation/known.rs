@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use adsum_tracker::{Key, Meta, Reason, Ref, Time};
+use adsum_tracker::{Key, Meta, LeaveReason, Ref, Time};
 
 /// As exactly as graces are kept.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -32,8 +32,8 @@ pub(super) struct Version {
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Replaced(Ref),
-    Departs(Reason, Time),
-    Ended(Reason),
+    Departs(LeaveReason, Time),
+    Ended(LeaveReason),
 }
 
 impl Known {
@@ -54,11 +54,11 @@ impl Known {
         self.set(reference, Fate::Replaced(by));
     }
 
-    pub(super) fn ended(&mut self, reference: Ref, reason: Reason) {
+    pub(super) fn ended(&mut self, reference: Ref, reason: LeaveReason) {
         self.set(reference, Fate::Ended(reason));
     }
 
-    pub(super) fn departs(&mut self, reference: Ref, reason: Reason, end: Time) {
+    pub(super) fn departs(&mut self, reference: Ref, reason: LeaveReason, end: Time) {
         self.set(reference, Fate::Departs(reason, end));
     }
 
@@ -79,20 +79,20 @@ impl Known {
 
     /// Whether somebody may be told at this time that a version left for this reason. `is_followed`: others of its key
     /// join in the same diff.
-    pub(super) fn check_left(&self, now: Time, reference: Ref, told: Option<Reason>, is_followed: bool) {
+    pub(super) fn check_left(&self, now: Time, reference: Ref, told: Option<LeaveReason>, is_followed: bool) {
         let fate = self.get(reference).fate;
         let is_true = match (told, fate) {
             // The latter: another has taken its place.
-            (Some(Reason::Unreachable), _) | (None, Some(Fate::Departs(..))) => true,
+            (Some(LeaveReason::Unreachable), _) | (None, Some(Fate::Departs(..))) => true,
             // A node that hadn't heard yet what the other run has took this for a part of it.
-            (Some(Reason::Draining), None) => self.drained.contains(&reference),
+            (Some(LeaveReason::Draining), None) => self.drained.contains(&reference),
             (None, Some(Fate::Replaced(by))) => {
                 // Or another has taken the place of a later version, and is gone too.
                 is_followed || !self.tells_reasons || self.departs_in_the_end(by)
             }
             (None, fate) => fate.is_some() && !self.tells_reasons,
             // A node that was told of nothing but the result can't know better.
-            (Some(Reason::Gone | Reason::Draining), fate) if !self.tells_reasons => fate.is_some(),
+            (Some(LeaveReason::Gone | LeaveReason::Draining), fate) if !self.tells_reasons => fate.is_some(),
             (Some(told), Some(Fate::Departs(reason, end))) => {
                 let is_in_time = !self.is_prompt || !self.tells_reasons || now + MOMENT >= end;
                 told == reason && is_in_time
@@ -117,7 +117,7 @@ impl Known {
         }
     }
 
-    fn end_of(&self, reference: Ref) -> Option<Reason> {
+    fn end_of(&self, reference: Ref) -> Option<LeaveReason> {
         match self.get(reference).fate? {
             Fate::Replaced(by) => self.end_of(by),
             Fate::Departs(reason, _) | Fate::Ended(reason) => Some(reason),

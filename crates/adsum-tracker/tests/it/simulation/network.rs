@@ -6,7 +6,7 @@ use std::{
 };
 
 use adsum_pubsub::Sealed;
-use adsum_tracker::{Message, Time};
+use adsum_tracker::{ClusterMessage, Time};
 
 use super::{random::Random, schedule::Config};
 
@@ -25,7 +25,7 @@ pub(super) struct Network {
 pub(super) struct Delivery {
     pub(super) from: usize,
     pub(super) to: usize,
-    pub(super) packet: Sealed<Message>,
+    pub(super) packet: Sealed<ClusterMessage>,
 }
 
 impl Network {
@@ -47,7 +47,7 @@ impl Network {
         random: &mut Random,
         from: usize,
         to: usize,
-        packet: &Sealed<Message>,
+        packet: &Sealed<ClusterMessage>,
     ) -> &'static str {
         if self.cut.contains(&(from, to)) {
             return "cut";
@@ -66,7 +66,7 @@ impl Network {
     }
 
     /// Has something come at a time, whatever becomes of others.
-    pub(super) fn inject(&mut self, at: Time, from: usize, to: usize, packet: &Sealed<Message>) {
+    pub(super) fn inject(&mut self, at: Time, from: usize, to: usize, packet: &Sealed<ClusterMessage>) {
         self.sent += 1;
         self.under_way.insert((at, self.sent), Delivery { from, to, packet: packet.clone() });
     }

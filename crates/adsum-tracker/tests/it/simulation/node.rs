@@ -13,8 +13,8 @@ use std::{
 
 use adsum_pubsub::{Sealed, SimulatedEnd, Topic};
 use adsum_tracker::{
-    Bare, Cluster, Effect, Incarnation, Key, Limits, Message, Meta, NodeInfo, NodeState, Owner, Parting,
-    Reason, Ref, Region, Replica, Report, Time, TopicSet, Tracker, between_holds,
+    Bare, Cluster, Effect, Incarnation, Key, Limits, ClusterMessage, Meta, NodeInfo, NodeState, RawOwner, OwnerExit,
+    LeaveReason, Ref, Region, Replica, Report, Time, TopicSet, Tracker, between_holds,
 };
 
 use super::{
@@ -35,9 +35,9 @@ pub(super) struct Node {
     dirty: HashSet<usize>,
     pub(super) reports: Vec<Report>,
     /// What it hasn't read yet, as it sleeps.
-    pub(super) inbox: VecDeque<Sealed<Message>>,
+    pub(super) inbox: VecDeque<Sealed<ClusterMessage>>,
     /// Where it meets the engine.
-    pub(super) end: SimulatedEnd<Message>,
+    pub(super) end: SimulatedEnd<ClusterMessage>,
     /// The present time.
     pub(super) now: Time,
     pub(super) asleep_until: Time,
@@ -64,10 +64,10 @@ pub(super) struct Node {
 }
 
 /// A message, and for whom: none is all.
-type Outgoing = (Option<Arc<str>>, Message);
+type Outgoing = (Option<Arc<str>>, ClusterMessage);
 
 struct Holder {
-    owner: Owner<Bare>,
+    owner: RawOwner<Bare>,
     held: BTreeMap<(usize, Key), Ref>,
 }
 
@@ -182,16 +182,16 @@ impl Node {
     }
 
     /// A namesake that is heard is not outbid, and one that gives way to this node is not waited for.
-    fn check_namesake(&mut self, said: &Message) {
-        if let Message::Stale { highest, .. } = said {
+    fn check_namesake(&mut self, said: &ClusterMessage) {
+        if let ClusterMessage::Stale { highest, .. } = said {
             self.stale.insert(*highest);
         }
-        let (Message::Heartbeat { from, .. } | Message::Goodbye { from }) = said else { return };
+        let (ClusterMessage::Heartbeat { from, .. } | ClusterMessage::Goodbye { from }) = said else { return };
         let me = self.cluster.replica();
         if from.name != me.name || from == me {
             return;
         }
-        let says_goodbye = matches!(said, Message::Goodbye { .. });
+        let says_goodbye = matches!(said, ClusterMessage::Goodbye { .. });
         let gives_way = says_goodbye && from.incarnation > me.incarnation;
         let waits = self.info().state == NodeState::Duplicate;
         assert!(!(gives_way && waits), "{from} has given way, and this node waits for it");
@@ -269,21 +269,21 @@ impl Node {
         let before = held.remove(&(index, key.clone()));
         assert_eq!(untracked, before.is_some());
         if let Some(before) = before {
-            known.ended(before, Reason::Left);
+            known.ended(before, LeaveReason::Left);
             self.dirty.insert(index);
         }
     }
 
     pub(super) fn end(&mut self, owner: usize, known: &mut Known) {
         let new = Holder::new(&self.tracker);
-        let parting =
-            self.tracker.parting().because([Reason::Gone, Reason::Finished, Reason::Crashed][owner % 3]);
+        let owner_exit =
+            self.tracker.owner_exit().because([LeaveReason::Gone, LeaveReason::Finished, LeaveReason::Crashed][owner % 3]);
         let Holder { mut owner, held } = std::mem::replace(&mut self.owners[owner], new);
-        owner.end(parting);
+        owner.end(owner_exit);
         for ((topic, _), reference) in held {
-            match parting {
-                Parting::Leave(reason) => known.ended(reference, reason),
-                Parting::Depart(reason, grace) => known.departs(reference, reason, self.now + grace),
+            match owner_exit {
+                OwnerExit::Leave(reason) => known.ended(reference, reason),
+                OwnerExit::Depart(reason, grace) => known.departs(reference, reason, self.now + grace),
             }
             self.dirty.insert(topic);
         }
@@ -291,7 +291,7 @@ impl Node {
 
     /// Hears a message. With `changes`, so many of the times when a lock is let go meanwhile, another thread has
     /// a presence come or go, as chance has it.
-    pub(super) fn handle(&mut self, message: Message, changes: usize, random: Random, known: &mut Known) {
+    pub(super) fn handle(&mut self, message: ClusterMessage, changes: usize, random: Random, known: &mut Known) {
         let was = self.cluster.replica().incarnation;
         let said = message.clone();
         self.handle_among_changes(message, changes, random, known);
@@ -299,7 +299,7 @@ impl Node {
         self.check_namesake(&said);
     }
 
-    fn handle_among_changes(&mut self, message: Message, changes: usize, random: Random, known: &mut Known) {
+    fn handle_among_changes(&mut self, message: ClusterMessage, changes: usize, random: Random, known: &mut Known) {
         if changes == 0 {
             return self.cluster.handle(self.now, message);
         }
@@ -317,22 +317,22 @@ impl Node {
             self.dirty.insert(topic);
         }
         for (reference, topic) in went {
-            known.ended(reference, Reason::Left);
+            known.ended(reference, LeaveReason::Left);
             self.dirty.insert(topic);
         }
     }
 
     pub(super) fn linger(&mut self, grace: Option<Duration>) {
-        self.tracker.set_parting(match grace {
-            Some(grace) => Parting::Depart(Reason::Gone, grace),
-            None => Parting::Leave(Reason::Gone),
+        self.tracker.set_owner_exit(match grace {
+            Some(grace) => OwnerExit::Depart(LeaveReason::Gone, grace),
+            None => OwnerExit::Leave(LeaveReason::Gone),
         });
     }
 
     pub(super) fn leave(&mut self, now: Time, grace: Option<Duration>, known: &mut Known) {
-        self.tracker.set_parting(match grace {
-            Some(grace) => Parting::Depart(Reason::Draining, grace),
-            None => Parting::Leave(Reason::Draining),
+        self.tracker.set_owner_exit(match grace {
+            Some(grace) => OwnerExit::Depart(LeaveReason::Draining, grace),
+            None => OwnerExit::Leave(LeaveReason::Draining),
         });
         for owner in 0..OWNERS {
             self.end(owner, known);
@@ -393,7 +393,7 @@ impl Node {
             for left in &diff.leaves {
                 let is_followed = diff.joins.iter().any(|joined| joined.key == left.row.key);
                 known.check_left(self.now, left.row.reference, left.reason, is_followed);
-                if left.reason != Some(Reason::Unreachable) {
+                if left.reason != Some(LeaveReason::Unreachable) {
                     self.left.insert(left.row.reference);
                 }
             }

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// A topic and a ref.
-type Shown = BTreeSet<(usize, Ref)>;
+type ListedRefs = BTreeSet<(usize, Ref)>;
 
 impl World {
     /// All is whole again: after a bounded time all lists are those of the live owners.
@@ -102,7 +102,7 @@ impl World {
     /// Whether all lists are what live owners have. Of nodes of one name one is heard, the same by all others.
     pub(super) fn agreement(&self) -> Result<(), String> {
         let names = self.config.nodes;
-        let held: Vec<Shown> = self.nodes.iter().map(|node| held_by(node.as_ref())).collect();
+        let held: Vec<ListedRefs> = self.nodes.iter().map(|node| held_by(node.as_ref())).collect();
         let twins: Vec<usize> =
             (0..names).filter(|n| self.nodes[*n].is_some() && self.nodes[*n + names].is_some()).collect();
         let mut difference = String::new();
@@ -119,7 +119,7 @@ impl World {
                 for other in heard.iter().filter(|other| *other % names != place % names) {
                     expected.extend(&held[*other]);
                 }
-                let listed: Shown = (0..TOPICS)
+                let listed: ListedRefs = (0..TOPICS)
                     .flat_map(|topic| node.view(topic).into_values().flatten().map(move |r| (topic, r)))
                     .collect();
                 if listed != expected {
@@ -135,6 +135,6 @@ impl World {
     }
 }
 
-fn held_by(node: Option<&Node>) -> Shown {
+fn held_by(node: Option<&Node>) -> ListedRefs {
     node.into_iter().flat_map(|node| node.held().map(|(topic, _, reference)| (topic, reference))).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use adsum_tracker::{Batch, Change, Message, Time, Versions};
+use adsum_tracker::{Batch, RowChange, ClusterMessage, Time, Versions};
 
 /// Keeps lines where somebody wants to read them. The lines outlive a panic.
 #[derive(Clone, Default)]
@@ -25,20 +25,20 @@ impl Trace {
 }
 
 /// A message in a line.
-pub(super) fn short(message: &Message) -> String {
+pub(super) fn short(message: &ClusterMessage) -> String {
     match message {
-        Message::Hello { from } => format!("hello, {from}"),
-        Message::Welcome { from, to, versions, departed, .. } => {
+        ClusterMessage::Hello { from } => format!("hello, {from}"),
+        ClusterMessage::Welcome { from, to, versions, departed, .. } => {
             let departed: Vec<_> = departed.iter().map(|set| set.replica.to_string()).collect();
             format!("welcome, {to}, from {from} at {}, departed {departed:?}", moved(versions))
         }
-        Message::Heartbeat { from, versions, .. } => format!("{from} is at {}", moved(versions)),
-        Message::Batches { from, batches } => format!("{from} has {}", all(batches)),
-        Message::Run { of, batches } => format!("{of} had {}", all(batches)),
-        Message::Pull { from, of, shard, have, chunk } => {
+        ClusterMessage::Heartbeat { from, versions, .. } => format!("{from} is at {}", moved(versions)),
+        ClusterMessage::Batches { from, batches } => format!("{from} has {}", all(batches)),
+        ClusterMessage::Run { of, batches } => format!("{of} had {}", all(batches)),
+        ClusterMessage::Pull { from, of, shard, have, chunk } => {
             format!("{from} has {have} of {shard} of {of}, wants chunk {chunk:?}")
         }
-        Message::Leaving { from, versions, grace } => {
+        ClusterMessage::Leaving { from, versions, grace } => {
             format!("{from} leaves at {} in {grace:?}", moved(versions))
         }
         other => format!("{other:?}"),
@@ -64,13 +64,13 @@ fn one(batch: &Batch) -> String {
     for (topic, changes) in &batch.topics {
         parts.push(topic.to_string());
         parts.extend(changes.iter().map(|change| match change {
-            Change::Join(row) => {
+            RowChange::Join(row) => {
                 let previous = row.previous.map_or_else(String::new, |previous| format!(" after {previous}"));
                 let replaces = row.replaces.map_or_else(String::new, |replaced| format!(" for {replaced}"));
                 format!("+{} {}{previous}{replaces}", row.key, row.reference)
             }
-            Change::Leave { reference, reason, .. } => format!("-{reference} {reason:?}"),
-            Change::Depart { reference, grace, .. } => format!("{reference} departs in {grace:?}"),
+            RowChange::Leave { reference, reason, .. } => format!("-{reference} {reason:?}"),
+            RowChange::Depart { reference, grace, .. } => format!("{reference} departs in {grace:?}"),
         }));
     }
     parts.join(" ")

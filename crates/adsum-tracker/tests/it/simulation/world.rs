@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use adsum_pubsub::Sealed;
-use adsum_tracker::{Incarnation, Message, Region, Replica, Report, Time};
+use adsum_tracker::{Incarnation, ClusterMessage, Region, Replica, Report, Time};
 
 use super::{
     known::Known,
@@ -31,7 +31,7 @@ pub(super) struct World {
 /// the answer may be under way meanwhile.
 const STALE: Duration = Duration::from_secs(16);
 
-type Recorded = (Time, Option<Arc<str>>, Sealed<Message>);
+type Recorded = (Time, Option<Arc<str>>, Sealed<ClusterMessage>);
 
 /// So much is recorded.
 const RECORDED: usize = 3000;
@@ -244,7 +244,7 @@ impl World {
     }
 
     /// A node takes what has come, unless it was said before.
-    fn hear(&mut self, place: usize, packet: Sealed<Message>) {
+    fn hear(&mut self, place: usize, packet: Sealed<ClusterMessage>) {
         let (now, mut nonce) = (self.now, [0; 16]);
         nonce[..8].copy_from_slice(&self.random.next().to_le_bytes());
         let Some(node) = &mut self.nodes[place] else { return };
@@ -256,9 +256,9 @@ impl World {
         };
         for message in messages {
             let message =
-                if self.config.encoded { Message::decode(&message.encode()).unwrap() } else { message };
+                if self.config.encoded { ClusterMessage::decode(&message.encode()).unwrap() } else { message };
             // Most when its presences are being read.
-            let often = if matches!(message, Message::Pull { .. }) { 60 } else { 10 };
+            let often = if matches!(message, ClusterMessage::Pull { .. }) { 60 } else { 10 };
             let is_busy = self.config.interleaved && self.random.percent(often) && !node.is_leaving;
             let changes = if is_busy { 1 + self.random.below(4) } else { 0 };
             node.handle(message, changes, Random::new(self.random.next()), &mut self.known);
@@ -272,7 +272,7 @@ impl World {
     }
 
     /// Puts something on its way, and records it.
-    fn put(&mut self, place: usize, to: Option<Arc<str>>, packet: Sealed<Message>) {
+    fn put(&mut self, place: usize, to: Option<Arc<str>>, packet: Sealed<ClusterMessage>) {
         let now = self.now;
         for other in 0..self.nodes.len() {
             if other == place || !self.is_meant(other, to.as_deref()) {

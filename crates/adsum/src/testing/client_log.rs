@@ -40,27 +40,27 @@ impl Default for Shared {
 }
 
 /// One client's side of its socket. It outlives the connection: a client may connect again.
-pub(super) struct Line {
+pub(super) struct ClientLog {
     pub(super) shared: Arc<Shared>,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<ClientState>,
     changed: Notify,
     began: Instant,
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct ClientState {
     /// Every frame and event of the client, as a failed test prints it.
     seen: Vec<String>,
     /// The last ref that was used.
     reference: u64,
     pub(super) replies: HashMap<String, (String, Body)>,
-    pub(super) topics: HashMap<String, TopicState>,
+    pub(super) topics: HashMap<String, JoinState>,
     /// The connection has ended, with this code.
     pub(super) closed: Option<u16>,
 }
 
 /// A topic that the client has joined, or tried to.
-pub(super) struct TopicState {
+pub(super) struct JoinState {
     pub(super) join_ref: String,
     pub(super) params: Value,
     /// Pushes and broadcasts that no test has taken yet.
@@ -69,7 +69,7 @@ pub(super) struct TopicState {
     pub(super) roster: Roster,
 }
 
-impl Line {
+impl ClientLog {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, state: Mutex::default(), changed: Notify::new(), began: Instant::now() }
     }
@@ -122,7 +122,7 @@ impl Line {
         &self,
         expected: &str,
         at: &'static Location<'static>,
-        mut look: impl FnMut(&mut State) -> Option<T>,
+        mut look: impl FnMut(&mut ClientState) -> Option<T>,
     ) -> T {
         let patience = *self.shared.patience.lock();
         let found = timeout(patience, async {
@@ -151,7 +151,7 @@ impl Line {
     }
 }
 
-impl State {
+impl ClientState {
     fn take(&mut self, frame: Frame) {
         let Frame { join_ref, reference, topic, event, status, body } = frame;
         if let (Some(reference), Some(status)) = (&reference, status) {

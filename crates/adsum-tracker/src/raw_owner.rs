@@ -11,7 +11,7 @@ use std::{
 use adsum_pubsub::Topic;
 use smallvec::SmallVec;
 
-use crate::{Key, Layer, Meta, OverLimit, Parting, Reason, Ref, Tracker, shard_of};
+use crate::{Key, Layer, Meta, OverLimit, OwnerExit, LeaveReason, Ref, Tracker, shard_of};
 
 /// Names an owner within its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,13 +38,13 @@ impl fmt::Display for OwnerId {
 ///
 /// A task keeps its owner in a variable: however the task ends, by return, panic, abort or with its runtime,
 /// the owner is dropped and its presences leave.
-pub struct Owner<X: Layer> {
+pub struct RawOwner<X: Layer> {
     tracker: Arc<Tracker<X>>,
     id: OwnerId,
     held: SmallVec<[(Topic, Key); 1]>,
 }
 
-impl<X: Layer> Owner<X> {
+impl<X: Layer> RawOwner<X> {
     pub(crate) fn new(tracker: Arc<Tracker<X>>) -> Self {
         Self { tracker, id: OwnerId::unique(), held: SmallVec::new() }
     }
@@ -134,32 +134,32 @@ impl<X: Layer> Owner<X> {
             return false;
         };
         let (topic, key) = self.held.swap_remove(index);
-        let removed = self.tracker.lock(&topic).untrack(self.id, &topic, [&key], Reason::Left);
+        let removed = self.tracker.lock(&topic).untrack(self.id, &topic, [&key], LeaveReason::Left);
         self.tracker.to_publish(&topic);
         removed == 1
     }
 
     /// Ends all presences of this owner, those of a topic as one change, and returns the topics that it was in.
-    pub fn end(&mut self, parting: Parting) -> Vec<Topic> {
+    pub fn end(&mut self, owner_exit: OwnerExit) -> Vec<Topic> {
         let mut held = std::mem::take(&mut self.held);
         held.sort();
         let mut topics = Vec::new();
         for of_topic in held.chunk_by(|(a, _), (b, _)| a == b) {
             let topic = &of_topic[0].0;
             let keys = of_topic.iter().map(|(_, key)| key);
-            match parting {
-                Parting::Leave(reason) => {
+            match owner_exit {
+                OwnerExit::Leave(reason) => {
                     self.tracker.lock(topic).untrack(self.id, topic, keys, reason);
                     self.tracker.to_publish(topic);
                 }
-                Parting::Depart(reason, grace) => {
+                OwnerExit::Depart(reason, grace) => {
                     self.tracker.lock(topic).depart(self.id, topic, keys, reason, grace);
                     self.tracker.wake_for(shard_of(topic));
                 }
             }
             topics.push(topic.clone());
         }
-        if matches!(parting, Parting::Depart(..)) {
+        if matches!(owner_exit, OwnerExit::Depart(..)) {
             // What departs isn't this owner's any more: it may track the same again.
             self.id = OwnerId::unique();
         }
@@ -172,17 +172,17 @@ impl<X: Layer> Owner<X> {
     }
 }
 
-impl<X: Layer> Drop for Owner<X> {
+impl<X: Layer> Drop for RawOwner<X> {
     fn drop(&mut self) {
-        for topic in self.end(self.tracker.parting()) {
+        for topic in self.end(self.tracker.owner_exit()) {
             self.tracker.owner_dropped(&topic);
         }
     }
 }
 
-impl<X: Layer> fmt::Debug for Owner<X> {
+impl<X: Layer> fmt::Debug for RawOwner<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Owner").field("id", &self.id).field("presences", &self.held).finish_non_exhaustive()
+        f.debug_struct("RawOwner").field("id", &self.id).field("presences", &self.held).finish_non_exhaustive()
     }
 }
 

@@ -5,22 +5,23 @@ use std::{sync::Arc, time::Duration};
 use adsum_tracker::{Key, Layer, TopicLayer, TopicSet};
 
 use crate::{
-    budget::Account, card::Card, handler::PresenceHandler, refreshed::Refreshed, told::Pieces, watch::Queue,
+    budget::Account, handler::PresenceHandler, key_cache::KeyCache, refreshed::Refreshed, told::Pieces,
+    watch::WatchQueue,
 };
 
 /// Names what Presence keeps beside the presence set.
-pub(crate) struct Cards<H>(std::marker::PhantomData<fn() -> H>);
+pub(crate) struct PresenceLayer<H>(std::marker::PhantomData<fn() -> H>);
 
-impl<H: PresenceHandler> Layer for Cards<H> {
-    type Key = Card<H::Info>;
-    type Topic = Flow<H::Info>;
+impl<H: PresenceHandler> Layer for PresenceLayer<H> {
+    type Key = KeyCache<H::Info>;
+    type Topic = TopicState<H::Info>;
 }
 
 /// The presences of a topic, with what Presence keeps beside them.
-pub(crate) type Topics<H> = TopicSet<Cards<H>>;
+pub(crate) type PresenceSet<H> = TopicSet<PresenceLayer<H>>;
 
 /// Kept beside each topic, under the set's lock.
-pub(crate) struct Flow<I> {
+pub(crate) struct TopicState<I> {
     /// Since the last diff, less than `diff_interval` has passed. The flusher closes the window.
     pub(crate) window_open: bool,
     /// When the first of the changes that wait for the budget was made.
@@ -39,12 +40,12 @@ pub(crate) struct Flow<I> {
     /// The keys refreshed of late. A client that rejoins hears of them in a diff, as phoenix.js keeps a key's
     /// old info when a state brings no new ref.
     pub(crate) refreshed: Refreshed,
-    pub(crate) watchers: Vec<Arc<Queue<I>>>,
+    pub(crate) watchers: Vec<Arc<WatchQueue<I>>>,
     /// The numbers of presences and of keys that clients were last told of, where they are told of no more.
     pub(crate) told: Option<(usize, usize)>,
 }
 
-impl<I> Default for Flow<I> {
+impl<I> Default for TopicState<I> {
     fn default() -> Self {
         Self {
             window_open: false,
@@ -62,7 +63,7 @@ impl<I> Default for Flow<I> {
     }
 }
 
-impl<I: Send + Sync> TopicLayer for Flow<I> {
+impl<I: Send + Sync> TopicLayer for TopicState<I> {
     fn is_idle(&self) -> bool {
         let told_of_some = self.told.is_some_and(|told| told != (0, 0));
         let is_kept = self.window_open || self.owing || self.flushing;
@@ -74,7 +75,7 @@ impl<I: Send + Sync> TopicLayer for Flow<I> {
     }
 }
 
-impl<I> Flow<I> {
+impl<I> TopicState<I> {
     pub(crate) fn turn(&mut self) -> Arc<tokio::sync::Mutex<()>> {
         self.turn.get_or_insert_default().clone()
     }

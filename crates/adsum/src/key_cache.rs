@@ -7,15 +7,15 @@ use tokio::time::Instant;
 
 /// Kept beside each key, under the set's lock.
 #[derive(Debug)]
-pub(crate) struct Card<I> {
-    info: Option<Arc<Held<I>>>,
+pub(crate) struct KeyCache<I> {
+    info: Option<Arc<FetchedInfo<I>>>,
     /// How often the program has asked for a refresh. An answer to what was asked before the last one is old.
     refreshes: u64,
 }
 
 /// What `fetch` brought for one key.
 #[derive(Debug)]
-pub(crate) struct Held<I> {
+pub(crate) struct FetchedInfo<I> {
     /// `None` if `fetch` had nothing to say of the key.
     value: Option<Arc<I>>,
     /// [`drop_unlocked`], since the value is the program's. A pointer spares the types around a bound.
@@ -26,7 +26,7 @@ pub(crate) struct Held<I> {
     fetched: Option<Instant>,
 }
 
-impl<I> Held<I> {
+impl<I> FetchedInfo<I> {
     pub(crate) fn new(value: Option<Arc<I>>, members: Box<str>, fetched: Instant) -> Self
     where
         I: Send + Sync + 'static,
@@ -39,7 +39,7 @@ impl<I> Held<I> {
     }
 }
 
-impl<I> Drop for Held<I> {
+impl<I> Drop for FetchedInfo<I> {
     fn drop(&mut self) {
         if let Some(value) = self.value.take() {
             (self.drop)(value);
@@ -47,8 +47,8 @@ impl<I> Drop for Held<I> {
     }
 }
 
-impl<I> Card<I> {
-    pub(crate) fn info(&self) -> Option<&Arc<Held<I>>> {
+impl<I> KeyCache<I> {
+    pub(crate) fn info(&self) -> Option<&Arc<FetchedInfo<I>>> {
         self.info.as_ref()
     }
 
@@ -68,7 +68,7 @@ impl<I> Card<I> {
 
     /// Takes an answer to what was asked after so many `refreshes`. One that a refresh has overtaken is better
     /// than nothing, but never fresh.
-    pub(crate) fn set_info(&mut self, info: Arc<Held<I>>, refreshes: u64) {
+    pub(crate) fn set_info(&mut self, info: Arc<FetchedInfo<I>>, refreshes: u64) {
         let overtaken = refreshes != self.refreshes;
         if overtaken && self.info.is_some() {
             return;
@@ -87,23 +87,23 @@ impl<I> Card<I> {
 
     fn outdate(&mut self) {
         if let Some(info) = &mut self.info {
-            let Held { value, drop, members, .. } = &**info;
+            let FetchedInfo { value, drop, members, .. } = &**info;
             let (value, members) = (value.clone(), members.clone());
-            *info = Arc::new(Held { value, drop: *drop, members, fetched: None });
+            *info = Arc::new(FetchedInfo { value, drop: *drop, members, fetched: None });
         }
     }
 }
 
-impl<I> Default for Card<I> {
+impl<I> Default for KeyCache<I> {
     fn default() -> Self {
         Self { info: None, refreshes: 0 }
     }
 }
 
-impl<I> Clone for Card<I> {
+impl<I> Clone for KeyCache<I> {
     fn clone(&self) -> Self {
         Self { info: self.info.clone(), refreshes: self.refreshes }
     }
 }
 
-impl<I: Send + Sync> KeyLayer for Card<I> {}
+impl<I: Send + Sync> KeyLayer for KeyCache<I> {}
