@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adsum_tracker::{Bare, Key, ClusterMessage, Meta, RawOwner, shard_of};
+use adsum_tracker::{Bare, ClusterMessage, Key, Meta, RawOwner, shard_of};
 use bench::{LIVE, Node, talk};
 
 const META: &str = r#"{"online_at":1795520148,"device":"phone"}"#;

@@ -6,7 +6,8 @@ use std::{
 };
 
 use adsum_tracker::{
-    Bare, Cluster, ClusterOptions, Effect, Incarnation, Limits, ClusterMessage, Replica, Time, Tracker, Windows,
+    Bare, Cluster, ClusterMessage, ClusterOptions, Effect, Incarnation, Limits, Replica, Time, Tracker,
+    Windows,
 };
 
 /// When a node that was started at zero is up.

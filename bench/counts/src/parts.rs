@@ -8,7 +8,7 @@ use adsum_channels::{
     fuzzing::{Frames, frame_bytes, version_1, version_2},
 };
 use adsum_pubsub::{Message, fuzzing::Envelopes};
-use adsum_tracker::{Bare, Key, ClusterMessage as Said, Meta, Time};
+use adsum_tracker::{Bare, ClusterMessage as Said, Key, Meta, Time};
 use bench::{LIVE, Node, talk};
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;

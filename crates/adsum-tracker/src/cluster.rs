@@ -1,21 +1,27 @@
-//! This node among others: a pure state machine around the set.
+//! A node's part in the cluster: a pure state machine around the set.
 //!
-//! [`Cluster`] takes what other nodes say, the passing of time, and what changed here, and gives back what is to
-//! be said and done ([`Effect`]). It keeps what is known of each other replica ([`Peer`]): whether it is up, and
-//! each shard of it at a version. Messages may be lost, doubled, late and out of order; every node is the only
-//! writer of its own presences, so whoever has the higher version of them is right.
+//! [`Cluster`] takes messages from other nodes, the passing of time and the changes made here, and returns what to send and
+//! do ([`Effect`]). For each other replica it keeps a [`Peer`]: whether it is up, and each of its shards at a version.
+//! Messages may be lost, duplicated, late and out of order. Every node is the only writer of its own presences, so the copy
+//! with the higher version is right.
 
 mod applying;
+mod effects;
+mod jitter;
 mod leaving;
 mod membership;
-mod message;
 mod nodes;
 mod options;
+mod own_departures;
 mod peer;
+mod phase;
 mod pulling;
+mod readiness;
+mod receiving;
 mod regions;
 mod serving;
-mod time;
+mod twins;
+mod usage;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,134 +29,70 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::Topic;
-use indexmap::IndexSet;
-
 use self::{
-    applying::wake_if_logged,
-    leaving::OwnDepartures,
-    membership::{Outbid, NodePhase},
-    peer::Peer,
+    effects::Out,
+    jitter::Jitter,
+    own_departures::OwnDepartures,
+    peer::{Chunk, Peer},
+    phase::{NodePhase, Outbid},
+    readiness::Readiness,
     regions::BrokenLinks,
     serving::Served,
 };
 pub use self::{
-    message::{
-        Batch, RowChange, DepartedSet, MAX_GRACE, MAX_STARTED, MAX_VERSION, ClusterMessage, MessageError, PROTOCOL,
-        PresenceRow, Versions,
-    },
+    effects::{Effect, Report},
     nodes::{NodeInfo, NodeState},
     options::ClusterOptions,
-    regions::Region,
-    time::Time,
+    usage::Usage,
 };
-use crate::{Layer, Replica, SHARDS, Tracker};
+use crate::{
+    layer::Layer,
+    replica::{Region, Replica},
+    sharding::SHARDS,
+    time::Time,
+    tracker::Tracker,
+    wire::{ClusterMessage, Versions},
+};
 
-/// A node's part in the cluster. Every call takes the present time; [`wake_at`](Self::wake_at) says when
-/// [`tick`](Self::tick) is to be called next.
+/// After a reconnect, every node that was up has at least this long to be heard again.
+const RECONNECT_GRACE: Duration = Duration::from_secs(10);
+
+/// A node's part in the cluster. Every call takes the current time; [`wake_at`](Self::wake_at) returns when to call
+/// [`tick`](Self::tick) next.
 pub struct Cluster<X: Layer> {
     me: Replica,
     region: Option<Region>,
     tracker: Arc<Tracker<X>>,
     options: ClusterOptions,
-    random: Jitter,
+    jitter: Jitter,
     phase: NodePhase,
     /// When this node was started.
     started: Time,
-    /// When it will be woken at the latest. It has slept if it comes round much later.
+    /// The latest time of the next call. The node has slept if that comes much later.
     expected: Time,
-    /// Since when the network between the nodes is away.
+    /// When the network between the nodes was lost.
     disconnected: Option<Time>,
     next_heartbeat: Time,
-    /// Shards with changes that wait for their turn, and when each may publish again.
+    /// A bit for each shard with changes to publish, and when each may publish again.
     to_publish: u64,
     may_publish: Box<[Time]>,
-    /// In order, so that the same messages and times have the same effects.
+    /// Sorted, so that the same messages and times have the same effects.
     peers: BTreeMap<Replica, Peer>,
     broken_links: BrokenLinks,
     own: OwnDepartures,
     served: HashMap<(Replica, u8), Served>,
     next_purge: Time,
     readiness: Readiness,
-    /// It isn't ready before: others may not have answered yet.
+    /// The node isn't ready before this time, as others may not have answered yet.
     ready_from: Time,
     outbid: Option<Outbid>,
     out: Out,
 }
 
-/// What is to be done for the cluster.
-#[derive(Debug, PartialEq)]
-pub enum Effect {
-    /// Send to all other nodes.
-    Broadcast(ClusterMessage),
-    /// Send to the node of this name.
-    Send(Arc<str>, ClusterMessage),
-    /// The presences of a topic have changed: flush it.
-    Changed(Topic),
-    /// Tell the program.
-    Report(Report),
-}
-
-/// What a program is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// This node has a full view of the cluster; not if the time for that ran out. Then it is said again once it has.
-    Ready {
-        /// Whether all nodes that were heard are synced.
-        synced: bool,
-    },
-    /// Another node of this name is alive: this node serves its own clients only, until that one is gone.
-    DuplicateNode(Replica),
-    /// The other node of this name is gone, and this one takes part in the cluster. [`Ready`](Self::Ready) follows.
-    DuplicateGone(Replica),
-    /// A node is heard, for the first time or again.
-    Up(Replica),
-    /// A node isn't heard any more; its presences are hidden.
-    Down(Replica),
-    /// A node has said goodbye.
-    Departed(Replica),
-    /// All nodes of another region have fallen silent at once. It counts as the link to them, and their presences stay
-    /// for `engine_grace`.
-    LinkBroken {
-        /// Which region.
-        region: Region,
-        /// How many of its nodes were up.
-        nodes: usize,
-    },
-    /// A region is heard again whose link was broken. Nodes there that stay silent are down.
-    LinkRestored {
-        /// Which region.
-        region: Region,
-    },
-    /// This node has left: all others hold its final set, or had their time.
-    Left {
-        /// How many nodes have said that they hold it.
-        held: usize,
-        /// Of how many.
-        of: usize,
-    },
-}
-
-/// Whether the program has been told that this node has a full view of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Readiness {
-    Waiting,
-    /// The time for it has run out.
-    Overdue,
-    Synced,
-}
-
-/// What is collected in the course of a call.
-#[derive(Default)]
-struct Out {
-    effects: Vec<Effect>,
-    changed: IndexSet<Topic>,
-}
-
 impl<X: Layer> Cluster<X> {
-    /// A node that starts, in a region if it has one. `seed` is for jitter; different nodes need different ones.
+    /// Starts a node, in a region if it has one. `seed` is for jitter; different nodes need different ones.
     ///
-    /// Without a `network` it is alone: it only ends departing presences in time.
+    /// If the tracker's changes aren't published, the node is alone: it only ends departing presences in time.
     pub fn start(
         now: Time,
         tracker: Arc<Tracker<X>>,
@@ -164,9 +106,9 @@ impl<X: Layer> Cluster<X> {
         cluster
     }
 
-    /// A node whose part in the cluster has failed, under a new incarnation. Its own presences keep their refs. Those
-    /// of other nodes stay as they are until this node has a full view again; then those that nobody answers for
-    /// leave. `was_live`: other nodes have known this one as up, and there was no other of its name.
+    /// Restarts a node whose part in the cluster has failed, under a new incarnation. Its own presences keep their refs.
+    /// Those of other nodes stay as they are until this node has a full view again; then those that no node confirmed leave.
+    /// `was_live`: other nodes knew this one as up, and it had no twin.
     pub fn restart(
         now: Time,
         me: Replica,
@@ -179,13 +121,13 @@ impl<X: Layer> Cluster<X> {
         for shard in 0..SHARDS {
             let mut set = tracker.shard(shard);
             set.recover();
-            wake_if_logged(&tracker, &set);
+            tracker.wake_if_logged(&set);
         }
         let mut cluster = Self::new(now, me, region, tracker, options, seed);
         cluster.begin(now);
         cluster.ready_from = now + 2 * cluster.options.heartbeat;
         if was_live && cluster.tracker.is_published() {
-            // Others would miss it while it listens.
+            // Others would take it for down while it listens.
             cluster.go_live(now);
         }
         cluster.look(now);
@@ -204,7 +146,7 @@ impl<X: Layer> Cluster<X> {
             me,
             region,
             tracker,
-            random: Jitter(seed),
+            jitter: Jitter::new(seed),
             phase: NodePhase::Alone,
             started: now,
             expected: now,
@@ -217,7 +159,7 @@ impl<X: Layer> Cluster<X> {
             own: OwnDepartures::default(),
             served: HashMap::new(),
             next_purge: now,
-            readiness: Readiness::Waiting,
+            readiness: Readiness::Pending,
             outbid: None,
             ready_from: now,
             out: Out::default(),
@@ -234,12 +176,12 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// This node's replica. Its incarnation is another than at first where a higher one had to be outbid.
+    /// Returns this node's replica. Its incarnation changes if the node has to outbid a higher one.
     pub fn replica(&self) -> &Replica {
         &self.me
     }
 
-    /// Takes what another node has said.
+    /// Takes a message from another node.
     pub fn handle(&mut self, now: Time, message: ClusterMessage) {
         self.catch_up(now);
         match message {
@@ -250,14 +192,16 @@ impl<X: Layer> Cluster<X> {
                     self.on_departed_sets(now, &from, departed);
                 }
             }
-            ClusterMessage::Heartbeat { from, region, versions } => self.on_heartbeat(now, &from, region, &versions),
+            ClusterMessage::Heartbeat { from, region, versions } => {
+                self.on_heartbeat(now, &from, region, &versions)
+            }
             ClusterMessage::Batches { from, batches } => self.on_batches(now, &from, batches),
             ClusterMessage::Pull { from, of, shard, have, chunk } => {
                 self.on_pull(now, &from, of, shard, have, chunk);
             }
             ClusterMessage::Run { of, batches } => self.on_run(now, &of, batches),
             ClusterMessage::Chunk { from, of, shard, version, index, count, topics } => {
-                self.on_chunk(now, &of, shard, peer::Chunk { from, version, index, count, topics });
+                self.on_chunk(now, &of, shard, Chunk { from, version, index, count, topics });
             }
             ClusterMessage::Leaving { from, versions, grace } => self.on_leaving(now, &from, versions, grace),
             ClusterMessage::SetHeld { from, of } => self.on_set_held(now, from, &of),
@@ -288,20 +232,20 @@ impl<X: Layer> Cluster<X> {
         });
         for peer in self.peers.values_mut() {
             peer.end_departures(now, &self.tracker, &mut self.out);
-            peer.pull(now, &self.me, &self.options, &mut self.random, &mut self.out);
+            peer.pull(now, &self.me, &self.options, &mut self.jitter, &mut self.out);
         }
         self.served.retain(|_, served| served.until > now);
         self.purge(now);
         self.look(now);
     }
 
-    /// The network between the nodes has come or gone.
+    /// Notes whether the network between the nodes is there.
     pub fn connected(&mut self, now: Time, connected: bool) {
         self.catch_up(now);
         match (connected, self.disconnected) {
             (false, None) => {
                 self.disconnected = Some(now);
-                // What silence says of links is covered by this outage.
+                // This outage explains the silence of other regions, too.
                 self.broken_links.clear();
                 for peer in self.peers.values_mut() {
                     peer.extend_to(now + self.options.engine_grace);
@@ -323,7 +267,7 @@ impl<X: Layer> Cluster<X> {
         self.look(now);
     }
 
-    /// When `tick` is to be called next.
+    /// Returns when to call `tick` next.
     pub fn wake_at(&self) -> Time {
         let published = if self.phase.is_published() { self.to_publish } else { 0 };
         let publish = bits(published).map(|shard| self.may_publish[shard]).min();
@@ -344,27 +288,13 @@ impl<X: Layer> Cluster<X> {
         times.into_iter().flatten().min().unwrap_or(Time::MAX)
     }
 
-    /// What is to be done, in this order.
+    /// Takes the effects, to be done in this order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
-        let mut effects = std::mem::take(&mut self.out.effects);
-        effects.extend(std::mem::take(&mut self.out.changed).into_iter().map(Effect::Changed));
-        effects
+        self.out.take()
     }
 
-    /// What is kept of other nodes, in numbers.
-    pub fn usage(&self) -> Usage {
-        Usage {
-            peers: self.peers.len(),
-            rows: self.peers.values().map(Peer::rows).sum(),
-            early: self.peers.values().map(Peer::early).sum(),
-            hidden: self.tracker.shards().map(|shard| shard.hidden()).sum(),
-            served: self.served.len(),
-            departing: self.own.len() + self.peers.values().map(Peer::departing).sum::<usize>(),
-        }
-    }
-
-    /// A node that was stopped for a while must not take its own sleep for others' silence: all deadlines move
-    /// by as much as it is late.
+    /// Extends all deadlines by the time that this node is late. If it was stopped for a while, it must not take that for
+    /// silence of the others.
     fn catch_up(&mut self, now: Time) {
         let late = now.since(self.expected);
         if late > self.options.heartbeat / 2 {
@@ -381,7 +311,7 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// What every call ends with.
+    /// Ends every call: takes what changed in the set, publishes, and notes when to wake.
     fn look(&mut self, now: Time) {
         let woken = self.tracker.take_unpublished();
         self.to_publish |= woken;
@@ -394,10 +324,10 @@ impl<X: Layer> Cluster<X> {
         self.expected = self.wake_at().max(now);
     }
 
-    /// Sends what has changed in the shards whose turn it is: the first change at once, further ones together.
+    /// Publishes the changes of the shards whose interval is over: a first change at once, further ones together.
     fn publish(&mut self, now: Time) {
         if !self.phase.is_published() {
-            // Who hears of this node later pulls it all.
+            // Other nodes pull everything once they hear of this one.
             return;
         }
         let mut batches = Vec::new();
@@ -427,91 +357,13 @@ impl<X: Layer> Cluster<X> {
     }
 }
 
-/// What a node keeps of others, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Replicas that are up, down or departed, and not forgotten.
-    pub peers: usize,
-    /// Their presences, shown and hidden.
-    pub rows: usize,
-    /// Batches that came before those they follow.
-    pub early: usize,
-    /// Versions never to be shown again.
-    pub hidden: usize,
-    /// Snapshots being served.
-    pub served: usize,
-    /// Presences about to leave.
-    pub departing: usize,
-}
-
-/// After a reconnect, every node that was up has at least so long to be heard again.
-const RECONNECT_GRACE: Duration = Duration::from_secs(10);
-/// Batches are put together in one message up to about so many bytes; no batch is larger than 300 KiB.
-const MESSAGE_BYTES: usize = 128 * 1024;
-
-impl Out {
-    fn report(&mut self, report: Report) {
-        self.effects.push(Effect::Report(report));
-    }
-
-    fn broadcast(&mut self, message: ClusterMessage) {
-        self.effects.push(Effect::Broadcast(message));
-    }
-
-    fn send(&mut self, to: &Replica, message: ClusterMessage) {
-        self.effects.push(Effect::Send(to.name.clone(), message));
-    }
-
-    fn changed(&mut self, topic: &Topic) {
-        if !self.changed.contains(topic) {
-            self.changed.insert(topic.clone());
-        }
-    }
-
-    fn batches(&mut self, from: &Replica, batches: Vec<Arc<Batch>>) {
-        let (mut bytes, mut together) = (0, Vec::new());
-        for batch in batches {
-            if bytes > 0 && bytes + batch.bytes() > MESSAGE_BYTES {
-                bytes = 0;
-                self.broadcast(ClusterMessage::Batches {
-                    from: from.clone(),
-                    batches: std::mem::take(&mut together),
-                });
-            }
-            bytes += batch.bytes();
-            together.push(batch);
-        }
-        if !together.is_empty() {
-            self.broadcast(ClusterMessage::Batches { from: from.clone(), batches: together });
-        }
-    }
-}
-
-/// The positions of the bits that are set.
+/// Returns the positions of the bits that are set.
 fn bits(mut set: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let lowest = (set != 0).then(|| set.trailing_zeros() as usize)?;
         set &= set - 1;
         Some(lowest)
     })
-}
-
-/// `SplitMix64` (Steele, Lea and Flood, 2014), from a seed: for jitter.
-struct Jitter(u64);
-
-impl Jitter {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A time below another.
-    fn below(&mut self, limit: Duration) -> Duration {
-        let nanos = limit.as_nanos().clamp(1, u128::from(u64::MAX)) as u64;
-        Duration::from_nanos(self.next() % nanos)
-    }
 }
 
 impl<X: Layer> std::fmt::Debug for Cluster<X> {

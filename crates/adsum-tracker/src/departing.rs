@@ -5,25 +5,25 @@ use std::{
     time::Duration,
 };
 
-use crate::{Key, LeaveReason, Ref, Row};
+use crate::{leave_reason::LeaveReason, meta::Key, reference::Ref, row::Row};
 
-/// The rows that are about to leave, by name, and in the order in which they began to.
+/// The rows that are about to leave: by name, and by key in the order in which they were noted.
 #[derive(Default)]
 pub(crate) struct Departing {
     rows: HashMap<Ref, Noted>,
     of_key: BTreeMap<(Key, u64), Ref>,
-    /// The place of the next row.
+    /// The order of the next row.
     next: u64,
 }
 
 struct Noted {
     place: (Key, u64),
-    /// Of a row of this node: why and after which grace it leaves.
+    /// For a row of this node: why and after which grace it leaves.
     own: Option<(LeaveReason, Duration)>,
 }
 
 impl Departing {
-    /// Notes a row, unless it is noted already; of a row of this node why and when it leaves.
+    /// Notes a row, unless it is noted already. For a row of this node, `own` says why and when it leaves.
     pub(crate) fn note(&mut self, row: &Row, own: Option<(LeaveReason, Duration)>) {
         let place = (row.key.clone(), self.next);
         self.rows.entry(row.reference).or_insert_with(|| {
@@ -39,7 +39,7 @@ impl Departing {
         }
     }
 
-    /// The rows of this node.
+    /// Returns the rows of this node.
     pub(crate) fn own(&self) -> impl Iterator<Item = (Ref, &Key, LeaveReason, Duration)> {
         let own = |(reference, noted): (&Ref, &'_ Noted)| {
             noted.own.map(|(reason, grace)| (*reference, reason, grace))
@@ -58,7 +58,7 @@ impl Departing {
         self.rows.get(&reference).map(|noted| &noted.place.0)
     }
 
-    /// The first row of a key.
+    /// Returns the first row of a key.
     pub(crate) fn first(&self, key: &Key) -> Option<Ref> {
         let (_, reference) = self.of_key.range((key.clone(), 0)..=(key.clone(), u64::MAX)).next()?;
         Some(*reference)

@@ -1,5 +1,5 @@
-//! The presences of one key: in a vector while they are few, then indexed, so that a crowd under one key such as
-//! `guest` costs each of its members no more than a small one does.
+//! The presences of one key: in a vector while they are few, then indexed, so that a key such as `guest` costs each of its
+//! many presences no more than a key with few.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::{OwnerId, Ref, Row};
+use crate::{
+    reference::Ref,
+    row::{OwnerId, Row},
+};
 
 /// Maximum number of rows kept in a vector, which is searched row by row.
 const FEW: usize = 64;
@@ -18,7 +21,7 @@ pub struct Group<K> {
     pub(crate) layer: K,
 }
 
-/// Never empty. Most keys have one row, which needs no room of its own.
+/// Never empty. Most keys have one row, which needs no allocation of its own.
 enum Stored {
     One(Arc<Row>),
     #[expect(clippy::box_collection, reason = "a vector is three times as large as what most keys need")]
@@ -26,14 +29,14 @@ enum Stored {
     Crowd(Box<Crowd>),
 }
 
-/// Many rows, found by their owners and by their names.
+/// Many rows, indexed by owner and by name.
 #[derive(Default)]
 struct Crowd {
     rows: BTreeMap<u64, Arc<Row>>,
     by_reference: HashMap<Ref, u64>,
-    /// Rows of this node only: those of other nodes have one owner together.
+    /// Only rows of this node: those of other nodes share one owner.
     by_owner: HashMap<OwnerId, u64>,
-    /// The place of the next row.
+    /// The position of the next row.
     next: u64,
 }
 
@@ -42,22 +45,22 @@ impl<K> Group<K> {
         Self { rows: Stored::One(row), layer }
     }
 
-    /// The rows.
+    /// Returns the rows.
     pub fn rows(&self) -> Rows<'_> {
         self.rows.all()
     }
 
-    /// What is kept beside the key.
+    /// Returns what is kept beside the key.
     pub fn layer(&self) -> &K {
         &self.layer
     }
 
-    /// What is kept beside the key, and the rows.
+    /// Returns what is kept beside the key, and the rows.
     pub fn layer_mut(&mut self) -> (&mut K, Rows<'_>) {
         (&mut self.layer, self.rows.all())
     }
 
-    /// The row that an owner of this node tracks.
+    /// Returns the row that an owner of this node tracks.
     pub fn of_owner(&self, owner: OwnerId) -> Option<&Arc<Row>> {
         match &self.rows {
             Stored::Crowd(crowd) => crowd.rows.get(crowd.by_owner.get(&owner)?),
@@ -65,7 +68,7 @@ impl<K> Group<K> {
         }
     }
 
-    /// The row of this name.
+    /// Returns the row of this name.
     pub(crate) fn find(&self, reference: Ref) -> Option<&Arc<Row>> {
         match &self.rows {
             Stored::Crowd(crowd) => crowd.rows.get(crowd.by_reference.get(&reference)?),
@@ -89,7 +92,7 @@ impl<K> Group<K> {
         }
     }
 
-    /// Puts a row at the end in the place of another.
+    /// Removes a row, and adds another at the end.
     pub(crate) fn replace(&mut self, reference: Ref, row: Arc<Row>) {
         if let Stored::One(only) = &mut self.rows {
             *only = row;
@@ -99,7 +102,7 @@ impl<K> Group<K> {
         }
     }
 
-    /// Removes a row, unless it is the only one: then the group is to go. Returns whether it was removed.
+    /// Removes a row, unless it is the only one: then the caller removes the group. Returns whether it was removed.
     pub(crate) fn remove(&mut self, reference: Ref) -> bool {
         match &mut self.rows {
             Stored::One(_) => false,
@@ -117,7 +120,7 @@ impl<K> Group<K> {
             }
             Stored::Crowd(crowd) => {
                 let was_there = crowd.remove(reference);
-                // Half as many as made it a crowd, so that one row that comes and goes doesn't move them all.
+                // At half the size that made it a crowd, so that a single row that comes and goes doesn't move all others.
                 if crowd.rows.len() <= FEW / 2 {
                     let rows = std::mem::take(&mut crowd.rows);
                     self.rows = Stored::Few(Box::new(rows.into_values().collect()));
@@ -149,7 +152,7 @@ impl Crowd {
     }
 }
 
-/// A table that has seen a crowd gives its memory back when the crowd has gone.
+/// Shrinks a table that has become much smaller than its capacity.
 fn give_back<T: std::hash::Hash + Eq, U>(table: &mut HashMap<T, U>) {
     if table.capacity() > 4 * FEW && table.capacity() > 4 * table.len() {
         table.shrink_to(2 * table.len());
@@ -183,7 +186,7 @@ enum Kind<'g> {
 }
 
 impl<'g> Rows<'g> {
-    /// The number of rows.
+    /// Returns the number of rows.
     #[expect(clippy::len_without_is_empty, reason = "they are never empty")]
     pub fn len(self) -> usize {
         match self.0 {
@@ -192,7 +195,7 @@ impl<'g> Rows<'g> {
         }
     }
 
-    /// The row that was tracked first.
+    /// Returns the row that was tracked first.
     ///
     /// # Panics
     /// Never: there is one.
@@ -200,7 +203,7 @@ impl<'g> Rows<'g> {
         self.iter().next().expect("a group has a row")
     }
 
-    /// The rows in their order.
+    /// Returns the rows in their order.
     pub fn iter(self) -> impl DoubleEndedIterator<Item = &'g Arc<Row>> + Clone {
         let (few, crowd) = match self.0 {
             Kind::Few(few) => (few, None),
@@ -209,7 +212,7 @@ impl<'g> Rows<'g> {
         few.iter().chain(crowd.into_iter().flat_map(BTreeMap::values))
     }
 
-    /// The rows, shared.
+    /// Returns the rows, shared.
     pub fn to_vec(self) -> Vec<Arc<Row>> {
         match self.0 {
             Kind::Few(few) => few.to_vec(),
@@ -229,7 +232,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Incarnation, Meta, reference::RefSource};
+    use crate::{meta::Meta, reference::RefSource, replica::Incarnation};
 
     proptest! {
         #[test]

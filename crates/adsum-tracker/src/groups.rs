@@ -1,10 +1,10 @@
-//! The presences of a topic by their keys: small where there are few, as in most topics.
+//! The presences of a topic by their keys: small while they are few, as in most topics.
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use smallvec::SmallVec;
 
-use crate::{Group, Key, Row};
+use crate::{group::Group, meta::Key, row::Row};
 
 /// Maximum number of keys kept in a vector. A tree's first node alone has room for eleven, and most topics have one
 /// or two.
@@ -15,7 +15,7 @@ const FEW: usize = 16;
 pub(crate) enum Groups<K> {
     /// The rows have the keys.
     Few(SmallVec<[Group<K>; 1]>),
-    /// The keys stand in the tree's nodes, so that a search needn't go to the rows.
+    /// The tree's nodes hold the keys, so that a search doesn't touch the rows.
     Many(BTreeMap<Key, Group<K>>),
 }
 
@@ -49,7 +49,7 @@ impl<K> Groups<K> {
         }
     }
 
-    /// Adds a row to its key's group, or as a group of its own with what is to be kept beside it.
+    /// Adds a row to its key's group, or as a new group with this layer.
     pub(crate) fn push(&mut self, row: Arc<Row>, layer: impl FnOnce() -> K) -> &mut Group<K> {
         if let Self::Few(few) = self
             && few.len() == FEW
@@ -66,7 +66,7 @@ impl<K> Groups<K> {
                 }
                 Err(index) => {
                     if few.len() == few.capacity() {
-                        // A vector would take room for four at once.
+                        // A vector would allocate room for four at once.
                         few.reserve_exact(few.len().max(1));
                     }
                     few.insert(index, Group::new(row, layer()));
@@ -91,7 +91,7 @@ impl<K> Groups<K> {
             }
             Self::Many(many) => {
                 let group = many.remove(key);
-                // Half as many as made it a tree, so that one who comes and goes doesn't move them all.
+                // At half the size that made it a tree, so that a single key that comes and goes doesn't move all others.
                 if many.len() <= FEW / 2 {
                     *self = Self::Few(std::mem::take(many).into_values().collect());
                 }
@@ -112,12 +112,12 @@ impl<K> Groups<K> {
         few.into_iter().flatten().chain(many.into_iter().flat_map(|many| many.values_mut()))
     }
 
-    /// The groups after a key, or from the first on.
+    /// Returns the groups after a key, or all.
     pub(crate) fn after(&self, key: Option<&str>) -> impl Iterator<Item = (&Key, &Group<K>)> {
         self.range((key.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
     }
 
-    /// The groups of the keys in a range.
+    /// Returns the groups whose keys are in a range.
     pub(crate) fn range(&self, range: (Bound<&str>, Bound<&str>)) -> impl Iterator<Item = (&Key, &Group<K>)> {
         let (few, many) = match self {
             Self::Few(few) => {
@@ -150,7 +150,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Incarnation, Meta, OwnerId, Ref, reference::RefSource};
+    use crate::{
+        meta::Meta,
+        reference::{Ref, RefSource},
+        replica::Incarnation,
+        row::OwnerId,
+    };
 
     proptest! {
         #[test]

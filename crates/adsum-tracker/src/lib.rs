@@ -1,8 +1,8 @@
-//! The presence set: who is in a topic, kept as a pure state machine, and the owners whose end ends presences.
+//! The replicated presence set, kept as a pure state machine, and the owners of presences.
 //!
-//! A presence is one tracked thing: an owner, a topic and a key, with a small meta. This crate keeps presences
-//! ([`Shard`], [`TopicSet`]), says what changed ([`Diff`]), and ends what an [`RawOwner`] tracked when the owner
-//! is dropped. It knows nothing of channels or HTTP: the crate `adsum` builds its `Presence` upon it.
+//! A presence is one tracked thing: an owner, a topic and a key, with a small meta. This crate keeps presences ([`Shard`],
+//! [`TopicSet`]), returns what changed ([`Diff`]), and ends the presences of a [`RawOwner`] when it is dropped. It knows
+//! nothing of channels or HTTP: the crate `adsum` builds its `Presence` on it.
 //!
 //! ```
 //! use adsum_tracker::{Bare, Key, Limits, Meta, Replica, Tracker, Windows};
@@ -17,14 +17,17 @@
 //! # Ok::<(), adsum_tracker::TrackError>(())
 //! ```
 //!
-//! [`Shard`] and what is in it do no I/O and read no clock and no randomness: refs and metas come in as
-//! arguments, changes go out as values. [`Tracker`] is the thin shell around it: locks, owners, refs.
+//! [`Shard`] and its parts do no I/O and read no clock and no randomness: refs and metas come in as arguments, changes go
+//! out as values. [`Tracker`] is the thin shell around them: locks, owners, refs. [`Cluster`] keeps nodes in step, as a state
+//! machine of the same kind.
 
 mod cluster;
 mod departing;
 mod diff;
 mod group;
 mod groups;
+mod layer;
+mod leave_reason;
 mod limits;
 mod locked;
 mod log;
@@ -32,33 +35,43 @@ mod meta;
 mod raw_owner;
 mod reference;
 mod replica;
+mod row;
 mod shard;
+mod sharding;
+mod time;
+mod topic_change;
 mod topic_set;
 mod topics;
 mod tracker;
 mod untold;
 mod window;
+mod wire;
 
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub use self::locked::between_holds;
 #[doc(inline)]
 pub use self::{
-    cluster::{
-        Batch, RowChange, Cluster, ClusterOptions, DepartedSet, Effect, MAX_GRACE, MAX_STARTED, MAX_VERSION,
-        ClusterMessage, MessageError, NodeInfo, NodeState, PROTOCOL, PresenceRow, Region, Report, Time, Usage,
-        Versions,
-    },
-    diff::{Diff, JoinedRow, LeaveReason, LeftRow},
+    cluster::{Cluster, ClusterOptions, Effect, NodeInfo, NodeState, Report, Usage},
+    diff::{Diff, JoinedRow, LeftRow},
     group::{Group, Rows},
+    layer::{Bare, KeyLayer, Layer, TopicLayer},
+    leave_reason::LeaveReason,
     limits::{Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, OverLimit},
     locked::{Locked, drop_unlocked},
-    meta::{Key, Meta, Row},
-    raw_owner::{RawOwner, OwnerId, TrackError, UpdateError},
+    meta::{Key, Meta},
+    raw_owner::{RawOwner, TrackError, UpdateError},
     reference::Ref,
-    replica::{Incarnation, Replica},
-    shard::{SHARDS, Shard, WindowsOf, shard_of},
-    topic_set::{Bare, KeyLayer, Layer, TopicLayer, TopicSet},
+    replica::{Incarnation, Region, Replica},
+    row::{OwnerId, Row},
+    shard::{Shard, WindowsOf},
+    sharding::{SHARDS, shard_of},
+    time::Time,
+    topic_set::TopicSet,
     tracker::{OwnerExit, Tracker},
     window::Windows,
+    wire::{
+        Batch, ClusterMessage, DepartedSet, MAX_GRACE, MAX_STARTED, MAX_VERSION, MessageError, PROTOCOL,
+        PresenceRow, RowChange, Versions,
+    },
 };

@@ -5,17 +5,17 @@ use adsum_pubsub::{
     bounds::{OptionsError, within},
 };
 
-/// The longest topic, in bytes, that nodes take from each other.
+/// The longest topic, in bytes, that nodes accept from each other.
 pub const MAX_TOPIC_BYTES: usize = 4096;
-/// The longest key, in bytes, that nodes take from each other.
+/// The longest key, in bytes, that nodes accept from each other.
 pub const MAX_KEY_BYTES: usize = 4096;
-/// The largest meta, in bytes of JSON, that nodes take from each other. A batch of changes, which closes at
-/// 256 KiB, fits a message with one more change in it.
+/// The largest meta, in bytes of JSON, that nodes accept from each other. A batch closes at 256 KiB, so it fits a message
+/// with one more change in it.
 pub const MAX_META_BYTES: usize = 128 * 1024;
 
-/// An open window closes early at this size, so that a batch fits a message.
+/// The size at which an open window closes early, so that a batch fits a message.
 pub(crate) const BATCH_BYTES: usize = 256 * 1024;
-/// What a change weighs beside its texts, at most: refs, lengths, a grace.
+/// Maximum size of a change beside its texts: refs, lengths, a grace.
 pub(crate) const CHANGE_BYTES: usize = 80;
 
 const _: () = assert!(
@@ -23,15 +23,16 @@ const _: () = assert!(
     "a batch fits a message"
 );
 
-/// The most bytes of one thing, and the most presences, on a node without others.
+/// Maximum bytes of a text, and maximum number of presences, on a node without others.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 const MAX_PRESENCES: usize = 10_000_000;
 
-/// The largest that may be tracked. What is larger is refused with a [`TrackError`](crate::TrackError).
+/// How large a presence may be, and how many there may be. A presence over a limit is refused with a
+/// [`TrackError`](crate::TrackError).
 ///
-/// They hold for what is tracked on this node. Nodes take from each other whatever a message may carry
-/// ([`MAX_TOPIC_BYTES`], [`MAX_KEY_BYTES`], [`MAX_META_BYTES`]), so that nodes of different limits, as during a
-/// deploy, see the same presences. On a node that has others, limits can't be above these.
+/// The limits hold for what is tracked on this node. Nodes accept from each other whatever fits a message
+/// ([`MAX_TOPIC_BYTES`], [`MAX_KEY_BYTES`], [`MAX_META_BYTES`]), so that nodes with different limits, as during a deploy, see
+/// the same presences. On a node that has others, limits can't be above these.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -43,8 +44,8 @@ pub struct Limits {
     pub meta_bytes: usize,
     /// Presences of one owner. Default 1,000.
     pub presences_per_owner: usize,
-    /// Presences of one key in one topic, those of other nodes included: how often one user, or everyone who shares
-    /// a key such as `guest`, may be there. Default 100,000.
+    /// Presences of one key in one topic, those on other nodes included: how often one user, or all users of a shared key
+    /// such as `guest`, may be there. Default 100,000.
     pub presences_per_key: usize,
 }
 
@@ -110,7 +111,7 @@ impl Limits {
         within("Limits::presences_per_key", self.presences_per_key, 1, MAX_PRESENCES)
     }
 
-    /// Checks a key, one that a client chooses say.
+    /// Checks a key, for example one that a client chose.
     ///
     /// # Errors
     /// The key is longer than [`key_bytes`](Self::key_bytes).
@@ -122,27 +123,21 @@ impl Limits {
         at_most("the topic's name", "bytes", "topic_bytes", topic.len(), self.topic_bytes)?;
         self.check_key(key)?;
         let presences = "presences_per_owner";
-        at_most("what the owner would track", "presences", presences, held + 1, self.presences_per_owner)
+        at_most("the owner's total", "presences", presences, held + 1, self.presences_per_owner)
     }
 
     pub(crate) fn check_meta(&self, meta: &str) -> Result<(), OverLimit> {
         at_most("the meta", "bytes of JSON", "meta_bytes", meta.len(), self.meta_bytes)
     }
 
-    /// `held`: the presences that the key has in the topic already.
+    /// Checks the number of presences of a key. `held`: those that it has in the topic already.
     pub(crate) fn check_presences_of_key(&self, held: usize) -> Result<(), OverLimit> {
         let presences = "presences_per_key";
-        at_most(
-            "what the key would have in the topic",
-            "presences",
-            presences,
-            held + 1,
-            self.presences_per_key,
-        )
+        at_most("the key's total in the topic", "presences", presences, held + 1, self.presences_per_key)
     }
 }
 
-/// Something to be tracked is larger than the [`Limits`] allow.
+/// A presence is over one of the [`Limits`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} is {is} {unit}, and the limit is {limit}; see `Limits::{option}`")]
 pub struct OverLimit {

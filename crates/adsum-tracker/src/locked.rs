@@ -1,7 +1,7 @@
 //! A locked shard, and values of the program that are dropped once it is unlocked.
 //!
-//! What a program's own `Drop` does is its affair: it may ask who is in the topic, and must find the shard unlocked. So
-//! a value that is let go of under a lock is set aside, and dropped by the guard of the lock.
+//! A program's `Drop` may list the topic, so it must find the shard unlocked. A value that is released under the lock is set
+//! aside, and the guard of the lock drops it after the unlock.
 
 use std::{
     any::Any,
@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::MutexGuard;
 
-use crate::{Layer, Shard};
+use crate::{layer::Layer, shard::Shard};
 
 thread_local! {
     /// The number of shards that this thread has locked.
@@ -21,9 +21,9 @@ thread_local! {
     static SET_ASIDE: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A shard, for as long as it is locked.
+/// A shard, while it is locked.
 pub struct Locked<'s, X: Layer> {
-    // The order counts: it is unlocked first.
+    // Fields drop in this order: the shard is unlocked first.
     shard: MutexGuard<'s, Shard<X>>,
     after: AfterUnlock,
 }
@@ -34,7 +34,7 @@ impl<'s, X: Layer> Locked<'s, X> {
         Self { shard, after: AfterUnlock(PhantomData) }
     }
 
-    /// Unlocks it, and lets a thread that waits for it go on before this one can lock it again.
+    /// Unlocks the shard, and lets a waiting thread lock it before this one can again.
     pub(crate) fn unlock_fair(self) {
         let Self { shard, after } = self;
         MutexGuard::unlock_fair(shard);
@@ -62,7 +62,7 @@ impl<X: Layer> fmt::Debug for Locked<'_, X> {
     }
 }
 
-/// Bound to the thread, as the guard of the lock is.
+/// Not `Send`, like the guard of the lock.
 struct AfterUnlock(PhantomData<*const ()>);
 
 impl Drop for AfterUnlock {
@@ -72,7 +72,7 @@ impl Drop for AfterUnlock {
             locked.get()
         });
         if locked == 0 {
-            // Taken out first: what is dropped may lock a shard itself.
+            // Taken out first: a value's `Drop` may lock a shard itself.
             drop(SET_ASIDE.take());
             #[cfg(feature = "simulation")]
             interleaved();
@@ -80,7 +80,7 @@ impl Drop for AfterUnlock {
     }
 }
 
-/// Drops a value of the program: at once, or once this thread has no shard locked any more.
+/// Drops a value of the program: at once, or once this thread has unlocked all shards.
 pub fn drop_unlocked<T: 'static>(value: T) {
     if LOCKED.try_with(Cell::get).is_ok_and(|locked| locked > 0) {
         SET_ASIDE.with(|set_aside| set_aside.borrow_mut().push(Box::new(value)));
@@ -92,17 +92,17 @@ thread_local! {
     static BETWEEN_HOLDS: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
 }
 
-/// Has something done on this thread whenever it has unlocked a shard, as another thread could do then. For simulations.
+/// Calls a function on this thread whenever it has unlocked a shard, as another thread could run then. For simulations.
 #[cfg(feature = "simulation")]
 pub fn between_holds(act: Option<Box<dyn FnMut()>>) {
     let before = BETWEEN_HOLDS.replace(act);
-    // What it holds may lock shards as it is dropped.
+    // Its captures may lock shards when they are dropped.
     drop(before);
 }
 
 #[cfg(feature = "simulation")]
 fn interleaved() {
-    // Taken out first: what is done locks shards itself.
+    // Taken out first: the function locks shards itself.
     if let Some(mut act) = BETWEEN_HOLDS.take() {
         act();
         BETWEEN_HOLDS.set(Some(act));

@@ -1,5 +1,5 @@
-//! What a shard has to tell other nodes of its own presences: the changes not yet published, and the batches
-//! published of late.
+//! What a shard has to tell other nodes about its own presences: the changes that aren't published yet, and the batches
+//! published lately.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -7,15 +7,18 @@ use adsum_pubsub::Topic;
 use indexmap::IndexMap;
 
 use crate::{
-    LeaveReason, Ref, Row,
-    cluster::{Batch, RowChange, PresenceRow},
+    leave_reason::LeaveReason,
     limits::{BATCH_BYTES, CHANGE_BYTES},
+    reference::Ref,
+    row::Row,
+    wire::{Batch, PresenceRow, RowChange},
 };
 
-/// Published batches are kept, for nodes that missed some, up to so many bytes and batches.
+/// Maximum size and number of published batches kept for nodes that missed some.
 const KEPT_BYTES: usize = 256 * 1024;
 const KEPT_BATCHES: usize = 1024;
-/// Batches that closed early and wait to be sent. Beyond it the oldest go: who misses them pulls.
+/// Maximum number of batches that closed early and wait to be sent. Beyond it the oldest are dropped: other nodes pull
+/// them.
 const CLOSED_EARLY: usize = 32;
 
 /// The changes of one node's own presences in one shard.
@@ -23,7 +26,7 @@ const CLOSED_EARLY: usize = 32;
 pub(crate) struct Log {
     /// Whether there are other nodes to tell.
     published: bool,
-    /// How many batches were published.
+    /// The number of batches published.
     version: u64,
     pending: IndexMap<Ref, Pending>,
     pending_bytes: usize,
@@ -33,7 +36,7 @@ pub(crate) struct Log {
     departed: Vec<Departed>,
 }
 
-/// A row that has begun to depart: whoever keeps the time ends it.
+/// A row that has begun to depart. [`Cluster`](crate::Cluster) keeps the time and ends it.
 #[derive(Debug)]
 pub(crate) struct Departed {
     pub(crate) row: Arc<Row>,
@@ -41,7 +44,7 @@ pub(crate) struct Departed {
     pub(crate) grace: Duration,
 }
 
-/// What happened to one ref since the last batch.
+/// The changes of one ref since the last batch.
 #[derive(Debug)]
 struct Pending {
     row: Arc<Row>,
@@ -50,7 +53,7 @@ struct Pending {
     left: Option<Leave>,
 }
 
-/// Why it went; none where an update put another in its place.
+/// Why a row left. `None` if an update put another version in its place.
 #[derive(Debug)]
 struct Leave(Option<LeaveReason>);
 
@@ -67,7 +70,7 @@ impl Log {
         self.pending.is_empty() && self.closed_early.is_empty() && self.departed.is_empty()
     }
 
-    /// Whether a row has come since the last batch.
+    /// Whether a row joined since the last batch.
     pub(crate) fn is_pending(&self, reference: Ref) -> bool {
         self.pending.get(&reference).is_some_and(|pending| pending.came)
     }
@@ -82,7 +85,7 @@ impl Log {
         if reason.is_none() {
             return;
         }
-        // A presence has ended: so have the versions that updates replaced within the window.
+        // The presence has ended, and so have the versions that updates replaced within the window.
         let mut previous = row.previous();
         while let Some(pending) = previous.and_then(|reference| self.pending.get_mut(&reference)) {
             if let Some(Leave(of_previous)) = &mut pending.left {
@@ -99,7 +102,7 @@ impl Log {
         self.departed.push(departed);
     }
 
-    /// Notes what happened to a row, which takes so many bytes beside its topic.
+    /// Notes what happened to a row. `bytes` is its size on the wire beside its topic.
     fn note(&mut self, shard: usize, row: &Arc<Row>, bytes: usize, note: impl FnOnce(&mut Pending)) {
         if !self.published {
             return;
@@ -116,7 +119,7 @@ impl Log {
         self.pending_bytes += CHANGE_BYTES + row.topic.len() + bytes;
     }
 
-    /// Ends the open window as a batch. None where it nets to nothing.
+    /// Closes the open window as a batch. `None` if it nets to nothing.
     fn close(&mut self, shard: usize) -> Option<Arc<Batch>> {
         self.pending_bytes = 0;
         let mut topics: IndexMap<Topic, Vec<RowChange>> = IndexMap::new();
@@ -134,7 +137,7 @@ impl Log {
         for (&reference, Pending { row, came, departing, left }) in &pending {
             let replaces = row.replaces();
             let change = match (*came, left, *departing) {
-                // What came and went within the window is nobody's business, unless it took another's place.
+                // A row that came and went within the window isn't sent, unless it took another's place.
                 (true, Some(_), _) if replaces.is_none() => continue,
                 (false, None, None) => continue,
                 (_, Some(Leave(reason)), _) => RowChange::Leave { reference, reason: *reason, replaces },
@@ -165,7 +168,7 @@ impl Log {
         Some(batch)
     }
 
-    /// Ends the open window, and takes all batches that are to be sent.
+    /// Closes the open window, and takes all batches that are to be sent.
     pub(crate) fn publish(&mut self, shard: usize) -> Vec<Arc<Batch>> {
         let last = self.close(shard);
         let mut batches: Vec<_> = std::mem::take(&mut self.closed_early).into();
@@ -173,7 +176,7 @@ impl Log {
         batches
     }
 
-    /// All rows that are about to depart, to be noted by another that keeps the time.
+    /// Sets all departing rows, for a new [`Cluster`](crate::Cluster) to take.
     pub(crate) fn departed_again(&mut self, departed: Vec<Departed>) {
         self.departed = departed;
     }
@@ -182,14 +185,14 @@ impl Log {
         std::mem::take(&mut self.departed)
     }
 
-    /// The batches after a version; none where the first of them isn't kept any more.
+    /// Returns the batches after a version. `None` if the first of them isn't kept any more.
     pub(crate) fn since(&self, version: u64) -> Option<impl Iterator<Item = &Arc<Batch>>> {
         let first = self.kept.front().map_or(self.version + 1, |batch| batch.version);
         let known = version + 1 >= first && version <= self.version;
         known.then(|| self.kept.iter().skip((version + 1 - first) as usize))
     }
 
-    /// Forgets what was published: nobody will ask for it by these versions.
+    /// Drops what was published, as no node will ask for it by these versions.
     pub(crate) fn forget(&mut self) {
         self.kept.clear();
         self.kept_bytes = 0;

@@ -1,17 +1,14 @@
-//! What a presence is made of.
+//! The key and the meta of a presence.
 
 use std::{borrow::Borrow, fmt, ops::Deref};
 
-use adsum_pubsub::Topic;
 use ecow::{EcoString, eco_format};
 use serde::{Deserialize, Serialize};
 
-use crate::{OwnerId, Ref};
-
 /// Groups the presences of one user: two tabs of user 7 are two presences under the key `"7"`.
 ///
-/// Made from text, or from the integer ids of a database. Up to 15 bytes stand in the value itself; clones of a longer
-/// one share its text.
+/// Made from text, or from the integer ids of a database. A key of up to 15 bytes is stored inline; clones of a longer one
+/// share its text.
 ///
 /// ```
 /// # use adsum_tracker as adsum;
@@ -23,7 +20,7 @@ use crate::{OwnerId, Ref};
 pub struct Key(EcoString);
 
 impl Key {
-    /// The key as text.
+    /// Returns the key as text.
     #[inline]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -70,7 +67,7 @@ impl From<&Key> for Key {
     }
 }
 
-/// The ids of a database.
+/// Keys from the integer ids of a database.
 macro_rules! from_integers {
     ($($integer:ty),*) => {$(
         impl From<$integer> for Key {
@@ -102,17 +99,17 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A presence's meta: the text of a small JSON object, without the fields that are ours (`phx_ref` and such).
+/// A presence's meta: the text of a small JSON object, without the fields that adsum adds (`phx_ref` and others).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Meta(Box<str>);
 
 impl Meta {
-    /// Takes over text that was encoded elsewhere. The text isn't looked at: it must be one JSON object.
+    /// Takes text that is encoded already. It isn't checked: it must be one JSON object.
     pub fn from_encoded(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -121,53 +118,5 @@ impl Meta {
 impl fmt::Debug for Meta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// One version of a presence. A row never changes: an update puts another in its place.
-#[derive(Debug)]
-pub struct Row {
-    /// Its name.
-    pub reference: Ref,
-    /// Who tracked it; [`OwnerId::REMOTE`] where another node's owner did.
-    pub owner: OwnerId,
-    /// Where.
-    pub topic: Topic,
-    /// As whom.
-    pub key: Key,
-    /// What was tracked.
-    pub meta: Meta,
-    /// Boxed, as most rows are the first of their presence.
-    before: Option<Box<Before>>,
-}
-
-/// What stood in the place of a row.
-#[derive(Clone, Copy, Debug)]
-struct Before {
-    previous: Option<Ref>,
-    replaces: Option<Ref>,
-}
-
-impl Row {
-    pub(crate) fn new(reference: Ref, owner: OwnerId, topic: Topic, key: Key, meta: Meta) -> Self {
-        Self { reference, owner, topic, key, meta, before: None }
-    }
-
-    /// The row with what stood in its place.
-    pub(crate) fn after(mut self, previous: Option<Ref>, replaces: Option<Ref>) -> Self {
-        if previous.is_some() || replaces.is_some() {
-            self.before = Some(Box::new(Before { previous, replaces }));
-        }
-        self
-    }
-
-    /// After an update, the name of the version before.
-    pub fn previous(&self) -> Option<Ref> {
-        self.before.as_ref()?.previous
-    }
-
-    /// A departing version that this presence took the place of. Updates keep it.
-    pub fn replaces(&self) -> Option<Ref> {
-        self.before.as_ref()?.replaces
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Incarnation;
+use crate::replica::Incarnation;
 
 /// The unique name of one version of a meta; `phx_ref` on the wire, where it is 16 characters of text.
 ///
@@ -21,7 +21,7 @@ impl Ref {
     /// The length of a ref as text.
     pub const TEXT_LEN: usize = 16;
 
-    /// The ref as URL-safe base64.
+    /// Returns the ref as URL-safe base64.
     pub fn text(self) -> [u8; Self::TEXT_LEN] {
         let mut text = [0; Self::TEXT_LEN];
         URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).expect("12 bytes are 16 characters of base64");
@@ -41,7 +41,7 @@ impl fmt::Debug for Ref {
     }
 }
 
-/// Text where people may read it, bytes otherwise.
+/// Writes text into formats for people, and bytes into others.
 impl Serialize for Ref {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -52,7 +52,7 @@ impl Serialize for Ref {
     }
 }
 
-/// Reads what [`Serialize`] writes as bytes. As text, a ref is only ever written.
+/// Reads the bytes that [`Serialize`] writes. A ref is never read from text.
 impl<'de> Deserialize<'de> for Ref {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         <[u8; 12]>::deserialize(deserializer).map(Self)

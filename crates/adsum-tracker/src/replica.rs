@@ -1,4 +1,4 @@
-//! Replicas: the running nodes' copies of the set.
+//! Replicas (the running nodes' copies of the set) and their regions.
 
 use std::{
     fmt,
@@ -8,12 +8,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+/// The name of a group of nodes with one link to the others.
+pub type Region = Arc<str>;
+
 /// One run of a node: its start time first, then random bits, compared in that order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation {
     /// When the node started, in milliseconds since 1970.
     pub started: u64,
-    /// Told by chance, so that two starts within a millisecond differ.
+    /// Random, so that two starts within a millisecond differ.
     pub random: u64,
 }
 
@@ -27,7 +30,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A new incarnation of a node, by the system's clock and randomness.
+    /// Makes a new incarnation of a node, from the system's clock and randomness.
     ///
     /// # Panics
     /// The system has no source of randomness.

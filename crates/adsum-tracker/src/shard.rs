@@ -5,25 +5,17 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use adsum_pubsub::Topic;
 
 use crate::{
-    Key, Layer, Meta, OwnerId, LeaveReason, Ref, Row, Time, TopicSet, Windows,
+    layer::Layer,
+    leave_reason::LeaveReason,
     log::{Departed, Log},
+    meta::{Key, Meta},
+    reference::Ref,
+    row::{OwnerId, Row},
+    time::Time,
+    topic_set::TopicSet,
     topics::Topics,
+    window::Windows,
 };
-
-/// The number of shards, a constant of the protocol: all nodes must agree on a topic's shard.
-pub const SHARDS: usize = 64;
-
-/// The shard of a topic.
-///
-/// FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv/>) in 64 bits, folded, since all nodes must agree on it
-/// and a standard hasher promises nothing across builds. A topic chosen to hit one shard costs its own shard
-/// only: the maps inside are seeded by chance.
-pub fn shard_of(topic: &str) -> usize {
-    let hash = topic.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    ((hash ^ (hash >> 32)) % SHARDS as u64) as usize
-}
 
 /// The presences of the topics of one shard.
 pub struct Shard<X: Layer> {
@@ -31,22 +23,21 @@ pub struct Shard<X: Layer> {
     topics: Topics<X>,
     windows_of: WindowsOf,
     pub(crate) log: Log,
-    /// Versions of other nodes' presences that are never to be shown again: another has taken their place, or
-    /// their grace has ended. Kept until their origin has removed them too, with the time since when, once
-    /// somebody has noted it.
+    /// Rows of other nodes that are never shown again: another presence has taken their place, or their grace has ended.
+    /// Kept until their origin has removed them too, with the time of the first purge that saw them.
     hidden: HashMap<Ref, Option<Time>>,
-    /// Rows of other nodes that are shown and that no [`Cluster`](crate::Cluster) answers for: it has failed, and the
-    /// next one hasn't heard of them yet.
+    /// Rows of other nodes that are shown, though no [`Cluster`](crate::Cluster) keeps them: the last one has failed, and
+    /// the next one hasn't heard of them yet.
     orphans: HashMap<Ref, Arc<Row>>,
-    /// How many presences of this node's own there are.
+    /// The number of this node's own presences.
     own: usize,
 }
 
-/// Says for each topic how its changes are put together. Called under the shard's lock, when a topic is added.
+/// Returns how the changes of a topic are put together. Called under the shard's lock, when a topic is added.
 pub type WindowsOf = Arc<dyn Fn(&str) -> Windows + Send + Sync>;
 
 impl<X: Layer> Shard<X> {
-    /// An empty shard. Where its changes are `published`, they are kept for [`Cluster`](crate::Cluster) to take.
+    /// Makes an empty shard. If its changes are `published`, they are kept for [`Cluster`](crate::Cluster) to take.
     pub(crate) fn new(index: usize, published: bool, windows_of: WindowsOf) -> Self {
         Self {
             index,
@@ -59,41 +50,41 @@ impl<X: Layer> Shard<X> {
         }
     }
 
-    /// A topic that somebody is in, or that somebody listens to.
+    /// Returns a topic, if it is kept: it has presences, or the layer above keeps something beside it.
     pub fn topic(&self, topic: &str) -> Option<&TopicSet<X>> {
         self.topics.get(topic)
     }
 
-    /// As [`topic`](Self::topic), to be changed.
+    /// Returns a topic for a change, if it is kept.
     pub fn topic_mut(&mut self, topic: &str) -> Option<&mut TopicSet<X>> {
         self.topics.get_mut(topic)
     }
 
-    /// A topic, added where it is new. One that stays idle is dropped by the next [`tidy`](Self::tidy).
+    /// Returns a topic, which is added if it is new. One that stays idle is dropped by the next [`tidy`](Self::tidy).
     pub fn entry(&mut self, topic: &Topic) -> &mut TopicSet<X> {
         self.topics.get_or_insert_with(topic, || TopicSet::new(topic.clone(), (self.windows_of)(topic)))
     }
 
-    /// All topics.
+    /// Returns all topics.
     pub fn topics(&self) -> impl Iterator<Item = &TopicSet<X>> {
         self.topics.iter()
     }
 
-    /// All topics, to be changed.
+    /// Returns all topics for changes.
     pub fn topics_mut(&mut self) -> impl Iterator<Item = &mut TopicSet<X>> {
         self.topics.iter_mut()
     }
 
-    /// Drops a topic that nobody is in, with nothing to tell and nothing kept beside it.
+    /// Drops a topic that has no presences and no changes to tell, if the layer above keeps nothing beside it.
     pub fn tidy(&mut self, topic: &str) {
         if self.topics.get(topic).is_some_and(TopicSet::is_idle) {
             self.topics.remove(topic);
         }
     }
 
-    /// Adds a presence. False, and nothing is changed, where the owner has one of this topic and key already.
+    /// Adds a presence. Returns false, and changes nothing, if the owner has one of this topic and key already.
     ///
-    /// Where one of the key is about to leave, the new one takes its place.
+    /// If a presence of the key is about to leave, the new one takes its place.
     pub fn track(&mut self, owner: OwnerId, topic: &Topic, key: &Key, meta: Meta, reference: Ref) -> bool {
         let set = self.entry(topic);
         if set.find(owner, key).is_some() {
@@ -113,12 +104,12 @@ impl<X: Layer> Shard<X> {
         true
     }
 
-    /// The meta that an owner tracks.
+    /// Returns the meta that an owner tracks.
     pub fn find(&self, owner: OwnerId, topic: &str, key: &str) -> Option<&Meta> {
         Some(&self.topic(topic)?.find(owner, key)?.meta)
     }
 
-    /// Puts a new version in the place of a presence. False where there is none.
+    /// Puts a new version in the place of a presence. Returns false if there is none.
     pub fn update(&mut self, owner: OwnerId, topic: &Topic, key: &Key, meta: Meta, reference: Ref) -> bool {
         let Self { index, topics, log, .. } = self;
         let Some(set) = topics.get_mut(topic) else { return false };
@@ -136,7 +127,7 @@ impl<X: Layer> Shard<X> {
         true
     }
 
-    /// Removes presences of one owner in one topic, as one change. How many there were.
+    /// Removes presences of one owner in one topic, as one change. Returns how many there were.
     pub fn untrack<'k>(
         &mut self,
         owner: OwnerId,
@@ -161,13 +152,13 @@ impl<X: Layer> Shard<X> {
             }
         }
         self.own -= removed;
-        // Where changes are noted, whoever takes them tidies up after; where they are not, nobody would.
+        // If the topic has a window, whatever takes its diffs tidies it. Otherwise nothing else would.
         self.tidy(topic);
         removed
     }
 
-    /// Has presences of one owner in one topic leave after a grace, unless others of their keys take their
-    /// places. They stay until [`Cluster`](crate::Cluster), which keeps the time, removes them.
+    /// Lets presences of one owner in one topic leave after a grace, unless others of their keys take their places first.
+    /// They stay until [`Cluster`](crate::Cluster), which keeps the time, removes them.
     pub fn depart<'k>(
         &mut self,
         owner: OwnerId,
@@ -186,23 +177,18 @@ impl<X: Layer> Shard<X> {
     }
 }
 
-/// What other nodes have to say.
+/// Changes from other nodes, and from the [`Cluster`](crate::Cluster) that keeps the time.
 impl<X: Layer> Shard<X> {
     pub(crate) fn index(&self) -> usize {
         self.index
     }
 
-    /// Begins an operation of another node on a topic; [`tidy`](Self::tidy) ends it.
-    pub(crate) fn begin(&mut self, topic: &Topic) {
-        self.entry(topic).begin();
-    }
-
-    /// A topic's name, shared with the set where it is in it.
+    /// Returns a topic's name, shared with the set if the set has the topic.
     pub(crate) fn shared_name(&self, topic: &Topic) -> Topic {
         self.topics.get(topic).map_or(topic, TopicSet::topic).clone()
     }
 
-    /// Shows a row of another node, unless it is never to be shown again.
+    /// Shows a row of another node, unless it is hidden for good.
     pub(crate) fn show(&mut self, row: &Arc<Row>, departing: bool) {
         self.orphans.remove(&row.reference);
         if self.hidden.contains_key(&row.reference) {
@@ -232,8 +218,8 @@ impl<X: Layer> Shard<X> {
         }
     }
 
-    /// Another presence has taken a departing one's place, which may be of this node, of another, or of one not
-    /// heard of yet.
+    /// Removes a departing row whose place another presence has taken. The row may be of this node, of another, or one that
+    /// this node hasn't heard of yet.
     pub(crate) fn supersede(&mut self, topic: &Topic, key: &str, reference: Ref) {
         let removed = self.topics.get_mut(topic).and_then(|set| set.remove_ref(key, reference, None));
         match removed {
@@ -245,12 +231,12 @@ impl<X: Layer> Shard<X> {
         }
     }
 
-    /// Has a row of another node never shown again.
+    /// Hides a row of another node for good.
     pub(crate) fn hide(&mut self, reference: Ref) {
         self.hidden.entry(reference).or_default();
     }
 
-    /// The origin has removed the row too.
+    /// Forgets a hidden row, as its origin has removed it too.
     pub(crate) fn unhide(&mut self, reference: Ref) {
         self.hidden.remove(&reference);
         give_back(&mut self.hidden);
@@ -260,7 +246,7 @@ impl<X: Layer> Shard<X> {
         self.hidden.contains_key(&reference)
     }
 
-    /// Forgets the hidden rows that are hidden for longer than `age` and not `known` any more.
+    /// Forgets the rows that have been hidden for longer than `age` and aren't `known` any more.
     pub(crate) fn purge_hidden(&mut self, now: Time, age: Duration, known: impl Fn(Ref) -> bool) {
         self.hidden.retain(|reference, since| {
             let since = *since.get_or_insert(now);
@@ -269,8 +255,8 @@ impl<X: Layer> Shard<X> {
         give_back(&mut self.hidden);
     }
 
-    /// Begins anew after a failure of what has kept this shard in step: its own rows are as they are, those of other
-    /// nodes stay until somebody answers for them.
+    /// Prepares for a new [`Cluster`](crate::Cluster) after the last one has failed: own rows stay as they are, rows of other
+    /// nodes stay until the new one knows them or drops them.
     pub(crate) fn recover(&mut self) {
         self.log.forget();
         let rows = self.topics.iter().flat_map(TopicSet::groups).flat_map(|(_, group)| group.rows().iter());
@@ -281,12 +267,12 @@ impl<X: Layer> Shard<X> {
         self.log.departed_again(departed);
     }
 
-    /// A row that is shown and that nobody has answered for yet.
+    /// Returns a row that is shown, though no node has confirmed it since the last failure.
     pub(crate) fn orphan(&self, reference: Ref) -> Option<Arc<Row>> {
         self.orphans.get(&reference).cloned()
     }
 
-    /// The rows that nobody has answered for.
+    /// Takes the rows that no node has confirmed since the last failure.
     pub(crate) fn take_orphans(&mut self) -> Vec<Arc<Row>> {
         std::mem::take(&mut self.orphans).into_values().collect()
     }
@@ -299,7 +285,7 @@ impl<X: Layer> Shard<X> {
         self.hidden.len()
     }
 
-    /// Removes a departing row of this node, whose grace has ended. Whether it was there.
+    /// Removes a departing row of this node whose grace has ended. Returns whether it was there.
     pub(crate) fn end_departing(&mut self, row: &Row, reason: LeaveReason) -> bool {
         let Some(set) = self.topics.get_mut(&row.topic) else { return false };
         set.begin();
@@ -319,7 +305,7 @@ impl<X: Layer> fmt::Debug for Shard<X> {
     }
 }
 
-/// A table that has seen a crowd gives its memory back when the crowd has gone.
+/// Shrinks a table that has become much smaller than its capacity.
 fn give_back(table: &mut HashMap<Ref, Option<Time>>) {
     if table.capacity() > 16 && table.capacity() > 4 * table.len() {
         table.shrink_to(2 * table.len());

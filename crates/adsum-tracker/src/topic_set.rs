@@ -5,60 +5,30 @@ use std::{fmt, ops::Bound, sync::Arc, time::Duration};
 use adsum_pubsub::Topic;
 
 use crate::{
-    Diff, Group, Key, OwnerId, LeaveReason, Ref, Row, Windows, departing::Departing, groups::Groups,
-    untold::Untold, window::DiffWindow,
+    departing::Departing,
+    diff::Diff,
+    group::Group,
+    groups::Groups,
+    layer::{Layer, TopicLayer},
+    leave_reason::LeaveReason,
+    meta::Key,
+    reference::Ref,
+    row::{OwnerId, Row},
+    untold::Untold,
+    window::{DiffWindow, Windows},
 };
 
-/// What the layer above keeps beside the set, under the set's own lock.
-///
-/// Presence keeps what `fetch` brought and what is encoded already. [`Bare`] keeps nothing.
-pub trait Layer: Send + 'static {
-    /// Kept beside each key.
-    type Key: KeyLayer;
-    /// Kept beside each topic.
-    type Topic: TopicLayer;
-}
-
-/// What is kept beside a key.
-pub trait KeyLayer: Default + Clone + Send {}
-
-/// What is kept beside a topic.
-pub trait TopicLayer: Default + Send {
-    /// Whether the topic may be dropped once nobody is in it.
-    fn is_idle(&self) -> bool {
-        true
-    }
-
-    /// What is [told](TopicSet::told_groups) of a key has changed.
-    fn told_changed(&mut self, key: &Key) {
-        let _ = key;
-    }
-}
-
-/// Keeps nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Bare;
-
-impl Layer for Bare {
-    type Key = Bare;
-    type Topic = Bare;
-}
-
-impl KeyLayer for Bare {}
-
-impl TopicLayer for Bare {}
-
-/// Who is in one topic.
+/// The presences of one topic.
 pub struct TopicSet<X: Layer> {
     topic: Topic,
     groups: Groups<X::Key>,
     rows: usize,
     window: DiffWindow<X::Key>,
-    /// What diffs haven't said yet. Boxed, as most topics are quiet at any time.
+    /// The changes that no published diff contains. Boxed, as most topics are quiet at any time.
     untold: Option<Box<Untold<X::Key>>>,
-    /// Rows that are about to leave; seldom any.
+    /// The rows that are about to leave; rarely any.
     departing: Option<Box<Departing>>,
-    /// What the layer above keeps beside the topic.
+    /// The data that the layer above keeps beside the topic.
     pub layer: X::Topic,
 }
 
@@ -75,53 +45,52 @@ impl<X: Layer> TopicSet<X> {
         }
     }
 
-    /// Its name.
+    /// Returns the topic's name.
     pub fn topic(&self) -> &Topic {
         &self.topic
     }
 
-    /// The number of presences.
+    /// Returns the number of presences.
     pub fn count(&self) -> usize {
         self.rows
     }
 
-    /// The number of keys.
+    /// Returns the number of keys.
     pub fn key_count(&self) -> usize {
         self.groups.len()
     }
 
-    /// All keys in their order, with their rows.
+    /// Returns all keys in their order, with their rows.
     pub fn groups(&self) -> impl Iterator<Item = (&Key, &Group<X::Key>)> {
         self.groups.iter()
     }
 
-    /// All keys' rows in the order of the keys, and what is kept beside them.
+    /// Returns all groups in the order of their keys.
     pub fn groups_mut(&mut self) -> impl Iterator<Item = &mut Group<X::Key>> {
         self.groups.iter_mut()
     }
 
-    /// The keys after one, in their order, or from the first on.
+    /// Returns the keys after one in their order, or all keys.
     pub fn groups_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Key, &Group<X::Key>)> {
         self.groups.after(after)
     }
 
-    /// One key's rows.
+    /// Returns the rows of one key.
     pub fn group(&self, key: &str) -> Option<&Group<X::Key>> {
         self.groups.get(key)
     }
 
-    /// One key's rows, and what is kept beside them.
+    /// Returns the rows of one key, and what is kept beside it.
     pub fn group_mut(&mut self, key: &str) -> Option<&mut Group<X::Key>> {
         self.groups.get_mut(key)
     }
 
-    /// Whether something waits to be taken as a diff. It may still come to nothing.
+    /// Whether there are changes to take as diffs. They may still net to nothing.
     pub fn has_changes(&self) -> bool {
         !self.window.is_empty()
     }
 
-    /// Takes what has changed since the last call. Each diff is to be published, in this order; [`told`](Self::told)
-    /// says that they are.
+    /// Takes the changes since the last call. Publish the diffs in this order, and then call [`told`](Self::told).
     pub fn take_diffs(&mut self) -> Vec<Diff<X::Key>> {
         self.told();
         let diffs = self.window.take(&self.groups, self.untold.as_deref());
@@ -131,7 +100,7 @@ impl<X: Layer> TopicSet<X> {
         diffs
     }
 
-    /// The diffs that were taken last count as published from now on.
+    /// Notes that the diffs that were taken last are published.
     pub fn told(&mut self) {
         let Some(untold) = &mut self.untold else { return };
         for key in untold.told() {
@@ -142,14 +111,14 @@ impl<X: Layer> TopicSet<X> {
         }
     }
 
-    /// Whether a row that is in the set has joined with a published diff. Where there are no diffs, all have.
+    /// Whether a published diff has joined a row of the set. Always true in a topic without diffs.
     pub fn is_told(&self, reference: Ref) -> bool {
         self.untold.as_ref().is_none_or(|untold| untold.is_told(reference))
     }
 
-    /// What the diffs published so far add up to, for the keys from one on and before another in their order: their
-    /// rows, those that have gone since first, and what is kept beside them. Where there are no diffs, what is in the
-    /// set.
+    /// Calls `each` for what the diffs published so far add up to, in the order of the keys, for the keys in a range: the
+    /// key, what is kept beside it, and its rows, those that have left since first. In a topic without diffs, it is what the
+    /// set has.
     pub fn told_groups(
         &self,
         from: Option<&str>,
@@ -169,7 +138,7 @@ impl<X: Layer> TopicSet<X> {
             }
             return;
         };
-        // The keys that have gone, which are few, come in between the others.
+        // The keys that have gone are few. They are merged in between the others.
         let mut gone: Vec<&Key> = untold.keys(range).filter(|key| self.groups.get(key).is_none()).collect();
         gone.sort_unstable();
         gone.dedup();
@@ -191,7 +160,7 @@ impl<X: Layer> TopicSet<X> {
         gone.for_each(|key| tell(key, None));
     }
 
-    /// What [`told_groups`](Self::told_groups) tells of one key: its rows, if it has any, and what is kept beside them.
+    /// Returns what [`told_groups`](Self::told_groups) has of one key: what is kept beside it, and its rows.
     pub fn told_key<'s>(
         &'s self,
         key: &Key,
@@ -212,29 +181,27 @@ impl<X: Layer> TopicSet<X> {
         (layer, gone.into_iter().flatten().chain(there))
     }
 
-    /// The rows of one key that [`told_groups`](Self::told_groups) tells of.
+    /// Returns the rows that [`told_groups`](Self::told_groups) has of one key.
     pub fn told_rows(&self, key: &Key) -> Vec<Arc<Row>> {
         self.told_key(key).1.cloned().collect()
     }
 
-    /// The keys of which a row has changed that no published diff has said, in no order; some of them twice.
+    /// Returns the keys with a change that no published diff contains, in no order, and some of them twice.
     pub fn untold_keys(&self) -> impl Iterator<Item = &Key> {
         self.untold.iter().flat_map(|untold| untold.keys((Bound::Unbounded, Bound::Unbounded)))
     }
 
-    /// Says that a row is handed out in a state, under the same lock, though no diff has joined it: its leave will
-    /// be told of.
+    /// Notes that a state, made under the same lock, shows a row that no diff has joined: a diff will tell of its leave.
     pub fn mark_row_shown(&mut self, reference: Ref) {
         self.window.mark_row_shown(reference);
     }
 
-    /// Says that all rows are handed out in a state, under the same lock: their leaves will be told of from now
-    /// on.
+    /// Notes that a state or list, made under the same lock, shows all rows: diffs will tell of their leaves.
     pub fn mark_shown(&mut self) {
         self.window.mark_shown();
     }
 
-    /// Has the rows of a key join once more with the next diff, under the same refs.
+    /// Lets the rows of a key join once more with the next diff, under the same refs.
     pub fn join_again(&mut self, key: &str) {
         if let Some(group) = self.groups.get(key) {
             self.window.again(group.rows());
@@ -245,13 +212,13 @@ impl<X: Layer> TopicSet<X> {
         self.groups.get(key)?.of_owner(owner)
     }
 
-    /// Begins an operation: what follows is one diff where each operation is one.
+    /// Begins an operation. If each operation is a diff, the changes that follow are one.
     pub(crate) fn begin(&mut self) {
         self.window.begin();
     }
 
-    /// Adds a row. A name is given once: a row of another node that has the name of one that is there is left out,
-    /// and gives way to one of this node.
+    /// Adds a row. Names are unique: a row of another node whose name is taken is left out, and one of this node replaces
+    /// the row that has its name.
     pub(crate) fn insert(&mut self, row: Arc<Row>) {
         if self.groups.get(&row.key).is_some_and(|group| group.find(row.reference).is_some()) {
             if row.owner == OwnerId::REMOTE {
@@ -268,7 +235,7 @@ impl<X: Layer> TopicSet<X> {
         self.rows += 1;
     }
 
-    /// Notes a change that no diff has said yet.
+    /// Notes a change that no diff contains yet.
     fn note(&mut self, key: &Key, note: impl FnOnce(&mut Untold<X::Key>)) {
         if self.window.is_off() {
             self.layer.told_changed(key);
@@ -277,7 +244,7 @@ impl<X: Layer> TopicSet<X> {
         }
     }
 
-    /// Puts a new version, made of the old one, in the place of what an owner tracked. Returns both.
+    /// Replaces the version that an owner tracks by one made from it. Returns both, the old one first.
     pub(crate) fn replace(
         &mut self,
         owner: OwnerId,
@@ -288,7 +255,7 @@ impl<X: Layer> TopicSet<X> {
         let old = group.of_owner(owner)?.clone();
         let row = Arc::new(new(&old));
         if group.find(row.reference).is_some() {
-            // Somebody has guessed its name.
+            // Another node has guessed its name.
             self.remove_ref(key, row.reference, None);
         }
         let group = self.groups.get_mut(key)?;
@@ -302,14 +269,14 @@ impl<X: Layer> TopicSet<X> {
         Some((old, row))
     }
 
-    /// Removes what an owner tracked under a key.
+    /// Removes the presence that an owner tracks under a key.
     pub(crate) fn remove(&mut self, owner: OwnerId, key: &str, reason: LeaveReason) -> Option<Arc<Row>> {
         let row = self.find(owner, key)?.clone();
         self.remove_row(&row, Some(reason));
         Some(row)
     }
 
-    /// Removes a version by its name. No reason if another has taken its place.
+    /// Removes a version by its name. The reason is `None` if another version has taken its place.
     pub(crate) fn remove_ref(
         &mut self,
         key: &str,
@@ -321,7 +288,7 @@ impl<X: Layer> TopicSet<X> {
         Some(row)
     }
 
-    /// Whether this very row is in the set: another of its name may be.
+    /// Whether the set has this very row, and not another one of its name.
     pub(crate) fn has(&self, row: &Arc<Row>) -> bool {
         let found = self.groups.get(&row.key).and_then(|group| group.find(row.reference));
         found.is_some_and(|found| Arc::ptr_eq(found, row))
@@ -347,7 +314,7 @@ impl<X: Layer> TopicSet<X> {
         }
     }
 
-    /// The key of a row. A look at every row of the topic, unless it is about to leave: for what is rare.
+    /// Returns the key of a row. Unless the row is about to leave, this looks at every row of the topic: rare uses only.
     pub(crate) fn key_of(&self, reference: Ref) -> Option<Key> {
         if let Some(key) = self.departing.as_ref().and_then(|departing| departing.key_of(reference)) {
             return Some(key.clone());
@@ -356,12 +323,12 @@ impl<X: Layer> TopicSet<X> {
         self.groups.iter().find(has_it).map(|(key, _)| key.clone())
     }
 
-    /// Notes that a row is about to leave, so that the next of its key takes its place.
+    /// Notes that a row is about to leave, so that the next row of its key takes its place.
     pub(crate) fn depart(&mut self, row: &Row, own: Option<(LeaveReason, Duration)>) {
         self.departing.get_or_insert_default().note(row, own);
     }
 
-    /// The rows of this node that are about to leave, with why and after which grace.
+    /// Returns the rows of this node that are about to leave, with their reasons and graces.
     pub(crate) fn own_departing(&self) -> impl Iterator<Item = (&Arc<Row>, LeaveReason, Duration)> {
         let own = self.departing.iter().flat_map(|departing| departing.own());
         own.filter_map(|(reference, key, reason, grace)| {
@@ -369,13 +336,13 @@ impl<X: Layer> TopicSet<X> {
         })
     }
 
-    /// The row of a key that has been about to leave for the longest time.
+    /// Returns the row of a key that has been about to leave for the longest time.
     pub(crate) fn departing(&self, key: &Key) -> Option<&Arc<Row>> {
         let reference = self.departing.as_ref()?.first(key)?;
         self.groups.get(key)?.find(reference)
     }
 
-    /// Whether there is nothing left to keep.
+    /// Whether nothing is left to keep.
     pub(crate) fn is_idle(&self) -> bool {
         self.groups.is_empty() && self.window.is_empty() && self.layer.is_idle()
     }

@@ -4,13 +4,13 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::{Layer, TopicSet};
+use crate::{layer::Layer, topic_set::TopicSet};
 
-/// A table of the sets alone, which have their names. They are boxed, since a large table has as many empty places
-/// as sets, and there may be a million.
+/// A table of the sets alone, as each has its name. They are boxed, since a large table has as many empty slots as sets, and
+/// there may be a million.
 pub(crate) struct Topics<X: Layer> {
     sets: HashTable<Box<TopicSet<X>>>,
-    /// Seeded by chance, as clients may choose names.
+    /// Has a random seed, as clients may choose names.
     hasher: RandomState,
 }
 
@@ -47,7 +47,7 @@ impl<X: Layer> Topics<X> {
         if let Ok(found) = sets.find_entry(hasher.hash_one(topic), |set| set.topic().as_str() == topic) {
             found.remove();
         }
-        // A table that has seen a crowd gives its memory back when the crowd has gone.
+        // Shrinks a table that has become much smaller than its capacity.
         if sets.capacity() > 16 && sets.capacity() > 4 * sets.len() {
             sets.shrink_to(2 * sets.len(), |set| hasher.hash_one(set.topic().as_str()));
         }

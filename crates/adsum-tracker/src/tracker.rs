@@ -1,4 +1,4 @@
-//! The set as a node holds it: its shards behind their locks.
+//! The set of a node: its shards behind their locks.
 
 use std::{
     fmt,
@@ -13,13 +13,23 @@ use adsum_pubsub::Topic;
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Key, Layer, Limits, Locked, RawOwner, LeaveReason, Ref, Replica, Row, SHARDS, Shard, Windows, WindowsOf,
-    reference::RefSource, shard_of,
+    layer::Layer,
+    leave_reason::LeaveReason,
+    limits::Limits,
+    locked::Locked,
+    meta::Key,
+    reference::{Ref, RefSource},
+    replica::Replica,
+    row::Row,
+    shard::{Shard, WindowsOf},
+    sharding::{SHARDS, shard_of},
+    topic_set::TopicSet,
+    window::Windows,
 };
 
-/// Who is where.
+/// The presences of all topics.
 ///
-/// Every call takes one shard's lock, for a time in the size of its answer.
+/// Every call takes one shard's lock, for a time proportional to the size of its answer.
 pub struct Tracker<X: Layer> {
     replica: Replica,
     limits: Limits,
@@ -27,7 +37,7 @@ pub struct Tracker<X: Layer> {
     shards: Box<[Mutex<Shard<X>>]>,
     owner_dropped: Box<dyn Fn(&Topic) + Send + Sync>,
     owner_exit: RwLock<OwnerExit>,
-    /// The shards, by bit, of which something waits for the cluster.
+    /// A bit for each shard that has something for the cluster to take.
     unpublished: AtomicU64,
     published: bool,
     wake: Box<dyn Fn() + Send + Sync>,
@@ -38,12 +48,12 @@ pub struct Tracker<X: Layer> {
 pub enum OwnerExit {
     /// At once.
     Leave(LeaveReason),
-    /// After a grace, unless others of their keys take their places.
+    /// After a grace, unless others of their keys take their places first.
     Depart(LeaveReason, Duration),
 }
 
 impl OwnerExit {
-    /// The same for an owner that has a reason of its own to end, unless the node is drained: that comes first.
+    /// Returns the same exit with the owner's own reason, unless the node is drained: that reason stays.
     #[must_use]
     pub fn because(self, reason: LeaveReason) -> Self {
         match self {
@@ -55,13 +65,13 @@ impl OwnerExit {
 }
 
 impl<X: Layer> Tracker<X> {
-    /// An empty set of one node.
+    /// Makes an empty set of one node.
     ///
-    /// `windows_of` says how a topic's changes are put together into diffs; [`Windows::Off`] where nobody will
-    /// take them. It is called with the topic's shard locked, so it must not call the tracker.
+    /// `windows_of` returns how a topic's changes are put together into diffs; [`Windows::Off`] if nothing takes them. It is
+    /// called with the topic's shard locked, so it must not call the tracker.
     ///
-    /// `owner_dropped` is called once for each topic that an owner's end has changed, with no lock held. The end
-    /// may be a panic, an abort or a runtime's shutdown, so it must neither panic nor block nor need a runtime.
+    /// `owner_dropped` is called once for each topic that an owner's end has changed, with no lock held. The end may be a
+    /// panic, an abort or a runtime's shutdown, so the function must not panic, block or need a runtime.
     pub fn new(
         replica: Replica,
         limits: Limits,
@@ -71,11 +81,11 @@ impl<X: Layer> Tracker<X> {
         Self::with_cluster(replica, limits, false, windows_of, owner_dropped, || {})
     }
 
-    /// An empty set whose changes a [`Cluster`](crate::Cluster) takes: those for other nodes, where they are
-    /// `published`, and the ends of departing presences in any case.
+    /// Makes an empty set whose changes a [`Cluster`](crate::Cluster) takes: those for other nodes if `published`, and
+    /// departing presences in any case.
     ///
-    /// `wake` is called when there is something to take, in the place of the change: as with `owner_dropped`, it
-    /// must neither panic nor block nor need a runtime.
+    /// `wake` is called when there is something to take, on the thread that made the change. Like `owner_dropped`, it must
+    /// not panic, block or need a runtime.
     pub fn with_cluster(
         replica: Replica,
         limits: Limits,
@@ -99,61 +109,56 @@ impl<X: Layer> Tracker<X> {
         })
     }
 
-    /// This node's replica.
+    /// Returns this node's replica.
     pub fn replica(&self) -> &Replica {
         &self.replica
     }
 
-    /// How large a presence may be.
+    /// Returns how large a presence may be.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// A new owner, without presences.
-    pub fn owner(self: &Arc<Self>) -> RawOwner<X> {
-        RawOwner::new(self.clone())
-    }
-
-    /// The shard of a topic, locked. While the guard lives, the same thread must neither call the tracker nor use
-    /// or drop an owner: it would wait for itself.
+    /// Locks the shard of a topic. While the guard lives, the same thread must not call the tracker, and must not use or drop
+    /// an owner: it would deadlock.
     pub fn lock(&self, topic: &str) -> Locked<'_, X> {
         self.shard(shard_of(topic))
     }
 
-    /// All shards, each locked when it is its turn.
+    /// Returns all shards, and locks each as the iterator reaches it.
     pub fn shards(&self) -> impl Iterator<Item = Locked<'_, X>> {
         (0..SHARDS).map(|index| self.shard(index))
     }
 
-    /// All presences of a topic, grouped by key. The keys are in no order, the rows of each in that of tracking.
+    /// Returns all presences of a topic, grouped by key. The rows of a key are in the order of tracking.
     pub fn list(&self, topic: &str) -> Vec<(Key, Vec<Arc<Row>>)> {
         self.lock(topic).topic(topic).map_or_else(Vec::new, |set| {
             set.groups().map(|(key, group)| (key.clone(), group.rows().to_vec())).collect()
         })
     }
 
-    /// The presences under one key; none where it isn't there.
+    /// Returns the presences under one key; empty if it isn't there.
     pub fn get_by_key(&self, topic: &str, key: &str) -> Vec<Arc<Row>> {
         let shard = self.lock(topic);
         shard.topic(topic).and_then(|set| set.group(key)).map_or_else(Vec::new, |group| group.rows().to_vec())
     }
 
-    /// The number of presences in a topic.
+    /// Returns the number of presences in a topic.
     pub fn count(&self, topic: &str) -> usize {
-        self.lock(topic).topic(topic).map_or(0, crate::TopicSet::count)
+        self.lock(topic).topic(topic).map_or(0, TopicSet::count)
     }
 
-    /// The number of keys in a topic.
+    /// Returns the number of keys in a topic.
     pub fn key_count(&self, topic: &str) -> usize {
-        self.lock(topic).topic(topic).map_or(0, crate::TopicSet::key_count)
+        self.lock(topic).topic(topic).map_or(0, TopicSet::key_count)
     }
 
-    /// How the presences of owners that are dropped, or whose transport is closed, end from now on.
+    /// Sets how presences end from now on when their owners are dropped or their transports are closed.
     pub fn set_owner_exit(&self, owner_exit: OwnerExit) {
         *self.owner_exit.write() = owner_exit;
     }
 
-    /// How presences end with their owners.
+    /// Returns how presences end with their owners.
     pub fn owner_exit(&self) -> OwnerExit {
         *self.owner_exit.read()
     }
@@ -166,20 +171,28 @@ impl<X: Layer> Tracker<X> {
         Locked::new(self.shards[index].lock())
     }
 
-    /// Something waits for the cluster in a topic's shard.
+    /// Notes that a topic's shard has changes to publish.
     pub(crate) fn to_publish(&self, topic: &str) {
         if self.published {
             self.wake_for(shard_of(topic));
         }
     }
 
+    /// Notes that a shard has something for the cluster to take, and wakes it.
     pub(crate) fn wake_for(&self, shard: usize) {
         if self.unpublished.fetch_or(1 << shard, Ordering::AcqRel) == 0 {
             (self.wake)();
         }
     }
 
-    /// The shards, by bit, of which something has waited for the cluster since the last call.
+    /// Wakes the cluster if a shard has something for it: other nodes have to hear that a superseded row of this node left.
+    pub(crate) fn wake_if_logged(&self, shard: &Shard<X>) {
+        if !shard.log.is_empty() {
+            self.wake_for(shard.index());
+        }
+    }
+
+    /// Returns a bit for each shard that got something for the cluster since the last call.
     pub(crate) fn take_unpublished(&self) -> u64 {
         self.unpublished.swap(0, Ordering::AcqRel)
     }

@@ -1,4 +1,4 @@
-//! What a topic's diffs haven't said yet.
+//! The changes that no published diff contains yet.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,36 +6,36 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Key, Ref, Row};
+use crate::{meta::Key, reference::Ref, row::Row};
 
-/// The difference between a topic's presences and what its subscribers were told: the changes of the open window,
-/// and those that were taken as a diff that isn't sent yet.
+/// The difference between a topic's presences and what its subscribers were told: the changes of the open window, and those
+/// taken as a diff that isn't sent yet.
 #[derive(Debug)]
 pub(crate) struct Untold<K> {
     open: UntoldChanges<K>,
     taken: UntoldChanges<K>,
 }
 
-/// Trees, as most windows are of one change: a tree of one is a single allocation, and nothing is hashed.
+/// Trees, as most windows have one change: a tree of one is a single allocation, and nothing is hashed.
 #[derive(Debug)]
 struct UntoldChanges<K> {
     /// The rows that weren't there before.
     came: BTreeSet<Ref>,
-    /// All keys of which a row has changed.
+    /// All keys with a changed row.
     keys: BTreeMap<Key, KeyChange<K>>,
 }
 
 #[derive(Debug)]
 struct KeyChange<K> {
-    /// The rows that were there before and have gone.
+    /// The rows that were there before, and left.
     gone: BTreeMap<Ref, Arc<Row>>,
-    /// What was kept beside the key when its last row went. A row that comes back finds it again.
+    /// The layer of the key when its last row left. A row that comes back gets it again.
     layer: Option<K>,
 }
 
 impl<K> Untold<K> {
     pub(crate) fn came(&mut self, row: &Row) {
-        // A row of another node that comes back was told already.
+        // A row of another node that comes back was told before.
         if self.open.key(&row.key).gone.remove(&row.reference).is_none() {
             self.open.came.insert(row.reference);
         }
@@ -49,27 +49,27 @@ impl<K> Untold<K> {
         }
     }
 
-    /// The last row of a key has gone.
+    /// Keeps the layer of a key whose last row left.
     pub(crate) fn keep_layer(&mut self, key: &Key, layer: K) {
         self.open.key(key).layer = Some(layer);
     }
 
-    /// What was kept beside a key that had gone and comes back.
+    /// Takes the layer of a key that comes back.
     pub(crate) fn take_layer(&mut self, key: &Key) -> Option<K> {
         self.open.keys.get_mut(key)?.layer.take()
     }
 
-    /// What was kept beside a key that has gone.
+    /// Returns the layer of a key that has gone.
     pub(crate) fn layer(&self, key: &Key) -> Option<&K> {
         [&self.open, &self.taken].into_iter().find_map(|changes| changes.keys.get(key)?.layer.as_ref())
     }
 
-    /// The changes of the open window were taken as diffs, and will be sent.
+    /// Notes that the changes of the open window were taken as diffs, which will be sent.
     pub(crate) fn take(&mut self) {
         self.taken = std::mem::take(&mut self.open);
     }
 
-    /// What was taken counts as sent. Returns the keys that it changed.
+    /// Notes that the taken changes are sent. Returns the keys that they changed.
     pub(crate) fn told(&mut self) -> impl Iterator<Item = Key> + use<K> {
         std::mem::take(&mut self.taken).keys.into_keys()
     }
@@ -83,13 +83,13 @@ impl<K> Untold<K> {
         !self.open.came.contains(&reference) && !self.taken.came.contains(&reference)
     }
 
-    /// The rows of a key that were told and have gone since.
+    /// Returns the rows of a key that were told and have left since.
     pub(crate) fn gone<'u>(&'u self, key: &Key) -> impl Iterator<Item = &'u Arc<Row>> + use<'u, K> {
         let since = self.open.gone(key).filter(|row| !self.taken.came.contains(&row.reference));
         self.taken.gone(key).chain(since)
     }
 
-    /// The keys after one and before another of which a row has changed, in no order; some of them twice.
+    /// Returns the keys in a range that have a changed row, in no order, and some of them twice.
     pub(crate) fn keys<'u>(
         &'u self,
         range: (Bound<&'u str>, Bound<&'u str>),

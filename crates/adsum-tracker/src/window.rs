@@ -1,21 +1,29 @@
-//! What has changed in a topic since its last diff was taken.
+//! The changes of a topic since its last diff was taken.
 
 use std::{collections::HashSet, sync::Arc};
 
 use indexmap::{IndexMap, IndexSet};
 
 use crate::{
-    Diff, Group, JoinedRow, Key, KeyLayer, LeftRow, LeaveReason, Ref, Row, Rows, groups::Groups, untold::Untold,
+    diff::{Diff, JoinedRow, LeftRow},
+    group::{Group, Rows},
+    groups::Groups,
+    layer::KeyLayer,
+    leave_reason::LeaveReason,
+    meta::Key,
+    reference::Ref,
+    row::Row,
+    untold::Untold,
 };
 
-/// How changes that wait for a diff are put together.
+/// How the changes of a topic are put together into diffs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Windows {
-    /// All changes in one diff: what came and went in between is left out, unless it was shown to somebody.
+    /// All changes in one diff. A row that came and went in between is left out, unless a state or list showed it.
     Net,
-    /// One diff for each change, as Phoenix does.
+    /// One diff for each change, as in Phoenix.
     Each,
-    /// None: nothing is noted.
+    /// No diffs: changes aren't noted.
     Off,
 }
 
@@ -35,25 +43,24 @@ pub(crate) struct Net {
     touched: IndexMap<Ref, Touched>,
     /// The order of the next row that is touched.
     next: u64,
-    /// Rows touched before this one have been shown in a state since.
+    /// A state or list has shown all rows that were touched before this one.
     shown: u64,
-    /// Keys of which every row is to join, whether touched or not.
+    /// Keys whose rows all join, touched or not.
     again: IndexSet<Key>,
 }
 
 #[derive(Debug)]
 struct Touched {
     row: Arc<Row>,
-    /// The order of first touch, which for rows that came is the order of tracking. A row that comes back is touched
-    /// anew.
+    /// The order of the first touch. For rows that came it is the order of tracking; a row that comes back gets a new one.
     order: u64,
     /// Whether a diff before this window joined the row.
     joined: bool,
-    /// Whether somebody was shown the row in some other way.
+    /// Whether a state or list has shown the row.
     shown: bool,
-    /// Whether somebody was shown all rows while this one was away.
+    /// Whether a state or list has shown all rows while this one was away.
     missed: bool,
-    /// Set when the row has gone.
+    /// Set once the row has left.
     gone: Option<Gone>,
 }
 
@@ -81,12 +88,12 @@ impl<K: KeyLayer> DiffWindow<K> {
         }
     }
 
-    /// Whether nothing is noted.
+    /// Whether changes aren't noted.
     pub(crate) fn is_off(&self) -> bool {
         matches!(self, Self::Off)
     }
 
-    /// Begins an operation; what it notes is one diff where each change is one.
+    /// Begins an operation. If each change is a diff, the operation's changes are one.
     pub(crate) fn begin(&mut self) {
         if let Self::Each(diffs) = self {
             diffs.get_or_insert_default().push(Diff::default());
@@ -111,7 +118,7 @@ impl<K: KeyLayer> DiffWindow<K> {
         }
     }
 
-    /// The rows of a key, these, are to join once more, with what is now kept beside it.
+    /// Notes that these rows, all of their key, join once more with the current layer of the key.
     pub(crate) fn again(&mut self, rows: Rows<'_>) {
         match self {
             Self::Net(net) => {
@@ -127,14 +134,14 @@ impl<K: KeyLayer> DiffWindow<K> {
         }
     }
 
-    /// All rows were shown to somebody.
+    /// Notes that a state or list has shown all rows.
     pub(crate) fn mark_shown(&mut self) {
         if let Self::Net(Some(net)) = self {
             net.shown = net.next;
         }
     }
 
-    /// A row was shown to somebody.
+    /// Notes that a state has shown a row.
     pub(crate) fn mark_row_shown(&mut self, reference: Ref) {
         if let Self::Net(Some(net)) = self
             && let Some(touched) = net.touched.get_mut(&reference)
@@ -161,9 +168,9 @@ impl<K: KeyLayer> DiffWindow<K> {
     }
 }
 
-/// Names for each row that joins the version that leaves in its place.
+/// Sets `previous` of each row that joins, if that version leaves in the same diff.
 fn name_previous<K>(diff: &mut Diff<K>) {
-    // An update is one of each, as a rule.
+    // Usually there is one leave, of an update.
     let leaves = &diff.leaves;
     let left: Option<HashSet<Ref>> =
         (leaves.len() > 4).then(|| leaves.iter().map(|left| left.row.reference).collect());
@@ -176,8 +183,8 @@ fn name_previous<K>(diff: &mut Diff<K>) {
     }
 }
 
-/// The diff of the operation that was begun.
-#[expect(clippy::box_collection, reason = "as the window keeps them")]
+/// Returns the diff of the operation that was begun.
+#[expect(clippy::box_collection, reason = "the type that the window keeps")]
 fn begun<K>(diffs: &mut Option<Box<Vec<Diff<K>>>>) -> &mut Diff<K> {
     diffs.as_mut().and_then(|diffs| diffs.last_mut()).expect("an operation was begun")
 }
@@ -226,8 +233,8 @@ impl Net {
         self.next - 1
     }
 
-    /// A presence has ended: so have the versions of it that updates replaced within the window. Nothing is in
-    /// their place any more, and the last version may not be told of at all.
+    /// Gives the reason of a presence's end also to its versions that updates replaced within the window: no version is in
+    /// their place any more, and the last one may not be in the diff at all.
     fn give_reason(&mut self, mut previous: Option<Ref>, reason: Option<LeaveReason>) {
         while let Some(touched) = previous.and_then(|reference| self.touched.get_mut(&reference)) {
             if let Some(gone) = &mut touched.gone {
@@ -237,8 +244,8 @@ impl Net {
         }
     }
 
-    /// The oldest version before a row that a diff joined and that leaves with this one: a client pairs the two,
-    /// however many versions it didn't see in between.
+    /// Returns the oldest version before a row that a diff joined and that leaves in this one. A client pairs the two,
+    /// however many versions it missed in between.
     fn previous(&self, row: &Row) -> Option<Ref> {
         let (mut oldest, mut previous) = (None, row.previous());
         while let Some(touched) = previous.and_then(|reference| self.touched.get(&reference)) {
@@ -252,7 +259,7 @@ impl Net {
 
     fn into_diff<K: KeyLayer>(self, groups: &Groups<K>, untold: Option<&Untold<K>>) -> Diff<K> {
         let mut touched: Vec<&Touched> = self.touched.values().collect();
-        // One run, unless a row has come back.
+        // Sorted already, unless a row has come back.
         touched.sort_by_key(|touched| touched.order);
         let join =
             |row: &Arc<Row>, is_known| JoinedRow { row: row.clone(), previous: self.previous(row), is_known };
@@ -260,7 +267,7 @@ impl Net {
         for Touched { row, joined, shown, missed, gone, .. } in touched {
             match gone {
                 None if self.again.contains(&row.key) => {}
-                // It has come back, and stands at the end of its key now: where it is alone, nothing has changed.
+                // It has come back, and is at the end of its key now. If it is alone there, nothing has changed.
                 None if *joined
                     && !missed
                     && groups.get(&row.key).is_none_or(|group| group.rows().len() == 1) => {}
@@ -273,7 +280,7 @@ impl Net {
                 }
             }
         }
-        // A client moves a meta that joins once more to the end of its key: all move, in the order of the set.
+        // A client moves a meta that joins once more to the end of its key: so all join, in the order of the set.
         for key in &self.again {
             if let Some(group) = groups.get(key) {
                 let is_known =

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use adsum_tracker::{
-    Bare, Cluster, ClusterOptions, Effect, Incarnation, Key, Limits, MAX_GRACE, ClusterMessage, Meta, Replica, Time,
-    Tracker, Usage, Windows,
+    Bare, Cluster, ClusterMessage, ClusterOptions, Effect, Incarnation, Key, Limits, MAX_GRACE, Meta,
+    Replica, Time, Tracker, Usage, Windows,
 };
 
 #[path = "../../../crates/adsum-tracker/tests/it/stranger.rs"]

@@ -1,16 +1,26 @@
-//! Putting another replica's changes into the set.
+//! Applying another replica's changes to the set.
 
 use std::{collections::btree_map::Entry, sync::Arc};
 
 use adsum_pubsub::Topic;
 
 use super::{
-    Batch, RowChange, Out, PresenceRow, Time,
+    effects::Out,
     peer::{Chunk, Peer, PeerShard, PeerState},
 };
-use crate::{Layer, LeaveReason, Ref, Row, SHARDS, Shard, Tracker};
+use crate::{
+    layer::Layer,
+    leave_reason::LeaveReason,
+    reference::Ref,
+    row::Row,
+    shard::Shard,
+    sharding::SHARDS,
+    time::Time,
+    tracker::Tracker,
+    wire::{Batch, PresenceRow, RowChange},
+};
 
-/// So many rows are shown or hidden under one hold of a shard's lock. Then whoever waits for it is next.
+/// Maximum number of rows shown or hidden under one hold of a shard's lock. Then a waiting thread gets it.
 pub(super) const SLICE: usize = 512;
 
 impl Peer {
@@ -22,8 +32,8 @@ impl Peer {
         let mut set = tracker.shard(index);
         for (topic, changes) in &batch.topics {
             let topic = set.shared_name(topic);
+            let mut set = set.change(&topic, shard.shown);
             if shard.shown {
-                set.begin(&topic);
                 out.changed(&topic);
             }
             for change in changes {
@@ -34,7 +44,7 @@ impl Peer {
                     }
                     RowChange::Leave { reference, reason, replaces } => {
                         let was_seen = shard.leave(*reference, *reason, &mut set);
-                        // Where it was seen it has taken the other's place already.
+                        // If it was seen, it has taken the other's place already.
                         if let Some(replaced) = replaces.filter(|_| !was_seen) {
                             shard.supersede_unseen(&topic, replaced, &mut set, out);
                         }
@@ -45,13 +55,39 @@ impl Peer {
                     }
                 }
             }
-            set.tidy(&topic);
         }
         shard.version = batch.version;
-        wake_if_logged(tracker, &set);
+        tracker.wake_if_logged(&set);
     }
 
-    /// Applies a chunk of a snapshot: its joins. With the last one go the rows that the snapshot hasn't got.
+    /// Applies the kept batches that follow the version now held.
+    pub(super) fn apply_early<X: Layer>(
+        &mut self,
+        now: Time,
+        index: usize,
+        tracker: &Tracker<X>,
+        out: &mut Out,
+    ) {
+        loop {
+            let shard = &mut self.shards[index];
+            let version = shard.version;
+            let Some(first) = shard.early.first_entry().filter(|first| *first.key() <= version + 1) else {
+                break;
+            };
+            let batch = first.remove();
+            shard.early_bytes -= batch.bytes();
+            if batch.version == version + 1 {
+                self.apply(now, &batch, tracker, out);
+            }
+        }
+        self.show_if_due(index, tracker, out);
+        let shard = &self.shards[index];
+        if shard.version >= shard.known {
+            self.pulls.remove(&index);
+        }
+    }
+
+    /// Applies the joins of a snapshot's chunk. With the last chunk, the rows that aren't in the snapshot leave.
     pub(super) fn apply_chunk<X: Layer>(
         &mut self,
         now: Time,
@@ -70,18 +106,18 @@ impl Peer {
         for (topic, slice) in slices {
             let mut set = tracker.shard(index);
             let topic = set.shared_name(topic);
+            let mut change = set.change(&topic, shard.shown);
             if shard.shown {
-                set.begin(&topic);
                 out.changed(&topic);
             }
             for row in slice {
                 incoming.seen.insert(row.reference);
                 incoming.replaced.extend(row.previous);
-                let end = shard.join(now, until, &topic, row, &mut set, out);
+                let end = shard.join(now, until, &topic, row, &mut change, out);
                 self.ends.extend(end.map(|end| (end, index, row.reference)));
             }
-            set.tidy(&topic);
-            wake_if_logged(tracker, &set);
+            drop(change);
+            tracker.wake_if_logged(&set);
             set.unlock_fair();
         }
         incoming.next += 1;
@@ -108,7 +144,7 @@ impl Peer {
         }
     }
 
-    /// Shows a shard that stands where it did when its replica was heard.
+    /// Shows a shard once it has the version that its replica announced when it came up.
     pub(super) fn show_if_due<X: Layer>(&mut self, index: usize, tracker: &Tracker<X>, out: &mut Out) {
         let shard = &mut self.shards[index];
         if shard.version >= shard.show_at
@@ -127,22 +163,22 @@ impl Peer {
             let topic = &rows[0].0.topic;
             for slice in rows.chunks(SLICE) {
                 let mut set = tracker.shard(index);
-                set.begin(topic);
+                let mut change = set.change(topic, true);
                 for (row, departing) in slice {
-                    set.show(row, *departing);
+                    change.show(row, *departing);
                     if let Some(replaced) = row.replaces() {
-                        set.supersede(topic, &row.key, replaced);
+                        change.supersede(topic, &row.key, replaced);
                     }
                 }
-                set.tidy(topic);
-                wake_if_logged(tracker, &set);
+                drop(change);
+                tracker.wake_if_logged(&set);
                 set.unlock_fair();
             }
             out.changed(topic);
         }
     }
 
-    /// Hides all of its rows, and keeps them.
+    /// Hides all its rows, and keeps them.
     pub(super) fn hide<X: Layer>(&mut self, reason: LeaveReason, tracker: &Tracker<X>, out: &mut Out) {
         for index in 0..SHARDS {
             let shard = &mut self.shards[index];
@@ -153,11 +189,11 @@ impl Peer {
                 let topic = &rows[0].0.topic;
                 for slice in rows.chunks(SLICE) {
                     let mut set = tracker.shard(index);
-                    set.begin(topic);
+                    let mut change = set.change(topic, true);
                     for (row, _) in slice {
-                        set.take_out(row, Some(reason));
+                        change.take_out(row, Some(reason));
                     }
-                    set.tidy(topic);
+                    drop(change);
                     set.unlock_fair();
                 }
                 out.changed(topic);
@@ -165,7 +201,7 @@ impl Peer {
         }
     }
 
-    /// Keeps nothing of it.
+    /// Drops everything kept of it.
     pub(super) fn forget<X: Layer>(&mut self, tracker: &Tracker<X>, out: &mut Out) {
         self.hide(LeaveReason::Unreachable, tracker, out);
         for (index, shard) in self.shards.iter_mut().enumerate() {
@@ -179,7 +215,7 @@ impl Peer {
         }
     }
 
-    /// Its set is final: what isn't about to leave already leaves at `until`.
+    /// Notes that its set is final: rows that aren't about to leave already leave at `until`.
     pub(super) fn depart<X: Layer>(&mut self, until: Time, tracker: &Tracker<X>) {
         for (index, shard) in self.shards.iter_mut().enumerate() {
             let references: Vec<Ref> = shard.rows.keys().copied().collect();
@@ -204,7 +240,7 @@ impl Peer {
             let is_final = self.has_departed();
             let shard = &mut self.shards[index];
             match shard.departing.get(&reference) {
-                // It was to end later when this was noted, or has left.
+                // This end is outdated, or the row has left.
                 Some((end, _)) if *end <= now => {}
                 _ => continue,
             }
@@ -212,13 +248,11 @@ impl Peer {
             let Some(row) = shard.rows.get(&reference) else { continue };
             let mut set = tracker.shard(index);
             if shard.shown {
-                set.begin(&row.topic);
-                set.take_out(row, reason);
+                set.change(&row.topic, true).take_out(row, reason);
                 out.changed(&row.topic);
-                set.tidy(&row.topic);
             }
             if is_final && shard.version >= shard.known {
-                // Nobody will say more of it.
+                // No further message about it will come.
                 shard.rows.remove(&reference);
                 set.unhide(reference);
             } else {
@@ -227,7 +261,7 @@ impl Peer {
         }
     }
 
-    /// When the rows of a departed replica leave at the latest.
+    /// Returns the latest time at which the rows of a departed replica leave.
     fn until(&self) -> Option<Time> {
         match self.state {
             PeerState::Departed { until, .. } => Some(until),
@@ -237,8 +271,8 @@ impl Peer {
 }
 
 impl Peer {
-    /// Takes over what an earlier run of this node has shown. It stays until a shard of this run is complete, and
-    /// then only what isn't in that leaves.
+    /// Takes over the rows shown of an earlier run of this node. They stay until a shard of this run is complete; then those
+    /// that aren't in it leave.
     pub(super) fn inherit<X: Layer>(&mut self, mut earlier: Self, tracker: &Tracker<X>, out: &mut Out) {
         for (shard, earlier) in self.shards.iter_mut().zip(&mut earlier.shards) {
             if std::mem::take(&mut earlier.shown) {
@@ -254,7 +288,7 @@ impl Peer {
 }
 
 impl PeerShard {
-    /// Removes rows, each for its reason.
+    /// Removes rows, each with its reason.
     fn remove<X: Layer>(
         &mut self,
         index: usize,
@@ -269,17 +303,15 @@ impl PeerShard {
                     continue;
                 };
                 if self.shown {
-                    set.begin(&topic);
                     out.changed(&topic);
                 }
-                self.leave(*reference, *reason, &mut set);
-                set.tidy(&topic);
+                self.leave(*reference, *reason, &mut set.change(&topic, self.shown));
             }
             set.unlock_fair();
         }
     }
 
-    /// Adds a row, or notes that one known already departs. When it will end, if that is news.
+    /// Adds a row, or notes that a known one departs. Returns when it will end, if that is news.
     fn join<X: Layer>(
         &mut self,
         now: Time,
@@ -314,7 +346,7 @@ impl PeerShard {
         self.depart(reference, end, reason, set)
     }
 
-    /// Removes a row. Whether it was there, and shown.
+    /// Removes a row. Returns whether it was there and shown.
     fn leave<X: Layer>(&mut self, reference: Ref, reason: Option<LeaveReason>, set: &mut Shard<X>) -> bool {
         self.departing.remove(&reference);
         let Some(row) = self.rows.remove(&reference) else { return false };
@@ -325,7 +357,7 @@ impl PeerShard {
         self.shown
     }
 
-    /// Has a row leave in time. A later notice never lengthens its grace. When it will end, if that is news.
+    /// Notes when a row leaves. A later notice never lengthens its grace. Returns when it will end, if that is news.
     fn depart<X: Layer>(
         &mut self,
         reference: Ref,
@@ -347,13 +379,13 @@ impl PeerShard {
         Some(end)
     }
 
-    /// A row that has come and gone unseen here had taken another's place.
+    /// Hides a row whose place was taken by one that came and went unseen here.
     fn supersede_unseen<X: Layer>(&self, topic: &Topic, replaced: Ref, set: &mut Shard<X>, out: &mut Out) {
         let key = set.topic(topic).and_then(|set| set.key_of(replaced));
         match key {
             Some(key) => {
                 if !self.shown {
-                    set.begin(topic);
+                    set.entry(topic).begin();
                 }
                 set.supersede(topic, &key, replaced);
                 out.changed(topic);
@@ -362,19 +394,12 @@ impl PeerShard {
         }
     }
 
-    /// All rows, those of a topic together and in the order in which they were made, with whether they are
-    /// about to leave.
+    /// Returns all rows, and whether they are about to leave. Those of a topic are together, in the order in which they were
+    /// made.
     fn in_order(&self) -> Vec<(&Arc<Row>, bool)> {
         let departing = |reference| self.departing.contains_key(reference);
         let mut rows: Vec<_> = self.rows.iter().map(|(reference, row)| (row, departing(reference))).collect();
         rows.sort_by(|(a, _), (b, _)| a.topic.cmp(&b.topic));
         rows
-    }
-}
-
-/// Where a row of this node was superseded, other nodes are to hear that it left.
-pub(super) fn wake_if_logged<X: Layer>(tracker: &Tracker<X>, set: &Shard<X>) {
-    if !set.log.is_empty() {
-        tracker.wake_for(set.index());
     }
 }

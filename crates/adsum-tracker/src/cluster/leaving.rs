@@ -1,43 +1,29 @@
-//! Leaving well: presences that stay for a grace, so that others can take their places.
+//! Leaving the cluster: presences stay for a grace, so that others can take their places.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use super::{
-    Cluster, DepartedSet, MAX_GRACE, ClusterMessage, Report, Time, Versions,
-    membership::{MAX_PEERS, NodePhase},
-    peer::{Peer, PeerState},
+    Cluster,
+    effects::Report,
+    peer::{MAX_PEERS, Peer, PeerState},
+    phase::{Leaving, NodePhase},
 };
-use crate::{Layer, LeaveReason, Ref, Replica, Row, SHARDS, log::Departed, shard_of};
+use crate::{
+    layer::Layer,
+    replica::Replica,
+    sharding::SHARDS,
+    time::Time,
+    wire::{ClusterMessage, DepartedSet, Versions},
+};
 
-/// The final versions are said so often, and for so long, until all have them.
+/// How often the final versions are sent.
 const LEAVING_INTERVAL: Duration = Duration::from_millis(100);
+/// How long they are sent, unless all nodes have the final set earlier.
 const LEAVING_TIME: Duration = Duration::from_secs(1);
 
-/// A node that says goodbye.
-#[derive(Debug)]
-pub(super) struct Leaving {
-    versions: Versions,
-    grace: Duration,
-    /// Who is to hold the final set.
-    to: HashSet<Replica>,
-    held: HashSet<Replica>,
-    again_at: Time,
-    until: Time,
-}
-
-impl Leaving {
-    pub(super) fn next(&self) -> Time {
-        self.again_at.min(self.until)
-    }
-}
-
 impl<X: Layer> Cluster<X> {
-    /// Says goodbye: this node's set is final, and leaves when the grace is over. [`Report::Left`] tells when all
-    /// nodes that are up hold it, or have had a second for it.
+    /// Leaves the cluster: this node's set is final, and leaves when the grace is over. [`Report::Left`] follows once all
+    /// nodes that are up have the set, or after a second.
     pub fn leave(&mut self, now: Time, grace: Duration) {
         self.look(now);
         let was_live = matches!(self.phase, NodePhase::Live);
@@ -47,7 +33,7 @@ impl<X: Layer> Cluster<X> {
             self.out.report(Report::Left { held: 0, of: 0 });
             return;
         }
-        // Nothing is held back any more.
+        // Publish everything now.
         self.may_publish.fill(now);
         self.to_publish = u64::MAX;
         self.publish(now);
@@ -110,7 +96,7 @@ impl<X: Layer> Cluster<X> {
         self.twin_left(now, from);
     }
 
-    /// The departed sets that another node holds.
+    /// Notes the departed sets that another node has.
     pub(super) fn on_departed_sets(&mut self, now: Time, holder: &Replica, sets: Vec<DepartedSet>) {
         for DepartedSet { replica, versions, grace } in sets {
             if replica != self.me {
@@ -119,7 +105,7 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// A replica's set is final. Whether that is news.
+    /// Notes that a replica's set is final. Returns whether that is news.
     fn note_departed(
         &mut self,
         now: Time,
@@ -128,7 +114,7 @@ impl<X: Layer> Cluster<X> {
         grace: Duration,
         holder: Option<&Replica>,
     ) -> bool {
-        // Where all that it said before was lost, its goodbye is the first word of it.
+        // If all its earlier messages were lost, this is the first that is heard of it.
         self.replace_older(replica);
         let until = now + grace;
         let others = || self.peers.values().filter(|peer| peer.is_up()).map(|peer| peer.replica.clone());
@@ -162,70 +148,12 @@ impl<X: Layer> Cluster<X> {
         is_news
     }
 
-    /// The departed sets that this node holds whole and that haven't ended.
+    /// Returns the departed sets that this node has completely and whose graces aren't over.
     pub(super) fn departed_sets(&self, now: Time) -> Vec<DepartedSet> {
         let set = |peer: &Peer| {
             let grace = peer.grace(now).filter(|_| peer.is_complete())?;
             Some(DepartedSet { replica: peer.replica.clone(), versions: peer.versions(), grace })
         };
         self.peers.values().filter_map(set).collect()
-    }
-
-    /// Ends the departing presences of this node's own whose graces are over.
-    pub(super) fn end_own_departures(&mut self, now: Time) {
-        for OwnDeparture { row, reason, .. } in self.own.take_ended(now) {
-            let shard = shard_of(&row.topic);
-            if self.tracker.shard(shard).end_departing(&row, reason) {
-                self.out.changed(&row.topic);
-                self.to_publish |= 1 << shard;
-            }
-        }
-    }
-}
-
-/// The presences of this node's own that are about to leave.
-#[derive(Default)]
-pub(super) struct OwnDepartures {
-    departures: HashMap<Ref, OwnDeparture>,
-    ends: BTreeSet<(Time, Ref)>,
-}
-
-struct OwnDeparture {
-    row: Arc<Row>,
-    reason: LeaveReason,
-    end: Time,
-}
-
-impl OwnDepartures {
-    pub(super) fn note(&mut self, now: Time, departed: Vec<Departed>) {
-        for Departed { row, reason, grace } in departed {
-            let (end, reference) = (now + grace.min(MAX_GRACE), row.reference);
-            self.departures.insert(reference, OwnDeparture { row, reason, end });
-            self.ends.insert((end, reference));
-        }
-    }
-
-    /// Why and when a presence is about to leave, if it is.
-    pub(super) fn of(&self, reference: Ref) -> Option<(Time, LeaveReason)> {
-        self.departures.get(&reference).map(|departure| (departure.end, departure.reason))
-    }
-
-    pub(super) fn next_end(&self) -> Option<Time> {
-        self.ends.first().map(|(end, _)| *end)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.departures.len()
-    }
-
-    fn take_ended(&mut self, now: Time) -> Vec<OwnDeparture> {
-        let mut ended = Vec::new();
-        while let Some((end, reference)) = self.ends.first().copied()
-            && end <= now
-        {
-            self.ends.pop_first();
-            ended.extend(self.departures.remove(&reference));
-        }
-        ended
     }
 }

@@ -1,61 +1,65 @@
-//! What a node knows of each node of the cluster, for operators.
+//! The nodes of the cluster, as a node reports them to operators.
 
 use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer};
 
 use super::{
-    Cluster, Region, Time,
-    membership::NodePhase,
+    Cluster,
     peer::{Peer, PeerState},
+    phase::NodePhase,
 };
-use crate::{Incarnation, Layer};
+use crate::{
+    layer::Layer,
+    replica::{Incarnation, Region},
+    time::Time,
+};
 
-/// What a node knows of one node of the cluster, itself included.
+/// One node of the cluster, itself included, as a node sees it.
 ///
-/// As JSON, `incarnation` is a text, and `silent_for` is in seconds.
+/// As JSON, `incarnation` is a string, and `silent_for` is in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct NodeInfo {
     /// The node's name.
     pub name: Arc<str>,
-    /// Which of its runs this is. A run that has left can stand beside a newer one until its presences are gone.
+    /// The run of the node. A run that has left stays listed beside a newer one until its presences are gone.
     #[serde(serialize_with = "text")]
     pub incarnation: Incarnation,
-    /// The region that it is in, if it has one.
+    /// The region of the node, if it has one.
     pub region: Option<Region>,
-    /// Whether this is the node that was asked.
+    /// Whether this is the node that answers.
     pub is_self: bool,
-    /// What it is to the node that was asked.
+    /// Its state, as the answering node sees it.
     pub state: NodeState,
-    /// How many published versions are known to exist and aren't held yet, over all shards. 0: it is in sync.
+    /// How many published versions are known and not applied yet, over all shards. 0: in sync.
     pub behind: u64,
-    /// How long ago it was heard for the last time.
+    /// The time since it was last heard.
     #[serde(serialize_with = "seconds")]
     pub silent_for: Duration,
-    /// How many presences of it are held, hidden ones included.
+    /// How many of its presences are kept, hidden ones included.
     pub presences: usize,
 }
 
-/// What a node is to the one that was asked.
+/// The state of a node, as another one sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NodeState {
-    /// It listens to the others, and doesn't take part yet. Only of the node that was asked.
+    /// It listens to the others, and doesn't take part yet. Only the answering node itself.
     Starting,
     /// It takes part, and was heard lately.
     Up,
-    /// It has fallen silent. Its presences are hidden, and kept for `forget_after`.
+    /// It is silent. Its presences are hidden, and kept for `forget_after`.
     Down,
     /// It has left. Its presences stay until their graces end.
     Departed,
-    /// Another node of its name is alive, and it serves its own clients only. Only of the node that was asked.
+    /// Another node of its name is alive, and it serves only its own clients. Only the answering node itself.
     Duplicate,
 }
 
 impl<X: Layer> Cluster<X> {
-    /// The nodes that this one knows of, itself included, by name.
+    /// Returns the nodes that this one knows, itself included, by name.
     pub fn nodes(&self, now: Time) -> Vec<NodeInfo> {
         let mut nodes: Vec<_> = self.peers.values().map(|peer| peer.info(now)).collect();
         nodes.push(NodeInfo {

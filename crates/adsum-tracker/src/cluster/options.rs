@@ -4,26 +4,24 @@ use std::time::Duration;
 
 use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
 
-/// The times of a cluster. All nodes should have the same.
+/// The times of a cluster. Set the same on all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClusterOptions {
-    /// How often a node says that it is there. Default 1 s; 100 ms to 60 s.
+    /// The time between two heartbeats of a node. Default 1 s; 100 ms to 60 s.
     pub heartbeat: Duration,
-    /// After how long a silence a node counts as down, and its presences are hidden. Default 3 s; at least 2
-    /// heartbeats.
+    /// How long a node may be silent before it counts as down and its presences are hidden. Default 3 s; at least 2
+    /// heartbeats, at most 1 h.
     pub down_after: Duration,
-    /// After how long nothing is kept of a node that is down. Default 20 min; more than `down_after`, at most a
-    /// day.
+    /// How long the presences of a node that is down are kept. Default 20 min; at least a heartbeat more than `down_after`, at
+    /// most a day.
     pub forget_after: Duration,
-    /// The least time between two batches of one shard: changes in between travel together. Default 5 ms; at
-    /// most 1 s.
+    /// The minimum time between two batches of one shard. Changes in between are sent together. Default 5 ms; at most 1 s.
     pub batch_interval: Duration,
-    /// For how long nobody counts as down while the network between the nodes is away. Default 30 s; at most
-    /// an hour.
+    /// How long all nodes stay up while the network between them is away. Default 30 s; at most an hour.
     pub engine_grace: Duration,
-    /// How long a node that starts waits until it is in sync, or until another of its name has left. Default
-    /// 5 s; at least 2 heartbeats, at most 5 min.
+    /// How long a node that starts waits until it is in sync, or until another of its name has left. Default 5 s; at least 2
+    /// heartbeats, at most 5 min.
     pub sync_timeout: Duration,
 }
 
@@ -86,7 +84,7 @@ impl ClusterOptions {
     /// Checks every time against its bounds.
     ///
     /// # Errors
-    /// One of them is out of its bounds, or contradicts another.
+    /// A time is out of its bounds, or contradicts another.
     pub fn check(&self) -> Result<(), OptionsError> {
         let Self { heartbeat, down_after, forget_after, batch_interval, engine_grace, sync_timeout } = *self;
         within("heartbeat", heartbeat, Duration::from_millis(100), Duration::from_mins(1))?;

@@ -1,4 +1,4 @@
-//! What is known of one other replica.
+//! One other replica, as far as it is known.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -8,8 +8,18 @@ use std::{
 
 use adsum_pubsub::Topic;
 
-use super::{Batch, PresenceRow, Region, Time, Versions};
-use crate::{LeaveReason, Ref, Replica, Row, SHARDS};
+use crate::{
+    leave_reason::LeaveReason,
+    reference::Ref,
+    replica::{Region, Replica},
+    row::Row,
+    sharding::SHARDS,
+    time::Time,
+    wire::{Batch, PresenceRow, Versions},
+};
+
+/// Maximum number of peers, as a stranger may invent names.
+pub(super) const MAX_PEERS: usize = 1024;
 
 /// One other replica: whether it is up, and its shards.
 pub(super) struct Peer {
@@ -18,70 +28,70 @@ pub(super) struct Peer {
     pub(super) state: PeerState,
     /// When it was heard last.
     pub(super) heard_at: Time,
-    /// When silence makes it count as down.
+    /// When it goes down if it stays silent.
     pub(super) deadline: Time,
     pub(super) shards: Box<[PeerShard]>,
     /// The ends of departing rows.
     pub(super) ends: BTreeSet<(Time, usize, Ref)>,
     /// The shards that are to be pulled.
     pub(super) pulls: BTreeMap<usize, Pull>,
-    /// Whom to ask, where the replica itself doesn't answer: nodes that may hold the set of one that departed.
+    /// Nodes that may have the set of a departed replica, to ask if the replica itself doesn't answer.
     pub(super) holders: Vec<Replica>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PeerState {
-    /// Heard from lately; its rows are shown.
+    /// Heard lately; its rows are shown.
     Up,
-    /// Silent since then; its rows are hidden and kept.
+    /// Silent since this time; its rows are hidden and kept.
     Down(Time),
-    /// It has said goodbye: its set is final, and stays until its graces end.
+    /// It has left: its set is final, and stays until its graces end.
     Departed { since: Time, until: Time },
 }
 
 /// One shard of another replica.
 #[derive(Default)]
 pub(super) struct PeerShard {
-    /// The version that the rows stand at.
+    /// The version of the rows.
     pub(super) version: u64,
     /// The highest version heard of.
     pub(super) known: u64,
-    /// Hidden rows are shown once they stand at this version.
+    /// Hidden rows are shown once they have this version.
     pub(super) show_at: u64,
     pub(super) shown: bool,
-    /// Rows of an earlier run, shown until this run's are known to `show_at`. Those of this run aren't in it.
-    #[expect(clippy::box_collection, reason = "there is one seldom, and there are 64 shards a peer")]
+    /// Rows of an earlier run that are shown until this run's rows reach `show_at`. Rows that this run has too aren't in it.
+    #[expect(clippy::box_collection, reason = "there is rarely one, and each peer has 64 shards")]
     pub(super) inherited: Option<Box<HashSet<Ref>>>,
-    /// The origin's set, as far as it is known, in the order in which its rows were made. Rows never to be shown
-    /// again are in it too. A tree, as it grows without a pause.
+    /// The origin's set, as far as it is known, in the order in which its rows were made. It includes rows that are hidden
+    /// for good. A tree, as it grows without a pause.
     pub(super) rows: BTreeMap<Ref, Arc<Row>>,
     pub(super) departing: HashMap<Ref, (Time, LeaveReason)>,
-    /// Batches that came before those they follow.
+    /// Batches that arrived before those they follow.
     pub(super) early: BTreeMap<u64, Arc<Batch>>,
     pub(super) early_bytes: usize,
 }
 
-/// What is being asked for.
+/// A shard that is being pulled.
 pub(super) struct Pull {
-    /// When to ask, or to ask again.
+    /// When to ask, or to retry.
     pub(super) at: Time,
     pub(super) attempts: u32,
     /// The snapshot that is coming in.
     pub(super) incoming: Option<IncomingSnapshot>,
 }
 
-/// A snapshot that is coming in, of which some chunks are applied.
+/// A snapshot of which some chunks are applied.
 pub(super) struct IncomingSnapshot {
     pub(super) from: Replica,
     pub(super) version: u64,
     pub(super) next: u32,
     pub(super) count: u32,
     pub(super) seen: HashSet<Ref>,
-    /// Versions that updates have replaced: they don't leave for a reason.
+    /// Versions that updates have replaced: they leave without a reason.
     pub(super) replaced: HashSet<Ref>,
 }
 
-/// A part of a snapshot, as it came.
+/// A part of a snapshot, as it was received.
 pub(super) struct Chunk {
     pub(super) from: Replica,
     pub(super) version: u64,
@@ -129,15 +139,15 @@ impl Peer {
         }
     }
 
-    /// The peer has said something. While the network is there, silence counts from now on, also after an outage: what
-    /// was added to the deadline for that is taken back. While it is away, this may be an echo of before.
+    /// Notes that the peer was heard. While the network is there, silence counts from now, and a deadline extended for an
+    /// outage ends. While it is away, the message may be an old one, and the deadline stays extended.
     pub(super) fn heard(&mut self, now: Time, down_after: Duration, connected: bool) {
         let deadline = now + down_after;
         self.heard_at = now;
         self.deadline = if connected { deadline } else { self.deadline.max(deadline) };
     }
 
-    /// Nobody counts as down before this.
+    /// Extends the deadline to at least this time.
     pub(super) fn extend_to(&mut self, deadline: Time) {
         self.deadline = self.deadline.max(deadline);
     }
@@ -147,17 +157,17 @@ impl Peer {
         self.deadline += late;
     }
 
-    /// Whether all that is known of it is shown.
+    /// Whether everything known of it is shown.
     pub(super) fn is_synced(&self) -> bool {
         self.shards.iter().all(|shard| shard.shown && shard.inherited.is_none())
     }
 
-    /// Whether its set is held as far as it is known.
+    /// Whether its set is complete up to the highest versions known.
     pub(super) fn is_complete(&self) -> bool {
         self.shards.iter().all(|shard| shard.version >= shard.known)
     }
 
-    /// How long the presences of a departed one stay yet; none where there is nothing to keep.
+    /// Returns how much longer the presences of a departed replica stay. `None` if it hasn't departed, or the time is over.
     pub(super) fn grace(&self, now: Time) -> Option<Duration> {
         match self.state {
             PeerState::Departed { until, .. } => Some(until.since(now)).filter(|grace| !grace.is_zero()),

@@ -1,28 +1,24 @@
-//! Regions: a broken link to a group of nodes is told from nodes that have died.
+//! Regions: telling a broken link to a group of nodes from nodes that have died.
 //!
-//! If all nodes of another region fall silent at once, it is the link to them rather than each of them. Their presences
-//! stay for `engine_grace` then, as they do while the network of this node itself is away.
+//! If all nodes of another region fall silent at once, the link to them is broken rather than each of them. Their presences
+//! then stay for `engine_grace`, as they do while this node's own network is away.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
-use super::{Cluster, Report, Time, peer::Peer};
-use crate::Layer;
+use super::{Cluster, effects::Report, peer::Peer};
+use crate::{layer::Layer, replica::Region, time::Time};
 
-/// The name of a group of nodes with one link to the others.
-pub type Region = Arc<str>;
-
-/// The links to other regions that are taken for broken.
+/// The links to other regions that count as broken.
 pub(super) type BrokenLinks = BTreeMap<Region, BrokenLink>;
 
 #[derive(Debug)]
 pub(super) struct BrokenLink {
-    /// Until then, nobody behind it counts as down.
+    /// Until this time, no node behind the link counts as down.
     until: Time,
-    /// Since when a node behind it has been heard again.
+    /// When a node behind the link was first heard again.
     heard_since: Option<Time>,
 }
 
@@ -34,19 +30,19 @@ impl BrokenLink {
         }
     }
 
-    /// When to look whether it is restored, or given up.
+    /// Returns when to check whether the link is restored, or given up.
     fn look_at(&self, proof: Duration) -> Time {
         self.heard_since.map_or(self.until, |since| since + proof)
     }
 }
 
 impl<X: Layer> Cluster<X> {
-    /// How long a region must have been silent for that to be its link.
+    /// Returns how long a whole region must be silent for its link to count as broken.
     fn region_silence(&self) -> Duration {
         self.options.heartbeat * 3 / 2
     }
 
-    /// How long one node of a region must have been heard until the others count as down by themselves.
+    /// Returns how long after the first node of a region is heard again the others count as down by themselves.
     fn link_proof(&self) -> Duration {
         self.options.heartbeat * 2
     }
@@ -60,7 +56,7 @@ impl<X: Layer> Cluster<X> {
         self.peers_up_in(region).all(|peer| peer.heard_at + silence <= now)
     }
 
-    /// Gives the peers whose deadline has come more time, if it is the link to their region that is broken.
+    /// Extends the deadlines of silent peers if the link to their region is broken.
     pub(super) fn hold_behind_broken_links(&mut self, now: Time) {
         let elsewhere = |peer: &&Peer| peer.region.is_some() && peer.region != self.region;
         let silent = self.peers.values().filter(|peer| peer.is_silent(now)).filter(elsewhere);
@@ -72,7 +68,7 @@ impl<X: Layer> Cluster<X> {
     }
 
     fn hold_behind_broken_link(&mut self, now: Time, region: Region) {
-        // While this node's own way to the others is away, that has a grace of its own.
+        // While this node's own network is away, that outage has a grace of its own.
         if self.disconnected.is_some() || !self.is_region_silent(now, &region) {
             return;
         }
@@ -96,8 +92,8 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// A node of a region has been heard, and has its own deadline again. If the link was broken, the others there have
-    /// as long as it takes to prove that it is restored.
+    /// Notes that a node of a region was heard; it has its own deadline again. If the link was broken, the others there get
+    /// the time that proves the link restored.
     pub(super) fn heard_from_region(&mut self, now: Time, region: Option<&Region>) {
         let proof = self.link_proof();
         let Some(region) = region else { return };
@@ -114,7 +110,7 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// Forgets the links that are restored, or whose grace is over.
+    /// Forgets the links that are restored or whose grace is over.
     fn look_at_broken_links(&mut self, now: Time) {
         let proof = self.link_proof();
         let due = self.broken_links.iter().filter(|(_, link)| link.look_at(proof) <= now);

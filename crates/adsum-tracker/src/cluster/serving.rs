@@ -1,20 +1,28 @@
-//! Answering those who ask for what they miss.
+//! Answering pulls of other nodes.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use adsum_pubsub::Topic;
 
-use super::{Cluster, ClusterMessage, PresenceRow, Time, membership::NodePhase};
-use crate::{Key, Layer, OwnerId, LeaveReason, Replica, Row};
+use super::{Cluster, effects::MESSAGE_BYTES, phase::NodePhase};
+use crate::{
+    layer::Layer,
+    leave_reason::LeaveReason,
+    meta::Key,
+    replica::Replica,
+    row::{OwnerId, Row},
+    time::Time,
+    wire::{Batch, ClusterMessage, PresenceRow},
+};
 
-/// A snapshot is kept for so long after it was last asked for.
+/// How long a snapshot is kept after its last request.
 const KEPT: Duration = Duration::from_secs(10);
-/// So many keys are read under one hold of a shard's lock.
+/// Maximum number of keys read under one hold of a shard's lock.
 const SLICE: usize = 512;
-/// A chunk of a snapshot has about so many bytes.
+/// The approximate size of a chunk of a snapshot.
 const CHUNK_BYTES: usize = 128 * 1024;
 
-/// A snapshot that is being asked for, chunk by chunk.
+/// A snapshot that other nodes request chunk by chunk.
 pub(super) struct Served {
     version: u64,
     rows: Vec<ServedRow>,
@@ -37,7 +45,8 @@ impl<X: Layer> Cluster<X> {
         have: u64,
         chunk: Option<(u64, u32)>,
     ) {
-        let is_mine = of == self.me && matches!(self.phase, NodePhase::Live | NodePhase::Leaving(_) | NodePhase::Left);
+        let is_mine =
+            of == self.me && matches!(self.phase, NodePhase::Live | NodePhase::Leaving(_) | NodePhase::Left);
         let is_held = self.peers.get(&of).is_some_and(|peer| peer.has_departed() && peer.is_complete());
         if !is_mine && !is_held {
             return;
@@ -59,13 +68,13 @@ impl<X: Layer> Cluster<X> {
         self.serve(now, from, key, 0);
     }
 
-    /// Answers with the next batches, if they are kept.
+    /// Answers with the next batches. Returns false if they aren't kept.
     fn send_run(&mut self, to: &Replica, of: &Replica, shard: usize, have: u64) -> bool {
         let set = self.tracker.shard(shard);
         let Some(kept) = set.log.since(have) else { return false };
         let mut bytes = 0;
-        let fits = |batch: &&Arc<super::Batch>| {
-            let fits = bytes == 0 || bytes + batch.bytes() <= super::MESSAGE_BYTES;
+        let fits = |batch: &&Arc<Batch>| {
+            let fits = bytes == 0 || bytes + batch.bytes() <= MESSAGE_BYTES;
             bytes += batch.bytes();
             fits
         };
@@ -77,7 +86,7 @@ impl<X: Layer> Cluster<X> {
         true
     }
 
-    /// Whether a snapshot taken earlier will do: it is newer than what is held, and what came after it is kept.
+    /// Whether an earlier snapshot can be used: it is newer than what the other node has, and the batches after it are kept.
     fn is_servable(&self, key: &(Replica, u8), have: u64) -> bool {
         let Some(served) = self.served.get(key) else { return false };
         let follows = key.0 != self.me || {
@@ -86,11 +95,12 @@ impl<X: Layer> Cluster<X> {
         served.version > have && follows
     }
 
-    /// This node's own presences of a shard. Closes the open window, so that they stand at a version.
+    /// Takes a snapshot of this node's own presences in a shard. Closes the open window, so that they have a version.
     ///
-    /// They are read slice by slice, as others wait for the shard. What changes meanwhile is published after that
-    /// version, and who holds the snapshot applies it: a row that came is known then, one that left unknown. Only
-    /// a row that isn't published yet is left out, for it may go without a word.
+    /// They are read slice by slice, so that other threads get the shard's lock in between. Changes made meanwhile are
+    /// published after the snapshot's version, and the receiver applies them: joins of rows that it has and leaves of rows
+    /// that it doesn't have change nothing. Only a row that isn't published yet is left out, since it may leave without a
+    /// message.
     fn snapshot(&mut self, now: Time, shard: usize) -> Served {
         let tracker = self.tracker.clone();
         let (version, topics) = {
@@ -104,7 +114,7 @@ impl<X: Layer> Cluster<X> {
             let mut last: Option<Key> = None;
             loop {
                 let mut set = tracker.shard(shard);
-                // A departure that isn't noted yet would be missing in what is served.
+                // A departure that isn't noted yet would be missing in the snapshot.
                 self.own.note(now, set.log.take_departed());
                 let Some(groups) = set.topic(&topic).map(|found| found.groups_after(last.as_deref())) else {
                     break;
@@ -128,7 +138,7 @@ impl<X: Layer> Cluster<X> {
         Served::new(version, rows)
     }
 
-    /// The presences of a departed replica's shard, without those that others have taken the places of.
+    /// Returns the presences of a departed replica's shard, without those whose places others have taken.
     fn departed(&self, key: &(Replica, u8)) -> Served {
         let index = usize::from(key.1);
         let shard = &self.peers[&key.0].shards[index];

@@ -37,7 +37,7 @@ impl From<&Diff<Bare>> for Change {
 }
 
 impl Client {
-    /// Joins the channel, anew if it is joined. What was seen before is kept, as in the browser.
+    /// Joins the channel, anew if it is joined. The client keeps what it saw before, as in the browser.
     pub(crate) fn join(&mut self) {
         self.pending = Some(Vec::new());
         self.joins += 1;

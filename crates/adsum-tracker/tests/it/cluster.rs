@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adsum_tracker::{ClusterMessage, OwnerExit, LeaveReason, Report};
+use adsum_tracker::{ClusterMessage, LeaveReason, OwnerExit, Report};
 
 use crate::{
     key, meta,

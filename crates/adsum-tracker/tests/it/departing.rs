@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adsum_tracker::{ClusterMessage, Meta, OwnerId, OwnerExit, LeaveReason, Report, Windows};
+use adsum_tracker::{ClusterMessage, LeaveReason, Meta, OwnerExit, OwnerId, Report, Windows};
 
 use crate::{
     key, meta,
@@ -188,8 +188,7 @@ fn a_departed_set_is_taken_over_whole_though_its_holders_cut_it_differently() {
     world.leave(a, 60 * SECOND);
     world.pass(MOMENT);
     world.kill(a);
-    // The first ones are replaced; what one of the two says of the rest of a snapshot is lost now and then, so that
-    // the other is asked.
+    // The first ones are replaced. Chunks from one of the two holders are lost now and then, so that the other is asked.
     let owners: Vec<_> = (0..30).map(|n| world.track(b, "room", &format!("{n:02}"))).collect();
     world.pass(MOMENT);
     let mut chunks = 0;
@@ -216,7 +215,7 @@ fn a_replaced_presence_is_not_shown_again_when_its_node_comes_back() {
     world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Gone, 300 * SECOND));
     drop(owner);
     world.pass(MOMENT);
-    // It doesn't hear that another takes its presence's place.
+    // It doesn't hear that another presence takes the place of its own.
     world.isolate(a);
     let _owner = world.track(b, "room", "7");
     world.pass(5 * SECOND);
@@ -251,8 +250,10 @@ fn a_presence_whose_grace_has_ended_is_not_shown_again_when_its_node_wakes() {
 fn one_that_lacks_a_part_of_a_final_set_does_not_say_that_it_holds_it() {
     let (mut world, [a, _]) = World::of(["a", "b"]);
     world.lose(move |sent| {
-        let tells =
-            matches!(sent.message, ClusterMessage::Batches { .. } | ClusterMessage::Run { .. } | ClusterMessage::Chunk { .. });
+        let tells = matches!(
+            sent.message,
+            ClusterMessage::Batches { .. } | ClusterMessage::Run { .. } | ClusterMessage::Chunk { .. }
+        );
         sent.from == a && tells
     });
     let _owner = world.track(a, "room", "7");
@@ -262,7 +263,7 @@ fn one_that_lacks_a_part_of_a_final_set_does_not_say_that_it_holds_it() {
     assert!(world.node(a).reports.contains(&Report::Left { held: 0, of: 1 }));
 }
 
-/// Whether an owner of this node has the key.
+/// Whether an owner of this node tracks the key.
 fn is_live(world: &World, node: usize, name: &str) -> bool {
     let mut rows = world.node(node).tracker.get_by_key("room", name).into_iter();
     rows.any(|row| row.owner != OwnerId::REMOTE)

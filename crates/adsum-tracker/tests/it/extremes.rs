@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use adsum_pubsub::MAX_MESSAGE_BYTES;
 use adsum_tracker::{
-    Batch, RowChange, Effect, MAX_GRACE, MAX_META_BYTES, ClusterMessage, Meta, OwnerId, OwnerExit, LeaveReason, Ref, shard_of,
+    Batch, ClusterMessage, Effect, LeaveReason, MAX_GRACE, MAX_META_BYTES, Meta, OwnerExit, OwnerId, Ref,
+    RowChange, shard_of,
 };
 use proptest::prelude::*;
 
@@ -133,7 +134,10 @@ fn the_last_batches_of_a_node_are_given_by_their_versions() {
     world.pass(MOMENT);
     for have in [0, 1, 2, adsum_tracker::MAX_VERSION] {
         let shard = shard_of("room") as u8;
-        world.hear(b, ClusterMessage::Pull { from: replica("a", 1), of: replica("b", 2), shard, have, chunk: None });
+        world.hear(
+            b,
+            ClusterMessage::Pull { from: replica("a", 1), of: replica("b", 2), shard, have, chunk: None },
+        );
     }
     world.pass(MOMENT);
     assert_eq!(world.keys(b, "room"), ["7"]);
@@ -173,7 +177,8 @@ fn a_copied_name_costs_nobody_a_presence() {
             node,
             ClusterMessage::Heartbeat { from: from.clone(), region: None, versions: Clone::clone(&versions) },
         );
-        world.hear(node, ClusterMessage::Batches { from: from.clone(), batches: vec![copied.clone().into()] });
+        world
+            .hear(node, ClusterMessage::Batches { from: from.clone(), batches: vec![copied.clone().into()] });
         assert_eq!(world.node(node).tracker.count("room"), 1, "a name is given once");
     }
     // The stranger is silent, and goes.

@@ -1,4 +1,4 @@
-//! Whatever happens in whatever order, clients that fold states and diffs arrive at the tracker's list.
+//! Clients that fold states and diffs arrive at the tracker's list, whatever happens in whatever order.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use adsum_pubsub::Topic;
-use adsum_tracker::{Bare, Diff, Key, RawOwner, LeaveReason, Ref, TopicSet, Tracker, Windows};
+use adsum_tracker::{Bare, Diff, Key, LeaveReason, RawOwner, Ref, TopicSet, Tracker, Windows};
 use proptest::prelude::*;
 
 use crate::{
@@ -45,19 +45,19 @@ enum Step {
     Leave {
         client: usize,
     },
-    /// A client is sent what was told.
+    /// A client gets the state that was told.
     State {
         client: usize,
     },
-    /// Somebody reads the list.
+    /// A program reads the list.
     List,
-    /// Somebody is shown an owner's row.
+    /// A state shows an owner's row.
     ShowRow {
         owner: usize,
         key: usize,
     },
     Take,
-    /// What was taken is sent.
+    /// Sends the diffs that were taken.
     Tell,
     Deliver {
         diffs: usize,
@@ -83,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What became of a version of a presence.
+/// How a version of a presence ended.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Replaced(Ref),
@@ -95,26 +95,26 @@ struct World {
     topic: Topic,
     tracker: Arc<Tracker<Bare>>,
     owners: Vec<RawOwner<Bare>>,
-    /// The set as it should be, kept in the plainest way: key, owner and ref in order of tracking.
+    /// The set as it should be, kept in the simplest way: key, owner and ref in order of tracking.
     rows: Vec<(Key, usize, Ref)>,
     fates: HashMap<Ref, Fate>,
     clients: Vec<Client>,
     taken: Vec<Change>,
-    /// What was sent, with its number.
+    /// The diffs that were sent, with their numbers.
     in_flight: VecDeque<(u64, Change)>,
     sent: u64,
-    /// What the diffs sent so far add up to.
+    /// The sum of the diffs sent so far.
     told: View,
     /// The number of the last diff in each client's state.
     seen: [u64; CLIENTS],
     joined_by_diff: HashSet<Ref>,
     /// Changes since the last take.
     untaken: usize,
-    /// Refs that somebody knows, by a diff taken or by a state.
+    /// Refs that a client knows, by a diff taken or by a state.
     known: HashSet<Ref>,
     left: HashSet<Ref>,
     again: HashSet<Ref>,
-    /// The refs that were to join again at any time: they are told twice by intent.
+    /// The refs that were to join again at some time: they are told twice on purpose.
     asked: HashSet<Ref>,
 }
 
@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    /// Hands out what was told: exactly what the diffs sent so far add up to.
+    /// Returns what was told: exactly the sum of the diffs sent so far.
     fn state(&mut self, client: usize) {
         if !self.clients[client].is_joined() {
             return;
@@ -259,7 +259,7 @@ impl World {
         }
     }
 
-    /// What was taken is sent.
+    /// Sends the diffs that were taken.
     fn tell(&mut self) {
         if let Some(set) = self.tracker.lock(&self.topic).topic_mut(&self.topic) {
             set.told();
@@ -295,7 +295,7 @@ impl World {
     }
 
     fn check(&mut self, diff: &Diff<Bare>) {
-        assert!(!diff.is_empty(), "a diff tells something");
+        assert!(!diff.is_empty(), "a diff isn't empty");
         for joined in &diff.joins {
             assert_eq!(joined.previous, self.previous(joined.reference, diff), "of {}", joined.reference);
         }
@@ -313,13 +313,13 @@ impl World {
         for left in &diff.leaves {
             let reference = left.row.reference;
             assert!(seen.insert(reference), "{reference} is twice in a diff");
-            assert!(self.known.contains(&reference), "{reference} leaves, and nobody knew it");
+            assert!(self.known.contains(&reference), "{reference} leaves, and no client knew it");
             assert!(self.left.insert(reference), "{reference} leaves a second time");
             assert_eq!(left.reason, self.reason(reference));
         }
     }
 
-    /// Why a ref has left, as a diff that is taken now should say.
+    /// Returns the reason of a ref's leave that a diff taken now should have.
     fn reason(&self, mut reference: Ref) -> Option<LeaveReason> {
         loop {
             match *self.fates.get(&reference)? {
@@ -330,7 +330,7 @@ impl World {
         }
     }
 
-    /// The oldest version before another that a diff joined and that leaves in this one.
+    /// Returns the oldest version before another that a diff joined and that leaves in this one.
     fn previous(&self, reference: Ref, diff: &Diff<Bare>) -> Option<Ref> {
         let became = |mut version: Ref| {
             let mut updates = 0;
@@ -350,7 +350,7 @@ impl World {
     fn deliver(&mut self, diffs: usize) {
         for (number, diff) in self.in_flight.drain(..diffs.min(self.in_flight.len())) {
             for (client, seen) in self.clients.iter_mut().zip(&self.seen) {
-                // What comes before the state is contained in it.
+                // The state contains earlier diffs.
                 if client.is_synced() && number > *seen {
                     let asked = &self.asked;
                     let twice = client.knows(&diff.joins).find(|reference| !asked.contains(reference));
@@ -381,7 +381,7 @@ impl World {
         assert_eq!(self.tracker.key_count(&self.topic), listed.len());
     }
 
-    /// Takes and delivers all: every client's view is the list.
+    /// Takes and delivers all diffs: every client's view is then the list.
     fn settle(&mut self) {
         self.take();
         self.tell();

@@ -1,9 +1,9 @@
-//! What other trackers got wrong in the course of the years, and must hold here. ALGORITHM.md lists it.
+//! Failures of other trackers over the years, none of which may occur here. ALGORITHM.md lists them.
 
 use std::time::Duration;
 
 use adsum_tracker::{Bare, MessageError};
-use adsum_tracker::{ClusterMessage, Meta, RawOwner, OwnerExit, LeaveReason, Report};
+use adsum_tracker::{ClusterMessage, LeaveReason, Meta, OwnerExit, RawOwner, Report};
 
 use crate::{
     key, meta,
@@ -48,12 +48,12 @@ fn what_an_earlier_run_of_a_node_said_changes_nothing_once_the_node_has_restarte
     let _owner = world.track(a, "room", "8");
     world.pass(MOMENT);
     for message in late {
-        // All but what b and c say: they are alive.
+        // All messages but those from b and c, which are alive.
         let is_theirs = |from: &adsum_tracker::Replica| *from.name != *"a";
         let skip = match &message {
-            ClusterMessage::Hello { from } | ClusterMessage::Heartbeat { from, .. } | ClusterMessage::Welcome { from, .. } => {
-                is_theirs(from)
-            }
+            ClusterMessage::Hello { from }
+            | ClusterMessage::Heartbeat { from, .. }
+            | ClusterMessage::Welcome { from, .. } => is_theirs(from),
             _ => false,
         };
         if !skip {
@@ -70,7 +70,8 @@ fn what_an_earlier_run_of_a_node_said_changes_nothing_once_the_node_has_restarte
 #[test]
 fn a_node_with_another_number_of_shards_is_refused() {
     let (world, _) = World::of(["a", "b"]);
-    let heartbeat = world.delivered.iter().find(|sent| matches!(sent.message, ClusterMessage::Heartbeat { .. }));
+    let heartbeat =
+        world.delivered.iter().find(|sent| matches!(sent.message, ClusterMessage::Heartbeat { .. }));
     let mut bytes = heartbeat.unwrap().message.encode();
     let length = bytes.len();
     // 64 versions of one byte each, after their number.
@@ -314,7 +315,9 @@ fn nobody_is_sent_their_own_presences() {
     world.mend();
     world.pass(2 * SECOND);
     let is_own = |sent: &Sent| match &sent.message {
-        ClusterMessage::Run { of, .. } | ClusterMessage::Chunk { of, .. } => *of == *world.node(sent.to).cluster.replica(),
+        ClusterMessage::Run { of, .. } | ClusterMessage::Chunk { of, .. } => {
+            *of == *world.node(sent.to).cluster.replica()
+        }
         _ => false,
     };
     assert_eq!(world.count(is_own), 0);

@@ -1,4 +1,4 @@
-//! What is lost is made up for soon, what is busy stays cheap, and what a stranger says counts for nothing.
+//! Losses are made up for soon, busy shards stay cheap, and what a stranger says counts for nothing.
 
 use std::time::Duration;
 
@@ -79,7 +79,8 @@ fn what_has_changed_while_the_network_was_away_is_known_as_soon_as_it_is_back() 
 #[test]
 fn few_shards_of_a_node_are_asked_for_at_a_time() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
-    let is_answer = |sent: &Sent| matches!(sent.message, ClusterMessage::Run { .. } | ClusterMessage::Chunk { .. });
+    let is_answer =
+        |sent: &Sent| matches!(sent.message, ClusterMessage::Run { .. } | ClusterMessage::Chunk { .. });
     world.lose(move |sent| carries_changes(sent) || is_answer(sent));
     let _owners: Vec<_> = (0..500).map(|n| world.track(a, &format!("room:{n}"), "7")).collect();
     world.pass(3 * SECOND);

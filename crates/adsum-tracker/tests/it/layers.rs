@@ -1,4 +1,4 @@
-//! What the layer above keeps beside a key goes with the key's leave, and stays with a key that comes back.
+//! The layer of a key goes with the key's leave, and comes back with the key.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ struct Note(&'static str);
 
 impl KeyLayer for Note {}
 
-/// Whether the topic is to stay, and the keys of which something else is told.
+/// Whether the topic is to stay, and the keys whose told rows changed.
 #[derive(Default)]
 struct Kept(bool, Vec<Key>);
 

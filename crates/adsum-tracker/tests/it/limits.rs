@@ -1,10 +1,10 @@
-//! What is at a limit is taken, what is above it is refused by name and changes nothing.
+//! A presence at a limit is taken, and one above it is refused by name and changes nothing.
 
 use std::{sync::Arc, time::Duration};
 
 use adsum_tracker::{
-    Bare, Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, Meta, OverLimit, OwnerExit, LeaveReason, Replica,
-    TrackError, Tracker, UpdateError, Windows,
+    Bare, LeaveReason, Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, Meta, OverLimit, OwnerExit,
+    Replica, TrackError, Tracker, UpdateError, Windows,
 };
 
 use crate::{key, meta};
@@ -74,8 +74,7 @@ fn presences_of_an_owner() {
     owner.track(&"room".into(), &key("7"), meta()).unwrap();
     owner.track(&"room".into(), &key("8"), meta()).unwrap();
     let error = owner.track(&"hall".into(), &key("7"), meta()).unwrap_err();
-    let said =
-        "what the owner would track is 3 presences, and the limit is 2; see `Limits::presences_per_owner`";
+    let said = "the owner's total is 3 presences, and the limit is 2; see `Limits::presences_per_owner`";
     assert_eq!(over(error).to_string(), said);
     assert_eq!(tracker.count("hall"), 0);
 
@@ -93,7 +92,8 @@ fn presences_of_a_key() {
         owner.track(&"room".into(), &key("guest"), meta()).map(|_| owner)
     };
     let (mut first, _second) = (track().unwrap(), track().unwrap());
-    let said = "what the key would have in the topic is 3 presences, and the limit is 2; see `Limits::presences_per_key`";
+    let said =
+        "the key's total in the topic is 3 presences, and the limit is 2; see `Limits::presences_per_key`";
     assert_eq!(over(track().unwrap_err()).to_string(), said);
     assert!(matches!(
         first.track(&"room".into(), &key("guest"), meta()),

@@ -1,11 +1,12 @@
-//! What a change costs doesn't depend on how many others there are: four times as many take about four times as long.
+//! The cost of a change doesn't depend on the number of presences: four times as many changes take about four times as
+//! long.
 
 use std::{
     fs,
     time::{Duration, Instant},
 };
 
-use adsum_tracker::{Bare, RawOwner, OwnerExit, LeaveReason, Windows};
+use adsum_tracker::{Bare, LeaveReason, OwnerExit, RawOwner, Windows};
 
 use crate::{
     key, meta, tracker,
@@ -23,7 +24,7 @@ fn cpu_time() -> Duration {
     nanos.map_or_else(since_start, Duration::from_nanos)
 }
 
-/// Checks that the time grows with the number, and not with its square. `work` says what it took by itself.
+/// Checks that the time grows with the number, and not with its square. `work` returns the time that it measured.
 fn assert_linear(work: impl Fn(usize) -> Duration) {
     const FEW: usize = 6_000;
     let mut ratios = Vec::new();

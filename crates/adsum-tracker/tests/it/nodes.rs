@@ -1,4 +1,4 @@
-//! What a node says of the nodes of its cluster.
+//! The nodes of a cluster, as a node reports them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn nodes(world: &World, of: usize) -> Vec<NodeInfo> {
     world.node(of).cluster.nodes(world.now)
 }
 
-/// One of the nodes that a node knows of.
+/// Returns one of the nodes that a node knows.
 fn node(world: &World, of: usize, name: &str) -> NodeInfo {
     let mut found = nodes(world, of).into_iter().filter(|node| &*node.name == name);
     let info = found.next().unwrap();

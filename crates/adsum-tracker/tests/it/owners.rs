@@ -4,7 +4,8 @@ use std::{future::pending, panic, sync::Arc};
 
 use adsum_pubsub::Topic;
 use adsum_tracker::{
-    Bare, Limits, RawOwner, OwnerExit, LeaveReason, Replica, TopicSet, TrackError, Tracker, UpdateError, Windows,
+    Bare, LeaveReason, Limits, OwnerExit, RawOwner, Replica, TopicSet, TrackError, Tracker, UpdateError,
+    Windows,
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -233,7 +234,7 @@ fn an_update_that_fails_changes_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// What the ends of owners tell suffices to leave nothing behind, in whatever order they come.
+    /// The topics that the ends of owners report suffice to leave nothing behind, in whatever order they come.
     #[test]
     fn no_order_of_ends_leaves_something_behind(
         tracked in prop::collection::vec((0_usize..6, 0_usize..5, 0_usize..3), 0..60),

@@ -1,9 +1,10 @@
-//! Why a presence left, and when, as other nodes are told: whatever was lost on the way.
+//! Other nodes learn why and when a presence left, whatever messages were lost.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use adsum_tracker::{
-    Bare, RowChange, Effect, ClusterMessage, Meta, RawOwner, OwnerExit, PresenceRow, LeaveReason, Ref, between_holds, shard_of,
+    Bare, ClusterMessage, Effect, LeaveReason, Meta, OwnerExit, PresenceRow, RawOwner, Ref, RowChange,
+    between_holds, shard_of,
 };
 
 use crate::{
@@ -17,7 +18,7 @@ fn update(owner: &mut RawOwner<Bare>, name: &str, text: &str) {
     owner.update(&"room".into(), &key(name), |_| Ok::<_, ()>(Meta::from_encoded(text))).unwrap();
 }
 
-/// The refs that leave in what is to be told of the room on a node, and why.
+/// Takes the room's diffs on a node, and returns the refs that leave, with their reasons.
 fn leaves(world: &World, node: usize) -> Vec<(Ref, Option<LeaveReason>)> {
     let mut shard = world.node(node).tracker.lock("room");
     let diffs = shard.topic_mut("room").map_or_else(Vec::new, adsum_tracker::TopicSet::take_diffs);
@@ -25,7 +26,7 @@ fn leaves(world: &World, node: usize) -> Vec<(Ref, Option<LeaveReason>)> {
     leaves.map(|left| (left.row.reference, left.reason)).collect()
 }
 
-/// The owner's presences stay for a grace.
+/// Lets the owner's presences stay for a grace.
 fn depart(world: &World, node: usize, owner: RawOwner<Bare>, grace: Duration) {
     world.node(node).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Gone, grace));
     drop(owner);
@@ -88,7 +89,7 @@ fn an_update_that_a_snapshot_makes_up_for_leaves_for_no_reason() {
     world.pass(2 * SECOND);
     let told = leaves(&world, b);
     assert!(told.contains(&(updated, None)), "{told:?}");
-    // Why that one left isn't known any more.
+    // The reason of that leave isn't known any more.
     assert!(told.contains(&(gone, Some(LeaveReason::Gone))), "{told:?}");
     assert_eq!(world.refs(b, "room", "7"), world.refs(a, "room", "7"));
 }
@@ -196,7 +197,7 @@ fn a_hidden_node_that_leaves_is_shown_as_it_is_in_the_end_and_not_as_it_was() {
     owner.untrack("room", "7");
     owner.track(&"room".into(), &key("8"), meta()).unwrap();
     world.pass(MOMENT);
-    // Its goodbye is the first word that is heard of it again.
+    // Its goodbye is the first message heard from it again.
     world.lose(|sent| carries_changes(sent) || matches!(sent.message, ClusterMessage::Heartbeat { .. }));
     world.mend();
     world.leave(a, 10 * SECOND);
@@ -204,7 +205,7 @@ fn a_hidden_node_that_leaves_is_shown_as_it_is_in_the_end_and_not_as_it_was() {
     assert_eq!(world.keys(b, "room"), ["8"]);
 }
 
-/// The version of a snapshot of the room that a node is asked for, and the rows of its first part.
+/// Pulls a snapshot of the room from a node. Returns its version, and the rows of its first part.
 fn snapshot(world: &mut World, node: usize) -> (u64, Vec<PresenceRow>) {
     let (from, shard) = (replica("asks", 9), shard_of("room") as u8);
     let of = world.node(node).cluster.replica().clone();
@@ -220,7 +221,7 @@ fn snapshot(world: &mut World, node: usize) -> (u64, Vec<PresenceRow>) {
 
 #[test]
 fn a_snapshot_is_that_of_its_version_whatever_begins_to_leave_or_comes_while_it_is_read() {
-    // Each time whenever another lock is let go.
+    // In each round, at another release of the lock.
     for turn in 0..8 {
         let (mut world, [a]) = World::of(["a"]);
         let large = format!(r#"{{"padding":"{}"}}"#, "x".repeat(50_000));
@@ -250,7 +251,7 @@ fn a_snapshot_is_that_of_its_version_whatever_begins_to_leave_or_comes_while_it_
         between_holds(None);
         let row = |reference| rows.iter().find(|row| row.reference == reference);
         assert!(row(departing).is_some(), "one that is there yet is missing");
-        // What a later batch tells of isn't known yet.
+        // The rows of a later batch aren't known yet.
         let shard = shard_of("room") as u8;
         let (from, of) = (replica("asks", 9), world.node(a).cluster.replica().clone());
         world.pass(MOMENT);

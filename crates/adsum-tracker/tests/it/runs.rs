@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adsum_tracker::{Incarnation, ClusterMessage, OwnerExit, LeaveReason, Report};
+use adsum_tracker::{ClusterMessage, Incarnation, LeaveReason, OwnerExit, Report};
 
 use crate::{
     key, meta,

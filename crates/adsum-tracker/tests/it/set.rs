@@ -1,7 +1,7 @@
-//! What the set shows of its presences, and what its diffs say.
+//! The presences that the set shows, and the contents of its diffs.
 
 use adsum_pubsub::Topic;
-use adsum_tracker::{Bare, Diff, Key, Meta, RawOwner, LeaveReason, Ref, TopicSet, Tracker, Windows};
+use adsum_tracker::{Bare, Diff, Key, LeaveReason, Meta, RawOwner, Ref, TopicSet, Tracker, Windows};
 
 use crate::{key, meta, tracker};
 

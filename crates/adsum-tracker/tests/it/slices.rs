@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use adsum_tracker::{Meta, OwnerExit, LeaveReason, between_holds};
+use adsum_tracker::{LeaveReason, Meta, OwnerExit, between_holds};
 
 use crate::{
     key, meta,
@@ -70,7 +70,7 @@ fn what_begins_to_depart_while_a_snapshot_is_read_is_in_it() {
     between_holds(Some(Box::new(move || drop(going.next()))));
     let b = world.start("b", 2);
     world.pass(3 * START);
-    // What it holds hasn't begun to depart.
+    // Its rows haven't begun to depart.
     world.node(a).tracker.set_owner_exit(OwnerExit::Leave(LeaveReason::Gone));
     assert_eq!(listed(&world, a).len(), ROWS);
     assert_eq!(listed(&world, b), listed(&world, a));

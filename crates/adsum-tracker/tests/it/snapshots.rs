@@ -1,8 +1,8 @@
-//! Snapshots, part by part.
+//! Snapshots, chunk by chunk.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use adsum_tracker::{ClusterMessage, Meta, OwnerExit, LeaveReason};
+use adsum_tracker::{ClusterMessage, LeaveReason, Meta, OwnerExit};
 
 use crate::{
     key,
@@ -38,7 +38,7 @@ fn a_snapshot_goes_on_though_its_first_part_came_long_ago() {
     assert_eq!(world.node(b).tracker.count("room"), 8);
 }
 
-/// A departed set is being taken over from one of two holders, and a part comes from either that is not the next.
+/// A departed set is pulled from one of two holders, and either sends a chunk that isn't the next one.
 fn takes_no_other_part(is_holders: bool, index: u32) {
     let (mut world, [a, _, _]) = World::of(["a", "b", "c"]);
     let text = format!(r#"{{"padding":"{}"}}"#, "x".repeat(5_000));

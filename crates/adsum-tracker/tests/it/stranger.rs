@@ -1,4 +1,4 @@
-//! Messages as only a stranger would write them: whole, and with any value that fits its field. Also a part of the fuzz
+//! Messages that no node of ours would send: complete, and with any value that fits its field. Also a part of the fuzz
 //! target `clusters`.
 
 use std::time::Duration;
@@ -86,10 +86,10 @@ enum RowChange {
     Depart { reference: Name, reason: u8, grace: Duration },
 }
 
-/// Makes messages from bytes, each of which chooses something. After the last of them all choices are the first.
+/// Makes messages from bytes, each of which makes a choice. After the last byte, each choice is the first option.
 pub(crate) struct Stranger<'a> {
     pub(crate) choices: &'a [u8],
-    /// Nodes whose names it uses where that does no lasting harm.
+    /// Nodes whose names it uses where that does no lasting damage.
     pub(crate) nodes: &'a [Replica],
     /// The names of presences that it has heard of.
     pub(crate) names: &'a [Name],
@@ -133,7 +133,7 @@ impl Stranger<'_> {
         vec![version; count]
     }
 
-    /// A node that nobody else is.
+    /// Returns a node that doesn't exist.
     fn me(&mut self) -> Node {
         let name = self.pick(&["evil", "", "mean"]);
         let started =
@@ -141,7 +141,7 @@ impl Stranger<'_> {
         (name.to_owned(), started, self.pick(&[1, 0, u64::MAX]))
     }
 
-    /// Any node.
+    /// Returns any node.
     fn node(&mut self) -> Node {
         match self.choice(2) {
             0 if !self.nodes.is_empty() => {
@@ -262,7 +262,7 @@ impl Stranger<'_> {
         }
     }
 
-    /// The next message, on the wire. `None` after the last choice.
+    /// Returns the next message, encoded. `None` after the last choice.
     pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
         if self.choices.is_empty() {
             return None;

@@ -1,21 +1,21 @@
-//! Nodes with one clock and a network that does as it is told, for scenarios.
+//! Nodes with one clock and a controlled network, for scenarios.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use adsum_tracker::{
-    Bare, Cluster, ClusterOptions, Effect, Incarnation, Limits, ClusterMessage, RawOwner, Ref, Region, Replica, Report,
-    Time, TopicSet, Tracker, Windows,
+    Bare, Cluster, ClusterMessage, ClusterOptions, Effect, Incarnation, Limits, RawOwner, Ref, Region,
+    Replica, Report, Time, TopicSet, Tracker, Windows,
 };
 
 use crate::{key, meta};
 
-/// Long enough for what is said to be heard and answered.
+/// Long enough for messages to arrive and to be answered.
 pub(crate) const MOMENT: Duration = Duration::from_millis(50);
 /// Long enough for nodes to be up and in sync.
 pub(crate) const START: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_millis(5);
 
-/// A node, and what its program was told.
+/// A node, and the reports that its program got.
 pub(crate) struct Node {
     pub(crate) tracker: Arc<Tracker<Bare>>,
     pub(crate) cluster: Cluster<Bare>,
@@ -26,7 +26,7 @@ pub(crate) struct Node {
     inbox: Vec<ClusterMessage>,
 }
 
-/// A message under way: from and to by position.
+/// A message under way. The nodes are positions.
 pub(crate) struct Sent {
     pub(crate) from: usize,
     pub(crate) to: usize,
@@ -40,7 +40,7 @@ pub(crate) struct World {
     pub(crate) options: ClusterOptions,
     pub(crate) windows: Windows,
     pub(crate) nodes: Vec<Option<Node>>,
-    /// All that was delivered.
+    /// All messages that were delivered.
     pub(crate) delivered: Vec<Sent>,
     cut: HashSet<(usize, usize)>,
     unplugged: HashSet<usize>,
@@ -48,7 +48,7 @@ pub(crate) struct World {
 }
 
 pub(crate) fn replica(name: &str, started: u64) -> Replica {
-    // Refs have their upper bits from the random number: these are to differ.
+    // Refs get their upper bits from the random number, so these must differ.
     Replica { name: name.into(), incarnation: Incarnation { started, random: started.rotate_right(16) } }
 }
 
@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// Nodes of these names, up and in sync.
+    /// Starts nodes of these names, and waits until they are up and in sync.
     pub(crate) fn of<const N: usize>(names: [&str; N]) -> (Self, [usize; N]) {
         let mut world = Self::new();
         let mut started = 0;
@@ -118,14 +118,14 @@ impl World {
         self.node(node).tracker.owner()
     }
 
-    /// An owner that is in a topic.
+    /// Makes an owner that tracks a key in a topic.
     pub(crate) fn track(&self, node: usize, topic: &str, name: &str) -> RawOwner<Bare> {
         let mut owner = self.owner(node);
         owner.track(&topic.into(), &key(name), meta()).unwrap();
         owner
     }
 
-    /// A node is gone, as with its machine.
+    /// Ends a node without a message, as if its machine died.
     pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node] = None;
     }
@@ -135,12 +135,12 @@ impl World {
         self.node_mut(node).cluster.leave(now, grace);
     }
 
-    /// What one says doesn't reach the other any more.
+    /// Drops all messages from one node to the other.
     pub(crate) fn cut(&mut self, from: usize, to: usize) {
         self.cut.insert((from, to));
     }
 
-    /// Nodes on either side don't hear the other side any more.
+    /// Drops all messages between the two sides.
     pub(crate) fn cut_between(&mut self, one: &[usize], other: &[usize]) {
         for (one, other) in one.iter().flat_map(|one| other.iter().map(move |other| (*one, *other))) {
             self.cut.extend([(one, other), (other, one)]);
@@ -151,19 +151,19 @@ impl World {
         self.cut.clear();
     }
 
-    /// Nobody hears this node, and it hears nobody.
+    /// Drops all messages from and to this node.
     pub(crate) fn isolate(&mut self, node: usize) {
         for other in 0..self.nodes.len() {
             self.cut.extend([(node, other), (other, node)]);
         }
     }
 
-    /// Messages that this is true of are lost.
+    /// Drops the messages for which this is true.
     pub(crate) fn lose(&mut self, lose: impl FnMut(&Sent) -> bool + 'static) {
         self.lose = Box::new(lose);
     }
 
-    /// Its process is stopped, or goes on.
+    /// Stops its process, or lets it go on.
     pub(crate) fn stop(&mut self, node: usize, stopped: bool) {
         let now = self.now;
         let node = self.node_mut(node);
@@ -175,14 +175,14 @@ impl World {
         }
     }
 
-    /// A node hears that its way to the others is there, or not.
+    /// Tells a node whether its network is there.
     pub(crate) fn plug(&mut self, node: usize, connected: bool) {
         let now = self.now;
         let _ = if connected { self.unplugged.remove(&node) } else { self.unplugged.insert(node) };
         self.node_mut(node).cluster.connected(now, connected);
     }
 
-    /// A message comes, from wherever.
+    /// Delivers a message from any sender.
     pub(crate) fn hear(&mut self, node: usize, message: ClusterMessage) {
         let now = self.now;
         self.node_mut(node).cluster.handle(now, message);
@@ -193,7 +193,7 @@ impl World {
         self.pass_and(time, |_| {});
     }
 
-    /// As [`pass`](Self::pass), with a look after every step.
+    /// Like [`pass`](Self::pass), and calls `look` after every step.
     pub(crate) fn pass_and(&mut self, time: Duration, mut look: impl FnMut(&Self)) {
         let end = self.now + time;
         while self.now < end {
@@ -210,7 +210,7 @@ impl World {
             node.cluster.tick(self.now);
         }
         for round in 0.. {
-            assert!(round < 10_000, "the nodes talk without end");
+            assert!(round < 10_000, "the nodes never stop talking");
             let messages = self.take_messages();
             if messages.is_empty() {
                 return;
@@ -255,7 +255,7 @@ impl World {
         messages
     }
 
-    /// How many messages were delivered that this is true of.
+    /// Counts the delivered messages for which this is true.
     pub(crate) fn count(&self, is_meant: impl Fn(&Sent) -> bool) -> usize {
         self.delivered.iter().filter(|sent| is_meant(sent)).count()
     }
@@ -267,12 +267,12 @@ impl World {
         keys
     }
 
-    /// The refs under a key, as this node has them.
+    /// Returns the refs under a key on this node.
     pub(crate) fn refs(&self, node: usize, topic: &str, key: &str) -> Vec<Ref> {
         self.node(node).tracker.get_by_key(topic, key).iter().map(|row| row.reference).collect()
     }
 
-    /// Takes what is to be told of a topic. How many diffs there were, and how many rows joined and left.
+    /// Takes a topic's diffs. Returns how many there were, and how many rows joined and left.
     pub(crate) fn flush(&self, node: usize, topic: &str) -> (usize, usize, usize) {
         let mut shard = self.node(node).tracker.lock(topic);
         let diffs = shard.topic_mut(topic).map_or_else(Vec::new, TopicSet::take_diffs);

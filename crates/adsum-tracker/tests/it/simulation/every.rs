@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adsum_tracker::{ClusterOptions, Incarnation, ClusterMessage, Replica, Time, Windows};
+use adsum_tracker::{ClusterMessage, ClusterOptions, Incarnation, Replica, Time, Windows};
 
 use super::{
     known::Known,
@@ -11,9 +11,9 @@ use super::{
     schedule::{Config, Schedule, TOPICS},
 };
 
-/// So many messages of a run may be lost or come twice.
+/// Maximum number of messages of a run that are lost or duplicated.
 const TROUBLES: usize = 1;
-/// One of the first so many that are under way comes next.
+/// The next message is one of this many that have been under way longest.
 const REORDERED: usize = 2;
 const READER: usize = 2;
 
@@ -45,7 +45,7 @@ impl Choices {
         choice
     }
 
-    /// The next run, if there is one.
+    /// Returns the choices of the next run, if there is one.
     fn next(&mut self) -> bool {
         self.at = 0;
         while let Some((choice, options)) = self.taken.pop() {
@@ -63,7 +63,7 @@ struct World {
     nodes: Vec<Node>,
     known: Known,
     scripts: [Vec<Act>; 3],
-    /// What is under way to the reader.
+    /// The messages under way to the reader.
     under_way: Vec<ClusterMessage>,
     troubles: usize,
 }
@@ -97,7 +97,7 @@ impl World {
         world
     }
 
-    /// Some seconds, in which nothing is lost.
+    /// Lets some seconds pass, in which no message is lost.
     fn rest(&mut self, seconds: u64) {
         for _ in 0..4 * seconds {
             self.now += Duration::from_millis(250);
@@ -114,7 +114,7 @@ impl World {
         self.send(node);
     }
 
-    /// What the reader is sent is under way; what others are sent comes at once.
+    /// Puts messages to the reader under way; other messages arrive at once.
     fn send(&mut self, from: usize) {
         let (messages, _) = self.nodes[from].take_effects();
         for (to, message) in messages {

@@ -1,13 +1,13 @@
-//! Every version that an owner ever had, and what became of it.
+//! Every version that an owner ever had, and how it ended.
 
 use std::{
     collections::{HashMap, HashSet},
     time::Duration,
 };
 
-use adsum_tracker::{Key, Meta, LeaveReason, Ref, Time};
+use adsum_tracker::{Key, LeaveReason, Meta, Ref, Time};
 
-/// As exactly as graces are kept.
+/// How precisely graces are kept.
 const MOMENT: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
@@ -77,21 +77,21 @@ impl Known {
         version.fate = Some(fate);
     }
 
-    /// Whether somebody may be told at this time that a version left for this reason. `is_followed`: others of its key
+    /// Checks that a client may be told at this time that a version left for this reason. `is_followed`: others of its key
     /// join in the same diff.
     pub(super) fn check_left(&self, now: Time, reference: Ref, told: Option<LeaveReason>, is_followed: bool) {
         let fate = self.get(reference).fate;
         let is_true = match (told, fate) {
-            // The latter: another has taken its place.
+            // Another has taken its place.
             (Some(LeaveReason::Unreachable), _) | (None, Some(Fate::Departs(..))) => true,
-            // A node that hadn't heard yet what the other run has took this for a part of it.
+            // A node that didn't know the other run's rows yet took this one for one of them.
             (Some(LeaveReason::Draining), None) => self.drained.contains(&reference),
             (None, Some(Fate::Replaced(by))) => {
                 // Or another has taken the place of a later version, and is gone too.
                 is_followed || !self.tells_reasons || self.departs_in_the_end(by)
             }
             (None, fate) => fate.is_some() && !self.tells_reasons,
-            // A node that was told of nothing but the result can't know better.
+            // A node that got only the result, in a snapshot, can't know better.
             (Some(LeaveReason::Gone | LeaveReason::Draining), fate) if !self.tells_reasons => fate.is_some(),
             (Some(told), Some(Fate::Departs(reason, end))) => {
                 let is_in_time = !self.is_prompt || !self.tells_reasons || now + MOMENT >= end;

@@ -1,5 +1,5 @@
-//! Many nodes in one thread, under a seed: whatever becomes of messages, nodes and clocks, no client is told what
-//! isn't so, and once all is whole again all nodes agree.
+//! Many nodes in one thread, under a seed. Whatever happens to messages, nodes and clocks, no client is told anything
+//! false, and once all is whole again all nodes agree.
 //!
 //! `ADSUM_SIM_SEED=7` runs one schedule and prints what happened, `ADSUM_SIM_RUNS=100000` runs that many.
 //! `make soak` runs long ones until it is stopped, for `SOAK_SECONDS`; `SOAK_NODES=2` with twice the nodes.
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use self::runner::run_all;
 
-/// The most steps of a schedule.
+/// Maximum number of steps of a schedule.
 const SHORT: usize = 60;
 const LONG: usize = 600;
 

@@ -1,4 +1,4 @@
-//! What nodes say, on its way.
+//! The messages between nodes, on their way.
 
 use std::{
     collections::{BTreeMap, HashSet},

@@ -13,8 +13,8 @@ use std::{
 
 use adsum_pubsub::{Sealed, SimulatedEnd, Topic};
 use adsum_tracker::{
-    Bare, Cluster, Effect, Incarnation, Key, Limits, ClusterMessage, Meta, NodeInfo, NodeState, RawOwner, OwnerExit,
-    LeaveReason, Ref, Region, Replica, Report, Time, TopicSet, Tracker, between_holds,
+    Bare, Cluster, ClusterMessage, Effect, Incarnation, Key, LeaveReason, Limits, Meta, NodeInfo, NodeState,
+    OwnerExit, RawOwner, Ref, Region, Replica, Report, Time, TopicSet, Tracker, between_holds,
 };
 
 use super::{
@@ -29,29 +29,29 @@ pub(super) struct Node {
     pub(super) tracker: Arc<Tracker<Bare>>,
     pub(super) cluster: Cluster<Bare>,
     owners: Vec<Holder>,
-    /// What its clients see, by topic.
+    /// The views of its clients, by topic.
     clients: Vec<Vec<Client>>,
     /// Topics that have changed since they were flushed, as the program knows.
     dirty: HashSet<usize>,
     pub(super) reports: Vec<Report>,
-    /// What it hasn't read yet, as it sleeps.
+    /// The messages that it hasn't read yet, as it sleeps.
     pub(super) inbox: VecDeque<Sealed<ClusterMessage>>,
-    /// Where it meets the engine.
+    /// Its connection to the engine.
     pub(super) end: SimulatedEnd<ClusterMessage>,
-    /// The present time.
+    /// The current time.
     pub(super) now: Time,
     pub(super) asleep_until: Time,
     pub(super) has_slept: bool,
     pub(super) connected: bool,
-    /// What it will be told of the network once it is awake.
+    /// The network's state, which it learns once it is awake.
     pub(super) unheard: Option<bool>,
     pub(super) is_leaving: bool,
     woken: Arc<AtomicBool>,
-    /// When it is next to be ticked, as it said last.
+    /// When it asked last to be ticked next.
     due: Time,
-    /// Twins are forgotten at once, and what comes late of them is news.
+    /// Twins are forgotten at once, so their late messages are news.
     pub(super) has_twins: bool,
-    /// What has left for good, as its clients were told.
+    /// The refs that have left for good, as its clients were told.
     left: HashSet<Ref>,
     /// When it ticked last, and how often at that time.
     ticked: (Time, usize),
@@ -63,7 +63,7 @@ pub(super) struct Node {
     topics: usize,
 }
 
-/// A message, and for whom: none is all.
+/// A message and its receiver. `None`: all nodes.
 type Outgoing = (Option<Arc<str>>, ClusterMessage);
 
 struct Holder {
@@ -137,7 +137,7 @@ impl Node {
         node
     }
 
-    /// When it is next to be woken.
+    /// Returns when to wake it next.
     pub(super) fn next_at(&self, now: Time) -> Time {
         let due = if self.woken.load(Ordering::Relaxed) { now } else { self.due };
         due.max(self.asleep_until).max(now)
@@ -158,7 +158,7 @@ impl Node {
         self.check_outbid(was);
     }
 
-    /// A node takes another incarnation only to outbid a run that isn't there, or that has departed.
+    /// Checks that the node takes another incarnation only to outbid a run that isn't there, or that has departed.
     fn check_outbid(&self, was: Incarnation) {
         let is = self.cluster.replica().incarnation;
         if is == was {
@@ -181,12 +181,14 @@ impl Node {
         }
     }
 
-    /// A namesake that is heard is not outbid, and one that gives way to this node is not waited for.
+    /// Checks that the node doesn't outbid a namesake that it hears, and doesn't wait for one that gives way to it.
     fn check_namesake(&mut self, said: &ClusterMessage) {
         if let ClusterMessage::Stale { highest, .. } = said {
             self.stale.insert(*highest);
         }
-        let (ClusterMessage::Heartbeat { from, .. } | ClusterMessage::Goodbye { from }) = said else { return };
+        let (ClusterMessage::Heartbeat { from, .. } | ClusterMessage::Goodbye { from }) = said else {
+            return;
+        };
         let me = self.cluster.replica();
         if from.name != me.name || from == me {
             return;
@@ -195,13 +197,13 @@ impl Node {
         let gives_way = says_goodbye && from.incarnation > me.incarnation;
         let waits = self.info().state == NodeState::Duplicate;
         assert!(!(gives_way && waits), "{from} has given way, and this node waits for it");
-        // A goodbye says that it has yielded: while this node listens, it may have to be outbid nonetheless.
+        // A goodbye says that it has yielded. While this node listens, it may still have to outbid it.
         if !says_goodbye {
             self.namesakes.insert(from.incarnation, self.now);
         }
     }
 
-    /// What it says of itself.
+    /// Checks what it reports of itself.
     pub(super) fn info(&self) -> NodeInfo {
         let nodes = self.cluster.nodes(self.now);
         nodes.into_iter().find(|node| node.is_self).unwrap()
@@ -212,14 +214,14 @@ impl Node {
         self.has_slept = true;
     }
 
-    /// What it is told of the network when it is awake.
+    /// Tells it the network's state, once it is awake.
     pub(super) fn hear_of_network(&mut self, now: Time) {
         if let Some(connected) = self.unheard.take() {
             self.cluster.connected(now, connected);
         }
     }
 
-    /// What the program takes of the effects; what is to be sent to others, and the reports, are left.
+    /// Does the program's part of the effects. Returns the messages to other nodes, and the reports.
     pub(super) fn take_effects(&mut self) -> (Vec<Outgoing>, Vec<Report>) {
         let (mut messages, mut reports) = (Vec::new(), Vec::new());
         for effect in self.cluster.take_effects() {
@@ -276,8 +278,10 @@ impl Node {
 
     pub(super) fn end(&mut self, owner: usize, known: &mut Known) {
         let new = Holder::new(&self.tracker);
-        let owner_exit =
-            self.tracker.owner_exit().because([LeaveReason::Gone, LeaveReason::Finished, LeaveReason::Crashed][owner % 3]);
+        let owner_exit = self
+            .tracker
+            .owner_exit()
+            .because([LeaveReason::Gone, LeaveReason::Finished, LeaveReason::Crashed][owner % 3]);
         let Holder { mut owner, held } = std::mem::replace(&mut self.owners[owner], new);
         owner.end(owner_exit);
         for ((topic, _), reference) in held {
@@ -289,9 +293,15 @@ impl Node {
         }
     }
 
-    /// Hears a message. With `changes`, so many of the times when a lock is let go meanwhile, another thread has
-    /// a presence come or go, as chance has it.
-    pub(super) fn handle(&mut self, message: ClusterMessage, changes: usize, random: Random, known: &mut Known) {
+    /// Handles a message. At up to `changes` random releases of the lock meanwhile, another thread tracks or untracks a
+    /// presence.
+    pub(super) fn handle(
+        &mut self,
+        message: ClusterMessage,
+        changes: usize,
+        random: Random,
+        known: &mut Known,
+    ) {
         let was = self.cluster.replica().incarnation;
         let said = message.clone();
         self.handle_among_changes(message, changes, random, known);
@@ -299,7 +309,13 @@ impl Node {
         self.check_namesake(&said);
     }
 
-    fn handle_among_changes(&mut self, message: ClusterMessage, changes: usize, random: Random, known: &mut Known) {
+    fn handle_among_changes(
+        &mut self,
+        message: ClusterMessage,
+        changes: usize,
+        random: Random,
+        known: &mut Known,
+    ) {
         if changes == 0 {
             return self.cluster.handle(self.now, message);
         }
@@ -341,7 +357,7 @@ impl Node {
         self.cluster.leave(now, grace.unwrap_or_default());
     }
 
-    /// What live owners have.
+    /// Returns the presences of live owners.
     pub(super) fn held(&self) -> impl Iterator<Item = (usize, &Key, Ref)> {
         self.owners
             .iter()
@@ -353,7 +369,7 @@ impl Node {
         list.map(|(key, rows)| (key, rows.iter().map(|row| row.reference).collect())).collect()
     }
 
-    /// A client comes, and is given the list, under one lock with the note that it was.
+    /// Gives the list to a new client, and notes under the same lock that it did.
     pub(super) fn show_state(&mut self, index: usize, client: usize) {
         let topic = topic(index);
         let mut shard = self.tracker.lock(&topic);
@@ -376,7 +392,7 @@ impl Node {
         let diffs = shard.topic_mut(&name).map_or_else(Vec::new, TopicSet::take_diffs);
         shard.tidy(&name);
         drop(shard);
-        assert!(is_dirty || diffs.is_empty(), "{name} has changed, and nobody was told");
+        assert!(is_dirty || diffs.is_empty(), "{name} has changed, and no diff said so");
         for diff in &diffs {
             let mut seen = HashSet::new();
             let joins = diff.joins.iter().map(|joined| joined.reference);
@@ -412,7 +428,7 @@ impl Node {
         (0..TOPICS).for_each(|topic| self.flush(topic, known));
     }
 
-    /// What holds at any time.
+    /// Checks what holds at any time.
     pub(super) fn check(&self, known: &Known) {
         let mut listed = HashSet::new();
         for index in 0..TOPICS {
@@ -450,7 +466,7 @@ struct Busy {
     holder: Holder,
     changes: usize,
     random: Random,
-    /// Whether it goes on with one presence: what comes goes again while the same is being read.
+    /// Whether it changes one presence only, which then comes and goes during the same read.
     place: Option<(usize, Key)>,
     topics: usize,
     came: Vec<(Ref, usize, Key)>,

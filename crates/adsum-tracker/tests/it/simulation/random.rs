@@ -1,4 +1,4 @@
-//! Chance under a seed.
+//! Random numbers from a seed.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl Random {
         (self.next() % limit.max(1) as u64) as usize
     }
 
-    /// True so many times in a hundred.
+    /// Returns true this many times in a hundred.
     pub(super) fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }

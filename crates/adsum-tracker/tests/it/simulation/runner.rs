@@ -1,4 +1,4 @@
-//! Runs schedules, and makes one that fails as short as it gets.
+//! Runs schedules, and shortens one that fails.
 
 use std::{
     cell::Cell,
@@ -25,7 +25,7 @@ const SHRINK_TIME: Duration = Duration::from_mins(2);
 /// Maximum number of lines shown of what happened; all are shown of a schedule that was asked for by its seed.
 const LINES: usize = 400;
 
-/// Runs the schedules of these seeds, with so many times the usual nodes, until some time if one is set.
+/// Runs the schedules of these seeds, with this many times the usual nodes, until a time if one is set.
 ///
 /// # Panics
 /// A schedule has failed: with the shortest one found, and what happened in it.
@@ -44,7 +44,7 @@ pub(super) fn run_all(seeds: Range<u64>, longest: usize, times: usize, until: Op
                     }
                     let schedule = Schedule::generate(seed, longest, times);
                     if let Some(failure) = failure(&schedule, &Trace::default()) {
-                        // Said at once: it takes a while to make it short.
+                        // Printed at once, as shortening it takes a while.
                         println!("ADSUM_SIM_SEED={seed} fails: {failure}");
                         failed.lock().unwrap().get_or_insert(schedule);
                     }
@@ -75,7 +75,7 @@ fn tell(schedule: Schedule, most: usize) {
     );
 }
 
-/// Why a schedule fails, if it does.
+/// Returns why a schedule fails, if it does.
 fn failure(schedule: &Schedule, trace: &Trace) -> Option<String> {
     thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
     static HOOK: Once = Once::new();

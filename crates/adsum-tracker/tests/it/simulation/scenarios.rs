@@ -1,4 +1,4 @@
-//! Schedules with a name: what was found once, and what hardly comes by chance.
+//! Named schedules: failures found once, and cases that random schedules hardly reach.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ fn a_restart_with_the_clock_an_hour_back_is_admitted() {
     // It listens for two heartbeats, and has to outbid its earlier run.
     world.step(&Step::Pass(5 * SECOND));
     world.agreement().unwrap();
-    // What the earlier run has said is refused.
+    // Messages of the earlier run are refused.
     world.step(&Step::Replay { count: 300, shuffled: false });
     world.step(&Step::Pass(SECOND));
     world.agreement().unwrap();

@@ -1,4 +1,4 @@
-//! What is to happen in a run: made from a seed, and short enough to read when it fails.
+//! The events of a run: made from a seed, and short enough to read when it fails.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use adsum_tracker::{ClusterOptions, Windows};
 
 use super::random::Random;
 
-/// Owners of a node, topics and keys of a topic at most, clients of a topic on a node.
+/// Owners of a node, maximum number of topics and of keys in a topic, clients of a topic on a node.
 pub(super) const OWNERS: usize = 3;
 pub(super) const TOPICS: usize = 3;
 pub(super) const KEYS: usize = 3;
 pub(super) const CLIENTS: usize = 3;
-/// Of a hundred runs, in so many one node has most of the trouble: its runs displace, outbid and yield to each other.
+/// In this many of a hundred runs, one node has most of the trouble: its runs displace, outbid and yield to each other.
 const FOCUSED: usize = 20;
 
-/// What holds for a whole run.
+/// The settings of a whole run.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub(super) struct Config {
@@ -22,35 +22,35 @@ pub(super) struct Config {
     pub(super) nodes: usize,
     pub(super) topics: usize,
     pub(super) keys: usize,
-    /// How changes of the topics are put together.
+    /// How the changes of topics are put together.
     pub(super) windows: [Windows; TOPICS],
-    /// Into how many regions the nodes are divided; 0: none has a region.
+    /// The number of regions. 0: no node has a region.
     pub(super) regions: usize,
-    /// Whether all that is said is numbered and can't be replayed: somebody records it, and says it again.
+    /// Whether messages are numbered against replays, while a recorder replays them.
     pub(super) sealed: bool,
-    /// Whether a node's own presences may change whenever a lock is let go.
+    /// Whether a node's own presences may change whenever a lock is released.
     pub(super) interleaved: bool,
     /// Whether most of the trouble is that of one node and its twin.
     pub(super) focused: bool,
     /// Whether messages pass through their form on the wire.
     pub(super) encoded: bool,
-    /// Of a hundred messages, so many are lost, and so many come twice.
+    /// How many of a hundred messages are lost, and how many are duplicated.
     pub(super) lost: usize,
     pub(super) doubled: usize,
     /// The longest that a message is under way, in milliseconds.
     pub(super) delay: usize,
-    /// So many messages wait for a node that doesn't read; what comes beyond is dropped.
+    /// Maximum number of messages that wait for a node; further ones are dropped.
     pub(super) inbox: usize,
     /// Whether nodes of one name are all left running in the end.
     pub(super) keep_twins: bool,
     /// Whether the time for forgetting passes in the end.
     pub(super) forgets: bool,
-    /// The largest meta, in bytes; where they are large, logs are short and snapshots come in chunks.
+    /// The largest meta, in bytes. If metas are large, logs are short and snapshots have several chunks.
     pub(super) meta: usize,
     pub(super) options: ClusterOptions,
 }
 
-/// One thing that happens. Nodes are places: one beyond the configured number runs a twin.
+/// One event. Nodes are positions: one beyond the configured number runs a twin.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Pass(Duration),
@@ -77,7 +77,7 @@ pub(super) enum Step {
         node: usize,
         owner: usize,
     },
-    /// From now on, what owners leave behind stays for this grace; none: it doesn't.
+    /// From now on, presences of ended owners stay for this grace. `None`: they leave at once.
     Linger {
         node: usize,
         grace: Option<Duration>,
@@ -86,13 +86,13 @@ pub(super) enum Step {
         node: usize,
         topic: usize,
     },
-    /// A client comes, and is given the list.
+    /// A new client gets the list.
     State {
         node: usize,
         topic: usize,
         client: usize,
     },
-    /// Nothing that one says reaches the other.
+    /// No message from one reaches the other.
     Cut {
         from: usize,
         to: usize,
@@ -103,7 +103,7 @@ pub(super) enum Step {
     },
     /// The link between the regions is cut.
     CutRegions,
-    /// Something that was recorded is said again to all who listen, in order or shuffled.
+    /// Recorded messages are replayed to all nodes, in order or shuffled.
     Replay {
         count: usize,
         shuffled: bool,
@@ -113,7 +113,7 @@ pub(super) enum Step {
     Crash {
         node: usize,
     },
-    /// A node starts, if none runs there; with a wall clock so far behind.
+    /// A node starts, if none runs there, with a wall clock this far behind.
     Start {
         node: usize,
         behind: Duration,
@@ -122,12 +122,12 @@ pub(super) enum Step {
         node: usize,
         time: Duration,
     },
-    /// The network as a whole, or one node's way to it, comes or goes.
+    /// The network, or one node's connection to it, is lost or back.
     Engine {
         node: Option<usize>,
         up: bool,
     },
-    /// Owners leave their presences for a grace, and the node says goodbye; without a grace they leave at once.
+    /// The node leaves, and its presences stay for a grace, or leave at once without one.
     Leave {
         node: usize,
         grace: Option<Duration>,
@@ -141,7 +141,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Whether all nodes are told why each presence left: nothing is ever made up for by a snapshot.
+    /// Whether all nodes learn why each presence left, since no snapshot is ever needed.
     pub(super) fn tells_reasons(&self) -> bool {
         let nodes = self.config.nodes;
         self.config.meta == 0
@@ -152,7 +152,7 @@ impl Schedule {
             })
     }
 
-    /// Whether what one says is heard by the others at once, so that graces end everywhere when they should.
+    /// Whether messages arrive at once, so that graces end everywhere when they should.
     pub(super) fn is_prompt(&self) -> bool {
         let is_trouble = |step: &Step| {
             matches!(
@@ -165,12 +165,12 @@ impl Schedule {
                     | Step::Start { .. }
             )
         };
-        // A node that isn't up yet tells of graces once it is.
+        // A node that isn't up yet publishes graces once it is.
         let are_up = matches!(self.steps.first(), Some(Step::Pass(time)) if *time >= Duration::from_secs(3));
         are_up && self.config.lost == 0 && self.config.delay <= 60 && !self.steps.iter().any(is_trouble)
     }
 
-    /// A schedule of so many steps at most, with so many times the usual nodes.
+    /// Makes a schedule of at most this many steps, with this many times the usual nodes.
     pub(super) fn generate(seed: u64, longest: usize, times: usize) -> Self {
         let mut random = Random::new(seed);
         let mut config = Config::generate(seed, &mut random);
@@ -285,7 +285,7 @@ fn restart(random: &mut Random, config: &Config) -> Vec<Step> {
 
 fn step(random: &mut Random, config: &Config, about: &[Trouble]) -> Step {
     let places = if about.contains(&Trouble::Twins) { 2 * config.nodes } else { config.nodes };
-    // Where metas are large, one node has much to say: more than its log keeps.
+    // With large metas, one node publishes more than its log keeps.
     let node = match (config.focused && random.percent(60), config.meta > 0 && random.percent(50)) {
         (true, _) if places > config.nodes && random.percent(50) => config.nodes,
         (true, _) | (_, true) => 0,

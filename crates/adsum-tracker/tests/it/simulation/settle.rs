@@ -1,4 +1,4 @@
-//! What must hold once nothing is broken any more.
+//! Checks that nodes agree once nothing is broken any more.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
 type ListedRefs = BTreeSet<(usize, Ref)>;
 
 impl World {
-    /// All is whole again: after a bounded time all lists are those of the live owners.
+    /// Checks that once all is whole again, all lists are those of the live owners within a bounded time.
     pub(super) fn heal(&mut self) {
         self.step(&Step::Engine { node: None, up: true });
         self.network.heal();
@@ -31,11 +31,11 @@ impl World {
                 }
             }
         }
-        // What is under way may be of nodes that are gone.
+        // Messages under way may be from nodes that are gone.
         self.pass(Duration::from_millis(self.config.delay as u64));
         let options = &self.config.options;
-        // Of what is held back: the longest grace of a departing presence, a sleep, an outage; then a silence,
-        // a start that waits for a twin, and a few heartbeats.
+        // The longest grace of a departing presence, sleep or outage; then a silence, a start that waits for a twin, and a
+        // few heartbeats.
         // Once more the grace of a link, where a whole region died during an outage.
         let link = if self.config.regions > 0 { options.engine_grace } else { Duration::ZERO };
         let held_back = Duration::from_secs(6).max(options.engine_grace) + link + Duration::from_secs(20);
@@ -51,7 +51,7 @@ impl World {
             self.pass(Duration::from_millis(500));
             self.check();
         }
-        // It lasts, whatever is said again.
+        // It lasts, whatever is replayed.
         for round in 0..4 {
             self.replay_what_is_known(100, round % 2 == 1);
             self.pass(self.config.options.heartbeat);
@@ -62,7 +62,7 @@ impl World {
         }
     }
 
-    /// Nothing is kept of what is gone, after the time for forgetting; and nothing at all when all have gone.
+    /// Checks that after the time for forgetting nothing is kept of nodes that are gone, and nothing at all if all are.
     pub(super) fn end(&mut self) {
         if !self.config.forgets {
             return;
@@ -95,11 +95,11 @@ impl World {
         self.pass(Duration::from_secs(2));
         for node in self.nodes.iter_mut().flatten() {
             node.flush_all(&self.known);
-            assert_eq!(crate::topics_held(&node.tracker), 0, "a topic is kept that nobody is in");
+            assert_eq!(crate::topics_held(&node.tracker), 0, "a topic without presences is kept");
         }
     }
 
-    /// Whether all lists are what live owners have. Of nodes of one name one is heard, the same by all others.
+    /// Compares all lists with the presences of live owners. Of several nodes of one name, all others hear the same one.
     pub(super) fn agreement(&self) -> Result<(), String> {
         let names = self.config.nodes;
         let held: Vec<ListedRefs> = self.nodes.iter().map(|node| held_by(node.as_ref())).collect();

@@ -1,8 +1,8 @@
-//! What has happened, to be read.
+//! The events of a run, for people to read.
 
 use std::sync::{Arc, Mutex};
 
-use adsum_tracker::{Batch, RowChange, ClusterMessage, Time, Versions};
+use adsum_tracker::{Batch, ClusterMessage, RowChange, Time, Versions};
 
 /// Keeps lines where somebody wants to read them. The lines outlive a panic.
 #[derive(Clone, Default)]

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use adsum_pubsub::Sealed;
-use adsum_tracker::{Incarnation, ClusterMessage, Region, Replica, Report, Time};
+use adsum_tracker::{ClusterMessage, Incarnation, Region, Replica, Report, Time};
 
 use super::{
     known::Known,
@@ -122,7 +122,7 @@ impl World {
         }
     }
 
-    /// A node has left in good order. What other runs of its name had may count as its own until its shards are known.
+    /// A node has left in good order. Rows of other runs of its name may count as its own until its shards are known.
     fn drained(&mut self, place: usize) {
         let Self { nodes, known, config, .. } = self;
         if nodes[place].as_ref().is_none_or(|node| !node.is_leaving) {
@@ -255,8 +255,11 @@ impl World {
             (packet.message().cloned().into_iter().collect(), None)
         };
         for message in messages {
-            let message =
-                if self.config.encoded { ClusterMessage::decode(&message.encode()).unwrap() } else { message };
+            let message = if self.config.encoded {
+                ClusterMessage::decode(&message.encode()).unwrap()
+            } else {
+                message
+            };
             // Most when its presences are being read.
             let often = if matches!(message, ClusterMessage::Pull { .. }) { 60 } else { 10 };
             let is_busy = self.config.interleaved && self.random.percent(often) && !node.is_leaving;

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-/// The time since some moment of this process, by a clock that never goes back. Adding to it can't overflow: what
-/// would be later than [`MAX`](Self::MAX) is never.
+/// The time since some moment of this process, by a monotonic clock. Addition saturates at [`MAX`](Self::MAX), which means
+/// never.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(Duration);
 
@@ -17,17 +17,17 @@ impl Time {
     /// Never.
     pub const MAX: Self = Self(Duration::MAX);
 
-    /// The time this long after [`ZERO`](Self::ZERO).
+    /// Returns the time this long after [`ZERO`](Self::ZERO).
     pub const fn new(since_zero: Duration) -> Self {
         Self(since_zero)
     }
 
-    /// How long after [`ZERO`](Self::ZERO) this is.
+    /// Returns how long after [`ZERO`](Self::ZERO) this is.
     pub const fn since_zero(self) -> Duration {
         self.0
     }
 
-    /// How long after an earlier time this is; zero if it isn't after it.
+    /// Returns how long after an earlier time this is; zero if it isn't later.
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
