@@ -7,7 +7,7 @@ import { LongPoll } from "phoenix";
 
 import { DEADLINE, Signal } from "../lib/until.mjs";
 import { Client } from "./lib/client.mjs";
-import { Engine, freePort } from "./lib/engine.mjs";
+import { Engine, freePort } from "../lib/engine.mjs";
 import { startProxy } from "./lib/proxy.mjs";
 import { startRooms } from "./lib/rooms.mjs";
 

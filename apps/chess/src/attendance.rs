@@ -37,7 +37,7 @@ impl Node {
                     // The sweep makes up for missed changes.
                     Some(Change::State(topics)) => {
                         crowds.extend(topics.keys().filter_map(|topic| topic.strip_prefix("watch:")).map(str::to_owned));
-                        self.board.changed();
+                        self.board.look();
                     }
                     None => return,
                 },
@@ -46,7 +46,7 @@ impl Node {
                         let crowd = self.crowd(&game).await;
                         drop(self.pubsub.local_broadcast(game_topic(&game), "crowd", crowd));
                     }
-                    self.board.changed();
+                    self.board.look();
                 }
             }
         }
@@ -70,10 +70,11 @@ impl Node {
             for key in diff.leaves.keys() {
                 let Ok(user) = key.parse() else { continue };
                 if !self.is_in(LOBBY, user) {
+                    self.db.note_seen(user, 0).await?;
                     self.left(user).await?;
                 }
             }
-            self.board.changed();
+            self.board.look();
         }
         Ok(())
     }

@@ -1,14 +1,16 @@
 //! The lists of the lobby: open seeks and running games, sent whole when something in them has changed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
     db::Listed,
-    node::{LOBBY, Node, watch_topic},
+    node::{BOARD, LOBBY, Node, watch_topic},
     protocol::{Color, Running, RunningGames, Seek, Seeks},
 };
 
@@ -21,6 +23,8 @@ const GAMES: usize = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     changed: Notify,
+    /// Whether the other nodes are to hear of it.
+    is_news: AtomicBool,
     shown: Mutex<Shown>,
 }
 
@@ -40,8 +44,14 @@ struct Games {
 }
 
 impl Board {
-    /// Something in the lists may have changed.
+    /// Something in the lists may have changed, by what this node has stored.
     pub(crate) fn changed(&self) {
+        self.is_news.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// Something in the lists may have changed, by what every node notices.
+    pub(crate) fn look(&self) {
         self.changed.notify_one();
     }
 
@@ -78,6 +88,7 @@ impl Games {
 impl Node {
     /// Keeps the lists, and sends to everyone in the lobby of this node what has changed in them.
     pub(crate) async fn keep_lists(&self) {
+        let mut others = self.pubsub.subscribe(BOARD);
         let mut ticks = interval(self.settings.list_interval());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -86,7 +97,18 @@ impl Node {
                 tracing::error!(%error, "the lists of the lobby can't be read; retrying");
                 continue;
             }
-            self.board.changed.notified().await;
+            tokio::select! {
+                () = self.board.changed.notified() => {
+                    if self.board.is_news.swap(false, Ordering::Relaxed) {
+                        let nothing = serde_json::Map::new();
+                        drop(self.pubsub.broadcast_from(others.id(), BOARD, "changed", nothing));
+                    }
+                }
+                _ = others.recv() => {}
+                // In case another node wasn't heard.
+                () = sleep(self.settings.sync_interval()), if self.pubsub.is_networked() => {}
+            }
+            while others.try_recv().is_some() {}
         }
     }
 

@@ -4,10 +4,10 @@ mod search;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use adsum::Owner;
+use adsum::{NodeState, Owner};
 use tokio::{
     task::{AbortHandle, JoinSet},
-    time::{Instant, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use self::search::{Strength, choose, is_lost};
@@ -57,9 +57,39 @@ pub(crate) async fn enlist(db: &Db) -> Result<Vec<Bot>, sqlx::Error> {
     Ok(bots)
 }
 
+/// How often a node looks whether it is the one that runs the bots.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Whether this node is the one that runs the bots: of those that are up, the first by name. While nodes don't hear each
+/// other several may be; of a move that two make, one is stored.
+async fn runs_bots(node: &Node) -> bool {
+    let nodes = node.presence.nodes().await;
+    nodes
+        .iter()
+        .filter(|other| other.state == NodeState::Up)
+        .min_by_key(|other| &other.name)
+        .is_some_and(|first| first.is_self)
+}
+
 impl Bot {
+    /// Runs for as long as this node is the one to run the bots.
+    pub(crate) async fn stand_by(self, node: Arc<Node>) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = async || {
+            looks.tick().await;
+            runs_bots(&node).await
+        };
+        while !look().await {}
+        let is_anothers = async { while look().await {} };
+        tokio::select! {
+            () = self.run(node.clone()) => {}
+            () = is_anothers => {}
+        }
+    }
+
     /// Waits in the lobby and plays. Should this panic, the bot has left; it is back when this runs again.
-    pub(crate) async fn run(self, node: Arc<Node>) {
+    async fn run(self, node: Arc<Node>) {
         let mut owner = node.presence.owner();
         let mut inbox = node.pubsub.subscribe(user_topic(self.user.id));
         let mut tasks = JoinSet::new();
@@ -110,10 +140,13 @@ impl Bot {
         let mut inbox = node.pubsub.subscribe(topic.as_str());
         let mut owner = node.presence.owner();
         let mut over_since = None;
+        let mut served = None;
         loop {
             while inbox.try_recv().is_some() {}
             match node.table(&game).await {
                 Ok(table) => {
+                    // So that a move that it doesn't hear of is told again.
+                    served.get_or_insert_with(|| node.served.game(&node.pubsub, &table));
                     let Some(color) = table.side_of(self.user.id) else { return };
                     let meta = Meta { color: Some(color), ..meta(now_seconds()) };
                     if owner.meta(topic.as_str(), self.user.id.to_string()).is_none() {

@@ -42,13 +42,14 @@ pub(crate) struct Visitor {
 /// The socket that browsers connect to. Only their session says which user they are.
 pub(crate) fn socket(app: App, origin: Option<&Origin>, hosts: &[String]) -> Router {
     let presence = app.node.presence.clone();
-    let settings = &app.node.settings;
+    let settings = app.node.settings.clone();
     let max_sockets = settings.max_sockets as usize;
     let (after, close) = settings.ping();
     let mut socket = SocketBuilder::new(app)
         .connect(connect)
         .host(hosts.iter().map(String::as_str))
         .max_sockets_per_key(max_sockets)
+        .trusted_proxies(settings.trusted_proxies.iter().map(String::as_str))
         .ping(after, close);
     if let Some(origin) = origin {
         socket = socket.origins([origin.to_string().as_str()]);

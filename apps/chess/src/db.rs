@@ -3,6 +3,8 @@
 mod games;
 mod offers;
 mod open;
+mod past;
+mod served;
 mod sessions;
 mod users;
 
@@ -13,6 +15,7 @@ use sqlx::{AnyPool, AssertSqlSafe};
 pub(crate) use self::{
     games::{Listed, Update},
     offers::{Accept, Offer},
+    past::Past,
 };
 pub use self::{open::OpenError, users::CreateError};
 
@@ -55,6 +58,16 @@ impl Db {
         match self.engine {
             Engine::Sqlite => "CAST(unixepoch('subsec') * 1000 AS BIGINT)",
             Engine::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+        }
+    }
+
+    /// A list of texts, as [`numbers`](Self::numbers).
+    fn texts(&self, parameter: &str) -> String {
+        match self.engine {
+            Engine::Sqlite => format!("(SELECT value FROM json_each({parameter}))"),
+            Engine::Postgres => {
+                format!("(SELECT value FROM json_array_elements_text(CAST({parameter} AS JSON)))")
+            }
         }
     }
 

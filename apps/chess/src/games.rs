@@ -12,7 +12,7 @@ pub(crate) use self::{
     cache::GameCache,
     flags::NextLook,
     judge::{Answer, Command},
-    table::{ClaimTimes, Gone, Table},
+    table::{ClaimTimes, Gone, Table, result},
 };
 use crate::{
     Problem, UserId,
@@ -111,9 +111,12 @@ impl Node {
 
     /// Tells everyone in a game how it stands.
     fn tell(&self, table: &Table, moved: bool) {
-        let moved = table.last_move().filter(|_| moved);
-        let change = Change { moved, position: table.position(table.clock.turn_at.max(table.now)) };
-        self.broadcast(&game_topic(&table.id), "change", change);
+        self.broadcast(&game_topic(&table.id), "change", change(table, moved));
+    }
+
+    /// Tells everyone in a game on this node how it stands.
+    pub(crate) fn tell_here(&self, table: &Table, moved: bool) {
+        drop(self.pubsub.local_broadcast(game_topic(&table.id), "change", change(table, moved)));
     }
 
     /// Tells the players that their game has begun.
@@ -138,6 +141,12 @@ impl Node {
     pub(crate) fn mine_changed(&self, user: UserId) {
         self.broadcast(&user_topic(user), "mine_changed", serde_json::Map::new());
     }
+}
+
+/// How a game stands, with its last move if that is new.
+fn change(table: &Table, moved: bool) -> Change {
+    let moved = table.last_move().filter(|_| moved);
+    Change { moved, position: table.position(table.clock.turn_at.max(table.now)) }
 }
 
 /// Somebody has a running game already: the one who asked, or the other.

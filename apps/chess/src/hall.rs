@@ -56,9 +56,10 @@ impl Hall {
         start("lists", |node| Box::pin(async move { node.keep_lists().await }));
         start("flags", |node| Box::pin(async move { node.watch_flags().await }));
         start("sweep", |node| Box::pin(async move { node.sweep().await }));
+        start("lost broadcasts", |node| Box::pin(async move { node.make_up().await }));
         for bot in bots {
             let node = node.clone();
-            keep(&mut tasks, "bot", move || bot.clone().run(node.clone()));
+            keep(&mut tasks, "bot", move || bot.clone().stand_by(node.clone()));
         }
         Ok(Self { node, _tasks: Arc::new(tasks) })
     }

@@ -7,6 +7,7 @@
 //! * [`Played`]: the rules of chess.
 //! * [`protocol`]: what goes over the wire; PROTOCOL.md describes it.
 
+mod accounts;
 mod attendance;
 mod board;
 mod bots;
@@ -21,9 +22,13 @@ mod name;
 mod node;
 mod offers;
 mod origin;
+mod passwords;
+mod past;
+mod pgn;
 mod problem;
 pub mod protocol;
 mod rules;
+mod served;
 mod session;
 mod settings;
 mod site;

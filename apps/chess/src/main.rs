@@ -10,8 +10,11 @@ use std::{
 use adsum::PubSub;
 use chess::{Db, Hall, Origin, Sessions, Settings, Site, site};
 use clap::Parser;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tracing_subscriber::EnvFilter;
+
+/// How many connections wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// A chess site: choose a name, see who is here, play.
 #[derive(Parser)]
@@ -47,9 +50,9 @@ struct Options {
     #[arg(long, env = "PUBSUB", default_value = "local", hide_env_values = true)]
     pubsub: String,
 
-    /// The name of this node, which no other node of the site may have.
-    #[arg(long, env = "NODE", default_value = "chess")]
-    node: String,
+    /// The name of this node, which no other node of the site may have, and which it keeps. Needed with PUBSUB.
+    #[arg(long, env = "NODE")]
+    node: Option<String>,
 
     #[command(flatten)]
     settings: Settings,
@@ -73,16 +76,17 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    let listener = listen(SocketAddr::new(options.host, options.port)).await?;
+    let port = reserve(SocketAddr::new(options.host, options.port))?;
+    let address = port.local_addr()?;
     let db = Db::open(&options.database_url, options.database_connections).await?;
     let secret = match options.secret {
         Some(secret) => secret,
         None => db.secret(&Hall::random_secret()).await?,
     };
-    let pubsub = pubsub(&options.pubsub, &options.node, secret.as_bytes()).await?;
+    let pubsub = pubsub(&options.pubsub, options.node.as_deref(), secret.as_bytes()).await?;
     let sessions = Sessions::new(db.clone(), options.settings.session_lifetime());
     let hall = Hall::open(pubsub, db.clone(), options.settings).await?;
-    let hosts = own_hosts(listener.local_addr()?, options.origin.as_ref());
+    let hosts = own_hosts(address, options.origin.as_ref());
     let site = site(
         Site { db: db.clone(), sessions, hall: hall.clone(), origin: options.origin, hosts },
         &options.web,
@@ -91,7 +95,9 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         tracing::warn!(%error, "the site opens nonetheless");
     }
 
-    let address = address_to_open(listener.local_addr()?);
+    // Only now: a balancer takes a node that listens for one that is ready.
+    let listener = port.listen(BACKLOG).map_err(|error| cannot_listen(address, &error))?;
+    let address = address_to_open(address);
     let say_so = async {
         println!("chess is on {address}");
         std::future::pending::<()>().await;
@@ -107,13 +113,14 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 }
 
 /// Connects this node to the others. Programs that don't know the secret are kept out.
-async fn pubsub(url: &str, node: &str, secret: &[u8]) -> Result<PubSub, Box<dyn Error>> {
+async fn pubsub(url: &str, node: Option<&str>, secret: &[u8]) -> Result<PubSub, Box<dyn Error>> {
     let builder = match url.split_once("://") {
         None if url == "local" => return Ok(PubSub::local()),
         Some(("nats" | "tls", _)) => PubSub::nats(url),
         Some(("redis" | "rediss", _)) => PubSub::redis(url),
         _ => return Err("PUBSUB is local, or a URL that begins with nats:// or redis://".into()),
     };
+    let node = node.ok_or("PUBSUB connects several nodes: give each a name of its own in NODE")?;
     Ok(builder.node(node).secret(secret).namespace("chess").start().await?)
 }
 
@@ -126,10 +133,19 @@ fn own_hosts(address: SocketAddr, origin: Option<&Origin>) -> Vec<String> {
     ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec()
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
-        format!("cannot listen on {address}: {error}. Choose another port with PORT=, such as PORT=4001")
-    })
+/// Takes a port without listening on it yet, so that one that is taken is found out before anything else happens.
+fn reserve(address: SocketAddr) -> Result<TcpSocket, String> {
+    let reserve = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(cfg!(unix))?;
+        socket.bind(address)?;
+        Ok(socket)
+    };
+    reserve().map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
+    format!("cannot listen on {address}: {error}. Choose another port with PORT=, such as PORT=4001")
 }
 
 fn address_to_open(address: SocketAddr) -> String {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use adsum::{Entries, FetchResult, IntoPayload, Presence, PresenceHandler, PubSub};
+use adsum::{Entries, FetchResult, IntoPayload, Presence, PresenceHandler, PubSub, TrustedProxies};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -10,11 +10,16 @@ use crate::{
     board::Board,
     games::{GameCache, NextLook},
     limits::Limit,
+    passwords::Passwords,
     protocol::{Card, Meta},
+    served::Served,
 };
 
 /// The topic of everyone who is online.
 pub(crate) const LOBBY: &str = "lobby";
+
+/// The topic by which nodes tell each other that the lists of the lobby have changed; no client can join it.
+pub(crate) const BOARD: &str = "board";
 
 /// The site on this node.
 #[derive(Debug)]
@@ -25,11 +30,18 @@ pub(crate) struct Node {
     pub(crate) settings: Settings,
     pub(crate) board: Board,
     pub(crate) cache: GameCache,
+    pub(crate) served: Served,
     /// When flags are looked at next.
     pub(crate) next_look: NextLook,
     /// A permit for each bot that may think.
     pub(crate) thinkers: Semaphore,
+    /// Whose word counts on a client's address.
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) passwords: Passwords,
     pub(crate) names: Limit<IpAddr>,
+    /// Attempts with a password, by what a name reads as, and by address.
+    pub(crate) attempts: Limit<String>,
+    pub(crate) attempts_from: Limit<IpAddr>,
     pub(crate) offers: Limit<UserId>,
     pub(crate) commands: Limit<UserId>,
 }
@@ -45,9 +57,14 @@ impl Node {
             presence,
             board: Board::default(),
             cache: GameCache::default(),
+            served: Served::default(),
             next_look: NextLook::default(),
             thinkers: Semaphore::new(settings.thinkers()),
+            proxies: settings.trusted_proxies(),
+            passwords: Passwords::new(settings.hashers()),
             names: Limit::new(settings.names()),
+            attempts: Limit::new(settings.attempts()),
+            attempts_from: Limit::new(settings.attempts_from()),
             offers: Limit::new(settings.offers()),
             commands: Limit::new(settings.commands()),
             settings,

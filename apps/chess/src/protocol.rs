@@ -3,6 +3,7 @@
 
 mod game;
 mod lobby;
+mod past;
 mod user;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ pub use self::{
         NewClaim, NewMove, Position, Reason, Rematch,
     },
     lobby::{Running, RunningGames, Seek, Seeks},
+    past::{PastGame, PastGames},
     user::{GameId, GameStarted, Invite, InviteOver, Mine, NewInvite, OfferId, OfferMade, Outcome},
 };
 use crate::{Problem, UserId};

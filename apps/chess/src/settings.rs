@@ -2,6 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use adsum::{InvalidProxy, TrustedProxies};
 use clap::Args;
 
 use crate::{games::ClaimTimes, limits::Rate};
@@ -51,6 +52,11 @@ pub struct Settings {
     #[arg(long, env = "SWEEP_MS", default_value_t = 5_000, value_parser = ms(MS))]
     pub sweep_ms: u64,
 
+    /// How often a node that has others compares what it has told its clients with the database, in case a message from
+    /// another node was lost.
+    #[arg(long, env = "SYNC_MS", default_value_t = 2_000, value_parser = ms(MS))]
+    pub sync_ms: u64,
+
     /// Whether bots wait in the lobby.
     #[arg(long, env = "BOTS", default_value_t = true, action = clap::ArgAction::Set)]
     pub bots: bool,
@@ -67,6 +73,18 @@ pub struct Settings {
     #[arg(long, env = "MAX_NAMES", default_value_t = 10)]
     pub max_names: u32,
 
+    /// How many attempts to sign in with a password a minute there may be for one name. 0: any number.
+    #[arg(long, env = "MAX_ATTEMPTS", default_value_t = 5)]
+    pub max_attempts: u32,
+
+    /// The same from one address, for whatever names.
+    #[arg(long, env = "MAX_ATTEMPTS_FROM", default_value_t = 20)]
+    pub max_attempts_from: u32,
+
+    /// How many passwords are hashed at once; each takes a core and 19 MiB. 0: half of the cores.
+    #[arg(long, env = "HASHERS", default_value_t = 0)]
+    pub hashers: usize,
+
     /// How many seeks and invites a person may make, take or answer a minute. 0: any number.
     #[arg(long, env = "MAX_OFFERS", default_value_t = 30)]
     pub max_offers: u32,
@@ -75,6 +93,11 @@ pub struct Settings {
     #[arg(long, env = "MAX_COMMANDS", default_value_t = 300)]
     pub max_commands: u32,
 
+    /// Proxies that are believed what they say of the addresses of their clients: addresses and networks, such as
+    /// `127.0.0.1,10.0.0.0/8`. Limits by address count by that address. Each node counts for itself.
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = proxy)]
+    pub trusted_proxies: Vec<String>,
+
     /// How many sockets a person may have open at once.
     #[arg(long, env = "MAX_SOCKETS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sockets: u32,
@@ -82,6 +105,11 @@ pub struct Settings {
 
 fn ms(range: RangeInclusive<u64>) -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(range)
+}
+
+fn proxy(text: &str) -> Result<String, InvalidProxy> {
+    let text = text.trim();
+    text.parse::<TrustedProxies>().map(|_| text.to_owned())
 }
 
 impl Default for Settings {
@@ -101,6 +129,11 @@ impl Settings {
         Duration::from_hours(24 * u64::from(self.session_days))
     }
 
+    /// The proxies, for requests beside the socket.
+    pub(crate) fn trusted_proxies(&self) -> TrustedProxies {
+        self.trusted_proxies.join(",").parse().unwrap_or_default()
+    }
+
     pub(crate) fn linger(&self) -> Duration {
         Duration::from_millis(self.linger_ms)
     }
@@ -118,12 +151,29 @@ impl Settings {
         Duration::from_millis(self.sweep_ms)
     }
 
+    pub(crate) fn sync_interval(&self) -> Duration {
+        Duration::from_millis(self.sync_ms)
+    }
+
     pub(crate) fn claim_times(&self) -> ClaimTimes {
         ClaimTimes { lost_ms: self.claim_ms.cast_signed(), bye_ms: self.claim_bye_ms.cast_signed() }
     }
 
     pub(crate) fn names(&self) -> Rate {
         Rate::per_minute(self.max_names)
+    }
+
+    pub(crate) fn attempts(&self) -> Rate {
+        Rate::per_minute(self.max_attempts)
+    }
+
+    pub(crate) fn attempts_from(&self) -> Rate {
+        Rate::per_minute(self.max_attempts_from)
+    }
+
+    /// How many passwords are hashed at once.
+    pub(crate) fn hashers(&self) -> usize {
+        or_half_of_the_cores(self.hashers)
     }
 
     pub(crate) fn offers(&self) -> Rate {
@@ -136,9 +186,13 @@ impl Settings {
 
     /// How many bots may think at once.
     pub(crate) fn thinkers(&self) -> usize {
-        match self.bots_thinking {
-            0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1),
-            thinkers => thinkers,
-        }
+        or_half_of_the_cores(self.bots_thinking)
+    }
+}
+
+fn or_half_of_the_cores(number: usize) -> usize {
+    match number {
+        0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1),
+        number => number,
     }
 }

@@ -1,4 +1,4 @@
-//! The pages, and who signs in and out, over HTTP.
+//! The pages, and what they ask for over HTTP.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,20 +8,15 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, DefaultBodyLimit, Request, State, rejection::JsonRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    extract::{ConnectInfo, DefaultBodyLimit, Request},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
-use serde::Deserialize;
-use serde_json::json;
 use tower_http::services::{ServeDir, ServeFile};
 
-use crate::{
-    CreateError, Db, Hall, Name, Origin, Problem, Sessions, node::session_topic, protocol::User,
-    session::Session,
-};
+use crate::{Db, Hall, Origin, Problem, Sessions, accounts, node::session_topic, past};
 
 /// The most bytes of a request's body; a name fits many times over.
 const MAX_BODY_BYTES: usize = 4096;
@@ -57,7 +52,8 @@ pub struct MissingFile {
     advice: &'static str,
 }
 
-/// The site as a router: the page (for each game too) and its files from the folder `web`, `/me`, `/session`, `/sessions` and the `/socket`.
+/// The site as a router: the page (for each of its views) and its files from the folder `web`, what it asks for over HTTP,
+/// and the `/socket`.
 ///
 /// # Errors
 ///
@@ -81,13 +77,17 @@ pub fn site(mut site: Site, web: &Path) -> Result<Router, MissingFile> {
     }
     let socket = site.hall.socket(site.sessions.clone(), site.origin.as_ref(), &site.hosts);
     Ok(Router::new()
-        .route("/me", get(me))
-        .route("/session", post(sign_in).delete(sign_out))
-        .route("/sessions", delete(sign_out_everywhere))
+        .route("/me", get(accounts::me))
+        .route("/session", post(accounts::sign_in).delete(accounts::sign_out))
+        .route("/sessions", delete(accounts::sign_out_everywhere))
+        .route("/password", put(accounts::set_password))
+        .route("/past", get(past::games))
+        .route("/game/{id}/pgn", get(past::pgn))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(Arc::new(site))
         .nest("/socket", socket)
-        .route_service("/game/{id}", ServeFile::new(index))
+        .route_service("/game/{id}", ServeFile::new(&index))
+        .route_service("/you", ServeFile::new(index))
         .route_service("/vendor/phoenix.mjs", ServeFile::new(phoenix))
         .nest_service("/vendor/cm-chessboard", ServeDir::new(board))
         .fallback_service(ServeDir::new(web))
@@ -95,68 +95,21 @@ pub fn site(mut site: Site, web: &Path) -> Result<Router, MissingFile> {
         .layer(middleware::map_response(with_headers)))
 }
 
-/// A request to sign in. It is JSON and nothing else, for another site's form can't send that.
-#[derive(Deserialize)]
-struct SignIn {
-    name: String,
-}
-
-async fn me(State(site): State<Arc<Site>>, headers: HeaderMap) -> Result<Response, Failure> {
-    Ok(match site.sessions.of(&headers).await? {
-        Some(Session { user, renewed, .. }) => (renewed, Json(json!({ "user": user }))).into_response(),
-        None => Json(json!({ "user": null })).into_response(),
-    })
-}
-
-async fn sign_in(State(site): State<Arc<Site>>, request: Request) -> Result<Response, Failure> {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-    let request =
-        <Result<Json<SignIn>, JsonRejection> as axum::extract::FromRequest<_>>::from_request(request, &())
-            .await;
-    let Ok(request) = request;
-    let Json(SignIn { name }) =
-        request.map_err(|error| Failure(error.status(), Problem::invalid(error.body_text())))?;
-    let name = Name::parse(&name).map_err(|error| {
-        Failure(StatusCode::UNPROCESSABLE_ENTITY, Problem::new("name_invalid", error.to_string()))
-    })?;
-    let names = &site.hall.node.names;
-    names.check(network(peer)).map_err(|problem| Failure(StatusCode::TOO_MANY_REQUESTS, problem))?;
-    let user: User = match site.db.create_user(&name).await {
-        Ok(user) => user,
-        Err(taken @ CreateError::Taken) => {
-            return Err(Failure(StatusCode::CONFLICT, Problem::new("name_taken", taken.to_string())));
-        }
-        Err(CreateError::Database(error)) => return Err(error.into()),
-    };
-    let cookie = site.sessions.sign_in(user.id).await?;
-    Ok((StatusCode::CREATED, cookie, Json(json!({ "user": user }))).into_response())
-}
-
-/// What names are counted by: an IPv4 address, or a network of IPv6, of which one person has all addresses.
-fn network(peer: Option<IpAddr>) -> IpAddr {
-    match peer.map(|peer| peer.to_canonical()) {
-        Some(IpAddr::V6(v6)) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-        Some(v4) => v4,
-        None => Ipv4Addr::UNSPECIFIED.into(),
-    }
-}
-
-async fn sign_out(State(site): State<Arc<Site>>, headers: HeaderMap) -> Result<Response, Failure> {
-    let (ended, cookie) = site.sessions.sign_out(&headers).await?;
-    site.close_sockets(ended);
-    Ok((cookie, StatusCode::NO_CONTENT).into_response())
-}
-
-async fn sign_out_everywhere(State(site): State<Arc<Site>>, headers: HeaderMap) -> Result<Response, Failure> {
-    let session = site.sessions.of(&headers).await?;
-    let session = session.ok_or_else(|| Failure(StatusCode::UNAUTHORIZED, Problem::not_signed_in()))?;
-    site.close_sockets(site.sessions.sign_out_everywhere(session.user.id).await?);
-    Ok((site.sessions.nobody(&headers), StatusCode::NO_CONTENT).into_response())
-}
-
 impl Site {
+    /// What a client is counted by: an IPv4 address, or a network of IPv6, of which one person has all addresses.
+    pub(crate) fn network(&self, request: &Request) -> IpAddr {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let client =
+            peer.map(|ConnectInfo(peer)| self.hall.node.proxies.client_address(peer.ip(), request.headers()));
+        match client {
+            Some(IpAddr::V6(v6)) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+            Some(v4) => v4,
+            None => Ipv4Addr::UNSPECIFIED.into(),
+        }
+    }
+
     /// Closes the sockets of sessions that have ended, on all nodes.
-    fn close_sockets(&self, sessions: impl IntoIterator<Item = String>) {
+    pub(crate) fn close_sockets(&self, sessions: impl IntoIterator<Item = String>) {
         for session in sessions {
             if let Err(error) = self.hall.node.pubsub.disconnect(session_topic(&session)) {
                 tracing::error!(%error, "sockets of an ended session may still be open on other nodes");
@@ -166,7 +119,7 @@ impl Site {
 }
 
 /// An answer other than the one hoped for.
-struct Failure(StatusCode, Problem);
+pub(crate) struct Failure(pub(crate) StatusCode, pub(crate) Problem);
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {

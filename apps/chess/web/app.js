@@ -1,5 +1,6 @@
 // The page: the door, where one chooses a name; the lobby behind it; a game.
 
+import { Account } from "./account.js";
 import { $ } from "./dom.js";
 import { GameView } from "./game.js";
 import { Live } from "./live.js";
@@ -32,6 +33,7 @@ let me = null;
 let live = null;
 let lobby = null;
 let game = null;
+let account = null;
 /** The id of the game that we play. */
 let myGame = null;
 
@@ -106,11 +108,16 @@ function gameInAddress() {
 /** Shows what the address says. */
 function showView() {
   const id = gameInAddress();
+  const isAccount = location.pathname === "/you";
   closeGame();
-  document.body.dataset.view = id ? "game" : "lobby";
+  document.body.dataset.view = id ? "game" : isAccount ? "account" : "lobby";
   document.title = "Chess";
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close("");
   showMyGame(myGame);
+  if (isAccount) {
+    account = new Account(me);
+    document.title = "Your games – Chess";
+  }
   if (!id) return;
   game = new GameView(me);
   game.open(live, id, { onMissing: () => goTo("/", "There is no such game.") });
@@ -119,7 +126,8 @@ function showView() {
 
 function closeGame() {
   game?.close();
-  game = null;
+  account?.close();
+  game = account = null;
 }
 
 function goTo(path, note = "") {
@@ -132,7 +140,7 @@ function goTo(path, note = "") {
 /** Goes to a game. One of ours that has begun takes the place of the lobby or of a game that is over, and no other's. */
 function openGame(id) {
   if (id === gameInAddress()) return;
-  if (game === null || game.isOver) return goTo(`/game/${id}`);
+  if (game === null ? account === null : game.isOver) return goTo(`/game/${id}`);
   showMyGame(id);
 }
 
@@ -149,6 +157,7 @@ window.addEventListener("popstate", () => me && showView());
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href^='/']");
   if (!link || !me || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || link.target) return;
+  if (link.hasAttribute("download")) return;
   event.preventDefault();
   goTo(new URL(link.href).pathname);
 });
@@ -166,7 +175,7 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const button = form.querySelector("button");
   button.disabled = true;
-  const problem = await chooseName(form.elements.name.value);
+  const problem = await chooseName(form.elements.name.value, form.elements.password.value);
   button.disabled = false;
   $("#name-error").textContent = problem ?? "";
   form.elements.name.setAttribute("aria-invalid", String(Boolean(problem)));
@@ -179,15 +188,19 @@ form.addEventListener("submit", async (event) => {
 });
 
 /** Asks for a name and enters with it. Returns what is wrong, if something is. */
-async function chooseName(name) {
+async function chooseName(name, password) {
   try {
     const response = await fetch("/session", {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ name }),
+      body: JSON.stringify(password ? { name, password } : { name }),
     });
     const answer = await response.json();
-    if (!response.ok) return answer.message;
+    if (!response.ok) {
+      // The name may be one's own.
+      if (answer.reason === "name_taken") $("#with-password").open = true;
+      return answer.message;
+    }
     session.postMessage("in");
     enter(answer.user);
     return null;

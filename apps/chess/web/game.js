@@ -59,6 +59,7 @@ export class GameView {
     setText($("#game-title"), "");
     setText($("#game-state"), "");
     $("#crowd").replaceChildren();
+    $("#game-pgn").hidden = true;
   }
 
   /** Joins the game. `onMissing(problem)`: there is none. */
@@ -326,6 +327,8 @@ export class GameView {
     if (!result && check && !this.#pending) says += " Check!";
     setText($("#game-state"), says);
     $("#game-state").dataset.over = String(Boolean(result));
+    $("#game-pgn").hidden = !result;
+    $("#game-pgn").href = `/game/${this.#game.id}/pgn`;
     document.title = !result && mine ? "Your turn – Chess" : `${white.name} – ${black.name}`;
   }
 

@@ -8,6 +8,9 @@ import { Presence, Socket } from "/vendor/phoenix.mjs";
  */
 const HEARTBEAT = 4_000;
 
+/** How long a connection may take to be made, in milliseconds. The next one may reach another node. */
+const CONNECT = 4_000;
+
 /** How long a hidden page waits before it connects again, in milliseconds. */
 const RETRY_HIDDEN = 3_000;
 
@@ -24,6 +27,9 @@ export class Live {
   #isLeaving = false;
   #left = null;
   #retry = null;
+  /** The connection that is being made, and since when. */
+  #attempt = { conn: null, since: 0 };
+  #watch = null;
   #handlers;
 
   constructor({ onConnection, onRefused }) {
@@ -40,6 +46,16 @@ export class Live {
       if (!this.#closed) onRefused();
     });
     this.#socket.connect();
+    this.#watch = setInterval(() => this.#giveUp(), 1_000);
+  }
+
+  /** Gives up a connection that is never made: at a node that hangs, nobody says so. */
+  #giveUp() {
+    const { conn } = this.#socket;
+    if (!conn || conn.readyState !== WebSocket.CONNECTING) return void (this.#attempt.conn = null);
+    const now = performance.now();
+    if (this.#attempt.conn !== conn) this.#attempt = { conn, since: now };
+    else if (now - this.#attempt.since >= CONNECT) conn.close();
   }
 
   /**
@@ -89,6 +105,7 @@ export class Live {
   close() {
     this.#closed = true;
     clearTimeout(this.#retry);
+    clearInterval(this.#watch);
     window.removeEventListener("pagehide", this.#bye);
     window.removeEventListener("pagehide", this.#leave);
     window.removeEventListener("pageshow", this.#back);

@@ -19,6 +19,8 @@ export class Lobby {
   #mine = null;
   #openGame;
   #onPlaying;
+  /** The game that I play; undefined while it isn't known. */
+  #playing;
   #people;
   #invites;
   #seeks;
@@ -68,8 +70,12 @@ export class Lobby {
   }
 
   #showMine({ playing, seek, invites }) {
+    // It may have begun without a word that was heard.
+    const hasBegun = this.#playing === null && playing;
+    this.#playing = playing;
     this.#invites.show(invites);
     this.#onPlaying(playing);
+    if (hasBegun) this.#openGame(playing);
     $("#open-seek").hidden = Boolean(playing);
     setText($("#open-seek"), seek ? "Change your seek" : "Find an opponent");
   }

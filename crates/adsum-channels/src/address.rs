@@ -1,6 +1,9 @@
 //! Which address a client has, also behind proxies.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
 
 use http::{
     HeaderMap, HeaderName,
@@ -34,6 +37,51 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[Netwo
         }
     }
     client
+}
+
+/// Proxies that are believed what they say of their clients, for a program's own requests beside the socket.
+///
+/// ```
+/// # use adsum_channels as adsum;
+/// use adsum::TrustedProxies;
+/// use http::HeaderMap;
+///
+/// let proxies: TrustedProxies = "10.0.0.0/8, ::1".parse()?;
+/// let mut headers = HeaderMap::new();
+/// headers.insert("x-forwarded-for", "192.0.2.1".parse()?);
+/// assert_eq!(proxies.client_address("10.0.0.7".parse()?, &headers).to_string(), "192.0.2.1");
+/// assert_eq!(proxies.client_address("192.0.2.9".parse()?, &headers).to_string(), "192.0.2.9");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<Network>);
+
+/// A text is neither an address nor a network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no proxy; write an address such as \"10.0.0.1\", or a network such as \"10.0.0.0/8\"")]
+pub struct InvalidProxy(String);
+
+impl TrustedProxies {
+    /// Returns the client's address: that of the connection, or what these proxies say, as
+    /// [`SocketBuilder::trusted_proxies`](crate::SocketBuilder::trusted_proxies) describes.
+    pub fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        client_address(peer, headers, &self.0)
+    }
+
+    pub(crate) fn new<'p>(list: impl IntoIterator<Item = &'p str>) -> Result<Self, InvalidProxy> {
+        let networks =
+            list.into_iter().map(|text| Network::parse(text).ok_or_else(|| InvalidProxy(text.to_owned())));
+        networks.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// A list of addresses and networks with commas between. An empty text is nobody.
+impl FromStr for TrustedProxies {
+    type Err = InvalidProxy;
+
+    fn from_str(list: &str) -> Result<Self, InvalidProxy> {
+        Self::new(list.split(',').map(str::trim).filter(|text| !text.is_empty()))
+    }
 }
 
 /// What clients are counted by: an IPv4 address, or a network of IPv6, of which one client has all addresses.

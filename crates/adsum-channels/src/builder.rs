@@ -16,7 +16,7 @@ use tracing::Level;
 use crate::{
     Acceptor, Assigns, Channel, Connect, Observer, ParamFilter, Refusal, Refused, SecretTooShort, Serializer,
     Sockets, Tokens,
-    address::Network,
+    address::TrustedProxies,
     endpoint::{ConnectFn, Endpoint, EndpointOwner, OnRefused},
     longpoll::LongPoll,
     observe::Watch,
@@ -448,12 +448,7 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
     /// One is neither an address nor a network.
     #[must_use]
     pub fn trusted_proxies<'p>(mut self, proxies: impl IntoIterator<Item = &'p str>) -> Self {
-        let network = |text: &str| {
-            Network::parse(text).unwrap_or_else(|| {
-                panic!("{text:?} is no proxy; write an address such as \"10.0.0.1\", or a network such as \"10.0.0.0/8\"")
-            })
-        };
-        self.options.trusted_proxies = proxies.into_iter().map(network).collect();
+        self.options.trusted_proxies = TrustedProxies::new(proxies).unwrap_or_else(|error| panic!("{error}"));
         self
     }
 

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Refused,
-    address::{self, Network},
+    address::TrustedProxies,
     query::{self, ParamsError},
 };
 
@@ -89,8 +89,8 @@ impl Connect {
         self.extension().map(|ClientAddress(address)| *address)
     }
 
-    pub(crate) fn find_client_address(&mut self, proxies: &[Network]) -> Option<IpAddr> {
-        let address = address::client_address(self.peer()?.ip(), &self.parts.headers, proxies);
+    pub(crate) fn find_client_address(&mut self, proxies: &TrustedProxies) -> Option<IpAddr> {
+        let address = proxies.client_address(self.peer()?.ip(), &self.parts.headers);
         self.parts.extensions.insert(ClientAddress(address));
         Some(address)
     }

@@ -103,6 +103,7 @@ pub use tracing::Level;
 #[doc(inline)]
 pub use self::{
     acceptor::{Acceptor, Client, Outgoing},
+    address::{InvalidProxy, TrustedProxies},
     assigns::{Assigns, MissingAssign},
     builder::SocketBuilder,
     channel::{Channel, EndReason, JoinError, JoinResult, Joined, NoParams},

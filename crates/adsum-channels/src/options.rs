@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
 
-use crate::address::Network;
+use crate::address::TrustedProxies;
 
 /// How many channels a socket may have joined.
 pub const DEFAULT_MAX_CHANNELS: usize = 100;
@@ -71,7 +71,7 @@ pub(crate) struct Options {
     pub(crate) max_longpoll_sessions: usize,
     pub(crate) max_sockets_per_address: Option<usize>,
     pub(crate) max_sockets_per_key: Option<usize>,
-    pub(crate) trusted_proxies: Vec<Network>,
+    pub(crate) trusted_proxies: TrustedProxies,
     /// `None`: a client may be silent for ever.
     pub(crate) timeout: Option<Duration>,
     /// `None`: no client is pinged.
@@ -107,7 +107,7 @@ impl Default for Options {
             max_longpoll_sessions: DEFAULT_MAX_LONGPOLL_SESSIONS,
             max_sockets_per_address: Some(DEFAULT_MAX_SOCKETS_PER_ADDRESS),
             max_sockets_per_key: Some(DEFAULT_MAX_SOCKETS_PER_KEY),
-            trusted_proxies: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
             timeout: Some(DEFAULT_TIMEOUT),
             ping: Some(Ping { after: DEFAULT_PING_AFTER, close: DEFAULT_PING_CLOSE }),
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,

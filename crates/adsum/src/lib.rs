@@ -106,13 +106,14 @@ pub use adsum_channels::{
     DEFAULT_MAX_SOCKETS_PER_ADDRESS, DEFAULT_MAX_SOCKETS_PER_KEY, DEFAULT_MAX_TOPIC_BYTES,
     DEFAULT_MAX_TOTAL_QUEUE_BYTES, DEFAULT_MESSAGE_TIMEOUT, DEFAULT_PING_AFTER, DEFAULT_PING_CLOSE,
     DEFAULT_REQUEST_GRACE, DEFAULT_SHUTDOWN_GRACE, DEFAULT_STATE_TIMEOUT, DEFAULT_TIMEOUT,
-    DEFAULT_TOKEN_MAX_AGE, Depart, Drain, EndReason, EventOutcome, Frame, JoinError, JoinOutcome, JoinResult,
-    Joined, Level, MAX_TOKEN_BYTES, MIN_BODY_RATE, MIN_SECRET_BYTES, MaxAge, MissingAssign, News, NoParams,
-    ObservedConnect, ObservedDisconnect, ObservedDrain, ObservedEvent, ObservedJoin, ObservedLeave,
-    ObservedLimit, ObservedRoundTrip, Observer, Outgoing, ParamFilter, ParamsError, PushError, Refusal,
-    Refused, Rejected, Reply, ReplyRef, SecretTooShort, SendError, Sender, Serializer, Serve, SignError,
-    Socket, SocketBuilder, SocketEnd, SocketExtension, SocketLimit, Sockets, Stop, TokenError, Tokens,
-    Unsendable, V1, V2, View, ViewState, Wire, read_string, serve, termination, write_string,
+    DEFAULT_TOKEN_MAX_AGE, Depart, Drain, EndReason, EventOutcome, Frame, InvalidProxy, JoinError,
+    JoinOutcome, JoinResult, Joined, Level, MAX_TOKEN_BYTES, MIN_BODY_RATE, MIN_SECRET_BYTES, MaxAge,
+    MissingAssign, News, NoParams, ObservedConnect, ObservedDisconnect, ObservedDrain, ObservedEvent,
+    ObservedJoin, ObservedLeave, ObservedLimit, ObservedRoundTrip, Observer, Outgoing, ParamFilter,
+    ParamsError, PushError, Refusal, Refused, Rejected, Reply, ReplyRef, SecretTooShort, SendError, Sender,
+    Serializer, Serve, SignError, Socket, SocketBuilder, SocketEnd, SocketExtension, SocketLimit, Sockets,
+    Stop, TokenError, Tokens, TrustedProxies, Unsendable, V1, V2, View, ViewState, Wire, read_string, serve,
+    termination, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{

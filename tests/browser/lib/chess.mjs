@@ -6,6 +6,9 @@ import { join } from "node:path";
 
 import { startServer } from "../../lib/server.mjs";
 
+/** What all sites of these tests are told: no limits, no bots, lists at once. */
+export const QUICK = { MAX_NAMES: "0", MAX_OFFERS: "0", MAX_COMMANDS: "0", BOTS: "false", LIST_MS: "50" };
+
 /** A site that can be ended and started again: its port and its database stay. */
 export class Chess {
   #folder = mkdtempSync(join(tmpdir(), "chess-"));
@@ -20,9 +23,8 @@ export class Chess {
 
   /** `more`: settings for this run alone. */
   async start(more = {}) {
-    const quick = { MAX_NAMES: "0", MAX_OFFERS: "0", MAX_COMMANDS: "0", BOTS: "false", LIST_MS: "50" };
     this.#server = await startServer("chess", {
-      env: { PORT: this.#port, DATABASE_URL: join(this.#folder, "chess.db"), ...quick, ...this.#settings, ...more },
+      env: { PORT: this.#port, DATABASE_URL: join(this.#folder, "chess.db"), ...QUICK, ...this.#settings, ...more },
       ready: /http:\/\/localhost:(\d+)/,
     });
     this.#port = this.#server.readyLine[1];

@@ -8,6 +8,7 @@ import { chromium } from "playwright-core";
 
 import { DEADLINE } from "../../lib/until.mjs";
 import { Chess } from "./chess.mjs";
+import { Nodes } from "./nodes.mjs";
 import { Relay } from "./relay.mjs";
 import { Tab } from "./tab.mjs";
 
@@ -34,8 +35,17 @@ export function launchBrowser(options) {
 
 /** A test on a site of its own, told these `settings`. If it fails, every open page is photographed. */
 export function scene(title, browser, play, settings) {
+  sceneOn(title, browser, play, () => new Chess(settings));
+}
+
+/** A test on a site of two nodes, `a` and `b`. */
+export function sceneOfNodes(title, browser, play, settings) {
+  sceneOn(title, browser, play, () => new Nodes(settings));
+}
+
+function sceneOn(title, browser, play, site) {
   test(title, async () => {
-    const stage = new Scene(browser(), settings);
+    const stage = new Scene(browser(), site());
     try {
       await stage.chess.start();
       await play(stage);
@@ -55,9 +65,9 @@ class Scene {
   #people = [];
   #relays = [];
 
-  constructor(browser, settings) {
+  constructor(browser, chess) {
     this.#browser = browser;
-    this.chess = new Chess(settings);
+    this.chess = chess;
   }
 
   /** Somebody new, with a browser of their own, at the door. With a `relay` they reach the site by that alone. */

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 
 import { Client } from "./client.mjs";
-import { Engine, Wire, freePort } from "./engine.mjs";
+import { Engine, Wire, freePort } from "../../lib/engine.mjs";
 import { startRooms } from "./rooms.mjs";
 
 /** How long a lost node may take to be missed, in milliseconds, on a machine that does much else meanwhile. */

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { startProgram } from "../../lib/server.mjs";
-import { freePort } from "./engine.mjs";
+import { freePort } from "../../lib/engine.mjs";
 
 // Started by root, nginx would have its workers be somebody who may not write into our folder.
 const workers = process.getuid() === 0 ? "user root;" : "";

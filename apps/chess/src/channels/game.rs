@@ -1,5 +1,7 @@
 //! `game:<id>`: one game, to play or to watch.
 
+use std::sync::Arc;
+
 use adsum::{Channel, JoinError, JoinResult, Joined, Key, Payload, Reply, Socket, Stop, Topic};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -11,6 +13,7 @@ use crate::{
     node::{LOBBY, watch_topic},
     problem::refused,
     protocol::{Change, Color, Game, GameJoined, Meta, NewClaim, NewMove, Seen, Status},
+    served::ServedGame,
 };
 
 /// One tab that shows a game.
@@ -25,6 +28,7 @@ pub(super) struct GameChannel {
     online_at: u64,
     /// The version that the client was told at the join.
     version: i64,
+    _served: Arc<ServedGame>,
 }
 
 impl Channel for GameChannel {
@@ -50,6 +54,7 @@ impl Channel for GameChannel {
             status: status.into(),
             online_at: now_seconds(),
             version: table.version,
+            _served: app.node.served.game(&app.node.pubsub, &table),
         };
         Ok(Joined::new(channel).reply(GameJoined { you: color, game: table.game(table.now) }))
     }

@@ -5,8 +5,12 @@ use adsum::{Channel, JoinError, JoinResult, Joined, Key, Payload, Reply, Socket,
 use super::{App, Nothing, answer, invalid_join, now_seconds, read, visitor};
 use crate::{
     Problem,
+    problem::refused,
     protocol::{Meta, Seen},
 };
+
+/// How often it is noted at most that somebody is seen; when they leave, it is noted too.
+const SEEN_MS: i64 = 300_000;
 
 /// One tab in the lobby.
 pub(super) struct Lobby {
@@ -26,6 +30,7 @@ impl Channel for Lobby {
 
     async fn join(app: &App, _: &Topic, Seen { status }: Seen, socket: &mut Socket) -> JoinResult<Self> {
         let visitor = visitor(app, socket).await?;
+        app.node.db.note_seen(visitor.user.id, SEEN_MS).await.map_err(|error| refused(error.into()))?;
         let meta = Meta::new(now_seconds(), visitor.device, status.into());
         Ok(Joined::new(Self { app: app.clone(), key: visitor.user.id.to_string().into(), meta }))
     }

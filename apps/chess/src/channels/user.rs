@@ -10,6 +10,7 @@ use crate::{
     node::user_topic,
     problem::refused,
     protocol::{Mine, NewInvite, OfferId, Terms, User},
+    served::ServedPerson,
 };
 
 /// One tab of its user.
@@ -18,6 +19,7 @@ pub(super) struct UserChannel {
     user: User,
     /// The state that the client was sent last.
     told: Mine,
+    served: Arc<ServedPerson>,
 }
 
 impl Channel for UserChannel {
@@ -34,7 +36,9 @@ impl Channel for UserChannel {
             return Err(refused(Problem::new("not_yours", "This concerns somebody else.")));
         }
         let told = app.node.mine(visitor.user.id).await.map_err(|error| refused(error.into()))?;
-        let channel = Self { app: app.clone(), user: visitor.user, told: told.clone() };
+        let served = app.node.served.person(visitor.user.id);
+        served.told(&told);
+        let channel = Self { app: app.clone(), user: visitor.user, told: told.clone(), served };
         Ok(Joined::new(channel).reply(told))
     }
 
@@ -80,6 +84,7 @@ impl Channel for UserChannel {
 impl UserChannel {
     async fn tell(&mut self, socket: &mut Socket) -> Result<(), Stop> {
         let mine = self.app.node.mine(self.user.id).await?;
+        self.served.told(&mine);
         if mine.differs(&self.told) {
             socket.push("mine", &mine)?;
             self.told = mine;

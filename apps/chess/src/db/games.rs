@@ -57,12 +57,12 @@ pub(crate) struct Due {
     pub(crate) now: i64,
 }
 
-const COLUMNS: &str = "g.id, g.initial_ms, g.increment_ms, g.version, g.ply, g.fen, g.last, g.white_ms, g.black_ms, \
+pub(super) const COLUMNS: &str = "g.id, g.initial_ms, g.increment_ms, g.version, g.ply, g.fen, g.last, g.white_ms, g.black_ms, \
     g.turn_at, g.draw_offer, g.white_gone_at, g.black_gone_at, g.white_bye, g.black_bye, g.winner, g.reason, \
     g.rematch_offer, g.rematch, w.id AS white_id, w.name AS white_name, w.bot AS white_bot, \
     b.id AS black_id, b.name AS black_name, b.bot AS black_bot";
 
-const PLAYERS: &str = "games g JOIN users w ON w.id = g.white JOIN users b ON b.id = g.black";
+pub(super) const PLAYERS: &str = "games g JOIN users w ON w.id = g.white JOIN users b ON b.id = g.black";
 
 impl Db {
     /// A game as it stands, with the time of the database. `None` if there is none.
@@ -387,7 +387,7 @@ fn table(row: &AnyRow, played: Played, left_ms: Vec<i64>) -> Result<Table, sqlx:
     })
 }
 
-fn listed(row: &AnyRow) -> Result<Listed, sqlx::Error> {
+pub(super) fn listed(row: &AnyRow) -> Result<Listed, sqlx::Error> {
     let number = |column: &str| row.try_get::<i64, _>(column);
     Ok(Listed {
         id: row.try_get("id")?,
@@ -409,7 +409,7 @@ fn listed(row: &AnyRow) -> Result<Listed, sqlx::Error> {
     })
 }
 
-fn color(row: &AnyRow, column: &str) -> Result<Option<Color>, sqlx::Error> {
+pub(super) fn color(row: &AnyRow, column: &str) -> Result<Option<Color>, sqlx::Error> {
     let text: Option<String> = row.try_get(column)?;
     Ok(text.as_deref().and_then(Color::parse))
 }

@@ -6,6 +6,8 @@ use sqlx::{
     AnyPool, ConnectOptions, Connection, Executor, any::AnyPoolOptions, sqlite::SqliteConnectOptions,
 };
 
+use tokio::time::sleep;
+
 use super::{Db, Engine};
 
 /// Connections to an `SQLite` file. It has one writer at a time; the others read.
@@ -14,6 +16,10 @@ const SQLITE_CONNECTIONS: u32 = 4;
 /// How long a statement waits for another process's lock on the database file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often the tables are tried to be brought up to date again while another node does it, and the pause before.
+const MIGRATION_RETRIES: u32 = 5;
+const MIGRATION_PAUSE: Duration = Duration::from_millis(200);
+
 /// How long a request waits for a connection before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -21,6 +27,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// back the last ones, but never leaves half of one.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
     PRAGMA busy_timeout = 5000";
+
+/// Of each connection to `PostgreSQL`. A node that is frozen in the middle of a transaction holds its row locks; the
+/// server ends that transaction, so that the other nodes go on, and the frozen node finds it gone.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = 2000; SET lock_timeout = 10000";
 
 /// Why the database could not be opened, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +87,23 @@ impl Db {
             Some("sqlite") | None => sqlite(url).await?,
             Some(other) => return Err(OpenError::Address(format!("begins with {other:?}"))),
         };
-        sqlx::migrate!().run(&db.pool).await.map_err(|source| OpenError::Migrate { name, source })?;
+        db.migrate().await.map_err(|source| OpenError::Migrate { name, source })?;
         Ok(db)
+    }
+
+    /// Brings the tables up to date. Nodes that start at once on a new `SQLite` file all try, and fail but for one:
+    /// looking again finds it done. `PostgreSQL` has them wait for each other.
+    async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        let migrations = sqlx::migrate!();
+        for _ in 0..MIGRATION_RETRIES {
+            match migrations.run(&self.pool).await {
+                Err(sqlx::migrate::MigrateError::ExecuteMigration(..)) if self.engine == Engine::Sqlite => {
+                    sleep(MIGRATION_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+        migrations.run(&self.pool).await
     }
 }
 
@@ -145,6 +170,12 @@ async fn postgres(url: &str, connections: u32) -> Result<(Db, String), OpenError
     let pool: AnyPool = AnyPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute(SESSION).await?;
+                Ok(())
+            })
+        })
         .connect(url)
         .await
         .map_err(open_error)?;

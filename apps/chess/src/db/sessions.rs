@@ -78,6 +78,21 @@ impl Db {
         Ok(())
     }
 
+    /// Ends all sessions of a user but this one. Returns their hashes.
+    pub(crate) async fn end_other_sessions(
+        &self,
+        user: UserId,
+        token_hash: &str,
+    ) -> Result<Vec<String>, sqlx::Error> {
+        sqlx::query_scalar(
+            "DELETE FROM sessions WHERE user_id = $1 AND token_hash <> $2 RETURNING token_hash",
+        )
+        .bind(user.0)
+        .bind(token_hash)
+        .fetch_all(&self.pool)
+        .await
+    }
+
     /// Ends all sessions of a user. Returns their hashes.
     pub(crate) async fn end_sessions(&self, user: UserId) -> Result<Vec<String>, sqlx::Error> {
         sqlx::query_scalar("DELETE FROM sessions WHERE user_id = $1 RETURNING token_hash")

@@ -15,7 +15,9 @@ use crate::{
 #[non_exhaustive]
 pub enum CreateError {
     /// Somebody has that name, or one that reads or looks the same.
-    #[error("Somebody already has that name. Please choose another.")]
+    #[error(
+        "Somebody already has that name. If it is yours, give your password too; else please choose another."
+    )]
     Taken,
     /// The database failed.
     #[error("the database failed: {0}")]
@@ -70,6 +72,51 @@ impl Db {
             Err(error) if is_taken(&error) => Err(CreateError::Taken),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The user whose name reads like this one, and the hash of their password if they have one.
+    pub(crate) async fn by_name(&self, name: &Name) -> Result<Option<(User, Option<String>)>, sqlx::Error> {
+        let row: Option<(i64, String, i64, Option<String>)> =
+            sqlx::query_as("SELECT id, name, bot, password FROM users WHERE name_key = $1")
+                .bind(name.key())
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(row.map(|(id, name, bot, password)| (user((id, name, bot)), password)))
+    }
+
+    /// The hash of a user's password, if they have one.
+    pub(crate) async fn password(&self, id: UserId) -> Result<Option<String>, sqlx::Error> {
+        let hash: Option<Option<String>> = sqlx::query_scalar("SELECT password FROM users WHERE id = $1")
+            .bind(id.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(hash.flatten())
+    }
+
+    /// Gives a user another password, if they still have the one of this hash, or still have none. Whether it was so.
+    pub(crate) async fn set_password(
+        &self,
+        id: UserId,
+        before: Option<&str>,
+        hash: &str,
+    ) -> Result<bool, sqlx::Error> {
+        let set = sqlx::query("UPDATE users SET password = $2 WHERE id = $1 AND COALESCE(password, '') = $3")
+            .bind(id.0)
+            .bind(hash)
+            .bind(before.unwrap_or_default())
+            .execute(&self.pool)
+            .await?;
+        Ok(set.rows_affected() > 0)
+    }
+
+    /// Notes that a user has a tab open, or had until now; no more often than after so long.
+    pub(crate) async fn note_seen(&self, id: UserId, after_ms: i64) -> Result<(), sqlx::Error> {
+        let statement = format!(
+            "UPDATE users SET seen_at = {0} WHERE id = $1 AND COALESCE(seen_at, 0) <= {0} - $2",
+            self.clock()
+        );
+        sqlx::query(AssertSqlSafe(statement)).bind(id.0).bind(after_ms).execute(&self.pool).await?;
+        Ok(())
     }
 
     /// The user of an id. `None` if there is none.

@@ -83,6 +83,11 @@ impl Table {
         }
     }
 
+    /// Since when White and Black have been without a connection.
+    pub(crate) fn gone_since(&self) -> [Option<i64>; 2] {
+        [self.white_gone, self.black_gone].map(|gone| gone.map(|gone| gone.at))
+    }
+
     /// All of it, as it is at `now`.
     pub(crate) fn game(&self, now: i64) -> Game {
         let moves = (0..self.left_ms.len()).map(|index| self.shown_move(index));
@@ -140,7 +145,7 @@ impl Table {
 }
 
 /// An ending in a sentence. `turn` is the side that was to move.
-fn result(Ending { winner, reason }: Ending, turn: Color) -> GameResult {
+pub(crate) fn result(Ending { winner, reason }: Ending, turn: Color) -> GameResult {
     let (won, lost) = winner.map_or(("", ""), |winner| (winner.name(), winner.other().name()));
     let message = match (reason, winner) {
         (Reason::Mate, _) => format!("Checkmate: {won} wins."),

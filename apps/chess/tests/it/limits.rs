@@ -11,11 +11,16 @@ use tokio::{
 use crate::site::{Served, settings};
 
 async fn choose(address: &str, name: &str) -> String {
+    choose_from(address, name, "").await
+}
+
+/// `headers`: what a proxy adds.
+async fn choose_from(address: &str, name: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let body = json!({ "name": name }).to_string();
     let request = format!(
         "POST /session HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
+         {headers}Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -36,6 +41,32 @@ async fn names_by_address() {
     let problem: serde_json::Value = serde_json::from_str(refused.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     assert_eq!(problem["reason"], "too_fast");
     assert!(problem["message"].as_str().unwrap().contains("try again in 20 seconds"), "{problem}");
+}
+
+#[tokio::test]
+async fn behind_a_proxy_by_the_address_that_it_says() {
+    let trusting = Settings { max_names: 1, trusted_proxies: vec!["127.0.0.0/8".to_owned()], ..settings() };
+    let site = Served::start(trusting).await;
+    let status = async |name: &str, from: &str| {
+        let answer = choose_from(&site.address, name, &format!("X-Forwarded-For: {from}\r\n")).await;
+        answer["HTTP/1.1 ".len()..][..3].parse::<u16>().unwrap()
+    };
+    assert_eq!(status("Anna", "192.0.2.1").await, 201);
+    assert_eq!(status("Ben", "192.0.2.1").await, 429);
+    assert_eq!(status("Ben", "192.0.2.2").await, 201);
+    // Only what the proxy itself has appended counts.
+    assert_eq!(status("Carl", "198.51.100.7, 192.0.2.1").await, 429);
+    // One person has a network of IPv6.
+    assert_eq!(status("Dora", "2001:db8::1").await, 201);
+    assert_eq!(status("Emil", "2001:db8::ffff").await, 429);
+
+    let site = Served::start(Settings { max_names: 1, ..settings() }).await;
+    let made_up = async |name: &str, from: &str| {
+        let answer = choose_from(&site.address, name, &format!("X-Forwarded-For: {from}\r\n")).await;
+        answer["HTTP/1.1 ".len()..][..3].parse::<u16>().unwrap()
+    };
+    assert_eq!(made_up("Anna", "192.0.2.1").await, 201);
+    assert_eq!(made_up("Ben", "192.0.2.2").await, 429, "nobody is believed who isn't trusted");
 }
 
 #[tokio::test]

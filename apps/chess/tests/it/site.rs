@@ -44,8 +44,14 @@ impl Served {
     }
 
     pub(crate) async fn on(db: Db, settings: Settings) -> Self {
+        Self::node(PubSub::local(), db, settings).await
+    }
+
+    /// A node of several on one database.
+    pub(crate) async fn node(pubsub: PubSub, db: Db, settings: Settings) -> Self {
         let sessions = Sessions::new(db.clone(), settings.session_lifetime());
-        let hall = Hall::open(PubSub::local(), db.clone(), settings).await.unwrap();
+        let hall = Hall::open(pubsub, db.clone(), settings).await.unwrap();
+        hall.ready().await.unwrap();
         let pages =
             Site { db: db.clone(), sessions: sessions.clone(), hall, origin: None, hosts: Vec::new() };
         let router = site(pages, Path::new(WEB)).unwrap();

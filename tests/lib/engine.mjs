@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { createConnection, createServer } from "node:net";
 
-import { startProgram } from "../../lib/server.mjs";
+import { startProgram } from "./server.mjs";
 
 /** By the URL scheme of the adapter. */
 const ENGINES = {
