@@ -193,7 +193,7 @@ impl<X: Layer> Cluster<X> {
                 }
             }
             ClusterMessage::Heartbeat { from, region, versions } => {
-                self.on_heartbeat(now, &from, region, &versions)
+                self.on_heartbeat(now, &from, region, &versions);
             }
             ClusterMessage::Batches { from, batches } => self.on_batches(now, &from, batches),
             ClusterMessage::Pull { from, of, shard, have, chunk } => {

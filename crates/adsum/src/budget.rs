@@ -1,33 +1,34 @@
-//! When a diff may go out, so that a node keeps up: a budget of deliveries.
+//! A budget of deliveries, which decides when a diff may be sent, so that a node keeps up.
 //!
-//! Time and cost come in, decisions go out; nothing here reads a clock. A flush costs the subscribers that it
-//! reaches. The node and each topic have an account, which says until when the deliveries so far are paid for at the
-//! node's rate, or at the topic's share of it. While a node owes nothing, every change goes out at once. When it owes
-//! something, topics that owe gather their changes; when it owes more, all but small topics do.
+//! Time and cost come in, decisions go out; nothing here reads a clock. The cost of a flush is the number of subscribers that
+//! it reaches. The node and each topic have an account: the time until which the deliveries so far are paid for, at the node's
+//! rate or at the topic's share of it. While a node owes nothing, every change is sent at once. When it owes something, topics
+//! that owe collect their changes; when it owes more, all but small topics do.
 //!
-//! Beside what was sent stands what the changes would have cost one by one. Where that is more than the node can send,
-//! as when a thousand people join one room, topics over their share gather for [`GATHERING`] at least: sent as often as
-//! the rate allows, a few changes at a time, diffs would take the time from those who join. This debt ends early, once
-//! less than half of what the node can send was asked for a while, so that it doesn't outlast the storm.
+//! A further account counts what the changes would have cost if each were sent alone. If that is more than the node can send,
+//! as when a thousand people join one room, topics over their share collect changes for at least [`GATHERING`]. Otherwise diffs
+//! would be sent as often as the rate allows, with a few changes each, and take the time from the clients that join. This debt
+//! ends early, once less than half of the node's rate was asked for a while, so that it doesn't outlast the storm.
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// What may be saved up while little is sent.
+/// The credit that is saved up while little is sent.
 const CREDIT: Duration = Duration::from_millis(250);
-/// Up to this debt of the node, topics within their share go at once.
+/// Up to this debt of the node, topics within their share are sent at once.
 const LIGHT: Duration = Duration::from_millis(125);
-/// Up to this debt of the node, small flushes go at once.
+/// Up to this debt of the node, small flushes are sent at once.
 const HEAVY: Duration = Duration::from_millis(250);
-/// How long changes gather at least, in a topic over its share, while more is asked of the node than it can send.
+/// How long a topic over its share collects changes at least, while more is asked of the node than it can send.
 const GATHERING: Duration = Duration::from_millis(50);
 /// The cost up to which a flush is small.
 const SMALL: u64 = 128;
 /// A topic's share of the rate is one part in this many.
 const SHARES: u32 = 8;
-/// What a flush costs beside its deliveries if it asks `fetch`.
+/// The cost of asking `fetch`, in addition to the deliveries of a flush.
 pub(crate) const FETCH_COST: u64 = 100;
 
-/// Until when what a topic, or the node, has sent is paid for; since the [start](DeliveryBudget::START) of the budget's time.
+/// The time until which the deliveries of a topic, or of the node, are paid for; since the [start](DeliveryBudget::START) of
+/// the budget's time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Account(Duration);
 
@@ -38,16 +39,16 @@ pub(crate) struct DeliveryBudget<T> {
     rate: u64,
     max_delay: Duration,
     node: Account,
-    /// As `node`, but no single flush counts for more than [`LIGHT`]: one to a hundred thousand subscribers, which takes
-    /// seconds of the node's rate, is its own topic's matter, and doesn't hold up the others.
+    /// Like `node`, but no single flush counts for more than [`LIGHT`]: one to a hundred thousand subscribers, which takes
+    /// seconds of the node's rate, delays its own topic and no other.
     shared: Account,
-    /// As `node`, for what the changes would cost if each were sent by itself.
+    /// Like `node`, for what the changes would cost if each were sent alone.
     asked: Account,
-    /// What was asked since this time is compared with what could be sent meanwhile.
+    /// The time since which `asked_time` is counted.
     asked_since: Duration,
-    /// How long it takes to send that.
+    /// How long it would take to send what was asked since then.
     asked_time: Duration,
-    /// The topics whose changes wait, by the time of the first of them.
+    /// The topics whose changes wait, by the time of their first change.
     waiting: BTreeMap<(Duration, T), WaitingFlush>,
 }
 
@@ -58,10 +59,10 @@ struct WaitingFlush {
 }
 
 impl<T: Ord + Clone> DeliveryBudget<T> {
-    /// The first time that may be handed in. The credit lies before it.
+    /// The first time that callers may pass. The credit lies before it.
     pub(crate) const START: Duration = CREDIT;
 
-    /// A budget of `rate` deliveries a second for each of `workers`, under which no change waits longer than
+    /// Makes a budget of `rate` deliveries a second for each of `workers`, under which no change waits longer than
     /// `max_delay`.
     pub(crate) fn new(rate: u32, workers: usize, max_delay: Duration) -> Self {
         let rate = u64::from(rate.max(1)) * workers.max(1) as u64;
@@ -77,12 +78,12 @@ impl<T: Ord + Clone> DeliveryBudget<T> {
         }
     }
 
-    /// Whether a flush that costs so much may go now, with changes since `since`.
+    /// Whether a flush of this cost may go now, with changes since `since`.
     pub(crate) fn may_go(&self, now: Duration, topic: Account, since: Duration, cost: u64) -> bool {
         self.ready_at(WaitingFlush { account: topic, cost }, since) <= now
     }
 
-    /// When a flush may go, if nothing else goes before it.
+    /// Returns when a flush may go, if nothing else goes before it.
     fn ready_at(&self, flush: WaitingFlush, since: Duration) -> Duration {
         let (Account(node), Account(shared), Account(topic)) = (self.node, self.shared, flush.account);
         let node = node.max(self.asked.0.min(since.saturating_add(GATHERING)));
@@ -91,7 +92,7 @@ impl<T: Ord + Clone> DeliveryBudget<T> {
         if flush.cost <= SMALL { ready.min(shared.saturating_sub(HEAVY)) } else { ready }
     }
 
-    /// A flush goes.
+    /// Pays for a flush.
     pub(crate) fn pay(&mut self, now: Duration, topic: &mut Account, cost: u64) {
         let latest = now + self.max_delay;
         let time = self.time(cost);
@@ -100,13 +101,13 @@ impl<T: Ord + Clone> DeliveryBudget<T> {
         topic.pay(now, latest, time.saturating_mul(SHARES));
     }
 
-    /// A flush has so many changes, of which each would have cost so much.
+    /// Notes the number of changes in a flush, and what each would have cost alone.
     pub(crate) fn ask(&mut self, now: Duration, changes: usize, cost: u64) {
         let time = self.time(cost).min(LIGHT).saturating_mul(u32::try_from(changes).unwrap_or(u32::MAX));
         self.asked_time = self.asked_time.saturating_add(time);
         let elapsed = now.saturating_sub(self.asked_since);
         if elapsed >= 2 * GATHERING {
-            // A server that is only held up for a moment is asked more than that.
+            // More than this is asked of a server that was only delayed for a moment.
             if self.asked_time < elapsed / 2 {
                 self.asked.0 = self.asked.0.min(now);
             }
@@ -117,13 +118,13 @@ impl<T: Ord + Clone> DeliveryBudget<T> {
         self.asked.pay(now, now + 2 * HEAVY, time);
     }
 
-    /// The time in which so many deliveries are paid for.
+    /// Returns the time that pays for this number of deliveries.
     fn time(&self, cost: u64) -> Duration {
         let nanos = u128::from(cost) * 1_000_000_000 / u128::from(self.rate);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// A topic's changes wait. Returns whether they may go earlier than all others that wait.
+    /// Notes that a topic's changes wait. Returns whether they may go earlier than all others that wait.
     pub(crate) fn wait(&mut self, topic: T, account: Account, since: Duration, cost: u64) -> bool {
         let flush = WaitingFlush { account, cost };
         let ready = self.ready_at(flush, since);
@@ -132,7 +133,7 @@ impl<T: Ord + Clone> DeliveryBudget<T> {
         is_first
     }
 
-    /// Takes out the topic that has waited longest among those that may go.
+    /// Takes the topic that has waited longest, of those that may go.
     pub(crate) fn next(&mut self, now: Duration) -> Option<T> {
         let may_go =
             |((since, _), flush): &(&(Duration, T), &WaitingFlush)| self.ready_at(**flush, *since) <= now;
@@ -141,24 +142,24 @@ impl<T: Ord + Clone> DeliveryBudget<T> {
         Some(key.1)
     }
 
-    /// When the first of those that wait may go, if nothing else goes before it.
+    /// Returns when the first waiting topic may go, if nothing else goes before it.
     pub(crate) fn earliest(&self) -> Option<Duration> {
         self.waiting.iter().map(|((since, _), flush)| self.ready_at(*flush, *since)).min()
     }
 
-    /// Takes out all topics that wait.
+    /// Takes all topics that wait.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
         std::mem::take(&mut self.waiting).into_keys().map(|(_, topic)| topic)
     }
 }
 
 impl Account {
-    /// Whether something isn't paid for yet.
+    /// Whether deliveries aren't paid for yet.
     pub(crate) fn owes(self, now: Duration) -> bool {
         self.0 > now
     }
 
-    /// Until when it owes.
+    /// Returns the time until which it owes.
     pub(crate) fn paid_until(self) -> Duration {
         self.0
     }
@@ -178,7 +179,7 @@ mod tests {
         DeliveryBudget::<u32>::START + Duration::from_millis(ms)
     }
 
-    /// One delivery a millisecond, so that a cost is a time; eight for a topic.
+    /// One delivery a millisecond, so that a cost is a time; eight milliseconds for a topic.
     fn budget() -> DeliveryBudget<u32> {
         DeliveryBudget::new(500, 2, Duration::from_secs(1))
     }
@@ -239,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_debt_of_a_storm_ends_with_it() {
-        // Of the share of the rate that is asked in the tenth of a second after it, whether something still waits.
+        // Whether changes still wait, if this much is asked in the tenth of a second after the storm.
         let waits_after = |asked: usize| {
             let mut budget = budget();
             let mut topic = Account::default();

@@ -14,30 +14,30 @@ use crate::key_cache::{FetchedInfo, KeyCache};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetaError {
-    /// It isn't a JSON object, so that there is no place for its ref.
-    #[error("a meta must be a JSON object, and this one is {0}; use a struct or a map")]
+    /// It isn't a JSON object, so it has no place for a ref.
+    #[error("a meta must be a JSON object, not {0}; use a struct or a map")]
     NotAnObject(String),
-    /// It has a member that adsum sets itself.
-    #[error("a meta can't have the member {0:?}, which adsum adds to each meta; give it another name")]
+    /// It has a member that adsum sets.
+    #[error("a meta can't have the member {0:?}, which adsum adds to each meta; rename it")]
     Reserved(&'static str),
-    /// It can't be written as JSON, or what was tracked can't be read as the handler's `Meta`.
-    #[error("the meta can't be written or read as JSON")]
+    /// It can't be serialized as JSON, or the tracked meta can't be deserialized as the handler's `Meta`.
+    #[error("the meta can't be serialized or deserialized as JSON")]
     Json(#[from] serde_json::Error),
 }
 
 /// An info that can't be sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InfoError {
-    #[error("an info must be a JSON object, and this one is {0}; use a struct or a map")]
+    #[error("an info must be a JSON object, not {0}; use a struct or a map")]
     NotAnObject(String),
     #[error(transparent)]
     Json(#[from] serde_json::Error),
 }
 
-/// The fields of a meta that are set by us.
+/// The members of a meta that adsum sets.
 const RESERVED_IN_META: [&str; 3] = ["phx_ref", "phx_ref_prev", "phx_reason"];
 
-/// The text of a meta, which has none of our fields.
+/// Encodes a meta. It must have none of the members that adsum sets.
 pub(crate) fn encode_meta<M: Serialize>(meta: &M) -> Result<Meta, MetaError> {
     let text = serde_json::to_string(meta)?;
     if !text.starts_with('{') {
@@ -46,18 +46,18 @@ pub(crate) fn encode_meta<M: Serialize>(meta: &M) -> Result<Meta, MetaError> {
     if let Some(field) = reserved(&text)? {
         return Err(MetaError::Reserved(field));
     }
-    // Raw JSON may have spaces in it, which would pass for members.
+    // Raw JSON may have spaces between the braces, which would look like members.
     Ok(Meta::from_encoded(if members(&text).is_empty() { "{}".to_owned() } else { text }))
 }
 
-/// Reads a meta back. What was encoded from a `Meta` is readable as one, unless its impls disagree.
+/// Decodes a meta. `None` only if the type's `Serialize` and `Deserialize` disagree.
 pub(crate) fn decode_meta<M: DeserializeOwned>(meta: &Meta) -> Option<M> {
     serde_json::from_str(meta.as_str())
-        .inspect_err(|error| tracing::error!(meta = meta.as_str(), %error, "a meta can't be read back"))
+        .inspect_err(|error| tracing::error!(meta = meta.as_str(), %error, "a tracked meta can't be deserialized; it is left out"))
         .ok()
 }
 
-/// The first of our fields that a meta has.
+/// Returns the first member of a meta that adsum sets.
 fn reserved(text: &str) -> Result<Option<&'static str>, serde_json::Error> {
     if !may_have(text, "\"phx_") {
         return Ok(None);
@@ -66,12 +66,12 @@ fn reserved(text: &str) -> Result<Option<&'static str>, serde_json::Error> {
     Ok(RESERVED_IN_META.into_iter().find(|field| members.contains_key(*field)))
 }
 
-/// A search in the text, which is cheaper than reading every object. Raw JSON may hide a name behind escapes.
+/// Searches the text, which is cheaper than parsing every object. Raw JSON may hide a name behind escapes.
 fn may_have(text: &str, quoted: &str) -> bool {
     text.contains("\\u") || text.contains(quoted)
 }
 
-/// The members of an info, without the braces around them.
+/// Encodes the members of an info, without the braces around them.
 pub(crate) fn encode_info<I: Serialize>(info: &I) -> Result<Box<str>, InfoError> {
     let text = serde_json::to_string(info)?;
     if text == "null" {
@@ -83,7 +83,7 @@ pub(crate) fn encode_info<I: Serialize>(info: &I) -> Result<Box<str>, InfoError>
     Ok(members(&without_metas(text)?).into())
 }
 
-/// What an object's text has between its braces.
+/// Returns the text between an object's braces.
 fn members(object: &str) -> &str {
     object[1..object.len() - 1].trim()
 }
@@ -92,13 +92,13 @@ fn without_metas(text: String) -> Result<String, serde_json::Error> {
     if !may_have(&text, "\"metas\"") {
         return Ok(text);
     }
-    // The values stay as they are written: a long number that was read would come out as another.
+    // The values stay as they are written: parsing a long number would change it.
     let mut object: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&text)?;
     object.remove("metas");
     serde_json::to_string(&object)
 }
 
-/// A key with its metas and info, as it stands in a state: `"7":{"metas":[..],"user":{..}}`.
+/// Writes a key with its metas and info, as a member of a state: `"7":{"metas":[..],"user":{..}}`.
 pub(crate) fn state_entry<'r, I>(
     out: &mut Vec<u8>,
     key: &Key,
@@ -108,7 +108,7 @@ pub(crate) fn state_entry<'r, I>(
     write_entry(out, key, rows.map(|row| WrittenMeta { row, previous: row.previous(), reason: None }), info);
 }
 
-/// A key with its metas and info, as it stands among the joins of a diff.
+/// Writes a key with its metas and info, as a member of the joins of a diff.
 pub(crate) fn join_entry<'r, I>(
     out: &mut Vec<u8>,
     key: &Key,
@@ -119,7 +119,7 @@ pub(crate) fn join_entry<'r, I>(
     write_entry(out, key, metas, info);
 }
 
-/// The payload of `presence_diff`, and where in it each key that joins stands. `info` tells what is known of the key.
+/// Returns the payload of `presence_diff`, and the position in it of each key that joins. `info` returns the info of a key.
 pub(crate) fn diff<I>(
     diff: &Diff<KeyCache<I>>,
     info: impl Fn(&Key) -> Option<Arc<FetchedInfo<I>>>,
@@ -154,12 +154,12 @@ pub(crate) fn diff<I>(
     (Json::from_encoded(out), places)
 }
 
-/// The payload of `presence_count`.
+/// Returns the payload of `presence_count`.
 pub(crate) fn count(presences: usize, keys: usize) -> Json {
     Json::from_encoded(format!("{{\"presences\":{presences},\"keys\":{keys}}}"))
 }
 
-/// The braces and commas of an object around what `write` writes for each of its members.
+/// Writes the braces and commas of an object, and calls `write` for each member.
 pub(crate) fn object<T>(
     out: &mut Vec<u8>,
     members: impl IntoIterator<Item = T>,
@@ -190,7 +190,7 @@ fn write_entry<'r, I>(
     metas: impl Iterator<Item = WrittenMeta<'r>>,
     info: Option<&FetchedInfo<I>>,
 ) {
-    serde_json::to_writer(&mut *out, key).expect("a string is written as JSON, and a vector takes all");
+    serde_json::to_writer(&mut *out, key).expect("a string is valid JSON, and a vector takes everything");
     out.extend_from_slice(b":{\"metas\":");
     enclosed(out, *b"[]", metas, &mut |out, meta| write_meta(out, &meta));
     if let Some(info) = info
@@ -202,7 +202,7 @@ fn write_entry<'r, I>(
     out.push(b'}');
 }
 
-/// A meta, and what is written beside it.
+/// A meta, and the members that are added to it.
 struct WrittenMeta<'r> {
     row: &'r Row,
     previous: Option<Ref>,
@@ -213,7 +213,7 @@ fn write_meta(out: &mut Vec<u8>, meta: &WrittenMeta<'_>) {
     let text = meta.row.meta.as_str();
     let open = &text[..text.len() - 1];
     out.extend_from_slice(open.as_bytes());
-    // Ours come last: should a meta smuggle in a field of the same name, readers take the last one.
+    // The added members come last: if a meta smuggles in one of the same name, readers take the last one.
     out.extend_from_slice(if open.len() > 1 { b",\"phx_ref\":\"" } else { b"\"phx_ref\":\"" });
     out.extend_from_slice(&meta.row.reference.text());
     if let Some(previous) = meta.previous {
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_meta_with_one_of_our_fields_is_refused_by_name() {
+    fn a_meta_with_a_reserved_member_is_refused_by_its_name() {
         for field in RESERVED_IN_META {
             let error = encode_meta(&json!({"a": 1, field: "x"})).unwrap_err();
             assert!(error.to_string().contains(field), "{error}");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_beside_our_fields_stays_as_it_was_written() {
+    fn the_other_members_of_an_info_stay_as_they_were_written() {
         let text = r#"{"n":123456789812345679812,"metas":"x","e":1e200}"#;
         let info: Box<RawValue> = serde_json::from_str(text).unwrap();
         assert_eq!(&*encode_info(&info).unwrap(), r#""e":1e200,"n":123456789812345679812"#);

@@ -7,33 +7,33 @@ use serde::{Serialize, Serializer};
 
 use crate::{encode::decode_meta, handler::PresenceHandler, layer::PresenceSet};
 
-/// The presences of a topic, by key. Serialized, they are what `presence_state` carries.
+/// The presences of a topic, by key. They serialize to the payload of `presence_state`.
 pub type Presences<H> = HashMap<Key, Entry<H>>;
 
-/// One key's presences. Serialized, they are what stands under the key in `presence_state`.
+/// The presences of one key. They serialize to the key's value in `presence_state`.
 pub struct Entry<H: PresenceHandler> {
-    /// What was tracked under the key, in that order. An update moves its meta to the end.
+    /// The metas tracked under the key, in that order. An update moves its meta to the end.
     pub metas: Vec<Tracked<H::Meta>>,
-    /// What `fetch` has added. `None` if it had nothing to say, or hasn't answered yet.
+    /// The info from `fetch`. `None` if it returned none, or hasn't answered yet.
     pub info: Option<Arc<H::Info>>,
 }
 
-/// One version of a presence's meta. Serialized, it is the meta with `phx_ref`, `phx_ref_prev` and `phx_reason` in it.
+/// One version of a presence's meta. It serializes to the meta with `phx_ref`, `phx_ref_prev` and `phx_reason` in it.
 #[derive(Clone, Debug)]
 pub struct Tracked<M> {
-    /// Its name.
+    /// The name of this version.
     pub reference: Ref,
-    /// After an update, the name of the version before. Among the joins of a diff, the version that leaves with it, of
-    /// which this is an update; `None` if there is none in the diff.
+    /// After an update, the name of the version before. In the joins of a diff, the version that leaves in the same diff;
+    /// `None` if there is none.
     pub previous: Option<Ref>,
-    /// Why it has left. `None` if an update put another version in its place, or if it is there.
+    /// Why it left. `None` if an update put another version in its place, or if it hasn't left.
     pub reason: Option<LeaveReason>,
-    /// What was tracked.
+    /// The meta that was tracked.
     pub meta: M,
 }
 
 impl<H: PresenceHandler> Entry<H> {
-    /// The metas by themselves, in the order in which they were tracked.
+    /// Returns the metas alone, in the order in which they were tracked.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -108,7 +108,7 @@ impl<H: PresenceHandler<Meta: fmt::Debug, Info: fmt::Debug>> fmt::Debug for Entr
     }
 }
 
-/// What a list reads under the lock, to be decoded without it.
+/// The rows and infos of a list, read under the lock and decoded without it.
 pub(crate) struct Snapshot<I>(Vec<ListedKey<I>>);
 
 struct ListedKey<I> {
@@ -127,7 +127,7 @@ impl<I> Snapshot<I> {
         Self(groups.collect())
     }
 
-    /// What was told, instead of what is there.
+    /// Reads what was told, instead of what the set has.
     pub(crate) fn told<H: PresenceHandler<Info = I>>(set: &PresenceSet<H>) -> Self {
         let mut groups = Vec::new();
         set.told_groups(None, None, |key, cache, rows| {
@@ -137,7 +137,7 @@ impl<I> Snapshot<I> {
         Self(groups)
     }
 
-    /// At most so many keys after one.
+    /// Reads at most `limit` keys after one.
     pub(crate) fn page<H: PresenceHandler<Info = I>>(
         set: &PresenceSet<H>,
         after: Option<&str>,
@@ -151,7 +151,7 @@ impl<I> Snapshot<I> {
         Self(groups.collect())
     }
 
-    /// As [`decode`](Self::decode), in the order of the keys.
+    /// Decodes like [`decode`](Self::decode), in the order of the keys.
     pub(crate) fn decode_in_order<H: PresenceHandler<Info = I>>(self) -> Vec<(Key, Entry<H>)> {
         self.0.into_iter().map(|group| (group.key.clone(), group.decode())).collect()
     }

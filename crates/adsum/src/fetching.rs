@@ -15,19 +15,17 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     core::Core,
+    diffs::Infos,
     encode,
     handler::{Entries, FetchError, PresenceHandler},
     key_cache::FetchedInfo,
 };
 
-/// What `fetch` brought, for the keys it was asked for.
-pub(crate) type Fetched<H> = HashMap<Key, Arc<FetchedInfo<<H as PresenceHandler>::Info>>>;
-
-/// The keys that `fetch` is asked for, with the number of refreshes of each so far.
+/// The keys that `fetch` is asked for, with the number of refreshes of each.
 type Asked = Vec<(Key, u64)>;
 
 impl<H: PresenceHandler> Core<H> {
-    /// Fetches what a list of the topic needs and isn't held fresh.
+    /// Fetches the infos of a topic that aren't fresh, for a list.
     pub(crate) async fn fetch_for_list(&self, topic: &Topic) {
         if !H::FETCHES {
             return;
@@ -44,7 +42,7 @@ impl<H: PresenceHandler> Core<H> {
         }
     }
 
-    /// As [`fetch_for_list`](Self::fetch_for_list), for some keys.
+    /// Fetches the infos of some keys that aren't fresh.
     pub(crate) async fn fetch_for_keys(&self, topic: &Topic, keys: &[Key]) {
         if !H::FETCHES {
             return;
@@ -63,7 +61,7 @@ impl<H: PresenceHandler> Core<H> {
         }
     }
 
-    /// As [`fetch_for_list`](Self::fetch_for_list), for one key.
+    /// Fetches the info of one key if it isn't fresh.
     pub(crate) async fn fetch_for_key(&self, topic: &Topic, key: &str) {
         if !H::FETCHES {
             return;
@@ -79,18 +77,18 @@ impl<H: PresenceHandler> Core<H> {
         }
     }
 
-    /// Asks for those of `keys` that still have no fresh info once it is this caller's turn, keeps the answer,
-    /// and returns it. Takes `fetch_timeout` at most, the wait for the turn included. Never fails: what can't
-    /// be had is missing in what it returns.
-    pub(crate) async fn fetch(&self, topic: &Topic, keys: &[Key]) -> Fetched<H> {
+    /// Waits for this caller's turn, asks `fetch` for those of `keys` that still have no fresh info, keeps the answer and
+    /// returns it. Takes at most `fetch_timeout`, including the wait for the turn. Never fails: infos that can't be fetched
+    /// are missing in the result.
+    pub(crate) async fn fetch(&self, topic: &Topic, keys: &[Key]) -> Infos<H::Info> {
         let Some((turn, failures)) = self.tracker.lock(topic).topic_mut(topic).map(|set| {
-            let turn = set.layer.turn();
+            let turn = set.layer.fetch_turn();
             (turn, set.layer.failures)
         }) else {
             return HashMap::new();
         };
         let answer = timeout(self.timing.fetch_timeout, async {
-            // With no time to live there is nothing to wait for: every caller asks for itself, as in Phoenix.
+            // Without a time to live there is nothing to share: every caller asks, as in Phoenix.
             let _turn = if self.timing.asks_always() { None } else { Some(turn.lock().await) };
             let (asked, entries) = self.still_missing(topic, keys, failures);
             if entries.is_empty() {
@@ -108,7 +106,8 @@ impl<H: PresenceHandler> Core<H> {
         }
     }
 
-    /// What to ask for: not what another caller has fetched meanwhile, and nothing if that one has failed.
+    /// Returns what to ask for. Keys that another caller has fetched meanwhile aren't in it, and it is empty if that caller
+    /// has failed.
     fn still_missing(&self, topic: &Topic, keys: &[Key], failures: u64) -> (Asked, Entries<H::Meta>) {
         let now = Instant::now();
         let (mut asked, mut groups) = (Asked::new(), HashMap::new());
@@ -132,8 +131,8 @@ impl<H: PresenceHandler> Core<H> {
         topic: &Topic,
         asked: Asked,
         entries: &Entries<H::Meta>,
-    ) -> Result<Fetched<H>, FetchError> {
-        // All of the program's code is in here: the call, its future, and how an info is written.
+    ) -> Result<Infos<H::Info>, FetchError> {
+        // All of the program's code is in here: the call, its future, and the serialization of infos.
         let fetch = AssertUnwindSafe(async {
             let infos = self.handler.fetch(topic, entries).await?;
             Ok(self.keep(topic, asked, infos))
@@ -145,17 +144,17 @@ impl<H: PresenceHandler> Core<H> {
         })
     }
 
-    fn keep(&self, topic: &Topic, asked: Asked, mut infos: HashMap<Key, H::Info>) -> Fetched<H> {
+    fn keep(&self, topic: &Topic, asked: Asked, mut infos: HashMap<Key, H::Info>) -> Infos<H::Info> {
         let now = Instant::now();
         // Encoded before the lock is taken.
-        let held: Fetched<H> = asked
+        let fetched: Infos<H::Info> = asked
             .iter()
             .map(|(key, _)| {
                 let value = infos.remove(key);
                 let members = value.as_ref().map_or(Ok("".into()), encode::encode_info).unwrap_or_else(|error| {
-                    if !self.told_of_info.swap(true, Ordering::Relaxed) {
+                    if !self.logged_bad_info.swap(true, Ordering::Relaxed) {
                         let info = type_name::<H::Info>();
-                        tracing::error!(%topic, %key, info, %error, "infos that aren't JSON objects are left out");
+                        tracing::error!(%topic, %key, info, %error, "an info isn't a JSON object and is left out; further ones aren't logged");
                     }
                     "".into()
                 });
@@ -164,13 +163,13 @@ impl<H: PresenceHandler> Core<H> {
             .collect();
         if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {
             for (key, refreshes) in &asked {
-                if let (Some(group), Some(held)) = (set.group_mut(key), held.get(key)) {
-                    group.layer_mut().0.set_info(held.clone(), *refreshes);
+                if let (Some(group), Some(info)) = (set.group_mut(key), fetched.get(key)) {
+                    group.layer_mut().0.set_info(info.clone(), *refreshes);
                 }
                 set.layer.pieces.forget(key);
             }
         }
-        held
+        fetched
     }
 
     fn fetch_failed(
@@ -178,11 +177,11 @@ impl<H: PresenceHandler> Core<H> {
         topic: &Topic,
         keys: &[Key],
         error: &(dyn std::error::Error + Send + Sync),
-    ) -> Fetched<H> {
+    ) -> Infos<H::Info> {
         metrics::counter!("adsum_fetch_failures_total").increment(1);
         #[cfg(feature = "testing")]
         self.failed_fetches.note(topic, keys, error.to_string());
-        tracing::warn!(%topic, keys = keys.len(), %error, "fetch failed; presences go out with what was last known");
+        tracing::warn!(%topic, keys = keys.len(), %error, "fetch failed; presences are sent with their last known infos");
         if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {
             set.layer.failures += 1;
         }

@@ -1,4 +1,4 @@
-//! What a program says about its presences.
+//! A program's types of presences, and the `fetch` of their infos.
 
 use std::{
     any::{TypeId, type_name},
@@ -13,7 +13,7 @@ use adsum_pubsub::OptionsError;
 use adsum_tracker::{Key, Row};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The types of a program's presences, and what is to be added to them.
+/// The types of a program's presences, and the infos that are added to them.
 ///
 /// ```
 /// use adsum::{Entries, FetchResult, Key, PresenceHandler};
@@ -31,7 +31,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// }
 ///
 /// #[derive(Serialize)]
-/// struct Card {
+/// struct Profile {
 ///     name: String,
 /// }
 ///
@@ -41,35 +41,35 @@ use serde::{Serialize, de::DeserializeOwned};
 ///
 /// impl PresenceHandler for Roster {
 ///     type Meta = Meta;
-///     type Info = Card;
+///     type Info = Profile;
 ///
 ///     async fn fetch(&self, _topic: &str, entries: &Entries<Meta>) -> FetchResult<Self> {
 ///         let ids: Vec<&str> = entries.keys().map(Key::as_str).collect();
 ///         let names = self.accounts.names(&ids).await?; // one query, however many keys
-///         Ok(names.into_iter().map(|(id, name)| (Key::from(id), Card { name })).collect())
+///         Ok(names.into_iter().map(|(id, name)| (Key::from(id), Profile { name })).collect())
 ///     }
 /// }
 /// ```
 pub trait PresenceHandler: Send + Sync + Sized + 'static {
-    /// What is tracked: a small struct or map that serializes to a JSON object.
+    /// The type of metas: a small struct or map that serializes to a JSON object.
     ///
-    /// It can't have the members `phx_ref`, `phx_ref_prev` and `phx_reason`, which adsum adds to each.
+    /// It can't have the members `phx_ref`, `phx_ref_prev` and `phx_reason`, which adsum adds.
     type Meta: Serialize + DeserializeOwned + Send;
 
-    /// What is added beside `metas` under each key: a struct or map that serializes to a JSON object, or `()`. Types that
-    /// never do, such as `String`, are refused at the [start](crate::Builder::start).
+    /// The type of infos, which are added beside `metas` under each key: a struct or map that serializes to a JSON object, or
+    /// `()`. Types that never do, such as `String`, are refused at the [start](crate::Builder::start).
     type Info: Serialize + Send + Sync + 'static;
 
-    /// Whether [`fetch`](Self::fetch) has something to say. Where it doesn't, changes go out without asking.
+    /// Whether [`fetch`](Self::fetch) is called. If not, changes are sent without infos.
     const FETCHES: bool = true;
 
-    /// Looks up what is to be added to these keys, with one query for all of them.
+    /// Looks up the infos of these keys, with one query for all of them.
     ///
-    /// It is asked for the keys that join, and for those of a list that it hasn't been asked for within
-    /// `fetch_ttl`; never for those that leave. A key that is missing in the answer has nothing added.
+    /// It is called for keys that join, and for keys of a list, if their infos are older than `fetch_ttl`; never for keys
+    /// that leave. A key that is missing in the answer has no info.
     ///
     /// An error, a panic and an answer that takes longer than `fetch_timeout` are logged and counted
-    /// (`adsum_fetch_failures_total`); the presences then go out with what was last known of them.
+    /// (`adsum_fetch_failures_total`); the presences are then sent with their last known infos.
     fn fetch(
         &self,
         topic: &str,
@@ -80,8 +80,7 @@ pub trait PresenceHandler: Send + Sync + Sized + 'static {
     }
 }
 
-/// Refuses types of which every value serializes to something else than an object. Of others it shows once a value is
-/// there.
+/// Refuses types whose values never serialize to an object. For other types this can be checked only with a value.
 pub(crate) fn check_info<I: 'static>() -> Result<(), OptionsError> {
     macro_rules! is_one_of {
         ($($of:ty),*) => { [$(TypeId::of::<$of>()),*].contains(&TypeId::of::<I>()) };
@@ -114,19 +113,19 @@ pub(crate) fn check_info<I: 'static>() -> Result<(), OptionsError> {
         || name.starts_with('[')
         || (name.starts_with('(') && TypeId::of::<I>() != TypeId::of::<()>());
     if is_plain || is_list {
-        let allowed = "a struct or a map, whose members stand beside `metas`";
+        let allowed = "a struct or a map, whose members are added beside `metas`";
         return Err(OptionsError::new("PresenceHandler::Info", name, allowed));
     }
     Ok(())
 }
 
-/// What a handler's [`fetch`](PresenceHandler::fetch) returns.
+/// The result of a handler's [`fetch`](PresenceHandler::fetch).
 pub type FetchResult<H> = Result<HashMap<Key, <H as PresenceHandler>::Info>, FetchError>;
 
-/// Why `fetch` failed: any error. It goes to the log.
+/// Why `fetch` failed: any error. It is logged.
 pub type FetchError = Box<dyn Error + Send + Sync>;
 
-/// A handler that adds nothing; its metas are of type `M`.
+/// A handler without infos; its metas are of type `M`.
 pub struct NoFetch<M = serde_json::Map<String, serde_json::Value>>(PhantomData<fn() -> M>);
 
 impl<M> Default for NoFetch<M> {
@@ -154,18 +153,18 @@ pub struct Entries<M> {
 }
 
 impl<M: DeserializeOwned> Entries<M> {
-    /// The keys, each once.
+    /// Returns the keys, each once.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &Key> {
         self.groups.keys()
     }
 
-    /// The metas under a key, read anew with each call; none for a key that isn't among these.
+    /// Decodes the metas under a key, at each call. Empty for a key that isn't among these.
     pub fn metas(&self, key: &str) -> Vec<M> {
         let rows = self.groups.get(key).map_or(&[][..], Vec::as_slice);
         rows.iter().filter_map(|row| crate::encode::decode_meta(&row.meta)).collect()
     }
 
-    /// The number of keys.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.groups.len()
     }

@@ -1,28 +1,28 @@
-//! What is kept beside a key: its info.
+//! The cached info of a key.
 
 use std::{sync::Arc, time::Duration};
 
 use adsum_tracker::{KeyLayer, drop_unlocked};
 use tokio::time::Instant;
 
-/// Kept beside each key, under the set's lock.
+/// The cached info of a key, kept beside it under the set's lock.
 #[derive(Debug)]
 pub(crate) struct KeyCache<I> {
     info: Option<Arc<FetchedInfo<I>>>,
-    /// How often the program has asked for a refresh. An answer to what was asked before the last one is old.
+    /// How often the program has refreshed the key. An answer to a question from before the last refresh is outdated.
     refreshes: u64,
 }
 
-/// What `fetch` brought for one key.
+/// A fetched info of one key.
 #[derive(Debug)]
 pub(crate) struct FetchedInfo<I> {
-    /// `None` if `fetch` had nothing to say of the key.
+    /// `None` if `fetch` had no info for the key.
     value: Option<Arc<I>>,
-    /// [`drop_unlocked`], since the value is the program's. A pointer spares the types around a bound.
+    /// [`drop_unlocked`], since the value is the program's. A pointer saves the other types a bound.
     drop: fn(Arc<I>),
     /// Its members as JSON, without the braces around them.
     pub(crate) members: Box<str>,
-    /// None once the program asked for a refresh.
+    /// `None` once the program has refreshed the key.
     fetched: Option<Instant>,
 }
 
@@ -66,8 +66,8 @@ impl<I> KeyCache<I> {
         self.refreshes
     }
 
-    /// Takes an answer to what was asked after so many `refreshes`. One that a refresh has overtaken is better
-    /// than nothing, but never fresh.
+    /// Takes an answer to a question that was asked after this number of `refreshes`. An outdated answer is better than
+    /// none, but never fresh.
     pub(crate) fn set_info(&mut self, info: Arc<FetchedInfo<I>>, refreshes: u64) {
         let overtaken = refreshes != self.refreshes;
         if overtaken && self.info.is_some() {
@@ -75,17 +75,17 @@ impl<I> KeyCache<I> {
         }
         self.info = Some(info);
         if overtaken {
-            self.outdate();
+            self.mark_outdated();
         }
     }
 
-    /// Has the info fetched again when next it is wanted; until then it is the last known.
+    /// Marks the info as outdated, so that the next use fetches it again. Until then it stays the last known.
     pub(crate) fn expire(&mut self) {
         self.refreshes += 1;
-        self.outdate();
+        self.mark_outdated();
     }
 
-    fn outdate(&mut self) {
+    fn mark_outdated(&mut self) {
         if let Some(info) = &mut self.info {
             let FetchedInfo { value, drop, members, .. } = &**info;
             let (value, members) = (value.clone(), members.clone());

@@ -1,47 +1,49 @@
-//! What is kept beside a topic: where its diffs stand, and what was told of it as last encoded.
+//! The data that Presence keeps beside the presence set.
 
-use std::{sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use adsum_tracker::{Key, Layer, TopicLayer, TopicSet};
+use tokio::sync::Mutex;
 
 use crate::{
     budget::Account, handler::PresenceHandler, key_cache::KeyCache, refreshed::Refreshed, told::Pieces,
-    watch::WatchQueue,
+    watch_queue::WatchQueue,
 };
 
-/// Names what Presence keeps beside the presence set.
-pub(crate) struct PresenceLayer<H>(std::marker::PhantomData<fn() -> H>);
+/// Names the types that Presence keeps beside the presence set.
+pub(crate) struct PresenceLayer<H>(PhantomData<fn() -> H>);
 
 impl<H: PresenceHandler> Layer for PresenceLayer<H> {
     type Key = KeyCache<H::Info>;
     type Topic = TopicState<H::Info>;
 }
 
-/// The presences of a topic, with what Presence keeps beside them.
+/// The presences of a topic, with the data that Presence keeps beside them.
 pub(crate) type PresenceSet<H> = TopicSet<PresenceLayer<H>>;
 
-/// Kept beside each topic, under the set's lock.
+/// Kept beside each topic, under the set's lock: the state of its diffs, and the encoded state for clients.
 pub(crate) struct TopicState<I> {
-    /// Since the last diff, less than `diff_interval` has passed. The flusher closes the window.
+    /// Less than `diff_interval` has passed since the last diff, or less than `count_interval` since the last count. The
+    /// flusher closes the window.
     pub(crate) window_open: bool,
-    /// When the first of the changes that wait for the budget was made.
+    /// The time of the first change that waits for the budget.
     pub(crate) since: Option<Duration>,
     pub(crate) account: Account,
-    /// Nobody is in the topic, but its account owes. The flusher looks again.
+    /// The topic has no presences, but its account owes. The flusher looks again.
     pub(crate) owing: bool,
-    /// Diffs were taken and aren't out yet. One flush at a time, so that diffs go out in order.
+    /// Diffs were taken and aren't sent yet. One flush at a time, so that diffs are sent in order.
     pub(crate) flushing: bool,
-    /// What was told, as far as it is encoded.
+    /// The state that was told, as far as it is encoded.
     pub(crate) pieces: Pieces,
-    /// Held by whoever asks `fetch`, so that a hundred who list a topic ask once.
-    turn: Option<Arc<tokio::sync::Mutex<()>>>,
-    /// How often `fetch` has failed. Who waited for its turn meanwhile doesn't ask again.
+    /// Locked while `fetch` runs, so that a hundred callers who list a topic ask once.
+    fetch_turn: Option<Arc<Mutex<()>>>,
+    /// How often `fetch` has failed. A caller that waited during a failure doesn't ask again.
     pub(crate) failures: u64,
-    /// The keys refreshed of late. A client that rejoins hears of them in a diff, as phoenix.js keeps a key's
-    /// old info when a state brings no new ref.
+    /// The keys refreshed lately. A client that rejoins gets them in a diff, since phoenix.js keeps a key's old info if a
+    /// state brings no new ref.
     pub(crate) refreshed: Refreshed,
     pub(crate) watchers: Vec<Arc<WatchQueue<I>>>,
-    /// The numbers of presences and of keys that clients were last told of, where they are told of no more.
+    /// In a counted topic, the numbers of presences and of keys that clients were last told.
     pub(crate) told: Option<(usize, usize)>,
 }
 
@@ -54,7 +56,7 @@ impl<I> Default for TopicState<I> {
             owing: false,
             flushing: false,
             pieces: Pieces::default(),
-            turn: None,
+            fetch_turn: None,
             failures: 0,
             refreshed: Refreshed::default(),
             watchers: Vec::new(),
@@ -76,7 +78,8 @@ impl<I: Send + Sync> TopicLayer for TopicState<I> {
 }
 
 impl<I> TopicState<I> {
-    pub(crate) fn turn(&mut self) -> Arc<tokio::sync::Mutex<()>> {
-        self.turn.get_or_insert_default().clone()
+    /// Returns the lock under which the topic's infos are fetched.
+    pub(crate) fn fetch_turn(&mut self) -> Arc<Mutex<()>> {
+        self.fetch_turn.get_or_insert_default().clone()
     }
 }

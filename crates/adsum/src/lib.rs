@@ -1,13 +1,12 @@
-//! Presence for Rust: who is in a topic right now, told to everyone in it as it changes.
+//! Presence for Rust: who is in a topic right now, sent to everyone in it as it changes.
 //!
-//! A [`Presence`] tracks channels ([`Presence::track`]) and any other task ([`Presence::owner`]) under a topic
-//! and a key, with a small meta. Clients that have joined the topic get `presence_state` once
-//! ([`Presence::push_state`]) and `presence_diff` from then on. Rust code lists, counts and
-//! [watches](Presence::watch).
+//! A [`Presence`] tracks channels ([`Presence::track`]) and any other task ([`Presence::owner`]) under a topic and a key, with
+//! a small meta. Clients that have joined the topic get `presence_state` once ([`Presence::push_state`]) and `presence_diff`
+//! from then on. Rust code lists, counts and [watches](Presence::watch).
 //!
-//! [`PresenceHandler`] gives presences their types, and adds to them what a database knows, with one query for
-//! a whole list. [`Channel`] and [`SocketBuilder`] serve the clients: the `phoenix` npm package and whatever
-//! else speaks Phoenix Channels. [`PubSub`] carries messages between them.
+//! [`PresenceHandler`] gives presences their types, and adds infos from a database, with one query for a whole list.
+//! [`Channel`] and [`SocketBuilder`] serve the clients: the `phoenix` npm package and everything else that speaks Phoenix
+//! Channels. [`PubSub`] carries messages between them.
 //!
 //! # In your program
 //!
@@ -35,21 +34,21 @@
 //! # Metrics
 //!
 //! Counters of the `metrics` crate: `adsum_fetch_failures_total`; of the cluster `adsum_cluster_messages_dropped_total`
-//! (came faster than they were read), `adsum_cluster_messages_unsent_total` and `adsum_cluster_messages_refused_total`;
+//! (arrived faster than they were read), `adsum_cluster_messages_unsent_total` and `adsum_cluster_messages_refused_total`;
 //! and those of the channels:
 //! `adsum_sockets_opened_total`, `adsum_sockets_closed_total`, `adsum_sockets_refused_total`,
 //! `adsum_sockets_drained_total`, `adsum_sockets_overflowed_total`, `adsum_channels_joined_total` and
-//! `adsum_channels_crashed_total`. Histograms of theirs, in seconds: `adsum_socket_connect_seconds`,
+//! `adsum_channels_crashed_total`. Histograms of the channels, in seconds: `adsum_socket_connect_seconds`,
 //! `adsum_channel_join_seconds` and `adsum_channel_handle_in_seconds`. Nodes of a cluster also count
 //! `adsum_refused_messages_total`, `adsum_unsent_messages_total` (both with a `reason`) and
 //! `adsum_lagged_messages_total`.
 
-// The README's program is compiled, and run where it says so, with the docs' other examples.
+// The README's program is a doctest, like the docs' other examples.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 mod readme {}
 
-// As are those of the guides.
+// The guides' programs are doctests, too.
 #[cfg(all(doctest, feature = "nats"))]
 #[doc = include_str!("../../../docs/cluster.md")]
 mod cluster_guide {}
@@ -70,30 +69,45 @@ mod testing_guide {}
 #[doc = include_str!("../../../docs/side-by-side.md")]
 mod side_by_side {}
 
+mod backlog;
 mod budget;
 mod builder;
 mod core;
+mod counting;
+mod diffs;
 mod encode;
 mod entry;
+mod errors;
+#[cfg(feature = "testing")]
+mod failed_fetches;
 mod fetching;
+mod flush;
 mod flusher;
 mod handler;
 mod key_cache;
 mod layer;
+mod observing;
 mod owner;
+#[cfg(feature = "testing")]
+mod paused;
+mod policy;
 mod presence;
 mod refreshed;
 mod replication;
 mod socket;
+mod sync_status;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timing;
 mod told;
 mod topic_diff;
 mod totals;
+mod typed_owner;
 #[cfg(feature = "typescript")]
 pub mod typescript;
+mod view;
 mod watch;
+mod watch_queue;
 
 #[doc(inline)]
 pub use adsum_channels::{
@@ -136,16 +150,21 @@ pub use adsum_tracker::{
 
 #[doc(inline)]
 pub use self::{
-    builder::{
-        Builder, DEFAULT_COUNT_INTERVAL, DEFAULT_DIFF_RATE, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL,
-        DEFAULT_HANDOFF, DEFAULT_MAX_DIFF_DELAY, DEFAULT_REFRESH_MEMORY, ObservedDiff,
-    },
+    builder::Builder,
     encode::MetaError,
     entry::{Entry, Presences, Tracked},
+    errors::{OtherPubSub, PushStateError, TrackError, UpdateError},
     handler::{Entries, FetchError, FetchResult, NoFetch, PresenceHandler},
-    owner::{OtherPubSub, Owner, PushStateError, TrackError, UpdateError},
-    presence::{NotReady, Presence},
+    observing::ObservedDiff,
+    owner::Owner,
+    presence::Presence,
+    sync_status::NotReady,
+    timing::{
+        DEFAULT_COUNT_INTERVAL, DEFAULT_DIFF_RATE, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL, DEFAULT_HANDOFF,
+        DEFAULT_MAX_DIFF_DELAY, DEFAULT_REFRESH_MEMORY,
+    },
     topic_diff::{PresenceChange, TopicDiff},
     totals::Totals,
-    watch::{Change, WATCH_CAPACITY, Watch},
+    watch::{Change, Watch},
+    watch_queue::WATCH_CAPACITY,
 };

@@ -2,21 +2,20 @@
 
 use std::fmt;
 
-use adsum_channels::PushError;
 use adsum_pubsub::Topic;
-use adsum_tracker::{Key, LeaveReason, OverLimit, OwnerExit, Ref};
+use adsum_tracker::{Key, LeaveReason, OwnerExit, RawOwner, Ref};
 
 use crate::{
-    MetaError, Presence,
-    encode::{decode_meta, encode_meta},
+    errors::{TrackError, UpdateError},
     handler::PresenceHandler,
     layer::PresenceLayer,
+    presence::Presence,
+    typed_owner::TypedOwner,
 };
 
-/// Tracks presences for a task, and ends them with itself: however the task ends, by return, panic or abort,
-/// its owner is dropped. The presences leave for the reason that they see in it: [`finished`](LeaveReason::Finished) after
-/// [`finish`](Self::finish), [`crashed`](LeaveReason::Crashed) if it is dropped by a panic, else
-/// [`cancelled`](LeaveReason::Cancelled).
+/// Tracks presences for a task, and ends them when it is dropped, however the task ends: by return, panic or abort. The
+/// presences leave as [`finished`](LeaveReason::Finished) after [`finish`](Self::finish), as
+/// [`crashed`](LeaveReason::Crashed) if a panic drops the owner, and else as [`cancelled`](LeaveReason::Cancelled).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -38,8 +37,15 @@ use crate::{
 /// # }
 /// ```
 pub struct Owner<H: PresenceHandler> {
-    owner: adsum_tracker::RawOwner<PresenceLayer<H>>,
+    owner: RawOwner<PresenceLayer<H>>,
     presence: Presence<H>,
+}
+
+impl<H: PresenceHandler> Presence<H> {
+    /// Makes an owner for the calling task. Its presences leave when it is dropped.
+    pub fn owner(&self) -> Owner<H> {
+        Owner::new(self.clone())
+    }
 }
 
 impl<H: PresenceHandler> Owner<H> {
@@ -50,7 +56,7 @@ impl<H: PresenceHandler> Owner<H> {
     /// Adds a presence, visible on this node when the call returns.
     ///
     /// # Errors
-    /// This owner tracks the topic and key already, the meta is no JSON object, or something is over a limit.
+    /// This owner tracks the topic and key already, the meta isn't a JSON object, or the presence is over a limit.
     pub fn track(
         &mut self,
         topic: impl Into<Topic>,
@@ -66,7 +72,7 @@ impl<H: PresenceHandler> Owner<H> {
     /// Replaces the meta of a presence.
     ///
     /// # Errors
-    /// This owner doesn't track the topic and key, the meta is no JSON object, or it is over the limit.
+    /// This owner doesn't track the topic and key, the meta isn't a JSON object, or it is over the limit.
     pub fn update(
         &mut self,
         topic: impl Into<Topic>,
@@ -76,7 +82,7 @@ impl<H: PresenceHandler> Owner<H> {
         self.update_with(topic, key, |_| meta)
     }
 
-    /// Replaces the meta of a presence by what `change` makes of the old one.
+    /// Replaces the meta of a presence by the result of `change`.
     ///
     /// # Errors
     /// As [`update`](Self::update).
@@ -92,9 +98,9 @@ impl<H: PresenceHandler> Owner<H> {
         Ok(updated)
     }
 
-    /// Adds a presence, or replaces its meta if it is there with another one: for a program that says how things are,
-    /// as often as it likes. Returns the ref of the new version; `None` if the meta is as it was, and nobody is told
-    /// anything. Metas are the same if they are encoded alike.
+    /// Adds a presence, or replaces its meta if that has changed: for a program that reports a status as often as it likes.
+    /// Returns the ref of the new version, or `None` if the meta is unchanged, and then nothing is sent. Metas are the same
+    /// if their encodings are.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -115,7 +121,7 @@ impl<H: PresenceHandler> Owner<H> {
     /// ```
     ///
     /// # Errors
-    /// The meta can't be one, or something is over a limit.
+    /// The value isn't a valid meta, or the presence is over a limit.
     pub fn set(
         &mut self,
         topic: impl Into<Topic>,
@@ -128,12 +134,12 @@ impl<H: PresenceHandler> Owner<H> {
         Ok(set)
     }
 
-    /// The meta of a presence of this owner. `None` if it doesn't track the topic and key.
+    /// Returns the meta of a presence of this owner. `None` if it doesn't track the topic and key.
     pub fn meta(&self, topic: impl Into<Topic>, key: impl Into<Key>) -> Option<H::Meta> {
         self.owner.read_meta(&topic.into(), &key.into())
     }
 
-    /// Removes a presence. Whether there was one.
+    /// Removes a presence. Returns whether there was one.
     pub fn untrack(&mut self, topic: impl Into<Topic>, key: &str) -> bool {
         let topic = topic.into();
         let was_there = self.owner.untrack(&topic, key);
@@ -148,7 +154,7 @@ impl<H: PresenceHandler> Owner<H> {
         }
     }
 
-    /// Ends the owner of a task that has done its work: its presences leave as [`finished`](LeaveReason::Finished).
+    /// Ends the owner of a task whose work is done: its presences leave as [`finished`](LeaveReason::Finished).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -183,132 +189,5 @@ impl<H: PresenceHandler> Drop for Owner<H> {
 impl<H: PresenceHandler> fmt::Debug for Owner<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.owner.fmt(f)
-    }
-}
-
-/// Typed metas on the set's owner. What it changes is yet to be flushed.
-pub(crate) trait TypedOwner<H: PresenceHandler> {
-    fn track_meta(&mut self, topic: &Topic, key: &Key, meta: &H::Meta) -> Result<Ref, TrackError>;
-
-    fn set_meta(&mut self, topic: &Topic, key: &Key, meta: &H::Meta) -> Result<Option<Ref>, TrackError>;
-
-    fn read_meta(&self, topic: &Topic, key: &Key) -> Option<H::Meta>;
-
-    fn update_meta(
-        &mut self,
-        topic: &Topic,
-        key: &Key,
-        change: impl FnOnce(H::Meta) -> H::Meta,
-    ) -> Result<Ref, UpdateError>;
-}
-
-impl<H: PresenceHandler> TypedOwner<H> for adsum_tracker::RawOwner<PresenceLayer<H>> {
-    fn track_meta(&mut self, topic: &Topic, key: &Key, meta: &H::Meta) -> Result<Ref, TrackError> {
-        Ok(self.track(topic, key, encode_meta(meta)?)?)
-    }
-
-    fn set_meta(&mut self, topic: &Topic, key: &Key, meta: &H::Meta) -> Result<Option<Ref>, TrackError> {
-        Ok(self.set(topic, key, encode_meta(meta)?)?)
-    }
-
-    fn read_meta(&self, topic: &Topic, key: &Key) -> Option<H::Meta> {
-        self.meta(topic, key).and_then(|meta| decode_meta(&meta))
-    }
-
-    fn update_meta(
-        &mut self,
-        topic: &Topic,
-        key: &Key,
-        change: impl FnOnce(H::Meta) -> H::Meta,
-    ) -> Result<Ref, UpdateError> {
-        Ok(self.update(topic, key, |old| encode_meta(&change(serde_json::from_str(old.as_str())?)))?)
-    }
-}
-
-/// Why something wasn't tracked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrackError {
-    /// The same owner or channel tracks this topic and key already.
-    #[error(
-        "already tracked: topic {topic:?}, key {key:?}; update it, untrack it first, or `set` it, which does either"
-    )]
-    AlreadyTracked {
-        /// The topic.
-        topic: Topic,
-        /// The key.
-        key: Key,
-    },
-    /// It is larger than allowed.
-    #[error(transparent)]
-    OverLimit(#[from] OverLimit),
-    /// Its meta can't be a meta.
-    #[error(transparent)]
-    Meta(#[from] MetaError),
-    /// The socket belongs to another `PubSub` than the presence.
-    #[error(transparent)]
-    OtherPubSub(#[from] OtherPubSub),
-}
-
-/// A socket and a [`Presence`] belong to two different [`PubSub`](crate::PubSub)s, so that no diff would ever reach
-/// the socket's client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the presence and the socket belong to two different PubSubs, so no change would ever be sent to the client; \
-     give the router that of the presence: `socket.into_router(&presence)`"
-)]
-#[non_exhaustive]
-pub struct OtherPubSub;
-
-/// Why a state wasn't pushed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PushStateError {
-    /// It can't be pushed.
-    #[error(transparent)]
-    Push(#[from] PushError),
-    /// The socket belongs to another `PubSub` than the presence.
-    #[error(transparent)]
-    OtherPubSub(#[from] OtherPubSub),
-}
-
-/// Why something wasn't updated.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UpdateError {
-    /// The owner or channel doesn't track this topic and key.
-    #[error("not tracked: topic {topic:?}, key {key:?}; track it first, or `set` it, which does either")]
-    NotTracked {
-        /// The topic.
-        topic: Topic,
-        /// The key.
-        key: Key,
-    },
-    /// The new meta is larger than allowed.
-    #[error(transparent)]
-    OverLimit(#[from] OverLimit),
-    /// The new meta can't be a meta.
-    #[error(transparent)]
-    Meta(#[from] MetaError),
-}
-
-impl From<adsum_tracker::TrackError> for TrackError {
-    fn from(error: adsum_tracker::TrackError) -> Self {
-        match error {
-            adsum_tracker::TrackError::AlreadyTracked { topic, key, .. } => {
-                Self::AlreadyTracked { topic, key }
-            }
-            adsum_tracker::TrackError::OverLimit(over) => Self::OverLimit(over),
-        }
-    }
-}
-
-impl From<adsum_tracker::UpdateError<MetaError>> for UpdateError {
-    fn from(error: adsum_tracker::UpdateError<MetaError>) -> Self {
-        match error {
-            adsum_tracker::UpdateError::NotTracked { topic, key, .. } => Self::NotTracked { topic, key },
-            adsum_tracker::UpdateError::OverLimit(over) => Self::OverLimit(over),
-            adsum_tracker::UpdateError::Change(meta) => Self::Meta(meta),
-        }
     }
 }

@@ -1,12 +1,12 @@
-//! The keys of a topic that were refreshed of late.
+//! The keys of a topic that were refreshed lately.
 
 use std::{collections::HashMap, time::Duration};
 
 use adsum_tracker::Key;
 use tokio::time::Instant;
 
-/// Looked through for old ones whenever it has become twice as large, so that noting costs little however many
-/// there are, and none is kept for much longer than it is asked for. Boxed, as most topics have none.
+/// The keys refreshed lately. Old ones are removed whenever the number has doubled, so that noting a key is cheap, and no
+/// key is kept much longer than needed. Boxed, as most topics have none.
 #[derive(Default)]
 pub(crate) struct Refreshed(Option<Box<Keys>>);
 
@@ -15,11 +15,11 @@ struct Keys {
     look_at: usize,
 }
 
-/// So many are not looked through.
+/// Up to this number of keys, old ones aren't removed.
 const FEW: usize = 16;
 
 impl Refreshed {
-    /// Notes a key, to be remembered for so long.
+    /// Notes a key, to be remembered for `memory`.
     pub(crate) fn note(&mut self, key: &Key, now: Instant, memory: Duration) {
         if memory.is_zero() {
             return;
@@ -31,7 +31,7 @@ impl Refreshed {
         }
     }
 
-    /// The keys that were noted within `memory`, in no order.
+    /// Returns the keys that were noted within `memory`, in no order.
     pub(crate) fn keys(&mut self, now: Instant, memory: Duration) -> impl Iterator<Item = &Key> {
         if let Some(keys) = &mut self.0 {
             keys.forget(now, memory);

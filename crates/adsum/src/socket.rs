@@ -2,33 +2,32 @@
 
 use std::{fmt, sync::Arc};
 
-use adsum_channels::{EndReason, News, Socket, SocketExtension, View, ViewState};
-use adsum_pubsub::{Json, Message, Topic};
-use adsum_tracker::{JoinedRow, Key, LeaveReason, OwnerExit, OwnerId, Ref};
-use parking_lot::Mutex;
+use adsum_channels::{EndReason, Socket, SocketExtension};
+use adsum_pubsub::{Message, Topic};
+use adsum_tracker::{Key, LeaveReason, OwnerExit, RawOwner, Ref};
 
 use crate::{
-    OtherPubSub, Presence, PushStateError, TrackError, UpdateError,
-    core::{Core, DiffSource},
-    encode,
+    diffs::{DiffSource, PartialDiff},
+    errors::{OtherPubSub, PushStateError, TrackError, UpdateError},
     handler::PresenceHandler,
     layer::PresenceLayer,
-    owner::TypedOwner,
+    presence::Presence,
     topic_diff::TopicDiff,
-    watch::PublishedDiff,
+    typed_owner::TypedOwner,
+    view::StateView,
 };
 
-/// Presences whose owner is a channel: they leave with it, as [`left`](LeaveReason::Left) if its client left the topic,
+/// Presences of a channel. They leave with it: as [`left`](LeaveReason::Left) if its client left the topic,
 /// [`finished`](LeaveReason::Finished) if the channel stopped by itself, [`crashed`](LeaveReason::Crashed) if it failed, and
 /// [`gone`](LeaveReason::Gone) if its socket has closed.
 ///
-/// What a handler changes is sent when the handler has returned and its reply is on its way, or, before that,
-/// when it pushes the state.
+/// A handler's changes are sent when the handler has returned and its reply is queued, or before that, when it pushes the
+/// state.
 impl<H: PresenceHandler> Presence<H> {
     /// Tracks a channel under its own topic, visible on this node when the call returns.
     ///
     /// # Errors
-    /// The channel tracks the key already, the meta is no JSON object, something is over a limit, or the socket
+    /// The channel tracks the key already, the meta isn't a JSON object, the presence is over a limit, or the socket
     /// belongs to another [`PubSub`](crate::PubSub) than the presence.
     pub fn track(&self, socket: &mut Socket, key: impl Into<Key>, meta: H::Meta) -> Result<Ref, TrackError> {
         self.track_in(socket, socket.topic().clone(), key, meta)
@@ -49,10 +48,10 @@ impl<H: PresenceHandler> Presence<H> {
         self.of(socket).change(topic.into(), |owner, topic| owner.track_meta(topic, &key.into(), &meta))
     }
 
-    /// Tracks a channel under its own topic, or replaces its meta if that is another one, as [`Owner::set`] does.
+    /// Tracks a channel under its own topic, or replaces its meta if that has changed, as [`Owner::set`] does.
     ///
     /// # Errors
-    /// As [`track`](Self::track), but for being tracked already.
+    /// As [`track`](Self::track), except that a tracked key is no error.
     ///
     /// [`Owner::set`]: crate::Owner::set
     pub fn set(
@@ -66,16 +65,16 @@ impl<H: PresenceHandler> Presence<H> {
         self.of(socket).change(topic, |owner, topic| owner.set_meta(topic, &key.into(), &meta))
     }
 
-    /// The meta that a channel has tracked under its own topic. `None` if it doesn't track the key.
+    /// Returns the meta that a channel tracks under its own topic. `None` if it doesn't track the key.
     pub fn meta(&self, socket: &mut Socket, key: impl Into<Key>) -> Option<H::Meta> {
         let topic = socket.topic().clone();
         self.of(socket).owner.read_meta(&topic, &key.into())
     }
 
-    /// Replaces the meta that a channel has tracked under its own topic.
+    /// Replaces the meta that a channel tracks under its own topic.
     ///
     /// # Errors
-    /// The channel doesn't track the key, the meta is no JSON object, or it is over the limit.
+    /// The channel doesn't track the key, the meta isn't a JSON object, or it is over the limit.
     pub fn update(
         &self,
         socket: &mut Socket,
@@ -85,7 +84,7 @@ impl<H: PresenceHandler> Presence<H> {
         self.update_with(socket, key, |_| meta)
     }
 
-    /// Replaces the meta that a channel has tracked under its own topic by what `change` makes of it.
+    /// Replaces the meta that a channel tracks under its own topic by the result of `change`.
     ///
     /// # Errors
     /// As [`update`](Self::update).
@@ -98,7 +97,7 @@ impl<H: PresenceHandler> Presence<H> {
         self.update_in(socket, socket.topic().clone(), key, change)
     }
 
-    /// Replaces the meta that a channel has tracked under any topic by what `change` makes of it.
+    /// Replaces the meta that a channel tracks under any topic by the result of `change`.
     ///
     /// # Errors
     /// As [`update`](Self::update).
@@ -112,17 +111,17 @@ impl<H: PresenceHandler> Presence<H> {
         self.of(socket).change(topic.into(), |owner, topic| owner.update_meta(topic, &key.into(), change))
     }
 
-    /// Removes what a channel has tracked under its own topic. Whether there was something.
+    /// Removes a presence of a channel under its own topic. Returns whether there was one.
     pub fn untrack(&self, socket: &mut Socket, key: &str) -> bool {
         self.untrack_in(socket, socket.topic().clone(), key)
     }
 
-    /// Removes what a channel has tracked under any topic. Whether there was something.
+    /// Removes a presence of a channel under any topic. Returns whether there was one.
     pub fn untrack_in(&self, socket: &mut Socket, topic: impl Into<Topic>, key: &str) -> bool {
         self.of(socket).change(topic.into(), |owner, topic| owner.untrack(topic, key))
     }
 
-    /// Removes all that a channel has tracked, under any topic.
+    /// Removes all presences of a channel, under any topic.
     pub fn untrack_all(&self, socket: &mut Socket) {
         let tracked = self.of(socket);
         for topic in tracked.owner.end(OwnerExit::Leave(LeaveReason::Left)) {
@@ -130,24 +129,23 @@ impl<H: PresenceHandler> Presence<H> {
         }
     }
 
-    /// Sends the channel's client who is in its topic, as `presence_state`: once, after the join.
+    /// Sends the channel's client the presences of its topic, as `presence_state`: once, after the join.
     ///
-    /// The state is what the diffs sent so far add up to, and what this channel itself has tracked: so no ref is told
-    /// twice. What `fetch` has to say of the keys is asked for first, unless it is held. From then on the client's view
-    /// is kept by the topic's `presence_diff`s. A client that reads too slowly for them is sent the state again
-    /// instead, once it has read what waits for it.
+    /// The state is the sum of the diffs sent so far, and the presences of this channel itself, so no ref is told twice.
+    /// Missing infos are fetched first. From then on the topic's `presence_diff`s keep the client's view up to date. A client
+    /// that reads too slowly for them gets the state again instead, once it has read what is queued for it.
     ///
-    /// With a [`diff_interval`](crate::Builder::diff_interval) of zero what this handler has changed is sent before the
+    /// With a [`diff_interval`](crate::Builder::diff_interval) of zero, the changes of this handler are sent before the
     /// state, as in Phoenix.
     ///
-    /// In a topic that is [counted](crate::Builder::counted) it is sent their number instead, as `presence_count`.
+    /// In a [counted](crate::Builder::counted) topic the client gets the number of presences instead, as `presence_count`.
     ///
     /// # Errors
-    /// As [`Socket::push`], and where the socket belongs to another [`PubSub`](crate::PubSub) than the presence.
+    /// As [`Socket::push`], and if the socket belongs to another [`PubSub`](crate::PubSub) than the presence.
     pub async fn push_state(&self, socket: &mut Socket) -> Result<(), PushStateError> {
         self.check_pubsub(socket)?;
         let topic = socket.topic().clone();
-        if self.core.is_counted(&topic) {
+        if self.core.policy.is_counted(&topic) {
             self.core.flush(&topic);
         } else {
             self.core.flush_for_state(&topic).await;
@@ -155,14 +153,14 @@ impl<H: PresenceHandler> Presence<H> {
         }
         let owner = &self.of(socket).owner;
         let own = owner.presences().iter().filter(|(tracked, _)| *tracked == topic);
-        let own = Mutex::new(Some(own.map(|(_, key)| key.clone()).collect()));
-        let (owner, beyond) = (owner.id(), Mutex::default());
-        // Read and queued in one critical section: no diff can come between.
-        Ok(socket.show(StateView { core: self.core.clone(), topic, owner, own, beyond })?)
+        let own = own.map(|(_, key)| key.clone()).collect();
+        let view = StateView::new(self.core.clone(), topic, owner.id(), own);
+        // The state is read and queued in one critical section, so no diff can come in between.
+        Ok(socket.show(view)?)
     }
 
-    /// Reads a `presence_diff` of this presence that a channel [intercepts](adsum_channels::Channel::INTERCEPT), without
-    /// going through its JSON. `None` for any other message.
+    /// Returns a `presence_diff` of this presence that a channel [intercepts](adsum_channels::Channel::INTERCEPT), without
+    /// parsing its JSON. `None` for any other message.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -192,7 +190,7 @@ impl<H: PresenceHandler> Presence<H> {
         if let Some(source) = message.source::<DiffSource<H::Info>>() {
             return Some(TopicDiff::of(&source.published));
         }
-        let part = message.source::<Part<H::Info>>()?;
+        let part = message.source::<PartialDiff<H::Info>>()?;
         Some(TopicDiff::of(&part.published).without(&part.known))
     }
 
@@ -210,99 +208,11 @@ impl<H: PresenceHandler> Presence<H> {
     }
 }
 
-/// Who is in a topic, as a client is shown it.
-struct StateView<H: PresenceHandler> {
-    core: Arc<Core<H>>,
-    topic: Topic,
-    /// The channel.
-    owner: OwnerId,
-    /// What it has tracked in the topic, for the first state. Later it may be something else.
-    own: Mutex<Option<Vec<Key>>>,
-    /// The rows of the channel that its client was shown before a diff has joined them.
-    beyond: Mutex<Vec<Ref>>,
-}
-
-impl<H: PresenceHandler> View for StateView<H> {
-    fn state(&self) -> ViewState {
-        let own = self.own.lock().take();
-        let (state, beyond) = self.core.shown(&self.topic, self.owner, own);
-        *self.beyond.lock() = beyond;
-        state
-    }
-
-    fn news(&self, change: &Message) -> News {
-        let mut beyond = self.beyond.lock();
-        if beyond.is_empty() {
-            return News::All;
-        }
-        // Where each change is a diff of its own, a client hears of its own presences twice, as in Phoenix.
-        let Some(source) = change.source::<DiffSource<H::Info>>().filter(|_| !self.core.tells_each()) else {
-            return News::All;
-        };
-        let diff = source.published.diff();
-        let known: Vec<Ref> =
-            diff.joins.iter().map(|joined| joined.reference).filter(|r| beyond.contains(r)).collect();
-        let left = |reference: &Ref| diff.leaves.iter().any(|left| left.row.reference == *reference);
-        beyond.retain(|reference| !known.contains(reference) && !left(reference));
-        beyond.shrink_to_fit();
-        match &known[..] {
-            [] => News::All,
-            known if known.len() == diff.joins.len() && diff.leaves.is_empty() => News::Nothing,
-            known => {
-                let Some(rest) = source.without(known, change.payload()) else { return News::All };
-                let (published, known) = (source.published.clone(), known.to_vec());
-                let part = Message::new(change.topic().clone(), change.event(), rest.into())
-                    .marked(self.core.mark(published.number()))
-                    .with_source(Arc::new(Part { published, known }));
-                News::Part(Arc::new(part))
-            }
-        }
-    }
-}
-
-/// What a diff for a client was made of that knows some of the rows already.
-struct Part<I> {
-    published: Arc<PublishedDiff<I>>,
-    known: Vec<Ref>,
-}
-
-impl<I> DiffSource<I> {
-    /// The payload without some of the rows that join.
-    fn without(&self, known: &[Ref], payload: &adsum_pubsub::Payload) -> Option<Json> {
-        let adsum_pubsub::Payload::Json(json) = payload else { return None };
-        let (text, joins) = (json.as_bytes(), &self.published.diff().joins);
-        let is_known = |joined: &&JoinedRow| known.contains(&joined.reference);
-        let cut: Vec<&Key> = joins.iter().filter(is_known).map(|joined| &joined.row.key).collect();
-        let (first, last) = (&self.places.first()?.1, &self.places.last()?.1);
-        let mut out = Vec::with_capacity(text.len());
-        out.extend_from_slice(&text[..first.start]);
-        for (key, place) in &self.places {
-            let start = out.len();
-            if start > first.start {
-                out.push(b',');
-            }
-            if !cut.contains(&key) {
-                out.extend_from_slice(&text[place.clone()]);
-                continue;
-            }
-            let mut rest = joins.iter().filter(|joined| joined.key == *key && !is_known(joined)).peekable();
-            if rest.peek().is_some() {
-                let info = self.published.info(key).map(|info| &**info);
-                encode::join_entry(&mut out, key, rest, info);
-            } else {
-                out.truncate(start);
-            }
-        }
-        out.extend_from_slice(&text[last.end..]);
-        Some(Json::from_encoded(out))
-    }
-}
-
-/// What hangs on a channel's socket: the owner of its presences.
+/// The owner of a channel's presences, an extension of its socket.
 struct TrackedChannel<H: PresenceHandler> {
-    owner: adsum_tracker::RawOwner<PresenceLayer<H>>,
+    owner: RawOwner<PresenceLayer<H>>,
     presence: Presence<H>,
-    /// Topics that the running handler has changed.
+    /// The topics that the running handler has changed.
     changed: Vec<Topic>,
 }
 
@@ -310,7 +220,7 @@ impl<H: PresenceHandler> TrackedChannel<H> {
     fn change<T>(
         &mut self,
         topic: Topic,
-        change: impl FnOnce(&mut adsum_tracker::RawOwner<PresenceLayer<H>>, &Topic) -> T,
+        change: impl FnOnce(&mut RawOwner<PresenceLayer<H>>, &Topic) -> T,
     ) -> T {
         let changed = change(&mut self.owner, &topic);
         self.note(topic);
@@ -339,17 +249,17 @@ impl<H: PresenceHandler> SocketExtension for TrackedChannel<H> {
             EndReason::Crashed | EndReason::Overloaded => LeaveReason::Crashed,
             _ => LeaveReason::Gone,
         };
-        let owner_exit = match (reason, self.presence.core.tracker.owner_exit()) {
+        let exit = match (reason, self.presence.core.tracker.owner_exit()) {
             (LeaveReason::Left, _) => OwnerExit::Leave(LeaveReason::Left),
-            // Its client comes back, as a rule.
+            // Usually the client comes back.
             (LeaveReason::Gone | LeaveReason::Crashed, OwnerExit::Leave(LeaveReason::Gone))
                 if !linger.is_zero() =>
             {
                 OwnerExit::Depart(reason, linger)
             }
-            (_, owner_exit) => owner_exit.because(reason),
+            (_, exit) => exit.because(reason),
         };
-        for topic in self.owner.end(owner_exit) {
+        for topic in self.owner.end(exit) {
             self.note(topic);
         }
         self.handler_returned();
@@ -358,7 +268,7 @@ impl<H: PresenceHandler> SocketExtension for TrackedChannel<H> {
 
 impl<H: PresenceHandler> Drop for TrackedChannel<H> {
     fn drop(&mut self) {
-        // Left over only where the channel was aborted in a handler. The owner's own drop sees to the rest.
+        // Not empty only if the channel was aborted in a handler. The owner's drop sees to the other topics.
         for topic in &self.changed {
             self.presence.core.backlog.look_at(topic);
         }

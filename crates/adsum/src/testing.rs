@@ -65,14 +65,13 @@
 //!
 //! It doesn't work where something outside of tokio has to happen: a database that works in a thread of its own or over
 //! a network, a file, a subprocess. While such a `fetch` waits, no task can run, so time jumps to its
-//! [`fetch_timeout`](crate::Builder::fetch_timeout) at once, and the presences go out without what it would have added.
+//! [`fetch_timeout`](crate::Builder::fetch_timeout) at once, and the presences are sent without its infos.
 //! Run such a test in real time, `#[tokio::test]`. A [`TestServer`] fails a test in which a `fetch` has failed or timed
 //! out, and says so; [`allow_failed_fetches`](TestServer::allow_failed_fetches) is for tests of just that.
 
 mod channel;
 mod client;
 mod client_log;
-mod clock;
 mod cluster;
 mod frame;
 mod network;
@@ -81,7 +80,6 @@ mod server;
 
 use std::time::Duration;
 
-pub(crate) use self::server::FailedFetches;
 pub use self::{
     channel::{ChannelEnd, JoinRefused, PushReply, Pushed, TestChannel},
     client::TestClient,

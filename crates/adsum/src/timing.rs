@@ -1,23 +1,33 @@
-//! The times of a Presence, and their bounds.
+//! The times of a presence, their defaults and their bounds.
 
 use std::time::Duration;
 
 use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
 use adsum_tracker::MAX_GRACE;
 
-use crate::builder::{
-    DEFAULT_COUNT_INTERVAL, DEFAULT_DIFF_RATE, DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL, DEFAULT_HANDOFF,
-    DEFAULT_MAX_DIFF_DELAY, DEFAULT_REFRESH_MEMORY,
-};
+/// The default number of deliveries of diffs that a worker of the runtime may make a second.
+pub const DEFAULT_DIFF_RATE: u32 = 80_000;
+/// The default of the maximum time that a change waits until it is sent.
+pub const DEFAULT_MAX_DIFF_DELAY: Duration = Duration::from_secs(1);
+/// How long a fetched info is fresh by default.
+pub const DEFAULT_FETCH_TTL: Duration = Duration::from_secs(10);
+/// How long `fetch` may take by default.
+pub const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long clients that rejoin are told of refreshed keys by default.
+pub const DEFAULT_REFRESH_MEMORY: Duration = Duration::from_mins(5);
+/// The default of the minimum time between two counts of a topic.
+pub const DEFAULT_COUNT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long presences of a drained node stay by default, so that others can take their places.
+pub const DEFAULT_HANDOFF: Duration = Duration::from_secs(10);
 
-/// The times of a Presence. See the builder for what each is.
+/// The times of a presence. The builder documents each.
 #[derive(Clone, Debug)]
 pub(crate) struct Timing {
-    /// `None`: as the budget allows.
+    /// `None`: the budget decides.
     pub(crate) diff_interval: Option<Duration>,
     pub(crate) diff_rate: u32,
     pub(crate) max_diff_delay: Duration,
-    /// `None` if what was fetched never gets old.
+    /// `None`: infos stay fresh.
     pub(crate) fetch_ttl: Option<Duration>,
     pub(crate) fetch_timeout: Duration,
     pub(crate) refresh_memory: Duration,
@@ -43,7 +53,7 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// Checks every time: this is the one place that knows their bounds.
+    /// Checks every time against its bounds.
     pub(crate) fn check(&self) -> Result<(), OptionsError> {
         let zero = Duration::ZERO;
         within("diff_interval", self.diff_interval.unwrap_or(zero), zero, MAX_TIME)?;
@@ -57,7 +67,12 @@ impl Timing {
         within("handoff", self.handoff, zero, MAX_GRACE)
     }
 
-    /// Whether what was fetched is good for once only.
+    /// Whether each change is a diff of its own.
+    pub(crate) fn sends_each_change(&self) -> bool {
+        self.diff_interval.is_some_and(|interval| interval.is_zero())
+    }
+
+    /// Whether a fetched info is used only once.
     pub(crate) fn asks_always(&self) -> bool {
         self.fetch_ttl == Some(Duration::ZERO)
     }

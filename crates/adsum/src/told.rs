@@ -1,8 +1,8 @@
-//! The payload of `presence_state`: what was told of a topic, encoded in pieces.
+//! The payload of `presence_state`: the state that was told of a topic, encoded in pieces.
 //!
-//! A piece is some 64 keys in a row. The member of a key is encoded once until something in it changes; then the rest
-//! of its piece is copied beside it. A state is made of the pieces as they are, so that all who join meanwhile share
-//! them, and a client's own keys are spliced in between.
+//! A piece has about 64 adjacent keys. The member of a key is encoded once, until something in it changes; then its piece is
+//! written again, with the other members copied. A state is made of the pieces as they are, so all clients that join meanwhile
+//! share them, and a client's own keys are spliced in between.
 
 use std::{
     collections::BTreeMap,
@@ -12,26 +12,26 @@ use std::{
 };
 
 use adsum_pubsub::Json;
-use adsum_tracker::{Key, Row};
+use adsum_tracker::{Key, Layer, Row, TopicSet};
 use bytes::{Buf as _, Bytes};
 
-use crate::{encode, handler::PresenceHandler, layer::PresenceSet};
+use crate::{encode, key_cache::KeyCache};
 
 /// The number of keys in a new piece.
 const KEYS: usize = 64;
 /// Maximum number of keys in a piece. A longer one is cut.
 const MAX_KEYS: usize = KEYS + KEYS / 2;
-/// The pieces of so few keys aren't kept: most topics are small, and many are idle.
+/// The pieces of up to this number of keys aren't kept: most topics are small, and many are idle.
 const FEW: usize = 8;
-/// A state up to this size is one part: copied sooner than shared.
+/// A state up to this size is copied into one part, which is cheaper than sharing.
 const COPIED: usize = 4096;
 
-/// What was told of a topic, as far as it is encoded.
+/// The state that was told of a topic, as far as it is encoded.
 #[derive(Debug, Default)]
 pub(crate) struct Pieces {
-    /// In the order of the keys; together they have all. Empty until somebody asks.
+    /// In the order of the keys; together they have all keys. Empty until a state is needed.
     all: Vec<Piece>,
-    /// Whether something in the pieces has changed.
+    /// Whether any piece has to be written again.
     is_stale: bool,
     /// All pieces in one.
     whole: Option<Json>,
@@ -43,23 +43,23 @@ struct Piece {
     from: Option<Key>,
     /// The members of the state's object, each with a comma before it.
     text: Bytes,
-    /// Its keys in their order, each with the place where its member begins.
+    /// Its keys in their order, each with the position where its member begins.
     places: Vec<(Key, usize)>,
     stale: Stale,
 }
 
-/// What in a piece has changed since it was written.
+/// The parts of a piece that have changed since it was written.
 #[derive(Debug)]
 enum Stale {
     Keys(Vec<Key>),
     All,
 }
 
-/// Rows that one client is shown in the place of what was told of their keys.
+/// The rows of some keys that one client is shown instead of those that were told.
 pub(crate) type Own = BTreeMap<Key, Vec<Arc<Row>>>;
 
 impl Pieces {
-    /// Something that is told of a key has changed, or the info beside it.
+    /// Notes that the told rows or the info of a key have changed.
     pub(crate) fn forget(&mut self, key: &Key) {
         let after = self.all.partition_point(|piece| piece.from.as_ref().is_none_or(|from| from <= key));
         if let Some(piece) = after.checked_sub(1).and_then(|index| self.all.get_mut(index)) {
@@ -69,8 +69,12 @@ impl Pieces {
         }
     }
 
-    /// The state: what was told, but for the keys of `own`.
-    pub(crate) fn state<H: PresenceHandler>(&mut self, set: &PresenceSet<H>, own: &Own) -> Json {
+    /// Returns the state: what was told, and for the keys of `own` those rows.
+    pub(crate) fn state<X: Layer<Key = KeyCache<I>>, I: Send + Sync>(
+        &mut self,
+        set: &TopicSet<X>,
+        own: &Own,
+    ) -> Json {
         if own.is_empty()
             && let Some(whole) = &self.whole
         {
@@ -103,8 +107,8 @@ impl Pieces {
         state
     }
 
-    /// Writes what has changed in the pieces.
-    fn write_stale<H: PresenceHandler>(&mut self, set: &PresenceSet<H>) {
+    /// Writes the pieces that have changed.
+    fn write_stale<X: Layer<Key = KeyCache<I>>, I: Send + Sync>(&mut self, set: &TopicSet<X>) {
         if self.all.is_empty() {
             self.all.push(Piece::unwritten());
         } else if !self.is_stale {
@@ -141,7 +145,7 @@ impl Piece {
         }
     }
 
-    /// Where the member of a key stands, or would stand.
+    /// Returns the position of a key's member, or the empty position where it would be.
     fn place(&self, key: &Key) -> Range<usize> {
         let index = self.places.partition_point(|(other, _)| other < key);
         let is_there = self.places.get(index).is_some_and(|(other, _)| other == key);
@@ -152,8 +156,12 @@ impl Piece {
         self.places.get(index).map_or(self.text.len(), |(_, start)| *start)
     }
 
-    /// Writes what has changed. The piece has the keys before another.
-    fn renew<H: PresenceHandler>(&mut self, set: &PresenceSet<H>, before: Option<&Key>) {
+    /// Writes the members that have changed. The piece has the keys before `before`.
+    fn renew<X: Layer<Key = KeyCache<I>>, I: Send + Sync>(
+        &mut self,
+        set: &TopicSet<X>,
+        before: Option<&Key>,
+    ) {
         match &mut self.stale {
             Stale::Keys(keys) if keys.is_empty() => {}
             Stale::Keys(keys) => {
@@ -175,8 +183,8 @@ impl Piece {
         }
     }
 
-    /// Writes some keys anew, and copies the others.
-    fn write_keys<H: PresenceHandler>(&mut self, set: &PresenceSet<H>, keys: Vec<Key>) {
+    /// Encodes some keys again, and copies the others.
+    fn write_keys<X: Layer<Key = KeyCache<I>>, I: Send + Sync>(&mut self, set: &TopicSet<X>, keys: Vec<Key>) {
         let mut text = Vec::with_capacity(self.text.len() + self.text.len() / 8 + 160 * keys.len());
         let mut places = Vec::with_capacity(self.places.len() + keys.len());
         let mut done = 0;
@@ -205,7 +213,7 @@ impl Piece {
         text.extend_from_slice(&self.text[from]);
     }
 
-    /// Adds what comes after it.
+    /// Appends the next piece.
     fn append(&mut self, next: Self) {
         let mut text = Vec::with_capacity(self.text.len() + next.text.len());
         let mut places = Vec::with_capacity(self.places.len() + next.places.len());
@@ -215,7 +223,7 @@ impl Piece {
         (self.text, self.places) = (text.into(), places);
     }
 
-    /// Adds it to others, in several pieces if it is too long, and not at all if it is empty.
+    /// Adds the piece to others: several pieces if it is too long, none if it is empty.
     fn cut_into(mut self, pieces: &mut Vec<Self>) {
         while self.places.len() > MAX_KEYS {
             let cut = self.start(KEYS);
@@ -237,10 +245,10 @@ impl Piece {
     }
 }
 
-/// The text of a state, which is put together from members with a comma before each.
+/// The text of a state, as it is put together from members with a comma before each.
 struct StateObject {
     parts: Vec<Bytes>,
-    /// What was written since the last part.
+    /// The members that were written since the last part.
     own: Vec<u8>,
     len: usize,
 }
@@ -250,7 +258,7 @@ impl StateObject {
         Self { parts: Vec::new(), own: Vec::new(), len: 0 }
     }
 
-    /// Adds members that other states have too.
+    /// Adds members that other states share.
     fn share(&mut self, members: Bytes) {
         if !members.is_empty() {
             self.end_own();

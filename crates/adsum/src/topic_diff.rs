@@ -1,4 +1,4 @@
-//! What came and what went in one topic, as a program reads it.
+//! The joins and leaves of one topic, as a program reads them.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -10,45 +10,43 @@ use adsum_pubsub::Topic;
 use adsum_tracker::{Key, LeaveReason, Ref, Row};
 
 use crate::{
-    Presences,
-    entry::{Entry, Tracked},
+    diffs::PublishedDiff,
+    entry::{Entry, Presences, Tracked},
     handler::PresenceHandler,
-    watch::PublishedDiff,
 };
 
-/// What came and what went in one topic. No ref is in both halves.
+/// The joins and leaves of one topic. No ref is in both halves.
 ///
-/// [`changes`](Self::changes) says of each presence what happened to it. To keep a list of one's own, fold by ref: a
-/// join whose ref is known already changes nothing but its info; the leave of an unknown ref changes nothing. An update
-/// is the join of the new version and the leave of the old one, which the new one names as its
-/// [`previous`](crate::Tracked::previous).
+/// [`changes`](Self::changes) returns what happened to each presence. To keep a list of your own, fold by ref: a join whose
+/// ref is known already changes only its info; the leave of an unknown ref changes nothing. An update is the join of the new
+/// version and the leave of the old one, which the new one names as its [`previous`](crate::Tracked::previous).
 pub struct TopicDiff<H: PresenceHandler> {
-    /// Where.
+    /// The topic.
     pub topic: Topic,
-    /// The metas that came.
+    /// The metas that joined.
     pub joins: Presences<H>,
-    /// The metas that went, each with its reason.
+    /// The metas that left, each with its reason.
     pub leaves: Presences<H>,
     /// The refs that join once more.
     again: HashSet<Ref>,
-    /// The refs that leave and have never joined.
+    /// The refs that leave and never joined.
     unknown: HashSet<Ref>,
 }
 
-/// What happened to one presence; from [`TopicDiff::changes`].
+/// A change of one presence; from [`TopicDiff::changes`].
 #[non_exhaustive]
 pub enum PresenceChange<'d, H: PresenceHandler> {
-    /// It is there now.
+    /// It joined.
     Joined {
         /// Its key.
         key: &'d Key,
-        /// What was tracked.
+        /// Its meta.
         meta: &'d Tracked<H::Meta>,
-        /// What `fetch` says of the key.
+        /// The info of the key.
         info: Option<&'d H::Info>,
     },
-    /// Its meta is another one. So it is for a presence that takes the place of one that was about to leave, as after a
-    /// reload under [`linger`](crate::Builder::linger).
+    /// Its meta has changed. Also for a presence that takes the place of one that was about to leave, as after a reload
+    /// under [`linger`](crate::Builder::linger).
     Updated {
         /// Its key.
         key: &'d Key,
@@ -56,34 +54,34 @@ pub enum PresenceChange<'d, H: PresenceHandler> {
         from: &'d Tracked<H::Meta>,
         /// The meta from now on.
         to: &'d Tracked<H::Meta>,
-        /// What `fetch` says of the key.
+        /// The info of the key.
         info: Option<&'d H::Info>,
     },
-    /// What `fetch` says of its key was asked for anew, by [`Presence::refresh`](crate::Presence::refresh).
+    /// Its info was fetched again, by [`Presence::refresh`](crate::Presence::refresh).
     Refreshed {
         /// Its key.
         key: &'d Key,
-        /// What is tracked, as before.
+        /// Its meta, as before.
         meta: &'d Tracked<H::Meta>,
-        /// What `fetch` says of the key now.
+        /// The new info of the key.
         info: Option<&'d H::Info>,
     },
-    /// It isn't there any more.
+    /// It left.
     Left {
         /// Its key.
         key: &'d Key,
-        /// What was tracked.
+        /// Its meta.
         meta: &'d Tracked<H::Meta>,
         /// Why it left.
         reason: LeaveReason,
-        /// What `fetch` has last said of the key.
+        /// The last known info of the key.
         info: Option<&'d H::Info>,
     },
 }
 
 impl<H: PresenceHandler> TopicDiff<H> {
-    /// What happened to each presence: joins, updates and refreshes first, then those that left. What came and went since
-    /// the last diff isn't in it.
+    /// Returns the change of each presence: joins, updates and refreshes first, then leaves. A presence that came and went
+    /// since the last diff isn't in it.
     ///
     /// ```
     /// # use adsum::{Change, Presence, PresenceChange, PubSub};
@@ -119,7 +117,7 @@ impl<H: PresenceHandler> TopicDiff<H> {
         for (key, entry) in &self.joins {
             let info = entry.info.as_deref();
             let previous: HashSet<Ref> = entry.metas.iter().filter_map(|joined| joined.previous).collect();
-            // Those whose places others have taken, who don't name them.
+            // Rows whose places others have taken without naming them.
             let mut replaced: VecDeque<Ref> = self.leaves.get(key).map_or_else(VecDeque::new, |entry| {
                 let replaced =
                     entry.metas.iter().filter(|meta| meta.reason.is_none()).map(|meta| meta.reference);
@@ -147,7 +145,7 @@ impl<H: PresenceHandler> TopicDiff<H> {
         changes
     }
 
-    /// Without some of the rows that join.
+    /// Removes some of the rows that join.
     pub(crate) fn without(mut self, known: &[Ref]) -> Self {
         self.joins.retain(|_, entry| {
             entry.metas.retain(|meta| !known.contains(&meta.reference));

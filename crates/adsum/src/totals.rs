@@ -1,24 +1,24 @@
-//! What a Presence holds in all.
+//! Totals of a presence.
 
 use adsum_pubsub::Topic;
 
-use crate::{Presence, handler::PresenceHandler};
+use crate::{handler::PresenceHandler, presence::Presence};
 
-/// What a [`Presence`] holds on this node; from [`Presence::totals`].
+/// The totals of a [`Presence`] on this node; from [`Presence::totals`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
-    /// The presences of all nodes.
+    /// The number of presences on all nodes.
     pub presences: usize,
-    /// The topics that are kept: with presences in them, watched, or with something that is still to be told of them.
+    /// The number of topics that are kept: they have presences, watches or changes to send.
     pub topics: usize,
-    /// The watches, of a topic, a pattern and all topics.
+    /// The number of watches of a topic, of a pattern, and of all topics.
     pub watches: usize,
 }
 
 impl<H: PresenceHandler> Presence<H> {
-    /// Counts what this Presence holds, for a metric or a page of the operator's. Takes time with the number of topics,
-    /// and locks a part of them after another.
+    /// Counts the presences, topics and watches, for an operator's page or metric. Takes time in proportion to the number of
+    /// topics, and locks one part of them after the other.
     ///
     /// ```
     /// # use adsum::{Presence, PubSub};
@@ -44,8 +44,8 @@ impl<H: PresenceHandler> Presence<H> {
         totals
     }
 
-    /// The topics that somebody is in, in no order, with the number of presences in each. Takes time with the number of
-    /// topics, as [`totals`](Self::totals) does.
+    /// Returns the topics that have presences, in no order, with the number of presences in each. Takes time in proportion to
+    /// the number of topics, as [`totals`](Self::totals) does.
     pub fn topics(&self) -> Vec<(Topic, usize)> {
         let mut topics = Vec::new();
         for shard in self.core.tracker.shards() {

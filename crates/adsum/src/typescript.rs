@@ -172,7 +172,7 @@ impl ChannelTypes {
         self
     }
 
-    /// An event that clients push, and the response of its `ok`. `()` if there is none, or nobody looks at it.
+    /// An event that clients push, and the response of its `ok`. `()` if there is none, or no client reads it.
     #[must_use]
     pub fn event<Payload: TS + 'static, Reply: TS + 'static>(mut self, event: &str) -> Self {
         let (payload, reply) = (self.declared.name::<Payload>(), self.declared.name::<Reply>());

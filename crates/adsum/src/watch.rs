@@ -1,36 +1,32 @@
 //! Following presences from Rust: a snapshot, then diffs, without a gap.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Weak},
-    task::{Context, Poll, Waker, ready},
+    sync::{Arc, Once, Weak},
+    task::{Context, Poll, ready},
 };
 
 use adsum_pubsub::{Pattern, Topic};
-use adsum_tracker::{Diff, Key, SHARDS, shard_of};
+use adsum_tracker::{SHARDS, shard_of};
 use futures_util::Stream;
-use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::{
-    Presence, Presences,
     core::Core,
-    entry::Snapshot,
+    entry::{Presences, Snapshot},
     handler::PresenceHandler,
-    key_cache::{FetchedInfo, KeyCache},
+    presence::Presence,
     topic_diff::TopicDiff,
+    watch_queue::{NextChange, WatchQueue},
 };
 
-/// How many diffs wait for a watch before they are replaced by a new snapshot.
-pub const WATCH_CAPACITY: usize = 1024;
-
-/// Follows a topic, those of a pattern, or all of this node's; from [`Presence::watch`], [`Presence::watch_matching`] and
+/// Follows one topic, those of a pattern, or all of this node; from [`Presence::watch`], [`Presence::watch_matching`] and
 /// [`Presence::watch_all`]. A [`Stream`] of [`Change`]s, which ends with the last handle of its presence and doesn't
 /// keep that alive.
 ///
-/// The first change is a state. What Phoenix calls `init` and `handle_metas` is then:
+/// The first change is a state. Phoenix's `init` and `handle_metas` are then:
 ///
 /// ```
 /// # use adsum::{Change, Presence, PubSub};
@@ -52,13 +48,13 @@ pub const WATCH_CAPACITY: usize = 1024;
 /// # }
 /// ```
 ///
-/// A watch is told what clients are told: changes that go out together are put together, so it doesn't see a presence
-/// that came and went between two diffs. While a node keeps up each change goes out at once, so that is one shorter than
-/// a moment, and under load one shorter than [`max_diff_delay`](crate::Builder::max_diff_delay). A program that has to
-/// see each sets [`diff_interval`](crate::Builder::diff_interval) to zero.
+/// A watch gets the same diffs as clients, so it doesn't see a presence that came and went between two diffs. While a node
+/// keeps up, each change is sent at once, so it misses only the briefest presences; under load, those shorter than
+/// [`max_diff_delay`](crate::Builder::max_diff_delay). A program that has to see each presence sets
+/// [`diff_interval`](crate::Builder::diff_interval) to zero.
 ///
-/// A watch that is read too slowly isn't sent what it missed: once [`WATCH_CAPACITY`] diffs wait, they are
-/// dropped, and the next change is a state again.
+/// A watch that is read too slowly doesn't get the diffs that it missed: once [`WATCH_CAPACITY`](crate::WATCH_CAPACITY)
+/// diffs wait, they are dropped, and the next change is a state again.
 pub struct Watch<H: PresenceHandler> {
     core: Weak<Core<H>>,
     followed: Followed,
@@ -67,24 +63,70 @@ pub struct Watch<H: PresenceHandler> {
     seen: Box<[u64]>,
 }
 
-/// What a watch follows.
+/// The topics that a watch follows.
 #[derive(Clone, Debug)]
 pub(crate) enum Followed {
     Topic(Topic),
     Matching(Pattern),
 }
 
-/// What a [`Watch`] has to tell.
+/// A change, from a [`Watch`].
 pub enum Change<H: PresenceHandler> {
-    /// All presences, by topic, with the infos that are held: forget what you knew. Where an info is still
-    /// missing, [`Presence::list`] asks for it.
+    /// All presences, by topic, with the infos that are known. It replaces all earlier changes. [`Presence::list`] fetches
+    /// infos that are missing.
     State(HashMap<Topic, Presences<H>>),
-    /// What came and what went in one topic.
+    /// The joins and leaves of one topic.
     Diff(TopicDiff<H>),
 }
 
+impl<H: PresenceHandler> Presence<H> {
+    /// Follows a topic from Rust: a state, then diffs without a gap.
+    ///
+    /// The topic is a plain name, even with a `*` in it, since a client may have chosen it.
+    /// [`watch_matching`](Self::watch_matching) takes a pattern.
+    pub fn watch(&self, topic: impl Into<Topic>) -> Watch<H> {
+        static WARNED: Once = Once::new();
+        let topic = topic.into();
+        if topic.ends_with('*') {
+            WARNED.call_once(|| {
+                tracing::warn!(%topic, "`watch` follows the topic of exactly this name; use `watch_matching` for a pattern");
+            });
+        }
+        Watch::new(self, Followed::Topic(topic))
+    }
+
+    /// Follows the topics of a pattern that are tracked with diffs, such as `room:*`, as [`watch`](Self::watch) follows
+    /// one.
+    ///
+    /// ```
+    /// # use adsum::{Change, Presence, PubSub};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let presence = Presence::builder(PubSub::local()).start();
+    /// let mut rooms = presence.watch_matching("room:*");
+    /// # let mut owner = presence.owner();
+    /// owner.track("room:1", "7", serde_json::Map::new())?;
+    /// let Some(Change::State(topics)) = rooms.next().await else { panic!("a state is first") };
+    /// assert!(topics.contains_key("room:1"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// The pattern has a `*` before its end.
+    pub fn watch_matching(&self, pattern: &str) -> Watch<H> {
+        let pattern = Pattern::new(pattern).unwrap_or_else(|error| panic!("watch_matching: {error}"));
+        Watch::new(self, Followed::Matching(pattern))
+    }
+
+    /// Follows all topics that are tracked with diffs: a state, then diffs without a gap.
+    pub fn watch_all(&self) -> Watch<H> {
+        self.watch_matching("*")
+    }
+}
+
 impl<H: PresenceHandler> Watch<H> {
-    pub(crate) fn new(presence: &Presence<H>, followed: Followed) -> Self {
+    fn new(presence: &Presence<H>, followed: Followed) -> Self {
         let queue = Arc::new(WatchQueue::default());
         let core = &presence.core;
         let shards = match &followed {
@@ -100,7 +142,7 @@ impl<H: PresenceHandler> Watch<H> {
         Self { core: Arc::downgrade(core), followed, queue, seen: vec![0; shards].into() }
     }
 
-    /// The next change, once there is one. `None` once the presence has ended.
+    /// Waits for the next change, and returns it. `None` once the presence has ended.
     ///
     /// Cancel safe: a change is taken only by a call that returns it.
     pub async fn next(&mut self) -> Option<Change<H>> {
@@ -110,16 +152,17 @@ impl<H: PresenceHandler> Watch<H> {
     fn poll_change(&mut self, cx: &Context<'_>) -> Poll<Option<Change<H>>> {
         loop {
             match ready!(self.queue.poll_take(cx)) {
-                Taken::Resync => return Poll::Ready(self.snapshot().map(Change::State)),
-                // The state contains it.
-                Taken::Diff(diff) if diff.number <= self.seen[shard_of(&diff.topic) % self.seen.len()] => {}
-                Taken::Diff(diff) => return Poll::Ready(Some(Change::Diff(TopicDiff::of(&diff)))),
-                Taken::End => return Poll::Ready(None),
+                NextChange::Resync => return Poll::Ready(self.snapshot().map(Change::State)),
+                // The state contains this diff.
+                NextChange::Diff(diff)
+                    if diff.number() <= self.seen[shard_of(diff.topic()) % self.seen.len()] => {}
+                NextChange::Diff(diff) => return Poll::Ready(Some(Change::Diff(TopicDiff::of(&diff)))),
+                NextChange::End => return Poll::Ready(None),
             }
         }
     }
 
-    /// What was told. Diffs gather already; those that it contains are passed over.
+    /// Reads what was told. Diffs are queued already; those that the snapshot contains are skipped later.
     fn snapshot(&mut self) -> Option<HashMap<Topic, Presences<H>>> {
         let core = self.core.upgrade()?;
         let mut snapshots = Vec::new();
@@ -134,7 +177,7 @@ impl<H: PresenceHandler> Watch<H> {
             Followed::Matching(pattern) => {
                 for (shard, seen) in core.tracker.shards().zip(&mut self.seen) {
                     *seen = core.sent();
-                    let is_told = |topic: &Topic| pattern.matches(topic) && core.has_diffs(topic);
+                    let is_told = |topic: &Topic| pattern.matches(topic) && core.policy.has_diffs(topic);
                     let told = shard.topics().filter(|set| is_told(set.topic()));
                     snapshots.extend(told.map(|set| (set.topic().clone(), Snapshot::told::<H>(set))));
                 }
@@ -182,167 +225,5 @@ impl<H: PresenceHandler<Meta: fmt::Debug, Info: fmt::Debug>> fmt::Debug for Chan
             Self::State(state) => f.debug_tuple("State").field(state).finish(),
             Self::Diff(diff) => f.debug_tuple("Diff").field(diff).finish(),
         }
-    }
-}
-
-/// A diff as it was sent, shared by all watches and decoded by each in its own task.
-pub(crate) struct PublishedDiff<I> {
-    topic: Topic,
-    number: u64,
-    diff: Diff<KeyCache<I>>,
-    infos: HashMap<Key, Arc<FetchedInfo<I>>>,
-}
-
-impl<I> PublishedDiff<I> {
-    pub(crate) fn new(
-        topic: Topic,
-        number: u64,
-        diff: Diff<KeyCache<I>>,
-        infos: HashMap<Key, Arc<FetchedInfo<I>>>,
-    ) -> Self {
-        Self { topic, number, diff, infos }
-    }
-
-    pub(crate) fn topic(&self) -> &Topic {
-        &self.topic
-    }
-
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    pub(crate) fn diff(&self) -> &Diff<KeyCache<I>> {
-        &self.diff
-    }
-
-    /// What was known of a key that joins.
-    pub(crate) fn info(&self, key: &Key) -> Option<&Arc<FetchedInfo<I>>> {
-        self.infos.get(key)
-    }
-}
-
-/// The watches of more than one topic.
-pub(crate) struct Watchers<I>(RwLock<Vec<Watcher<I>>>);
-
-struct Watcher<I> {
-    pattern: Pattern,
-    queue: Arc<WatchQueue<I>>,
-}
-
-impl<I> Watchers<I> {
-    fn add(&self, pattern: Pattern, queue: Arc<WatchQueue<I>>) {
-        self.0.write().push(Watcher { pattern, queue });
-    }
-
-    fn remove(&self, queue: &Arc<WatchQueue<I>>) {
-        self.0.write().retain(|watcher| !Arc::ptr_eq(&watcher.queue, queue));
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.read().len()
-    }
-
-    /// Whether one of them follows a topic.
-    pub(crate) fn follow(&self, topic: &str) -> bool {
-        self.0.read().iter().any(|watcher| watcher.pattern.matches(topic))
-    }
-
-    /// Those that follow a topic.
-    pub(crate) fn of(&self, topic: &str) -> Vec<Arc<WatchQueue<I>>> {
-        let watchers = self.0.read();
-        let followers = watchers.iter().filter(|watcher| watcher.pattern.matches(topic));
-        followers.map(|watcher| watcher.queue.clone()).collect()
-    }
-
-    /// The presence has ended.
-    pub(crate) fn end(&self) {
-        let queues: Vec<_> = self.0.read().iter().map(|watcher| watcher.queue.clone()).collect();
-        for queue in queues {
-            queue.end();
-        }
-    }
-}
-
-impl<I> Default for Watchers<I> {
-    fn default() -> Self {
-        Self(RwLock::default())
-    }
-}
-
-/// Where diffs wait for a watch.
-pub(crate) struct WatchQueue<I>(Mutex<WatchState<I>>);
-
-struct WatchState<I> {
-    diffs: VecDeque<Arc<PublishedDiff<I>>>,
-    /// The next change is a state, which contains all that waits.
-    resync: bool,
-    /// Nothing will come after what waits.
-    ended: bool,
-    /// The task that waits for the next change.
-    waker: Option<Waker>,
-}
-
-enum Taken<I> {
-    Resync,
-    Diff(Arc<PublishedDiff<I>>),
-    End,
-}
-
-impl<I> Default for WatchQueue<I> {
-    fn default() -> Self {
-        Self(Mutex::new(WatchState { diffs: VecDeque::new(), resync: true, ended: false, waker: None }))
-    }
-}
-
-impl<I> WatchQueue<I> {
-    pub(crate) fn push(&self, diff: &Arc<PublishedDiff<I>>) {
-        let mut waiting = self.0.lock();
-        if waiting.resync {
-            return;
-        }
-        let mut missed = VecDeque::new();
-        if waiting.diffs.len() == WATCH_CAPACITY {
-            std::mem::swap(&mut missed, &mut waiting.diffs);
-            waiting.resync = true;
-        } else {
-            waiting.diffs.push_back(diff.clone());
-        }
-        wake(waiting);
-        // Infos are the program's: they are dropped outside of the lock.
-        drop(missed);
-    }
-
-    /// The presence has ended.
-    pub(crate) fn end(&self) {
-        let mut waiting = self.0.lock();
-        waiting.ended = true;
-        wake(waiting);
-    }
-
-    /// From a resync on diffs gather again, before the state is read.
-    fn poll_take(&self, cx: &Context<'_>) -> Poll<Taken<I>> {
-        let mut waiting = self.0.lock();
-        if std::mem::take(&mut waiting.resync) {
-            return Poll::Ready(Taken::Resync);
-        }
-        if let Some(diff) = waiting.diffs.pop_front() {
-            return Poll::Ready(Taken::Diff(diff));
-        }
-        if waiting.ended {
-            return Poll::Ready(Taken::End);
-        }
-        // The one before is a task's of the program: it is dropped outside of the lock.
-        let before = waiting.waker.replace(cx.waker().clone());
-        drop(waiting);
-        drop(before);
-        Poll::Pending
-    }
-}
-
-fn wake<I>(mut waiting: MutexGuard<'_, WatchState<I>>) {
-    let waker = waiting.waker.take();
-    drop(waiting);
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }

@@ -1,4 +1,4 @@
-//! What clients that don't read may hold: a program of its own, since it looks at the memory of the whole process.
+//! The memory held by clients that don't read. A program of its own, since it measures the whole process.
 
 // A test that can't go on fails.
 #![allow(clippy::unwrap_used)]
@@ -18,7 +18,7 @@ use tokio::{
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
 const MIB: usize = 1024 * 1024;
-/// A state has 6.4 MB, of which the kernel takes 4 MB at most.
+/// A state has 6.4 MB, of which the kernel buffers at most 4 MB.
 const PRESENCES: usize = 800;
 const META_BYTES: usize = 7_900;
 const STATE_BYTES: usize = 7 * MIB;
@@ -28,7 +28,7 @@ const MAX_TOTAL: usize = 48 * MIB;
 
 struct App {
     presence: Presence<NoFetch>,
-    /// Told of each state that was pushed.
+    /// Notified of each state that was pushed.
     pushed: mpsc::UnboundedSender<()>,
 }
 
@@ -54,7 +54,7 @@ fn meta(n: usize) -> Map<String, serde_json::Value> {
     Map::from_iter([("n".to_owned(), json!(n)), ("x".to_owned(), json!("x".repeat(META_BYTES)))])
 }
 
-/// The memory that the process has, in bytes.
+/// Returns the memory of the process, in bytes.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
@@ -86,7 +86,7 @@ async fn joiners_of_a_large_state_that_do_not_read_hold_no_more_than_the_total()
     let mut keys: Vec<_> = (0..PRESENCES).map(|n| format!("k{n}")).collect();
     keys.sort();
     for n in 0..JOINERS {
-        // Each state is of its own in all its pieces, and so is each diff.
+        // Each state differs in all its pieces, and so does each diff.
         for key in keys.iter().skip(n % 32).step_by(32) {
             owner.update("room:a", key.as_str(), meta(PRESENCES + n)).unwrap();
         }
@@ -98,10 +98,10 @@ async fn joiners_of_a_large_state_that_do_not_read_hold_no_more_than_the_total()
         client.send(Message::text(r#"["1","1","room:a","phx_join",{}]"#)).await.unwrap();
         clients.push(client);
         states.recv().await.unwrap();
-        // Each worker may be about to make room for what it has just added.
+        // Each worker may be about to free what is over the limit.
         let queued = sockets.queued_bytes();
         assert!(queued <= MAX_TOTAL + 2 * STATE_BYTES, "{queued} bytes wait");
-        // What a first state needs once is no matter of the joiners.
+        // The first state allocates some memory once, whatever the number of clients.
         if n == 0 {
             before = resident();
         }
@@ -117,7 +117,7 @@ async fn joiners_of_a_large_state_that_do_not_read_hold_no_more_than_the_total()
     let (queued, open) = (sockets.queued_bytes(), sockets.len());
     assert!(settled.is_ok(), "{queued} bytes wait in {open} sockets");
     assert!(sockets.queued_bytes() <= MAX_TOTAL);
-    // Three times as much, since the allocator keeps pieces of what was freed.
+    // Three times as much, since the allocator keeps some freed memory.
     let held = most - before.min(most);
     assert!(held < 4 * MAX_TOTAL, "the joiners hold {} MiB", held / MIB);
     println!("{} MiB of {} MiB that may wait", held / MIB, MAX_TOTAL / MIB);

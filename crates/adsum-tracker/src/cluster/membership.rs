@@ -68,7 +68,7 @@ impl<X: Layer> Cluster<X> {
             NodePhase::Alone | NodePhase::Left => self.next_heartbeat = Time::MAX,
             // While the network is away, no other node can be heard.
             NodePhase::Listening { until } if *until <= now && self.disconnected.is_none() => {
-                self.go_live(now)
+                self.go_live(now);
             }
             NodePhase::Listening { .. } if self.next_heartbeat <= now => self.say_hello(now),
             NodePhase::Twin { silent_at, .. } if *silent_at <= now => self.go_live(now),

@@ -17,10 +17,10 @@ use tokio::time::sleep;
 use super::{
     client::TestClient,
     client_log::{ClientState, JoinState},
-    clock::quiet,
     frame::{self, Body},
     roster::{PresenceLeave, PresentKey},
 };
+use crate::paused::quiet;
 
 /// A channel has refused a client, from [`TestClient::join`].
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

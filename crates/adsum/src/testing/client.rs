@@ -138,7 +138,7 @@ impl TestClient {
         self.0.set_reading(Reading::Stopped);
     }
 
-    /// Loses the network without anybody noticing: nothing arrives at either side. The server closes the socket once it
+    /// Loses the network without a close: nothing arrives at either side. The server closes the socket once it
     /// was silent for its [`timeout`](crate::SocketBuilder::timeout).
     pub fn go_offline(&self) {
         self.0.set_reading(Reading::Offline);

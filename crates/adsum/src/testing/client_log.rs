@@ -159,7 +159,7 @@ impl ClientState {
             return;
         }
         let Some(topic) = self.topics.get_mut(&topic) else { return };
-        // As phoenix.js does: what belongs to an earlier join is nobody's.
+        // As phoenix.js does, drop messages of an earlier join.
         if join_ref.is_some_and(|join_ref| join_ref != topic.join_ref) {
             return;
         }

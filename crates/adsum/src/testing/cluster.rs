@@ -6,7 +6,7 @@ use adsum_channels::SocketBuilder;
 use adsum_pubsub::PubSub;
 
 use super::{client_log::Shared, network::Network, server, server::TestServer};
-use crate::{Presence, PresenceHandler};
+use crate::{handler::PresenceHandler, presence::Presence};
 
 /// Nodes that reach each other without a network, as long as the test lets them. `cluster["a"]` is the [`TestServer`]
 /// of the node of that name.

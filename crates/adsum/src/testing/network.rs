@@ -75,7 +75,7 @@ impl Network {
 impl Links {
     /// The inbox for a message from one node to another. `None` if it doesn't arrive.
     fn way(&mut self, from: &End, to: &str) -> Option<Inbound> {
-        // A node that was removed speaks to nobody, though its tasks may run on.
+        // A removed node sends nothing, though its tasks may still run.
         self.nodes.get(&from.name).filter(|node| node.run == from.run)?;
         let inbound = self.nodes.get(to)?.inbound.clone();
         let link = (from.name.to_string(), to.to_owned());

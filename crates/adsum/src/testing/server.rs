@@ -10,7 +10,7 @@ use std::{
 };
 
 use adsum_channels::{Acceptor, Depart, Drain, Refusal, SocketBuilder};
-use adsum_pubsub::{PubSub, Topic};
+use adsum_pubsub::PubSub;
 use adsum_tracker::Key;
 use http::{HeaderValue, header::IntoHeaderName};
 use parking_lot::Mutex;
@@ -19,9 +19,8 @@ use tokio::time::{sleep, timeout};
 use super::{
     client::{Page, TestClient},
     client_log::Shared,
-    clock::is_paused,
 };
-use crate::{Presence, PresenceHandler};
+use crate::{failed_fetches::FailedFetch, handler::PresenceHandler, presence::Presence};
 
 /// A program's socket and presence, to which a test connects clients.
 ///
@@ -37,37 +36,6 @@ pub struct TestServer {
     allows_failed_fetches: bool,
 }
 
-/// A `fetch` that has failed.
-#[derive(Clone, Debug)]
-pub(crate) struct FailedFetch {
-    pub(crate) topic: Topic,
-    pub(crate) keys: Vec<Key>,
-    pub(crate) error: String,
-    /// Time was paused when it failed.
-    pub(crate) paused: bool,
-}
-
-/// The fetches of a presence that have failed.
-#[derive(Debug, Default)]
-pub(crate) struct FailedFetches(Mutex<Vec<FailedFetch>>);
-
-/// More of them aren't kept.
-const MAX_FAILED_FETCHES: usize = 32;
-
-impl FailedFetches {
-    pub(crate) fn note(&self, topic: &Topic, keys: &[Key], error: String) {
-        let mut failed = self.0.lock();
-        if failed.len() < MAX_FAILED_FETCHES {
-            failed.push(FailedFetch {
-                topic: topic.clone(),
-                keys: keys.to_vec(),
-                error,
-                paused: is_paused(),
-            });
-        }
-    }
-}
-
 /// A presence, whatever its types.
 trait Watched: Depart {
     fn failed_fetches(&self) -> Vec<FailedFetch>;
@@ -75,7 +43,7 @@ trait Watched: Depart {
 
 impl<H: PresenceHandler> Watched for Presence<H> {
     fn failed_fetches(&self) -> Vec<FailedFetch> {
-        self.core.failed_fetches.0.lock().clone()
+        self.core.failed_fetches.all()
     }
 }
 

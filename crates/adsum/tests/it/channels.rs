@@ -1,4 +1,4 @@
-//! Presences of channels: over a real socket where the order of frames is looked at, else by the kit for tests.
+//! Presences of channels: over a real socket if the order of frames matters, else with the kit for tests.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 use crate::support::{Does, Script, meta};
 
-/// What a frame may take to arrive before a test fails: no measure of speed.
+/// How long a frame may take to arrive before a test fails. Not a measure of speed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Room<H: PresenceHandler>(Presence<H>);
@@ -68,7 +68,7 @@ impl Client {
         serde_json::from_str(message.unwrap().unwrap().to_text().unwrap()).unwrap()
     }
 
-    /// The names of the next frames' events.
+    /// Reads the events of the next frames.
     async fn events<const N: usize>(&mut self) -> [(String, Value); N] {
         let mut events = Vec::new();
         for _ in 0..N {
@@ -77,7 +77,7 @@ impl Client {
         events.try_into().expect("as many as asked for")
     }
 
-    /// The next frame's event and payload.
+    /// Reads the event and payload of the next frame.
     pub(crate) async fn event(&mut self) -> (String, Value) {
         let frame = self.frame().await;
         (frame[3].as_str().unwrap().to_owned(), frame[4].clone())
@@ -116,7 +116,7 @@ pub(crate) async fn started() -> (Presence<NoFetch>, PubSub, Client) {
     (presence, pubsub, client)
 }
 
-/// A server without a network, for what doesn't depend on one.
+/// A server without a network, for tests that don't need one.
 fn server<H: PresenceHandler<Meta = crate::support::Meta>>(presence: &Presence<H>) -> TestServer {
     TestServer::new(SocketBuilder::new(presence.clone()).channel::<Room<H>>("room:*"), presence)
 }
@@ -149,7 +149,7 @@ async fn who_comes_back_while_presences_linger_was_never_gone() {
     let Some(Change::Diff(left)) = watch.next().await else { panic!("a diff") };
     assert_eq!(left.leaves["me"].metas[0].reason, Some(LeaveReason::Left));
 
-    // Whoever stays away is gone once the time is over.
+    // A client that stays away is gone once the time is over.
     let room = join(&server).await;
     let Some(Change::Diff(_)) = watch.next().await else { panic!("a diff") };
     room.client().close().await;
@@ -242,7 +242,7 @@ async fn a_state_is_followed_by_what_was_refreshed_of_late() {
     assert_eq!(room.expect::<Value>("presence_diff").await["joins"], state);
 }
 
-/// Replies with what the presence says, where a program would end by `?`.
+/// Replies with the presence's error, where a program would use `?`.
 struct Frank(Presence);
 
 impl Channel for Frank {

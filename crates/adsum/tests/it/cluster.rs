@@ -62,7 +62,7 @@ async fn a_node_that_ends_without_a_word_is_unreachable_after_three_heartbeats()
     let mut inbox = heard.subscribe("room");
     sleep(Duration::from_millis(10)).await;
     assert_eq!(b.count("room"), 1);
-    // Its tasks end before they could tell anybody.
+    // Its tasks end before they can tell other nodes.
     drop((owner, a, pubsub));
     let killed = tokio::time::Instant::now();
     let left = diff(&mut inbox).await;
@@ -88,11 +88,11 @@ async fn who_comes_back_within_the_handoff_was_never_gone() {
     sleep(Duration::from_secs(5)).await;
     let mut again = b.owner();
     again.track("room", "7", meta(2)).unwrap();
-    // One diff, in which the new takes the old one's place.
+    // One diff, in which the new presence takes the old one's place.
     let change = diff(&mut inbox).await;
     expect(&change, json!({"7": [2]}), json!({"7": [1]}));
     assert_eq!(reason(&change, "7"), Value::Null);
-    // Who doesn't come leaves when the time is over.
+    // A presence whose client doesn't come back leaves when the time is over.
     let change = diff(&mut inbox).await;
     expect(&change, nothing(), json!({"8": [1]}));
     assert_eq!(reason(&change, "8"), "draining");

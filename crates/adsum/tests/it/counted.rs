@@ -1,4 +1,4 @@
-//! Topics whose clients are told how many are there, and no more.
+//! Topics whose clients get only the number of presences.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn clients_are_told_how_many_are_there_once_an_interval() {
     assert_eq!(count(&mut inbox).await, json!({"presences": 100, "keys": 60}), "all others together");
     assert_eq!(began.elapsed(), SECOND);
 
-    // What comes to nothing isn't told.
+    // Changes that net to nothing aren't sent.
     let mut passing = presence.owner();
     passing.track("hall:1", "passing", meta(1)).unwrap();
     drop(passing);

@@ -1,6 +1,6 @@
-//! What the documents say of the length of programs.
+//! The lengths of programs that the documents state.
 
-/// The lines of the first block of a language, without those that the docs hide.
+/// Returns the lines of the first code block of a language, without hidden ones.
 fn block<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
     let begin = text.find(&format!("\n```{language}")).expect("there is such a block");
     let lines = text[begin + 1..].lines().skip(1).take_while(|line| *line != "```");

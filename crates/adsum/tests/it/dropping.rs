@@ -1,4 +1,4 @@
-//! Values of the program are dropped outside of our locks: their drops may ask who is here.
+//! Values of the program are dropped outside our locks, since their `Drop` may list the topic.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ struct Nosy {
     drops: Arc<AtomicUsize>,
 }
 
-/// What is known of a user: somebody who looks round once more when it is forgotten.
+/// An info that lists the topic when it is dropped.
 #[derive(serde::Serialize)]
 struct Info {
     name: &'static str,
@@ -29,7 +29,7 @@ struct Info {
 
 impl Drop for Info {
     fn drop(&mut self) {
-        // Waits for ever if the topic's shard is locked by this thread.
+        // Deadlocks if this thread has locked the topic's shard.
         self.of.presence.get().map(|presence| presence.count("room"));
         self.of.drops.fetch_add(1, Ordering::Relaxed);
     }
@@ -52,7 +52,7 @@ async fn an_info_is_dropped_while_nothing_is_locked() {
     assert!(nosy.presence.set(presence.clone()).is_ok());
     let drops = || nosy.drops.load(Ordering::Relaxed);
 
-    // With a diff that somebody hears, and one that nobody does.
+    // One diff with a listener, and one without.
     for subscribed in [true, false] {
         let before = drops();
         let mut inbox = pubsub.inbox(64);
@@ -62,7 +62,7 @@ async fn an_info_is_dropped_while_nothing_is_locked() {
         let mut owner = presence.owner();
         owner.track("room", "7", Map::new()).unwrap();
         sleep(Duration::from_secs(1)).await;
-        // Another info takes the place of the first.
+        // Another info replaces the first.
         assert_eq!(presence.list("room").await.len(), 1);
         assert_eq!(presence.list("room").await.len(), 1);
         assert!(drops() > before, "nothing was forgotten");
@@ -71,6 +71,6 @@ async fn an_info_is_dropped_while_nothing_is_locked() {
         sleep(Duration::from_secs(2)).await;
         drop(inbox);
     }
-    // None is kept, and all have found the topic unlocked.
+    // None is kept, and all found the topic unlocked.
     assert_eq!(presence.count("room"), 0);
 }

@@ -1,4 +1,4 @@
-//! Tasks of a presence that panic: they go on, and nobody is seen to leave.
+//! Tasks of a presence that panic are restarted, and no presence is seen to leave.
 
 use std::{
     sync::{
@@ -15,9 +15,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::{meta, plain, settle};
 
-/// Panics in the task that sends: nodes of one process hear each other in it.
+/// Panics in the task that sends, in which the nodes of one process also receive.
 struct Fails {
-    /// How often yet.
+    /// How many more times.
     times: AtomicUsize,
     node: &'static str,
 }
@@ -116,7 +116,7 @@ async fn replication_that_panics_goes_on_and_nobody_is_seen_to_leave() {
         hears_nothing(&mut ear_b);
     }
 
-    // Changes go on, and those that were made meanwhile are told.
+    // Changes go on, and those made meanwhile are sent.
     fails.times.store(1, Ordering::Relaxed);
     failed(&a).await;
     first.untrack("room", "1");
@@ -146,7 +146,7 @@ async fn presences_that_linger_end_though_replication_has_panicked() {
     assert_eq!((a.count("room"), a.health()), (0, Ok(())));
 }
 
-/// Panics with each diff that it hears.
+/// Panics with each diff that it receives.
 struct Deaf;
 
 impl Subscriber for Deaf {

@@ -1,4 +1,4 @@
-//! What `fetch` is asked, and what becomes of it when it doesn't answer.
+//! The calls of `fetch`, and its failures.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -41,7 +41,7 @@ async fn nobody_listening_means_nobody_asked() {
     owner.track("t", "a", meta(1)).unwrap();
     sleep(INTERVAL * 2).await;
     assert!(script.asked().is_empty());
-    // What was told to nobody is not told later either.
+    // Changes that had no listener aren't sent later either.
     let mut inbox = pubsub.subscribe("t");
     owner.track("t", "b", meta(2)).unwrap();
     expect(&diff(&mut inbox).await, json!({"b": [2]}), nothing());

@@ -16,7 +16,7 @@ use tokio::time::{advance, sleep};
 
 use crate::support::{Does, INTERVAL, Script, meta, plain, scripted, settle};
 
-/// The refs of each key, of each topic.
+/// The refs of each key of each topic.
 type View = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 fn fold<H: PresenceHandler>(view: &mut View, change: Change<H>) {
@@ -48,7 +48,7 @@ fn fold<H: PresenceHandler>(view: &mut View, change: Change<H>) {
     forget_empty(view);
 }
 
-/// What a diff says of each presence agrees with what was known of it.
+/// The changes of a diff agree with what was known of each presence.
 fn check_changes<H: PresenceHandler>(view: &View, change: &Change<H>) {
     let Change::Diff(diff) = change else { return };
     let is_known = |key: &Key, meta: &Tracked<H::Meta>| {
@@ -76,7 +76,7 @@ fn forget_empty(view: &mut View) {
     view.retain(|_, topic| !topic.is_empty());
 }
 
-/// The next change, once it comes.
+/// Waits for the next change.
 async fn soon<H: PresenceHandler>(watch: &mut Watch<H>) -> Change<H> {
     tokio::time::timeout(Duration::from_mins(1), watch.next())
         .await
@@ -84,7 +84,7 @@ async fn soon<H: PresenceHandler>(watch: &mut Watch<H>) -> Change<H> {
         .expect("it goes on")
 }
 
-/// Reads all that there is for a watch now.
+/// Reads all changes that are there now.
 async fn catch_up<H: PresenceHandler>(watch: &mut Watch<H>, view: &mut View) {
     while let Ok(Some(change)) = tokio::time::timeout(Duration::ZERO, watch.next()).await {
         check_changes(view, &change);
@@ -227,7 +227,7 @@ async fn nobody_in_a_watchs_state_leaves_without_a_word_within_the_window() {
     }
 }
 
-/// What happened, in words.
+/// Describes the changes.
 fn said<H: PresenceHandler<Meta = crate::support::Meta>>(change: &PresenceChange<'_, H>) -> String {
     match change {
         PresenceChange::Joined { key, meta, .. } => format!("{key} joined with {}", meta.meta["n"]),
@@ -266,7 +266,7 @@ async fn a_diff_says_what_happened_to_each_presence() {
     assert_eq!(told[..5], expected);
     assert_eq!(told[5..], ["b left with 3: finished"]);
 
-    // Several at once, one of them listed before it was told.
+    // Several changes at once, one of them listed before a diff had it.
     owner.track("t", "c", meta(4)).unwrap();
     owner.track("t", "d", meta(5)).unwrap();
     let _ = presence.list("t").await;

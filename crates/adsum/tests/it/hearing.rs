@@ -1,4 +1,4 @@
-//! What a node does with messages from other nodes, however many and whatever they say.
+//! A node handles messages from other nodes, however many they are and whatever they contain.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::time::{advance, sleep};
 
 use crate::support::{meta, settle};
 
-/// The topic on which presences of the default name speak to each other.
+/// The topic on which the nodes of a presence with the default name talk.
 const TOPIC: &str = "adsum:presence:presence";
 
 fn node(network: &LocalNetwork, name: &str) -> Presence {
@@ -33,7 +33,7 @@ async fn a_node_hears_on_after_more_than_its_inbox_holds_has_passed_through() {
     let (a, b) = (node(&network, "a"), node(&network, "b"));
     let _ = tokio::join!(a.ready(), b.ready());
     let stranger = network.node("stranger");
-    // Large ones first, so that the small ones would fill what is left to the last byte.
+    // Large ones first, so that the small ones would fill the rest to the last byte.
     for bytes in [1024 * 1024, 16 * 1024, 512, 16, 1] {
         let message = bytes::Bytes::from(vec![0xff; bytes]);
         for _ in 0..70 {
@@ -93,7 +93,7 @@ async fn a_duplicate_is_told_as_one_also_once_the_time_to_sync_is_over() {
         let versions = serde_json::from_value(json!(vec![version; 64])).unwrap();
         Said::Heartbeat { from: replica(name), region: None, versions }.encode()
     };
-    // Never in sync with one node, and a twin is heard before the time to sync is over.
+    // It is never in sync with one node, and hears a twin before the time to sync is over.
     for round in 0..20 {
         says(&stranger, beat("silent", 1));
         if round >= 6 {

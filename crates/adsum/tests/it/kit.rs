@@ -1,4 +1,4 @@
-//! The kit for tests of a program's own: what it sees, and how it fails.
+//! The kit for tests of programs: what it sees, and how it fails.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 

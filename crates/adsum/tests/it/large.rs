@@ -1,4 +1,4 @@
-//! Topics that are so large that a task delivers to them.
+//! Topics that are so large that a task delivers their messages.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Presence, by its public face: what subscribers of a topic get, what lists and watches say.
+//! Presence by its public API: the messages to subscribers of a topic, lists and watches.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic; clippy spares test functions, not their helpers")]
 

@@ -1,4 +1,4 @@
-//! What a node says of its cluster to operators, and of itself at the start.
+//! The nodes of a cluster as a node reports them to operators, and its own state at the start.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ async fn each_node_lists_itself_and_the_others() {
     assert!(nodes[0].silent_for >= 3 * SECOND, "{nodes:?}");
 }
 
-/// An engine that is reached once somebody says so.
+/// An engine that connects when the test says so.
 struct Away(watch::Sender<bool>);
 
 impl Adapter for Away {
@@ -68,7 +68,7 @@ async fn an_engine_that_is_not_reached_is_told_from_nodes_that_are_not_in_sync()
     tokio::time::sleep(4 * SECOND).await;
     assert_eq!((presence.health(), presence.ready().await), (Ok(()), Ok(())));
 
-    // Once it has been ready, an outage changes nothing.
+    // Once the node was ready, an outage changes nothing.
     connected.send_replace(false);
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(presence.health(), Ok(()));

@@ -1,4 +1,4 @@
-//! Options that can't be are refused as a presence starts, by one manner of error.
+//! Invalid options are refused when a presence starts, all with the same kind of error.
 
 use std::{panic, time::Duration};
 

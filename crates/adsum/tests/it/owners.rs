@@ -1,4 +1,4 @@
-//! However an owner ends, its presences leave.
+//! The presences of an owner leave, however it ends.
 
 use std::sync::Arc;
 
@@ -107,7 +107,7 @@ async fn the_end_of_a_presence_tells_what_a_window_or_a_drop_has_left_behind() {
     expect(&diff(&mut told).await, json!({"a": [1]}), nothing());
     owner.track("told", "b", meta(2)).unwrap();
 
-    // With its owner goes the last handle.
+    // The owner has the last handle.
     drop(owner);
     settle().await;
     expect(&diff_now(&mut told), nothing(), json!({"a": [1]}));

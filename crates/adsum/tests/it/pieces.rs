@@ -1,4 +1,4 @@
-//! The state as it is kept in pieces, with what its own client has beside what was told.
+//! The state as it is kept in pieces, with a client's own rows beside those that were told.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Random {
     }
 }
 
-/// A state of several pieces, which grow, shrink, are cut and put together, with somebody's own key anywhere.
+/// A state of several pieces, which grow, shrink, are cut and merged, with a client's own key anywhere.
 #[tokio::test(start_paused = true)]
 async fn a_state_of_many_keys_is_right_whatever_changes_in_it() {
     for (what, pace) in paces() {
@@ -48,7 +48,7 @@ async fn a_state_of_many_keys_is_right_whatever_changes_in_it() {
             }
             sleep(Duration::from_millis([0, 3, 70][random.below(3)])).await;
             let mut person = Person::connect(&acceptor).await;
-            // Of the others, or before, between and after them.
+            // A key of the others, or one before, between or after them.
             let own = random.below(302);
             person.join(&if own < 300 { key(own) } else { ["a", "z"][own - 300].to_owned() });
             people.push(person);
@@ -68,7 +68,7 @@ async fn a_state_of_many_keys_is_right_whatever_changes_in_it() {
             assert_eq!(sorted(&state.view), sorted(&list), "{what}, round {round}");
             state.client.end().await;
         }
-        // So few are left that pieces are put together.
+        // So few are left that pieces are merged.
         for n in (0..300).filter(|n| n % 20 != 0) {
             owner.untrack("hall", &key(n));
         }
@@ -80,7 +80,7 @@ async fn a_state_of_many_keys_is_right_whatever_changes_in_it() {
     }
 }
 
-/// A piece begins with each 64th key as it is first written; all keys are tried.
+/// When it is first written, a piece begins at each 64th key; the test tries all keys.
 #[tokio::test(start_paused = true)]
 async fn an_own_key_is_shown_once_wherever_in_a_piece_it_stands() {
     let script = Script::answering(json!({}));
@@ -94,7 +94,7 @@ async fn an_own_key_is_shown_once_wherever_in_a_piece_it_stands() {
     let mut reader = Person::connect(&acceptor).await;
     reader.join("zoe");
     settle().await;
-    // What comes from here on is told by no diff yet.
+    // No diff has the joins from here on.
     for n in 0..200 {
         let mut person = Person::connect(&acceptor).await;
         person.join(&format!("u{n:03}"));
@@ -106,7 +106,7 @@ async fn an_own_key_is_shown_once_wherever_in_a_piece_it_stands() {
     }
 }
 
-/// Once a diff has joined them, one's own rows are like all others.
+/// Once a diff has joined a client's own rows, they are like all others.
 #[tokio::test(start_paused = true)]
 async fn a_refresh_of_an_own_key_is_told() {
     let script = Script::answering(json!({"name": "old"}));
@@ -117,7 +117,7 @@ async fn a_refresh_of_an_own_key_is_told() {
     let mut ann = Person::connect(&acceptor).await;
     ann.join("ann");
     settle().await;
-    // The window is open, so that this one is shown its row before a diff joins it.
+    // The window is open, so this client is shown its row before a diff joins it.
     owner.track("hall", "other", meta(1)).unwrap();
     let mut bob = Person::connect(&acceptor).await;
     bob.join("bob");

@@ -1,4 +1,4 @@
-//! What a program reads of a topic.
+//! Reading a topic from a program.
 
 use serde_json::json;
 

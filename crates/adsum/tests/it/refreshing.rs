@@ -1,4 +1,4 @@
-//! Telling everyone that what `fetch` says has changed.
+//! Telling all clients that an info has changed.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn a_refresh_of_nobody_does_nothing_and_one_that_fails_keeps_the_old_info(
 #[tokio::test(start_paused = true)]
 async fn a_refresh_does_not_take_an_answer_to_what_was_asked_before_it() {
     let slow = |name| Does::AnswersAfter(Duration::from_millis(500), json!({"name": name}));
-    // Held already or not: what is asked first answers with what was true before the refresh.
+    // Cached or not: the first call returns the info from before the refresh.
     for known in [false, true] {
         let script = Script::answering(json!({"name": "old"}));
         let (presence, pubsub) = scripted(&script, |builder| builder);

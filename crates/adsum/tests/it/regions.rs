@@ -1,4 +1,4 @@
-//! Two regions, each with a NATS server of its own, and one link between the servers, which breaks.
+//! Two regions, each with its own NATS server, and one link between the servers, which breaks.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(20);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A link that can be cut: what goes through it is ended, and nothing gets through until it is mended.
+/// A link that can be cut: its connections end, and no new ones get through until it is restored.
 struct RegionLink(watch::Sender<bool>);
 
 impl RegionLink {
@@ -60,7 +60,7 @@ impl RegionLink {
 struct Node {
     presence: Presence,
     owner: Owner<NoFetch>,
-    /// What a client in the room hears.
+    /// The messages to a client in the room.
     room: Inbox,
 }
 
@@ -78,7 +78,7 @@ impl Node {
         self.presence.list("room").await.keys().map(ToString::to_string).collect()
     }
 
-    /// Waits until this many keys are in the room, and all that clients are to hear of it was sent.
+    /// Waits until the room has this many keys, and all messages about them were sent.
     async fn lists(&mut self, keys: usize) {
         let listed = async {
             while self.presence.key_count("room") != keys {
@@ -104,7 +104,7 @@ impl Regions {
         let leaf_port =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port();
         let (link, through) = RegionLink::to(leaf_port).await;
-        // Servers tell each other their addresses, and the link is to be their only way.
+        // Servers tell each other their addresses, but the link must stay their only connection.
         let hub = File::new(&format!(
             "leafnodes {{ host: 127.0.0.1, port: {leaf_port}, advertise: \"127.0.0.1:{through}\" }}"
         ));
@@ -153,7 +153,7 @@ async fn a_link_that_is_broken_for_ten_seconds_is_seen_by_no_client() {
         assert!(change["joins"].as_object().unwrap().keys().eq(["behind"]), "{change}");
         assert!(change["leaves"].as_object().unwrap().is_empty(), "{change}");
     }
-    // Longer than a node's silence may last, and than it takes to prove that the link is back.
+    // Longer than a node may be silent, and longer than it takes to prove that the link is back.
     sleep(4 * SECOND).await;
     for node in &mut regions.nodes {
         assert_eq!(node.keys().await.len(), 41);

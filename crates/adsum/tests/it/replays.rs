@@ -1,4 +1,4 @@
-//! Somebody on the engine who records everything that the nodes say, and says it again.
+//! A recorder on the engine that records all messages of the nodes, and replays them.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     support::meta,
 };
 
-/// Longer than what was said counts as fresh.
+/// Longer than a message counts as fresh.
 const STALE: Duration = Duration::from_millis(5_200);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -42,7 +42,7 @@ fn keys(keys: &[&str]) -> BTreeSet<String> {
     keys.iter().map(|key| (*key).to_owned()).collect()
 }
 
-/// A fixed order that looks like none.
+/// Returns a fixed order that looks random.
 fn shuffled<R: Clone>(recorded: &[R]) -> Vec<R> {
     let mut shuffled = recorded.to_vec();
     let mut random = 7_usize;
@@ -53,7 +53,7 @@ fn shuffled<R: Clone>(recorded: &[R]) -> Vec<R> {
     shuffled
 }
 
-/// Says everything again, in order and in no order, for some seconds.
+/// Replays everything, in order and shuffled, for some seconds.
 async fn replay(bus: &Bus, recorded: &[Recorded]) {
     for order in [recorded.to_vec(), shuffled(recorded)] {
         for pieces in order.chunks(order.len() / 10 + 1) {
@@ -77,7 +77,7 @@ async fn a_recording_of_a_whole_cluster_changes_no_list() {
     sleep(SECOND).await;
     assert_eq!(b.keys().await, keys(&["anna", "bea", "dora", "gone"]));
     a.owner.untrack("room", "gone");
-    // One node dies without a word, another is killed and started again.
+    // One node dies without a message, another is killed and restarted.
     drop(dead);
     drop(a);
     sleep(Duration::from_secs(4)).await;
@@ -155,7 +155,7 @@ async fn a_twin_beside_a_live_node_displaces_nobody() {
         assert_eq!(b.keys().await, keys(&["anna"]));
     }
     assert!(matches!(twin.presence.health(), Err(NotReady::DuplicateNode(_))));
-    // Once it is alone it is a node like any other.
+    // Once it is alone, it is a node like any other.
     drop(a);
     sleep(5 * SECOND).await;
     assert_eq!(twin.presence.health(), Ok(()));
@@ -201,7 +201,7 @@ async fn a_recording_changes_no_list_on(kind: Kind) {
     lists(&b, &["anna", "bea", "dora", "gone"]).await;
     a.owner.untrack("room", "gone");
     lists(&b, &["anna", "bea", "dora"]).await;
-    // One dies without a word, another is killed and started again.
+    // One dies without a message, another is killed and restarted.
     drop(dead);
     drop(a);
     lists(&b, &["bea"]).await;
@@ -220,7 +220,7 @@ async fn a_recording_changes_no_list_on(kind: Kind) {
     for order in [recorded.clone(), shuffled(&recorded)] {
         for pieces in order.chunks(order.len() / 5 + 1) {
             spy.replay(pieces);
-            // Longer than what is taken in would need to be seen.
+            // Longer than an accepted message needs to show.
             sleep(SECOND / 2).await;
             for node in [&a, &b, &new] {
                 assert_eq!(node.keys().await, expected);

@@ -1,4 +1,4 @@
-//! Nothing is kept of what is over.
+//! Nothing is kept of topics and presences that are gone.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::support::{INTERVAL, Script, meta, plain, scripted};
 
-/// Longer than all windows, and than what a topic may owe.
+/// Longer than all windows, and than the debt of a topic.
 const LATER: Duration = Duration::from_secs(5);
 
-/// Once everything has been told.
+/// Waits until everything is sent.
 async fn at_rest<H: PresenceHandler>(presence: &Presence<H>) -> Totals {
     tokio::time::sleep(LATER).await;
     presence.totals()

@@ -10,7 +10,7 @@ use crate::{
     support::{Does, Script, meta},
 };
 
-/// More than the kernel holds for a connection, besides our own queue.
+/// More than the kernel buffers for a connection, in addition to our own queue.
 const MANY: usize = 1_500;
 const MAX_QUEUE: usize = 200_000;
 
@@ -111,7 +111,7 @@ async fn a_client_that_reads_again_is_right_and_others_see_no_delay() {
     let mut owner = presence.owner();
     for n in 0..MANY {
         let key = format!("k{}", n % 7);
-        // A key comes, is updated, leaves and comes again, so that a state of another time would show.
+        // A key joins, is updated, leaves and joins again, so that a state of another time would be noticed.
         match n / 7 % 3 {
             0 => drop(owner.track("room:a", key, meta(&*long)).unwrap()),
             1 => drop(owner.update("room:a", key, meta(&*long)).unwrap()),

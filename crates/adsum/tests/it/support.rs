@@ -1,4 +1,4 @@
-//! A presence whose `fetch` does as it is told, and an ear in a topic.
+//! A presence whose `fetch` follows a script, and a subscriber of a topic.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -10,7 +10,7 @@ use adsum::{Builder, Entries, FetchError, Inbox, Key, Presence, PresenceHandler,
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
-/// How long the presences made here gather changes, so that a test can look at what waits.
+/// How long the presences made here collect changes, so that a test can look at those that wait.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) type Meta = Map<String, Value>;
@@ -20,7 +20,7 @@ pub(crate) fn meta(n: impl Into<Value>) -> Meta {
     Map::from_iter([("n".to_owned(), n.into())])
 }
 
-/// What `fetch` does next.
+/// The next behaviour of `fetch`.
 #[derive(Clone)]
 pub(crate) enum Does {
     Answers(Value),
@@ -52,7 +52,7 @@ impl Script {
         *self.does.lock() = does;
     }
 
-    /// The keys of each call so far, and forgets them.
+    /// Takes the keys of each call so far.
     pub(crate) fn asked(&self) -> Vec<Vec<String>> {
         std::mem::take(&mut *self.asked.lock()).into_iter().map(|keys| keys.into_iter().collect()).collect()
     }
@@ -112,22 +112,22 @@ pub(crate) fn scripted(
     (options(builder).start(), pubsub)
 }
 
-/// The next diff, once it comes.
+/// Waits for the next diff.
 pub(crate) async fn diff(inbox: &mut Inbox) -> Value {
-    // In paused time this passes at once where nothing is left to happen, so that a missing diff is a failure.
+    // In paused time this ends at once if nothing is left to happen, so that a missing diff is a failure.
     let message = tokio::time::timeout(Duration::from_mins(1), inbox.recv()).await.expect("a diff comes");
     let message = message.expect("the inbox is large enough");
     assert_eq!(message.event(), "presence_diff");
     message.payload().decode().expect("a diff is JSON")
 }
 
-/// The diff that is there already.
+/// Takes the diff that is there already.
 pub(crate) fn diff_now(inbox: &mut Inbox) -> Value {
     let message = inbox.try_recv().expect("a diff is there").expect("the inbox is large enough");
     message.payload().decode().expect("a diff is JSON")
 }
 
-/// What the keys of one half of a diff are, with the `n` of each of their metas.
+/// Returns the keys of one half of a diff, with the `n` of each of their metas.
 pub(crate) fn half(diff: &Value, half: &str) -> Value {
     let keys = diff[half].as_object().expect("a half is an object");
     let ns = |entry: &Value| {

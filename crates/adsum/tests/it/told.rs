@@ -1,5 +1,5 @@
-//! What clients are told adds up to the list, and no ref is told twice: by the rules of phoenix.js 1.8, and by those of
-//! clients that append what joins without a look at what they have.
+//! The messages to clients add up to the list, and no ref is told twice: by the rules of phoenix.js 1.8, and by those of
+//! clients that append joins without a look at what they have.
 
 use std::{
     cell::Cell,
@@ -97,21 +97,21 @@ pub(crate) fn sorted(view: &View) -> View {
     view
 }
 
-/// A client with what it makes of what it is told.
+/// A client, with its view of the presences.
 pub(crate) struct Person {
     pub(crate) client: Client,
-    /// As phoenix.js 1.8 does, which keeps what comes before the first state to apply it after.
+    /// By the rules of phoenix.js 1.8, which applies diffs that come before the first state after it.
     pub(crate) view: View,
     pending: Option<Vec<Value>>,
-    /// As phoenix.js 1.3 does, which appends.
+    /// By the rules of phoenix.js 1.3, which appends.
     naive: View,
-    /// The refs of which a diff told though they were known.
+    /// The refs that a diff joined though they were known.
     pub(crate) twice: Vec<String>,
     states: usize,
-    /// The states that it asked for, be it by joining.
+    /// The number of states that it asked for, joins included.
     asked: usize,
     is_closed: bool,
-    /// It has asked to join, and isn't answered: what comes is of the join before, which the server can't take back.
+    /// Its join isn't answered yet: until then, messages belong to the join before, which the server can't take back.
     is_joining: bool,
 }
 
@@ -143,7 +143,7 @@ impl Person {
         self.client.receive(Wire::Text(message.as_bytes())).unwrap();
     }
 
-    /// Reads all that is there.
+    /// Reads all messages that are there.
     pub(crate) async fn read(&mut self) {
         while !self.is_closed
             && let Ok(outgoing) = timeout(Duration::ZERO, self.client.next()).await
@@ -217,7 +217,7 @@ impl Person {
     }
 }
 
-/// Each version that a join names as the one before it leaves in the same diff.
+/// Checks that each version that a join names as the one before it leaves in the same diff.
 fn check_pairs(diff: &Value) {
     let leaves = refs(&diff["leaves"]);
     for (key, entry) in diff["joins"].as_object().unwrap() {
@@ -309,7 +309,7 @@ async fn a_storm_is_told_each_ref_once() {
             let mut people = Vec::new();
             for n in 0..40 {
                 let mut person = Person::connect(&acceptor).await;
-                // Some are the second tab of another.
+                // Some are second tabs.
                 person.join(&format!("u{}", n % 30));
                 people.push(person);
                 if n % 7 == 0 {
@@ -422,13 +422,13 @@ fn step() -> impl Strategy<Value = Step> {
 const NODES: usize = 2;
 const KEYS: usize = 4;
 
-/// What a program has done, and what became of it.
+/// The actions of a program, and their results.
 struct World {
     script: Script,
     nodes: Vec<(Presence<Script>, Acceptor)>,
     owners: Vec<Owner<Script>>,
     people: Vec<(usize, Person)>,
-    /// Their refs are told again by intent.
+    /// Their refs are told again on purpose.
     refreshed: BTreeSet<String>,
 }
 
@@ -438,7 +438,7 @@ impl World {
         let network = LocalNetwork::new();
         let nodes: Vec<_> = ["a", "b"]
             .map(|name| {
-                // A few diffs are too many for a reader who is slow.
+                // A few diffs are too many for a slow reader.
                 start_with_queues(network.node(name), &script, 1_500, |builder| pace(builder.linger(linger)))
             })
             .into();
@@ -474,7 +474,7 @@ impl World {
             }
             Step::Rejoin { person, key } => {
                 if let Some(person) = self.person(*person) {
-                    // phoenix.js throws away what is said under an earlier join.
+                    // phoenix.js drops messages of an earlier join.
                     settle().await;
                     person.read().await;
                     person.view.clear();
@@ -555,7 +555,7 @@ impl World {
     }
 }
 
-/// How many states were sent that nobody had asked for, as a reader was too slow for diffs.
+/// Counts the states that no client had asked for, sent since a reader was too slow for diffs.
 fn run(pace: fn(Builder<Script>) -> Builder<Script>, linger: Duration, steps: &[Step]) -> usize {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

@@ -1,4 +1,4 @@
-//! When diffs go out, and what they contain.
+//! When diffs are sent, and what they contain.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ async fn what_comes_and_goes_unseen_is_not_told() {
     settle().await;
     assert!(inbox.is_empty());
 
-    // Of three versions the last joins, and the one that was told of leaves.
+    // Of three versions the last joins, and the one that was told leaves.
     let first = owner.update("t", "a", meta(2)).unwrap();
     diff(&mut inbox).await;
     owner.update("t", "a", meta(3)).unwrap();
@@ -102,7 +102,7 @@ async fn an_interval_of_zero_sends_each_change_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn changes_go_out_at_once_until_the_rate_is_used_up_and_then_as_it_allows() {
     let pubsub = PubSub::local();
-    // One subscriber: a diff takes 125 ms of the rate. A quarter of a second is saved up, and as much may be owed.
+    // One subscriber: a diff costs 125 ms of the rate. The credit is a quarter of a second, and so is the debt.
     let presence = Presence::builder(pubsub.clone()).diff_rate(8).start();
     let (mut t, mut u) = (pubsub.subscribe("t"), pubsub.subscribe("u"));
     let mut owner = presence.owner();
@@ -117,7 +117,7 @@ async fn changes_go_out_at_once_until_the_rate_is_used_up_and_then_as_it_allows(
         sleep(Duration::from_millis(40)).await;
     }
     assert!(t.is_empty() && u.is_empty());
-    // What has waited longest goes first.
+    // The topic that has waited longest goes first.
     expect(&diff(&mut t).await, json!({"5": [5], "6": [6], "7": [7]}), nothing());
     assert_eq!(start.elapsed(), Duration::from_millis(125));
     assert!(u.is_empty());
@@ -148,7 +148,7 @@ async fn a_storm_gathers_and_what_follows_it_does_not() {
     let told: usize = diffs.iter().map(|diff| diff["joins"].as_object().unwrap().len()).sum();
     assert_eq!(told, 1000);
     assert!(diffs.len() < 150, "{} diffs: as many as the rate allows, and no fewer", diffs.len());
-    // Its debt ends with the first change that finds it over.
+    // Its debt ends with the first change after it is paid.
     owner.update("t", "0", meta("first")).unwrap();
     diff(&mut inbox).await;
     sleep(Duration::from_millis(5)).await;

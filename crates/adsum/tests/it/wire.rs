@@ -1,4 +1,4 @@
-//! What a diff looks like.
+//! The JSON of a diff.
 
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ async fn errors_name_what_was_tracked_and_change_nothing() {
     assert_eq!(presence.count("t"), 1);
 }
 
-/// What a program reads, as JSON again.
+/// Serializes what a program reads.
 #[tokio::test(start_paused = true)]
 async fn a_list_serializes_as_the_state() {
     let script = Script::answering(json!({"user": {"name": "Ann"}}));
