@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_rule_is_refused() {
+    fn a_message_that_breaks_a_rule_is_refused() {
         let refused = |message: &ClusterMessage| {
             matches!(ClusterMessage::decode(&message.encode()), Err(MessageError::Broken(_)))
         };

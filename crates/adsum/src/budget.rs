@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_waited_longest_goes_first_of_those_that_may() {
+    fn the_topic_that_has_waited_longest_goes_first_of_those_that_may() {
         let mut budget = budget();
         let (mut hot, quiet) = (Account::default(), Account::default());
         for _ in 0..9 {

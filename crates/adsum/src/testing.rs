@@ -35,7 +35,7 @@
 //! # }
 //!
 //! // In a program: #[tokio::test(start_paused = true)]
-//! async fn whoever_leaves_is_seen_to_leave() {
+//! async fn a_client_that_leaves_is_seen_to_leave() {
 //!     let presence = Presence::builder(PubSub::local()).meta::<Meta>().start();
 //!     let server = TestServer::new(SocketBuilder::new(presence.clone()).channel::<Room>("room:*"), &presence);
 //!     let ann = server.connect("").await.unwrap().join("room:1", json!({"name": "Ann"})).await.unwrap();
@@ -51,7 +51,7 @@
 //!     assert_eq!(ann.expect_leave("Bob").await.reason, "left");
 //! }
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
-//! #     .block_on(whoever_leaves_is_seen_to_leave());
+//! #     .block_on(a_client_that_leaves_is_seen_to_leave());
 //! ```
 //!
 //! A failed expectation ends the test with a panic that says where in the test, and prints every frame that the client

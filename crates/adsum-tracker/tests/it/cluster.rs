@@ -126,7 +126,7 @@ fn nobody_leaves_while_the_network_of_all_is_away_for_less_than_its_grace() {
 }
 
 #[test]
-fn one_that_died_while_the_network_was_away_is_hidden_when_the_grace_is_over() {
+fn a_node_that_died_while_the_network_was_away_is_hidden_when_the_grace_is_over() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let _owner = world.track(a, "room", "7");
     world.pass(MOMENT);
@@ -141,7 +141,7 @@ fn one_that_died_while_the_network_was_away_is_hidden_when_the_grace_is_over() {
 }
 
 #[test]
-fn one_that_dies_after_a_hiccup_of_the_network_is_detected_as_soon_as_ever() {
+fn a_node_that_dies_after_a_hiccup_of_the_network_is_detected_as_soon_as_usual() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let _owner = world.track(a, "room", "7");
     world.pass(MOMENT);
@@ -158,7 +158,7 @@ fn one_that_dies_after_a_hiccup_of_the_network_is_detected_as_soon_as_ever() {
 }
 
 #[test]
-fn what_has_left_everywhere_is_remembered_nowhere() {
+fn a_presence_that_has_left_everywhere_is_kept_nowhere() {
     let (mut world, nodes) = World::of(["a", "b", "c"]);
     let [a, b, _] = nodes;
     let owner = world.track(a, "room", "7");

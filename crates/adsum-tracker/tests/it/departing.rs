@@ -12,7 +12,7 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn what_departs_is_replaced_by_who_comes_on_another_node_without_a_gap() {
+fn a_departing_presence_is_replaced_by_one_on_another_node_without_a_gap() {
     let (mut world, [a, b, c]) = World::of(["a", "b", "c"]);
     let mut owner = world.owner(a);
     owner.track(&"room".into(), &key("7"), meta()).unwrap();
@@ -111,7 +111,7 @@ fn a_rolling_restart_with_clients_that_come_back_shows_no_key_absent() {
 }
 
 #[test]
-fn where_each_change_is_a_diff_a_departing_one_superseded_by_one_unseen_leaves_by_itself() {
+fn if_each_change_is_a_diff_a_departing_row_superseded_by_an_unseen_one_leaves_alone() {
     let mut world = World::new();
     world.windows = Windows::Each;
     let (a, b) = (world.start("a", 1), world.start("b", 2));
@@ -145,7 +145,7 @@ fn where_each_change_is_a_diff_a_departing_one_superseded_by_one_unseen_leaves_b
 }
 
 #[test]
-fn an_owner_that_has_ended_may_track_again_and_does_not_touch_what_departs() {
+fn an_owner_that_has_ended_may_track_again_beside_its_departing_presences() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Gone, 5 * SECOND));
     let mut owner = world.track(a, "room", "7");
@@ -247,7 +247,7 @@ fn a_presence_whose_grace_has_ended_is_not_shown_again_when_its_node_wakes() {
 }
 
 #[test]
-fn one_that_lacks_a_part_of_a_final_set_does_not_say_that_it_holds_it() {
+fn a_node_that_lacks_a_part_of_a_final_set_does_not_confirm_it() {
     let (mut world, [a, _]) = World::of(["a", "b"]);
     world.lose(move |sent| {
         let tells = matches!(

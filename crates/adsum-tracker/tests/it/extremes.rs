@@ -194,7 +194,7 @@ fn a_copied_name_costs_nobody_a_presence() {
 }
 
 #[test]
-fn what_is_at_the_limits_always_fits_a_message() {
+fn presences_at_the_limits_always_fit_a_message() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let large = |n: usize| Meta::from_encoded(format!("{{\"n\":\"{}\"}}", "x".repeat(n - 8)));
     let mut owner = world.owner(a);

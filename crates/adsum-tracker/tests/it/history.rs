@@ -33,7 +33,7 @@ fn tracking_the_same_twice_is_refused_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_an_earlier_run_of_a_node_said_changes_nothing_once_the_node_has_restarted() {
+fn messages_from_an_earlier_run_change_nothing_once_the_node_has_restarted() {
     let (mut world, [a, b, c]) = World::of(["a", "b", "c"]);
     let owner = world.track(a, "room", "7");
     world.isolate(c);
@@ -118,7 +118,7 @@ fn restarting_all_nodes_one_after_the_other_leaves_no_ghost() {
 }
 
 #[test]
-fn a_leave_is_not_lost_where_only_some_nodes_hear_each_other() {
+fn a_leave_is_not_lost_if_only_some_nodes_hear_each_other() {
     let (mut world, [a, b, c]) = World::of(["a", "b", "c"]);
     world.cut(a, c);
     world.cut(c, a);
@@ -185,7 +185,7 @@ fn a_thousand_updates_leave_one_row_on_every_node() {
 }
 
 #[test]
-fn a_late_snapshot_does_not_overwrite_what_is_newer() {
+fn a_late_snapshot_does_not_overwrite_newer_rows() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let text = |n: usize| format!(r#"{{"n":{n},"padding":"{}"}}"#, "x".repeat(50_000));
     let mut owner = world.track(a, "room", "7");
@@ -261,7 +261,7 @@ fn a_node_that_restarts_for_weeks_leaves_nothing_of_its_earlier_runs() {
 }
 
 #[test]
-fn one_who_leaves_and_comes_within_a_window_is_never_absent() {
+fn a_key_that_leaves_and_comes_within_a_window_is_never_absent() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let owner = world.track(a, "room", "7");
     world.pass(MOMENT);
@@ -279,7 +279,7 @@ fn one_who_leaves_and_comes_within_a_window_is_never_absent() {
 }
 
 #[test]
-fn what_is_tracked_before_the_node_is_up_is_seen_once_it_is() {
+fn a_presence_tracked_before_its_node_is_up_is_seen_once_it_is() {
     let mut world = World::new();
     let b = world.start("b", 1);
     world.pass(START);
@@ -326,7 +326,7 @@ fn nobody_is_sent_their_own_presences() {
 }
 
 #[test]
-fn what_cannot_be_applied_yet_is_kept_within_bounds() {
+fn batches_that_cannot_be_applied_yet_are_kept_within_bounds() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let mut owner = world.track(a, "room", "7");
     world.pass(MOMENT);

@@ -65,7 +65,7 @@ fn a_lost_last_change_is_made_up_for_with_the_next_heartbeat() {
 }
 
 #[test]
-fn what_has_changed_while_the_network_was_away_is_known_as_soon_as_it_is_back() {
+fn changes_made_while_the_network_was_away_are_known_as_soon_as_it_is_back() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     world.plug(a, false);
     let _owner = world.track(a, "room", "7");
@@ -135,7 +135,7 @@ fn changes_that_come_close_together_travel_together() {
 }
 
 #[test]
-fn what_a_node_that_is_not_woken_has_to_send_is_bounded() {
+fn the_messages_of_a_node_that_is_not_woken_are_bounded() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let text = format!(r#"{{"padding":"{}"}}"#, "x".repeat(60_000));
     let mut owner = world.owner(a);

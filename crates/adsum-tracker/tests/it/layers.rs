@@ -49,7 +49,7 @@ fn write(tracker: &Tracker<Noting>, topic: &str, user: &str, text: &'static str)
 }
 
 #[test]
-fn it_hears_once_a_diff_is_sent_and_of_every_change_where_there_are_none() {
+fn the_layer_hears_of_sent_diffs_and_without_diffs_of_every_change() {
     for windows in [Windows::Net, Windows::Each, Windows::Off] {
         let (tracker, topic, user) = noting(windows);
         let (mut first, mut second) = (tracker.owner(), tracker.owner());

@@ -42,7 +42,7 @@ fn each_node_is_told_with_what_is_held_of_it() {
 }
 
 #[test]
-fn what_is_missing_of_a_node_is_counted_in_versions() {
+fn the_missing_part_of_a_node_is_counted_in_versions() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     // Only heartbeats come through.
     world.lose(move |sent| {

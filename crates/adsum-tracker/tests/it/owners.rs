@@ -197,7 +197,7 @@ fn the_same_twice_is_refused_by_name() {
 }
 
 #[test]
-fn an_update_of_what_is_not_there_is_refused_by_name() {
+fn an_update_of_an_absent_presence_is_refused_by_name() {
     let (tracker, _) = watched();
     let mut owner = tracker.owner();
     let mut other = tracker.owner();

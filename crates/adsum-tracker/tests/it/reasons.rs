@@ -37,7 +37,7 @@ fn carries_changes(sent: &Sent) -> bool {
 }
 
 #[test]
-fn one_who_changes_and_leaves_within_a_window_has_left_on_other_nodes_too() {
+fn a_presence_that_changes_and_leaves_within_a_window_has_left_on_other_nodes_too() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let mut owner = world.track(a, "room", "7");
     world.pass(MOMENT);
@@ -95,7 +95,7 @@ fn an_update_that_a_snapshot_makes_up_for_leaves_for_no_reason() {
 }
 
 #[test]
-fn one_who_was_about_to_leave_when_its_node_is_drained_leaves_for_its_own_reason() {
+fn a_presence_about_to_leave_when_its_node_is_drained_leaves_for_its_own_reason() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let owner = world.track(a, "room", "7");
     let stays = world.track(a, "room", "8");

@@ -76,7 +76,7 @@ fn a_broken_link_hides_nobody_within_its_grace_and_operators_hear_of_it() {
 }
 
 #[test]
-fn what_changes_behind_a_broken_link_is_one_diff_when_it_is_back() {
+fn changes_behind_a_broken_link_are_one_diff_when_it_is_back() {
     let mut regions = Regions::new();
     let ([a, _], [c, _]) = (regions.eu, regions.us);
     let mut owner = regions.world.owner(c);

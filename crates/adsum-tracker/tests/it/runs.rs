@@ -134,7 +134,7 @@ fn a_late_heartbeat_of_one_that_has_left_does_not_silence_its_successor() {
 }
 
 #[test]
-fn a_twin_that_yields_is_forgotten_also_where_its_goodbye_is_lost() {
+fn a_twin_that_yields_is_forgotten_even_if_its_goodbye_is_lost() {
     let mut world = World::new();
     let (a, twin) = (world.start("a", 1), world.start("a", 5));
     let c = world.start("c", 2);

@@ -119,7 +119,7 @@ fn a_version_that_a_state_showed_leaves() {
 }
 
 #[test]
-fn what_came_and_went_unseen_is_no_diff() {
+fn a_row_that_came_and_went_unseen_is_in_no_diff() {
     let tracker = tracker(Windows::Net);
     let (topic, user) = room();
     let mut owner = tracker.owner();
@@ -146,7 +146,7 @@ fn a_presence_that_ends_after_an_unseen_update_says_why() {
 }
 
 #[test]
-fn each_change_is_a_diff_where_so_wanted() {
+fn each_change_is_a_diff_if_configured() {
     let tracker = tracker(Windows::Each);
     let (topic, user) = room();
     let mut owner = tracker.owner();
@@ -197,7 +197,7 @@ fn rows_that_join_again_wait_for_a_diff_of_their_own() {
 }
 
 #[test]
-fn where_no_diffs_are_wanted_nothing_waits() {
+fn without_diffs_nothing_waits() {
     let tracker = tracker(Windows::Off);
     let (topic, user) = room();
     let mut owner = tracker.owner();

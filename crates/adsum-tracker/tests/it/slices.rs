@@ -25,7 +25,7 @@ fn more_than_is_kept() -> Meta {
 }
 
 #[test]
-fn what_comes_and_goes_while_a_snapshot_is_read_is_in_no_snapshot() {
+fn a_row_that_comes_and_goes_while_a_snapshot_is_read_is_not_in_it() {
     let (mut world, [a]) = World::of(["a"]);
     let mut crowd = world.owner(a);
     for n in 0..ROWS {
@@ -55,7 +55,7 @@ fn what_comes_and_goes_while_a_snapshot_is_read_is_in_no_snapshot() {
 }
 
 #[test]
-fn what_begins_to_depart_while_a_snapshot_is_read_is_in_it() {
+fn a_row_that_begins_to_depart_while_a_snapshot_is_read_is_in_it() {
     let (mut world, [a]) = World::of(["a"]);
     let owners = (0..ROWS).map(|n| {
         let mut owner = world.owner(a);

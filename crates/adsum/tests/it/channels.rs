@@ -126,7 +126,7 @@ async fn join(server: &TestServer) -> TestChannel {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_while_presences_linger_was_never_gone() {
+async fn a_client_that_comes_back_while_its_presences_linger_was_never_gone() {
     let linger = Duration::from_secs(3);
     let presence = Presence::builder(PubSub::local()).diff_interval(Duration::ZERO).linger(linger).start();
     let mut watch = presence.watch("room:a");
@@ -226,7 +226,7 @@ async fn a_fetch_that_fails_hangs_or_panics_costs_nobody_their_channel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_state_is_followed_by_what_was_refreshed_of_late() {
+async fn a_state_is_followed_by_the_keys_refreshed_lately() {
     let script = Script::answering(json!({"name": "Ann"}));
     let presence = Presence::builder(PubSub::local()).handler(script.clone());
     let presence = presence.diff_interval(Duration::ZERO).start();

@@ -21,7 +21,7 @@ fn reason(diff: &Value, key: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_tracked_on_one_node_is_told_on_all() {
+async fn a_presence_of_one_node_is_told_on_all() {
     let network = LocalNetwork::new();
     let ((a, _), (b, heard)) = (node(&network, "a"), node(&network, "b"));
     let (a_ready, b_ready) = tokio::join!(a.ready(), b.ready());
@@ -72,7 +72,7 @@ async fn a_node_that_ends_without_a_word_is_unreachable_after_three_heartbeats()
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_within_the_handoff_was_never_gone() {
+async fn a_client_that_comes_back_within_the_handoff_was_never_gone() {
     let network = LocalNetwork::new();
     let ((a, a_pubsub), (b, heard)) = (node(&network, "a"), node(&network, "b"));
     let _ = tokio::join!(a.ready(), b.ready());

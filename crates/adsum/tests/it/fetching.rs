@@ -79,7 +79,7 @@ async fn without_a_time_to_live_it_is_asked_every_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_who_list_a_topic_ask_once_also_when_it_fails() {
+async fn a_hundred_callers_that_list_a_topic_ask_once_also_when_it_fails() {
     let script = Script::new(Does::AnswersAfter(Duration::from_millis(100), json!({"name": "Ann"})));
     let (presence, _) = scripted(&script, |builder| builder);
     let mut owner = presence.owner();
@@ -189,7 +189,7 @@ async fn a_key_that_goes_during_its_fetch_joins_with_what_was_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_within_a_window_is_not_asked_for_again() {
+async fn a_key_that_comes_back_within_a_window_is_not_fetched_again() {
     let script = Script::answering(json!({"name": "Ann"}));
     let (presence, pubsub) = scripted(&script, |builder| builder);
     let mut inbox = pubsub.subscribe("t");
@@ -226,7 +226,7 @@ async fn without_a_time_to_live_nobody_waits_for_anothers_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_or_absent_is_told_without_waiting_for_anothers_answer() {
+async fn a_key_that_is_cached_or_absent_does_not_wait_for_anothers_answer() {
     let script = Script::answering(json!({"name": "Ann"}));
     let (presence, _) = scripted(&script, |builder| builder);
     let mut owner = presence.owner();

@@ -194,7 +194,7 @@ async fn a_watch_is_all_that_keeps_a_topic_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_of_all_topics_is_told_also_where_nobody_else_listens() {
+async fn a_watch_of_all_topics_gets_diffs_that_have_no_other_listener() {
     let (presence, _) = plain(|builder| builder);
     let mut owner = presence.owner();
     let mut watch = presence.watch_all();
@@ -332,7 +332,7 @@ async fn a_watch_is_a_stream_that_ends_with_its_presence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_is_told_of_each_diff_whoever_listens() {
+async fn an_observer_is_told_of_each_diff_even_without_listeners() {
     let seen = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
     let told = seen.clone();
     let (presence, pubsub) = plain(|builder| {
@@ -513,7 +513,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn all_who_follow_end_with_the_list(
+    fn all_followers_end_with_the_list(
         ops in prop::collection::vec(op(), 1..60),
         interval in prop_oneof![Just(0u64), Just(50)],
         fetch in prop_oneof![Just(0u64), Just(30), Just(5000)],

@@ -245,7 +245,7 @@ async fn a_failure_says_where_and_prints_every_frame() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refuted_takes_a_second_that_takes_no_time() {
+async fn a_refute_waits_for_a_second_that_takes_no_time() {
     let server = server();
     let ann = join(&server, "Ann").await;
     let (paused, real) = (Instant::now(), std::time::Instant::now());
@@ -322,7 +322,7 @@ async fn nodes_that_are_apart_miss_each_other_until_the_network_heals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_lost_is_found_missing() {
+async fn a_lost_message_is_found_missing() {
     let (cluster, ann, _bob) = cluster().await;
     cluster.lose("b", "a", 1);
     let began = Instant::now();

@@ -26,7 +26,7 @@ async fn a_key_has_all_that_was_tracked_under_it_in_order_with_its_info() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_untracked_is_gone_and_the_rest_stays() {
+async fn an_untracked_presence_is_gone_and_the_rest_stays() {
     let (presence, _) = plain(|builder| builder);
     let mut owner = presence.owner();
     for (topic, key) in [("t", "a"), ("t", "b"), ("u", "a")] {

@@ -102,7 +102,7 @@ async fn a_recording_of_a_whole_cluster_changes_no_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_dead_have_said_is_nothing_to_a_new_cluster() {
+async fn messages_from_dead_nodes_change_nothing_in_a_new_cluster() {
     let bus = Bus::default();
     let mut dead = node(&bus, "dead").await;
     let _ = dead.presence.ready().await;

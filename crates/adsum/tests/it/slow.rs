@@ -140,7 +140,7 @@ async fn a_client_that_reads_again_is_right_and_others_see_no_delay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_state_that_comes_again_is_followed_by_what_was_refreshed_of_late() {
+async fn a_repeated_state_is_followed_by_the_keys_refreshed_lately() {
     let pubsub = PubSub::local();
     let script = Script::answering(serde_json::json!({"name": "old"}));
     let presence =

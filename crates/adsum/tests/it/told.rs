@@ -280,7 +280,7 @@ pub(crate) async fn check(presence: &Presence<Script>, people: &mut [Person], wh
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_join_one_after_the_other_are_told_each_ref_once() {
+async fn clients_that_join_one_after_the_other_are_told_each_ref_once() {
     for (what, pace) in paces() {
         let script = Script::answering(json!({"name": "Ann"}));
         let (presence, acceptor) = start(PubSub::local(), &script, pace);

@@ -47,7 +47,7 @@ async fn windows_follow_each_other_while_changes_come_and_topics_have_their_own(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_and_goes_unseen_is_not_told() {
+async fn a_presence_that_comes_and_goes_unseen_is_not_told() {
     let (presence, pubsub) = plain(|builder| builder);
     let mut inbox = pubsub.subscribe("t");
     let mut owner = presence.owner();
@@ -71,7 +71,7 @@ async fn what_comes_and_goes_unseen_is_not_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_list_has_shown_is_told_to_leave() {
+async fn a_presence_that_a_list_has_shown_is_told_to_leave() {
     let (presence, pubsub) = plain(|builder| builder);
     let mut inbox = pubsub.subscribe("t");
     let mut owner = presence.owner();
@@ -187,7 +187,7 @@ async fn a_change_waits_no_longer_than_the_longest_delay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_hears_is_told_whatever_the_rate() {
+async fn changes_without_listeners_do_not_wait_for_the_rate() {
     let pubsub = PubSub::local();
     let presence = Presence::builder(pubsub.clone()).diff_rate(1).start();
     let mut owner = presence.owner();

@@ -64,7 +64,7 @@ async fn an_empty_meta_has_its_ref_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_object_is_no_meta_and_no_info() {
+async fn only_an_object_is_a_meta_or_an_info() {
     let presence = Presence::builder(PubSub::local()).handler(NoFetch::<Value>::default()).start();
     let mut owner = presence.owner();
     for meta in [json!(null), json!(1), json!("x"), json!([{}])] {

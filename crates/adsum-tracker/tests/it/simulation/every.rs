@@ -234,11 +234,11 @@ fn in_every_order_a_reader_arrives_at_what_two_writers_have() {
 }
 
 #[test]
-fn in_every_order_who_has_left_is_gone() {
+fn in_every_order_a_presence_that_left_is_gone() {
     every([&[Act::Track, Act::Untrack], &[Act::Track], &[]]);
 }
 
 #[test]
-fn in_every_order_who_takes_the_place_of_a_departing_one_is_seen_in_it() {
+fn in_every_order_a_presence_that_replaces_a_departing_one_is_seen_in_its_place() {
     every([&[Act::Track, Act::Depart], &[Act::Track], &[Act::Flush]]);
 }
