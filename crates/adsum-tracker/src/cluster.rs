@@ -1,9 +1,9 @@
 //! A node's part in the cluster: a pure state machine around the set.
 //!
-//! [`Cluster`] takes messages from other nodes, the passing of time and the changes made here, and returns what to send and
-//! do ([`Effect`]). For each other replica it keeps a [`Peer`]: whether it is up, and each of its shards at a version.
-//! Messages may be lost, duplicated, late and out of order. Every node is the only writer of its own presences, so the copy
-//! with the higher version is right.
+//! [`Cluster`] takes messages from other nodes, the passing of time and the changes made here, and returns what to send
+//! and do ([`Effect`]). For each other replica it keeps a [`Peer`]: whether it is up, and each of its shards at a
+//! version. Messages may be lost, duplicated, late and out of order. Every node is the only writer of its own
+//! presences, so the copy with the higher version is right.
 
 mod applying;
 mod effects;
@@ -106,9 +106,9 @@ impl<X: Layer> Cluster<X> {
         cluster
     }
 
-    /// Restarts a node whose part in the cluster has failed, under a new incarnation. Its own presences keep their refs.
-    /// Those of other nodes stay as they are until this node has a full view again; then those that no node confirmed leave.
-    /// `was_live`: other nodes knew this one as up, and it had no twin.
+    /// Restarts a node whose part in the cluster has failed, under a new incarnation. Its own presences keep their
+    /// refs. Those of other nodes stay as they are until this node has a full view again; then those that no node
+    /// confirmed leave. `was_live`: other nodes knew this one as up, and it had no twin.
     pub fn restart(
         now: Time,
         me: Replica,
@@ -293,8 +293,8 @@ impl<X: Layer> Cluster<X> {
         self.out.take()
     }
 
-    /// Extends all deadlines by the time that this node is late. If it was stopped for a while, it must not take that for
-    /// silence of the others.
+    /// Extends all deadlines by the time that this node is late. If it was stopped for a while, it must not take that
+    /// for silence of the others.
     fn catch_up(&mut self, now: Time) {
         let late = now.since(self.expected);
         if late > self.options.heartbeat / 2 {

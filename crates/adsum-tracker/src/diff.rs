@@ -6,9 +6,9 @@ use crate::{leave_reason::LeaveReason, reference::Ref, row::Row};
 
 /// Joins and leaves of one topic. No ref is in both.
 ///
-/// A client starts from what was [told](crate::TopicSet::told_groups), and folds all later diffs by ref, joins first. It
-/// arrives at the topic's list, and no ref joins that it already has. If it starts from a list instead, a ref may join
-/// that is there already (it moves to the end of its key), and one may leave that isn't there.
+/// A client starts from what was [told](crate::TopicSet::told_groups), and folds all later diffs by ref, joins first.
+/// It arrives at the topic's list, and no ref joins that it already has. If it starts from a list instead, a ref may
+/// join that is there already (it moves to the end of its key), and one may leave that isn't there.
 #[derive(Debug)]
 pub struct Diff<K> {
     /// The rows that joined. Those of one key are in the order of the set.

@@ -1,5 +1,5 @@
-//! The presences of one key: in a vector while they are few, then indexed, so that a key such as `guest` costs each of its
-//! many presences no more than a key with few.
+//! The presences of one key: in a vector while they are few, then indexed, so that a key such as `guest` costs each of
+//! its many presences no more than a key with few.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -120,7 +120,8 @@ impl<K> Group<K> {
             }
             Stored::Crowd(crowd) => {
                 let was_there = crowd.remove(reference);
-                // At half the size that made it a crowd, so that a single row that comes and goes doesn't move all others.
+                // At half the size that made it a crowd, so that a single row that comes and goes doesn't move all
+                // others.
                 if crowd.rows.len() <= FEW / 2 {
                     let rows = std::mem::take(&mut crowd.rows);
                     self.rows = Stored::Few(Box::new(rows.into_values().collect()));

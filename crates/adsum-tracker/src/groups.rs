@@ -91,7 +91,8 @@ impl<K> Groups<K> {
             }
             Self::Many(many) => {
                 let group = many.remove(key);
-                // At half the size that made it a tree, so that a single key that comes and goes doesn't move all others.
+                // At half the size that made it a tree, so that a single key that comes and goes doesn't move all
+                // others.
                 if many.len() <= FEW / 2 {
                     *self = Self::Few(std::mem::take(many).into_values().collect());
                 }

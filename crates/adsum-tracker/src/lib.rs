@@ -1,8 +1,8 @@
 //! The replicated presence set, kept as a pure state machine, and the owners of presences.
 //!
-//! A presence is one tracked thing: an owner, a topic and a key, with a small meta. This crate keeps presences ([`Shard`],
-//! [`TopicSet`]), returns what changed ([`Diff`]), and ends the presences of a [`RawOwner`] when it is dropped. It knows
-//! nothing of channels or HTTP: the crate `adsum` builds its `Presence` on it.
+//! A presence is one tracked thing: an owner, a topic and a key, with a small meta. This crate keeps presences
+//! ([`Shard`], [`TopicSet`]), returns what changed ([`Diff`]), and ends the presences of a [`RawOwner`] when it is
+//! dropped. It knows nothing of channels or HTTP: the crate `adsum` builds its `Presence` on it.
 //!
 //! ```
 //! use adsum_tracker::{Bare, Key, Limits, Meta, Replica, Tracker, Windows};
@@ -17,9 +17,9 @@
 //! # Ok::<(), adsum_tracker::TrackError>(())
 //! ```
 //!
-//! [`Shard`] and its parts do no I/O and read no clock and no randomness: refs and metas come in as arguments, changes go
-//! out as values. [`Tracker`] is the thin shell around them: locks, owners, refs. [`Cluster`] keeps nodes in step, as a state
-//! machine of the same kind.
+//! [`Shard`] and its parts do no I/O and read no clock and no randomness: refs and metas come in as arguments, changes
+//! go out as values. [`Tracker`] is the thin shell around them: locks, owners, refs. [`Cluster`] keeps nodes in step,
+//! as a state machine of the same kind.
 
 mod cluster;
 mod departing;

@@ -9,8 +9,8 @@ use adsum_pubsub::{
 pub const MAX_TOPIC_BYTES: usize = 4096;
 /// The longest key, in bytes, that nodes accept from each other.
 pub const MAX_KEY_BYTES: usize = 4096;
-/// The largest meta, in bytes of JSON, that nodes accept from each other. A batch closes at 256 KiB, so it fits a message
-/// with one more change in it.
+/// The largest meta, in bytes of JSON, that nodes accept from each other. A batch closes at 256 KiB, so it fits a
+/// message with one more change in it.
 pub const MAX_META_BYTES: usize = 128 * 1024;
 
 /// The size at which an open window closes early, so that a batch fits a message.
@@ -31,8 +31,8 @@ const MAX_PRESENCES: usize = 10_000_000;
 /// [`TrackError`](crate::TrackError).
 ///
 /// The limits hold for what is tracked on this node. Nodes accept from each other whatever fits a message
-/// ([`MAX_TOPIC_BYTES`], [`MAX_KEY_BYTES`], [`MAX_META_BYTES`]), so that nodes with different limits, as during a deploy, see
-/// the same presences. On a node that has others, limits can't be above these.
+/// ([`MAX_TOPIC_BYTES`], [`MAX_KEY_BYTES`], [`MAX_META_BYTES`]), so that nodes with different limits, as during a
+/// deploy, see the same presences. On a node that has others, limits can't be above these.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -44,8 +44,8 @@ pub struct Limits {
     pub meta_bytes: usize,
     /// Presences of one owner. Default 1,000.
     pub presences_per_owner: usize,
-    /// Presences of one key in one topic, those on other nodes included: how often one user, or all users of a shared key
-    /// such as `guest`, may be there. Default 100,000.
+    /// Presences of one key in one topic, those on other nodes included: how often one user, or all users of a shared
+    /// key such as `guest`, may be there. Default 100,000.
     pub presences_per_key: usize,
 }
 

@@ -1,7 +1,7 @@
 //! A locked shard, and values of the program that are dropped once it is unlocked.
 //!
-//! A program's `Drop` may list the topic, so it must find the shard unlocked. A value that is released under the lock is set
-//! aside, and the guard of the lock drops it after the unlock.
+//! A program's `Drop` may list the topic, so it must find the shard unlocked. A value that is released under the lock
+//! is set aside, and the guard of the lock drops it after the unlock.
 
 use std::{
     any::Any,

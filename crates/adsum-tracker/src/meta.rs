@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Groups the presences of one user: two tabs of user 7 are two presences under the key `"7"`.
 ///
-/// Made from text, or from the integer ids of a database. A key of up to 15 bytes is stored inline; clones of a longer one
-/// share its text.
+/// Made from text, or from the integer ids of a database. A key of up to 15 bytes is stored inline; clones of a longer
+/// one share its text.
 ///
 /// ```
 /// # use adsum_tracker as adsum;

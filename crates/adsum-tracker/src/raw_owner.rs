@@ -18,8 +18,8 @@ use crate::{
 
 /// Tracks presences with encoded metas, and ends them when it is dropped.
 ///
-/// A task keeps its owner in a variable. However the task ends, by return, panic, abort or with its runtime, the owner is
-/// dropped and its presences leave.
+/// A task keeps its owner in a variable. However the task ends, by return, panic, abort or with its runtime, the owner
+/// is dropped and its presences leave.
 pub struct RawOwner<X: Layer> {
     tracker: Arc<Tracker<X>>,
     id: OwnerId,

@@ -23,11 +23,11 @@ pub struct Shard<X: Layer> {
     topics: Topics<X>,
     windows_of: WindowsOf,
     pub(crate) log: Log,
-    /// Rows of other nodes that are never shown again: another presence has taken their place, or their grace has ended.
-    /// Kept until their origin has removed them too, with the time of the first purge that saw them.
+    /// Rows of other nodes that are never shown again: another presence has taken their place, or their grace has
+    /// ended. Kept until their origin has removed them too, with the time of the first purge that saw them.
     hidden: HashMap<Ref, Option<Time>>,
-    /// Rows of other nodes that are shown, though no [`Cluster`](crate::Cluster) keeps them: the last one has failed, and
-    /// the next one hasn't heard of them yet.
+    /// Rows of other nodes that are shown, though no [`Cluster`](crate::Cluster) keeps them: the last one has failed,
+    /// and the next one hasn't heard of them yet.
     orphans: HashMap<Ref, Arc<Row>>,
     /// The number of this node's own presences.
     own: usize,
@@ -157,8 +157,8 @@ impl<X: Layer> Shard<X> {
         removed
     }
 
-    /// Lets presences of one owner in one topic leave after a grace, unless others of their keys take their places first.
-    /// They stay until [`Cluster`](crate::Cluster), which keeps the time, removes them.
+    /// Lets presences of one owner in one topic leave after a grace, unless others of their keys take their places
+    /// first. They stay until [`Cluster`](crate::Cluster), which keeps the time, removes them.
     pub fn depart<'k>(
         &mut self,
         owner: OwnerId,
@@ -218,8 +218,8 @@ impl<X: Layer> Shard<X> {
         }
     }
 
-    /// Removes a departing row whose place another presence has taken. The row may be of this node, of another, or one that
-    /// this node hasn't heard of yet.
+    /// Removes a departing row whose place another presence has taken. The row may be of this node, of another, or one
+    /// that this node hasn't heard of yet.
     pub(crate) fn supersede(&mut self, topic: &Topic, key: &str, reference: Ref) {
         let removed = self.topics.get_mut(topic).and_then(|set| set.remove_ref(key, reference, None));
         match removed {
@@ -255,8 +255,8 @@ impl<X: Layer> Shard<X> {
         give_back(&mut self.hidden);
     }
 
-    /// Prepares for a new [`Cluster`](crate::Cluster) after the last one has failed: own rows stay as they are, rows of other
-    /// nodes stay until the new one knows them or drops them.
+    /// Prepares for a new [`Cluster`](crate::Cluster) after the last one has failed: own rows stay as they are, rows of
+    /// other nodes stay until the new one knows them or drops them.
     pub(crate) fn recover(&mut self) {
         self.log.forget();
         let rows = self.topics.iter().flat_map(TopicSet::groups).flat_map(|(_, group)| group.rows().iter());

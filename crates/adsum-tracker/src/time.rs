@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-/// The time since some moment of this process, by a monotonic clock. Addition saturates at [`MAX`](Self::MAX), which means
-/// never.
+/// The time since some moment of this process, by a monotonic clock. Addition saturates at [`MAX`](Self::MAX), which
+/// means never.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(Duration);
 

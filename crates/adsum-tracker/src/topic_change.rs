@@ -6,16 +6,16 @@ use adsum_pubsub::Topic;
 
 use crate::{layer::Layer, shard::Shard};
 
-/// A shard, while an operation of another node changes one of its topics. When it is dropped, so is the topic if nothing is
-/// left in it.
+/// A shard, while an operation of another node changes one of its topics. When it is dropped, so is the topic if
+/// nothing is left in it.
 pub(crate) struct TopicChange<'s, X: Layer> {
     shard: &'s mut Shard<X>,
     topic: &'s Topic,
 }
 
 impl<X: Layer> Shard<X> {
-    /// Begins an operation of another node on a topic. If its rows are `shown`, the topic is added if it is new, and the
-    /// operation is a diff of its own where each operation is one.
+    /// Begins an operation of another node on a topic. If its rows are `shown`, the topic is added if it is new, and
+    /// the operation is a diff of its own where each operation is one.
     pub(crate) fn change<'s>(&'s mut self, topic: &'s Topic, shown: bool) -> TopicChange<'s, X> {
         if shown {
             self.entry(topic).begin();

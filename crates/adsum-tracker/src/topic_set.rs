@@ -116,9 +116,9 @@ impl<X: Layer> TopicSet<X> {
         self.untold.as_ref().is_none_or(|untold| untold.is_told(reference))
     }
 
-    /// Calls `each` for what the diffs published so far add up to, in the order of the keys, for the keys in a range: the
-    /// key, what is kept beside it, and its rows, those that have left since first. In a topic without diffs, it is what the
-    /// set has.
+    /// Calls `each` for what the diffs published so far add up to, in the order of the keys, for the keys in a range:
+    /// the key, what is kept beside it, and its rows, those that have left since first. In a topic without diffs, it is
+    /// what the set has.
     pub fn told_groups(
         &self,
         from: Option<&str>,
@@ -191,7 +191,8 @@ impl<X: Layer> TopicSet<X> {
         self.untold.iter().flat_map(|untold| untold.keys((Bound::Unbounded, Bound::Unbounded)))
     }
 
-    /// Notes that a state, made under the same lock, shows a row that no diff has joined: a diff will tell of its leave.
+    /// Notes that a state, made under the same lock, shows a row that no diff has joined: a diff will tell of its
+    /// leave.
     pub fn mark_row_shown(&mut self, reference: Ref) {
         self.window.mark_row_shown(reference);
     }
@@ -217,8 +218,8 @@ impl<X: Layer> TopicSet<X> {
         self.window.begin();
     }
 
-    /// Adds a row. Names are unique: a row of another node whose name is taken is left out, and one of this node replaces
-    /// the row that has its name.
+    /// Adds a row. Names are unique: a row of another node whose name is taken is left out, and one of this node
+    /// replaces the row that has its name.
     pub(crate) fn insert(&mut self, row: Arc<Row>) {
         if self.groups.get(&row.key).is_some_and(|group| group.find(row.reference).is_some()) {
             if row.owner == OwnerId::REMOTE {
@@ -314,7 +315,8 @@ impl<X: Layer> TopicSet<X> {
         }
     }
 
-    /// Returns the key of a row. Unless the row is about to leave, this looks at every row of the topic: rare uses only.
+    /// Returns the key of a row. Unless the row is about to leave, this looks at every row of the topic: rare uses
+    /// only.
     pub(crate) fn key_of(&self, reference: Ref) -> Option<Key> {
         if let Some(key) = self.departing.as_ref().and_then(|departing| departing.key_of(reference)) {
             return Some(key.clone());

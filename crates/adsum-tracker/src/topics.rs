@@ -6,8 +6,8 @@ use hashbrown::HashTable;
 
 use crate::{layer::Layer, topic_set::TopicSet};
 
-/// A table of the sets alone, as each has its name. They are boxed, since a large table has as many empty slots as sets, and
-/// there may be a million.
+/// A table of the sets alone, as each has its name. They are boxed, since a large table has as many empty slots as
+/// sets, and there may be a million.
 pub(crate) struct Topics<X: Layer> {
     sets: HashTable<Box<TopicSet<X>>>,
     /// Has a random seed, as clients may choose names.

@@ -67,11 +67,11 @@ impl OwnerExit {
 impl<X: Layer> Tracker<X> {
     /// Makes an empty set of one node.
     ///
-    /// `windows_of` returns how a topic's changes are put together into diffs; [`Windows::Off`] if nothing takes them. It is
-    /// called with the topic's shard locked, so it must not call the tracker.
+    /// `windows_of` returns how a topic's changes are put together into diffs; [`Windows::Off`] if nothing takes them.
+    /// It is called with the topic's shard locked, so it must not call the tracker.
     ///
-    /// `owner_dropped` is called once for each topic that an owner's end has changed, with no lock held. The end may be a
-    /// panic, an abort or a runtime's shutdown, so the function must not panic, block or need a runtime.
+    /// `owner_dropped` is called once for each topic that an owner's end has changed, with no lock held. The end may be
+    /// a panic, an abort or a runtime's shutdown, so the function must not panic, block or need a runtime.
     pub fn new(
         replica: Replica,
         limits: Limits,
@@ -84,8 +84,8 @@ impl<X: Layer> Tracker<X> {
     /// Makes an empty set whose changes a [`Cluster`](crate::Cluster) takes: those for other nodes if `published`, and
     /// departing presences in any case.
     ///
-    /// `wake` is called when there is something to take, on the thread that made the change. Like `owner_dropped`, it must
-    /// not panic, block or need a runtime.
+    /// `wake` is called when there is something to take, on the thread that made the change. Like `owner_dropped`, it
+    /// must not panic, block or need a runtime.
     pub fn with_cluster(
         replica: Replica,
         limits: Limits,
@@ -119,8 +119,8 @@ impl<X: Layer> Tracker<X> {
         &self.limits
     }
 
-    /// Locks the shard of a topic. While the guard lives, the same thread must not call the tracker, and must not use or drop
-    /// an owner: it would deadlock.
+    /// Locks the shard of a topic. While the guard lives, the same thread must not call the tracker, and must not use
+    /// or drop an owner: it would deadlock.
     pub fn lock(&self, topic: &str) -> Locked<'_, X> {
         self.shard(shard_of(topic))
     }
@@ -185,7 +185,8 @@ impl<X: Layer> Tracker<X> {
         }
     }
 
-    /// Wakes the cluster if a shard has something for it: other nodes have to hear that a superseded row of this node left.
+    /// Wakes the cluster if a shard has something for it: other nodes have to hear that a superseded row of this node
+    /// left.
     pub(crate) fn wake_if_logged(&self, shard: &Shard<X>) {
         if !shard.log.is_empty() {
             self.wake_for(shard.index());

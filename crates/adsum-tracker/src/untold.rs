@@ -8,8 +8,8 @@ use std::{
 
 use crate::{meta::Key, reference::Ref, row::Row};
 
-/// The difference between a topic's presences and what its subscribers were told: the changes of the open window, and those
-/// taken as a diff that isn't sent yet.
+/// The difference between a topic's presences and what its subscribers were told: the changes of the open window, and
+/// those taken as a diff that isn't sent yet.
 #[derive(Debug)]
 pub(crate) struct Untold<K> {
     open: UntoldChanges<K>,

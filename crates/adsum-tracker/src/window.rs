@@ -52,7 +52,8 @@ pub(crate) struct Net {
 #[derive(Debug)]
 struct Touched {
     row: Arc<Row>,
-    /// The order of the first touch. For rows that came it is the order of tracking; a row that comes back gets a new one.
+    /// The order of the first touch. For rows that came it is the order of tracking; a row that comes back gets a new
+    /// one.
     order: u64,
     /// Whether a diff before this window joined the row.
     joined: bool,
@@ -233,8 +234,8 @@ impl Net {
         self.next - 1
     }
 
-    /// Gives the reason of a presence's end also to its versions that updates replaced within the window: no version is in
-    /// their place any more, and the last one may not be in the diff at all.
+    /// Gives the reason of a presence's end also to its versions that updates replaced within the window: no version is
+    /// in their place any more, and the last one may not be in the diff at all.
     fn give_reason(&mut self, mut previous: Option<Ref>, reason: Option<LeaveReason>) {
         while let Some(touched) = previous.and_then(|reference| self.touched.get_mut(&reference)) {
             if let Some(gone) = &mut touched.gone {

@@ -67,8 +67,8 @@ impl<I> Backlog<I> {
         self.start + time.saturating_sub(DeliveryBudget::<Topic>::START)
     }
 
-    /// Pays for a flush of this cost, if it may go now. Returns false if it may not: the flusher looks at the topic once it
-    /// may.
+    /// Pays for a flush of this cost, if it may go now. Returns false if it may not: the flusher looks at the topic
+    /// once it may.
     pub(crate) fn spend(&self, topic: &Topic, account: &mut Account, since: Duration, cost: u64) -> bool {
         let now = self.now();
         let mut state = self.state.lock();
@@ -107,8 +107,8 @@ impl<I> Backlog<I> {
         Remaining { to_fetch, topics }
     }
 
-    /// Lets the flusher flush a topic that has changed where nothing could be sent, such as in a `Drop`. Returns false if
-    /// the flusher has ended.
+    /// Lets the flusher flush a topic that has changed where nothing could be sent, such as in a `Drop`. Returns false
+    /// if the flusher has ended.
     pub(crate) fn look_at(&self, topic: &Topic) -> bool {
         let mut state = self.state.lock();
         if !state.closed {

@@ -1,14 +1,15 @@
 //! A budget of deliveries, which decides when a diff may be sent, so that a node keeps up.
 //!
-//! Time and cost come in, decisions go out; nothing here reads a clock. The cost of a flush is the number of subscribers that
-//! it reaches. The node and each topic have an account: the time until which the deliveries so far are paid for, at the node's
-//! rate or at the topic's share of it. While a node owes nothing, every change is sent at once. When it owes something, topics
-//! that owe collect their changes; when it owes more, all but small topics do.
+//! Time and cost come in, decisions go out; nothing here reads a clock. The cost of a flush is the number of
+//! subscribers that it reaches. The node and each topic have an account: the time until which the deliveries so far are
+//! paid for, at the node's rate or at the topic's share of it. While a node owes nothing, every change is sent at once.
+//! When it owes something, topics that owe collect their changes; when it owes more, all but small topics do.
 //!
-//! A further account counts what the changes would have cost if each were sent alone. If that is more than the node can send,
-//! as when a thousand people join one room, topics over their share collect changes for at least [`GATHERING`]. Otherwise diffs
-//! would be sent as often as the rate allows, with a few changes each, and take the time from the clients that join. This debt
-//! ends early, once less than half of the node's rate was asked for a while, so that it doesn't outlast the storm.
+//! A further account counts what the changes would have cost if each were sent alone. If that is more than the node can
+//! send, as when a thousand people join one room, topics over their share collect changes for at least [`GATHERING`].
+//! Otherwise diffs would be sent as often as the rate allows, with a few changes each, and take the time from the
+//! clients that join. This debt ends early, once less than half of the node's rate was asked for a while, so that it
+//! doesn't outlast the storm.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,8 +28,8 @@ const SHARES: u32 = 8;
 /// The cost of asking `fetch`, in addition to the deliveries of a flush.
 pub(crate) const FETCH_COST: u64 = 100;
 
-/// The time until which the deliveries of a topic, or of the node, are paid for; since the [start](DeliveryBudget::START) of
-/// the budget's time.
+/// The time until which the deliveries of a topic, or of the node, are paid for; since the
+/// [start](DeliveryBudget::START) of the budget's time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Account(Duration);
 
@@ -39,8 +40,8 @@ pub(crate) struct DeliveryBudget<T> {
     rate: u64,
     max_delay: Duration,
     node: Account,
-    /// Like `node`, but no single flush counts for more than [`LIGHT`]: one to a hundred thousand subscribers, which takes
-    /// seconds of the node's rate, delays its own topic and no other.
+    /// Like `node`, but no single flush counts for more than [`LIGHT`]: one to a hundred thousand subscribers, which
+    /// takes seconds of the node's rate, delays its own topic and no other.
     shared: Account,
     /// Like `node`, for what the changes would cost if each were sent alone.
     asked: Account,

@@ -88,20 +88,20 @@ impl<H: PresenceHandler> Builder<H> {
         self.handler(NoFetch::default())
     }
 
-    /// Sets the name of this presence, the same on all nodes: presences of different names don't see each other. Default
-    /// `presence`.
+    /// Sets the name of this presence, the same on all nodes: presences of different names don't see each other.
+    /// Default `presence`.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Sets how many deliveries of diffs each worker of the runtime may make a second: one for each subscriber that a diff
-    /// reaches. Default [`DEFAULT_DIFF_RATE`](crate::DEFAULT_DIFF_RATE) (80,000), at least one.
+    /// Sets how many deliveries of diffs each worker of the runtime may make a second: one for each subscriber that a
+    /// diff reaches. Default [`DEFAULT_DIFF_RATE`](crate::DEFAULT_DIFF_RATE) (80,000), at least one.
     ///
-    /// While a node makes fewer, every change is sent at once. When it would make more, the changes of topics that use more
-    /// than an eighth of the rate are sent together, and under higher load those of all but small topics. If the changes
-    /// sent one by one would exceed the rate, as when a thousand people join one room, they are collected for at least
-    /// 50 ms.
+    /// While a node makes fewer, every change is sent at once. When it would make more, the changes of topics that use
+    /// more than an eighth of the rate are sent together, and under higher load those of all but small topics. If the
+    /// changes sent one by one would exceed the rate, as when a thousand people join one room, they are collected for
+    /// at least 50 ms.
     pub fn diff_rate(mut self, deliveries: u32) -> Self {
         self.timing.diff_rate = deliveries;
         self
@@ -114,17 +114,17 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
-    /// Collects the changes of a topic for a fixed time, instead of by [`diff_rate`](Self::diff_rate): the first change is
-    /// sent at once, those of the next interval together at its end. At most a day; zero sends one diff for each change, as
-    /// Phoenix does.
+    /// Collects the changes of a topic for a fixed time, instead of by [`diff_rate`](Self::diff_rate): the first change
+    /// is sent at once, those of the next interval together at its end. At most a day; zero sends one diff for each
+    /// change, as Phoenix does.
     pub fn diff_interval(mut self, interval: Duration) -> Self {
         self.timing.diff_interval = Some(interval);
         self
     }
 
-    /// Sets how long a fetched info is fresh. Default [`DEFAULT_FETCH_TTL`](crate::DEFAULT_FETCH_TTL) (10 s), at most a day; zero asks `fetch` for
-    /// every diff and every list, as Phoenix does; with `None` an info stays fresh until the key has left or is
-    /// [refreshed](Presence::refresh).
+    /// Sets how long a fetched info is fresh. Default [`DEFAULT_FETCH_TTL`](crate::DEFAULT_FETCH_TTL) (10 s), at most a
+    /// day; zero asks `fetch` for every diff and every list, as Phoenix does; with `None` an info stays fresh until the
+    /// key has left or is [refreshed](Presence::refresh).
     pub fn fetch_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
         self.timing.fetch_ttl = ttl.into();
         self
@@ -144,21 +144,21 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
-    /// Sets how long presences of a channel stay after its connection is lost or closed, so that others don't see a client
-    /// leave that comes back meanwhile, for example by a reload. Default zero: they leave at once. At most
+    /// Sets how long presences of a channel stay after its connection is lost or closed, so that others don't see a
+    /// client leave that comes back meanwhile, for example by a reload. Default zero: they leave at once. At most
     /// [`MAX_GRACE`](crate::MAX_GRACE) (an hour).
     ///
     /// Every close lingers: a reload and phoenix.js's `disconnect()` send the same close (1005; a reload 1000 with
-    /// phoenix.js 1.4 and 1.5), so the server can't know whether the client comes back. A client that pushes `phx_leave`
-    /// (`channel.leave()`) leaves at once, and so does an untracked presence.
+    /// phoenix.js 1.4 and 1.5), so the server can't know whether the client comes back. A client that pushes
+    /// `phx_leave` (`channel.leave()`) leaves at once, and so does an untracked presence.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.timing.linger = linger;
         self
     }
 
-    /// Sets how long the presences of this node stay once it is [drained](Presence::drain), so that others don't see clients
-    /// leave that come back on other nodes. Default [`DEFAULT_HANDOFF`](crate::DEFAULT_HANDOFF) (10 s), at most [`MAX_GRACE`](crate::MAX_GRACE) (an
-    /// hour); zero: they leave at once.
+    /// Sets how long the presences of this node stay once it is [drained](Presence::drain), so that others don't see
+    /// clients leave that come back on other nodes. Default [`DEFAULT_HANDOFF`](crate::DEFAULT_HANDOFF) (10 s), at most
+    /// [`MAX_GRACE`](crate::MAX_GRACE) (an hour); zero: they leave at once.
     pub fn handoff(mut self, grace: Duration) -> Self {
         self.timing.handoff = grace;
         self
@@ -176,8 +176,8 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
-    /// Adds topics whose presences are tracked and listed, but whose changes aren't sent; such as `users:*`, if only a count
-    /// is wanted. May be called several times.
+    /// Adds topics whose presences are tracked and listed, but whose changes aren't sent; such as `users:*`, if only a
+    /// count is wanted. May be called several times.
     ///
     /// # Panics
     /// The pattern has a `*` before its end.
@@ -188,9 +188,10 @@ impl<H: PresenceHandler> Builder<H> {
     }
 
     /// Adds topics with too many presences for a list, such as `hall:*`. Their clients get neither `presence_state` nor
-    /// `presence_diff`, but `presence_count` with `{"presences": n, "keys": n}`: by [`push_state`](Presence::push_state), and
-    /// then after changes, at most once per [`count_interval`](Self::count_interval). A program lists them in
-    /// [pages](Presence::page). May be called several times.
+    /// `presence_diff`, but `presence_count` with `{"presences": n, "keys": n}`: by
+    /// [`push_state`](Presence::push_state), and then after changes, at most once per
+    /// [`count_interval`](Self::count_interval). A program lists them in [pages](Presence::page). May be called several
+    /// times.
     ///
     /// # Panics
     /// The pattern has a `*` before its end.
@@ -200,7 +201,8 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
-    /// Sets the minimum time between two counts of a topic. Default [`DEFAULT_COUNT_INTERVAL`](crate::DEFAULT_COUNT_INTERVAL) (1 s), at most a day.
+    /// Sets the minimum time between two counts of a topic. Default
+    /// [`DEFAULT_COUNT_INTERVAL`](crate::DEFAULT_COUNT_INTERVAL) (1 s), at most a day.
     pub fn count_interval(mut self, interval: Duration) -> Self {
         self.timing.count_interval = interval;
         self
@@ -230,8 +232,8 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
-    /// Checks all options, for a program that reads them from outside: [`start`](Self::start) panics if one is out of its
-    /// bounds.
+    /// Checks all options, for a program that reads them from outside: [`start`](Self::start) panics if one is out of
+    /// its bounds.
     ///
     /// # Errors
     /// An option is out of its bounds. The error has its name and the bounds.

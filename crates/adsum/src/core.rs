@@ -1,13 +1,14 @@
 //! The parts of a Presence that all its rooms share.
 //!
-//! A change marks its topic in the set. A [*flush*](crate::flush) takes the changes as diffs, asks `fetch` for the keys that
-//! join, encodes, and broadcasts. Per topic there is one flush at a time, and it goes when the [budget](crate::budget) allows
-//! it; changes gather until then. A caller that finds a flush under way, or none allowed, leaves the change to it: every flush
-//! ends with another look, and the [flusher](crate::flusher) sees to the rest.
+//! A change marks its topic in the set. A [*flush*](crate::flush) takes the changes as diffs, asks `fetch` for the keys
+//! that join, encodes, and broadcasts. Per topic there is one flush at a time, and it goes when the
+//! [budget](crate::budget) allows it; changes gather until then. A caller that finds a flush under way, or none
+//! allowed, leaves the change to it: every flush ends with another look, and the [flusher](crate::flusher) sees to the
+//! rest.
 //!
-//! The sum of the diffs sent so far is what was *told*. Clients and watches are shown that, so that no ref is told twice. A
-//! diff counts as sent in the critical section in which it gets its number. A client or watch that was shown a state with that
-//! number, or a later one, skips the diff when it arrives.
+//! The sum of the diffs sent so far is what was *told*. Clients and watches are shown that, so that no ref is told
+//! twice. A diff counts as sent in the critical section in which it gets its number. A client or watch that was shown a
+//! state with that number, or a later one, skips the diff when it arrives.
 
 use std::sync::{
     Arc,
@@ -79,8 +80,8 @@ impl<H: PresenceHandler> Core<H> {
         mark.sender == self.sender
     }
 
-    /// Returns the number of the last diff that was sent. Read under a shard's lock, it is at least that of the shard's last
-    /// diff, and below that of its next one.
+    /// Returns the number of the last diff that was sent. Read under a shard's lock, it is at least that of the shard's
+    /// last diff, and below that of its next one.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }

@@ -119,7 +119,8 @@ pub(crate) fn join_entry<'r, I>(
     write_entry(out, key, metas, info);
 }
 
-/// Returns the payload of `presence_diff`, and the position in it of each key that joins. `info` returns the info of a key.
+/// Returns the payload of `presence_diff`, and the position in it of each key that joins. `info` returns the info of a
+/// key.
 pub(crate) fn diff<I>(
     diff: &Diff<KeyCache<I>>,
     info: impl Fn(&Key) -> Option<Arc<FetchedInfo<I>>>,

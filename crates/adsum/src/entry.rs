@@ -23,8 +23,8 @@ pub struct Entry<H: PresenceHandler> {
 pub struct Tracked<M> {
     /// The name of this version.
     pub reference: Ref,
-    /// After an update, the name of the version before. In the joins of a diff, the version that leaves in the same diff;
-    /// `None` if there is none.
+    /// After an update, the name of the version before. In the joins of a diff, the version that leaves in the same
+    /// diff; `None` if there is none.
     pub previous: Option<Ref>,
     /// Why it left. `None` if an update put another version in its place, or if it hasn't left.
     pub reason: Option<LeaveReason>,

@@ -31,8 +31,8 @@ pub enum TrackError {
     OtherPubSub(#[from] OtherPubSub),
 }
 
-/// A socket and a [`Presence`](crate::Presence) belong to two different [`PubSub`](crate::PubSub)s, so that no diff would ever reach
-/// the socket's client.
+/// A socket and a [`Presence`](crate::Presence) belong to two different [`PubSub`](crate::PubSub)s, so that no diff
+/// would ever reach the socket's client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the presence and the socket belong to two different PubSubs, so no change would ever be sent to the client; \

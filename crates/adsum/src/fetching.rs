@@ -77,9 +77,9 @@ impl<H: PresenceHandler> Core<H> {
         }
     }
 
-    /// Waits for this caller's turn, asks `fetch` for those of `keys` that still have no fresh info, keeps the answer and
-    /// returns it. Takes at most `fetch_timeout`, including the wait for the turn. Never fails: infos that can't be fetched
-    /// are missing in the result.
+    /// Waits for this caller's turn, asks `fetch` for those of `keys` that still have no fresh info, keeps the answer
+    /// and returns it. Takes at most `fetch_timeout`, including the wait for the turn. Never fails: infos that can't be
+    /// fetched are missing in the result.
     pub(crate) async fn fetch(&self, topic: &Topic, keys: &[Key]) -> Infos<H::Info> {
         let Some((turn, failures)) = self.tracker.lock(topic).topic_mut(topic).map(|set| {
             let turn = set.layer.fetch_turn();
@@ -106,8 +106,8 @@ impl<H: PresenceHandler> Core<H> {
         }
     }
 
-    /// Returns what to ask for. Keys that another caller has fetched meanwhile aren't in it, and it is empty if that caller
-    /// has failed.
+    /// Returns what to ask for. Keys that another caller has fetched meanwhile aren't in it, and it is empty if that
+    /// caller has failed.
     fn still_missing(&self, topic: &Topic, keys: &[Key], failures: u64) -> (Asked, Entries<H::Meta>) {
         let now = Instant::now();
         let (mut asked, mut groups) = (Asked::new(), HashMap::new());

@@ -23,8 +23,8 @@ use crate::{
     watch_queue::WatchQueue,
 };
 
-/// A flush that fetches infos. If it is dropped meanwhile, because its task was cancelled or panicked, the diffs are sent
-/// with the last known infos.
+/// A flush that fetches infos. If it is dropped meanwhile, because its task was cancelled or panicked, the diffs are
+/// sent with the last known infos.
 pub(crate) struct FetchingFlush<H: PresenceHandler> {
     core: Arc<Core<H>>,
     taken: Option<TakenDiffs<H::Info>>,
@@ -59,8 +59,8 @@ impl<H: PresenceHandler> Drop for FetchingFlush<H> {
 }
 
 impl<H: PresenceHandler> Core<H> {
-    /// Sends the changes of a topic, unless they have to wait. If `fetch` has to be asked first, the flusher does that and
-    /// sends them.
+    /// Sends the changes of a topic, unless they have to wait. If `fetch` has to be asked first, the flusher does that
+    /// and sends them.
     pub(crate) fn flush(&self, topic: &Topic) {
         if self.policy.is_counted(topic) {
             self.tell_count(topic);
@@ -78,9 +78,9 @@ impl<H: PresenceHandler> Core<H> {
         }
     }
 
-    /// Flushes a topic before its state is sent. If each change is a diff, as in Phoenix, waits for `fetch`, so that the
-    /// diff comes before the state. Changes made meanwhile are left to the flusher: in a busy topic the caller would wait
-    /// forever.
+    /// Flushes a topic before its state is sent. If each change is a diff, as in Phoenix, waits for `fetch`, so that
+    /// the diff comes before the state. Changes made meanwhile are left to the flusher: in a busy topic the caller
+    /// would wait forever.
     pub(crate) async fn flush_for_state(self: &Arc<Self>, topic: &Topic) {
         if !self.timing.sends_each_change() {
             self.flush(topic);
@@ -125,8 +125,8 @@ impl<H: PresenceHandler> Core<H> {
         }
     }
 
-    /// Begins a flush: takes the diffs that are to be sent now. `None` if there are none, if there is no listener, or if
-    /// they have to wait for a flush, a window or the budget.
+    /// Begins a flush: takes the diffs that are to be sent now. `None` if there are none, if there is no listener, or
+    /// if they have to wait for a flush, a window or the budget.
     fn take(&self, topic: &Topic) -> Option<TakenDiffs<H::Info>> {
         let mut shard = self.tracker.lock(topic);
         let set = shard.topic_mut(topic)?;
@@ -204,8 +204,8 @@ impl<H: PresenceHandler> Core<H> {
         keys
     }
 
-    /// Ends a flush: sends the diffs to clients and watches. The caller flushes the topic again afterwards, for the changes
-    /// made since they were taken.
+    /// Ends a flush: sends the diffs to clients and watches. The caller flushes the topic again afterwards, for the
+    /// changes made since they were taken.
     pub(crate) fn send(&self, taken: TakenDiffs<H::Info>, fetched: Infos<H::Info>) {
         let TakenDiffs { topic, diffs, .. } = taken;
         // Subscribers and drops of infos are the program's code. Whatever they do, the topic goes on.
@@ -271,8 +271,8 @@ impl<H: PresenceHandler> Core<H> {
     }
 }
 
-/// Returns the known infos of the keys that join. A key that has left meanwhile gets the info that was fetched for it; its
-/// leave follows.
+/// Returns the known infos of the keys that join. A key that has left meanwhile gets the info that was fetched for it;
+/// its leave follows.
 fn infos_of<H: PresenceHandler>(
     diff: &Diff<KeyCache<H::Info>>,
     fetched: &Infos<H::Info>,

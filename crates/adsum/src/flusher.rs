@@ -10,8 +10,8 @@ use tokio::{
 
 use crate::{core::Core, flush::FetchingFlush, handler::PresenceHandler};
 
-/// Closes the backlog when it is dropped, and sends everything that waits. The last handle of the presence has one, and so
-/// has the flusher itself, whose runtime may end before the presence does.
+/// Closes the backlog when it is dropped, and sends everything that waits. The last handle of the presence has one, and
+/// so has the flusher itself, whose runtime may end before the presence does.
 pub(crate) struct FlusherEnd<H: PresenceHandler>(pub(crate) Arc<Core<H>>);
 
 impl<H: PresenceHandler> Drop for FlusherEnd<H> {

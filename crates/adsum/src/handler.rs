@@ -56,8 +56,8 @@ pub trait PresenceHandler: Send + Sync + Sized + 'static {
     /// It can't have the members `phx_ref`, `phx_ref_prev` and `phx_reason`, which adsum adds.
     type Meta: Serialize + DeserializeOwned + Send;
 
-    /// The type of infos, which are added beside `metas` under each key: a struct or map that serializes to a JSON object, or
-    /// `()`. Types that never do, such as `String`, are refused at the [start](crate::Builder::start).
+    /// The type of infos, which are added beside `metas` under each key: a struct or map that serializes to a JSON
+    /// object, or `()`. Types that never do, such as `String`, are refused at the [start](crate::Builder::start).
     type Info: Serialize + Send + Sync + 'static;
 
     /// Whether [`fetch`](Self::fetch) is called. If not, changes are sent without infos.
@@ -65,8 +65,8 @@ pub trait PresenceHandler: Send + Sync + Sized + 'static {
 
     /// Looks up the infos of these keys, with one query for all of them.
     ///
-    /// It is called for keys that join, and for keys of a list, if their infos are older than `fetch_ttl`; never for keys
-    /// that leave. A key that is missing in the answer has no info.
+    /// It is called for keys that join, and for keys of a list, if their infos are older than `fetch_ttl`; never for
+    /// keys that leave. A key that is missing in the answer has no info.
     ///
     /// An error, a panic and an answer that takes longer than `fetch_timeout` are logged and counted
     /// (`adsum_fetch_failures_total`); the presences are then sent with their last known infos.

@@ -23,8 +23,8 @@ pub(crate) type PresenceSet<H> = TopicSet<PresenceLayer<H>>;
 
 /// Kept beside each topic, under the set's lock: the state of its diffs, and the encoded state for clients.
 pub(crate) struct TopicState<I> {
-    /// Less than `diff_interval` has passed since the last diff, or less than `count_interval` since the last count. The
-    /// flusher closes the window.
+    /// Less than `diff_interval` has passed since the last diff, or less than `count_interval` since the last count.
+    /// The flusher closes the window.
     pub(crate) window_open: bool,
     /// The time of the first change that waits for the budget.
     pub(crate) since: Option<Duration>,
@@ -39,8 +39,8 @@ pub(crate) struct TopicState<I> {
     fetch_turn: Option<Arc<Mutex<()>>>,
     /// How often `fetch` has failed. A caller that waited during a failure doesn't ask again.
     pub(crate) failures: u64,
-    /// The keys refreshed lately. A client that rejoins gets them in a diff, since phoenix.js keeps a key's old info if a
-    /// state brings no new ref.
+    /// The keys refreshed lately. A client that rejoins gets them in a diff, since phoenix.js keeps a key's old info if
+    /// a state brings no new ref.
     pub(crate) refreshed: Refreshed,
     pub(crate) watchers: Vec<Arc<WatchQueue<I>>>,
     /// In a counted topic, the numbers of presences and of keys that clients were last told.

@@ -1,12 +1,12 @@
 //! Presence for Rust: who is in a topic right now, sent to everyone in it as it changes.
 //!
-//! A [`Presence`] tracks channels ([`Presence::track`]) and any other task ([`Presence::owner`]) under a topic and a key, with
-//! a small meta. Clients that have joined the topic get `presence_state` once ([`Presence::push_state`]) and `presence_diff`
-//! from then on. Rust code lists, counts and [watches](Presence::watch).
+//! A [`Presence`] tracks channels ([`Presence::track`]) and any other task ([`Presence::owner`]) under a topic and a
+//! key, with a small meta. Clients that have joined the topic get `presence_state` once ([`Presence::push_state`]) and
+//! `presence_diff` from then on. Rust code lists, counts and [watches](Presence::watch).
 //!
 //! [`PresenceHandler`] gives presences their types, and adds infos from a database, with one query for a whole list.
-//! [`Channel`] and [`SocketBuilder`] serve the clients: the `phoenix` npm package and everything else that speaks Phoenix
-//! Channels. [`PubSub`] carries messages between them.
+//! [`Channel`] and [`SocketBuilder`] serve the clients: the `phoenix` npm package and everything else that speaks
+//! Phoenix Channels. [`PubSub`] carries messages between them.
 //!
 //! # In your program
 //!
@@ -34,14 +34,13 @@
 //! # Metrics
 //!
 //! Counters of the `metrics` crate: `adsum_fetch_failures_total`; of the cluster `adsum_cluster_messages_dropped_total`
-//! (arrived faster than they were read), `adsum_cluster_messages_unsent_total` and `adsum_cluster_messages_refused_total`;
-//! and those of the channels:
-//! `adsum_sockets_opened_total`, `adsum_sockets_closed_total`, `adsum_sockets_refused_total`,
-//! `adsum_sockets_drained_total`, `adsum_sockets_overflowed_total`, `adsum_channels_joined_total` and
-//! `adsum_channels_crashed_total`. Histograms of the channels, in seconds: `adsum_socket_connect_seconds`,
-//! `adsum_channel_join_seconds` and `adsum_channel_handle_in_seconds`. Nodes of a cluster also count
-//! `adsum_refused_messages_total`, `adsum_unsent_messages_total` (both with a `reason`) and
-//! `adsum_lagged_messages_total`.
+//! (arrived faster than they were read), `adsum_cluster_messages_unsent_total` and
+//! `adsum_cluster_messages_refused_total`; and those of the channels: `adsum_sockets_opened_total`,
+//! `adsum_sockets_closed_total`, `adsum_sockets_refused_total`, `adsum_sockets_drained_total`,
+//! `adsum_sockets_overflowed_total`, `adsum_channels_joined_total` and `adsum_channels_crashed_total`. Histograms of
+//! the channels, in seconds: `adsum_socket_connect_seconds`, `adsum_channel_join_seconds` and
+//! `adsum_channel_handle_in_seconds`. Nodes of a cluster also count `adsum_refused_messages_total`,
+//! `adsum_unsent_messages_total` (both with a `reason`) and `adsum_lagged_messages_total`.
 
 // The README's program is a doctest, like the docs' other examples.
 #[cfg(doctest)]

@@ -98,9 +98,9 @@ impl<H: PresenceHandler> Owner<H> {
         Ok(updated)
     }
 
-    /// Adds a presence, or replaces its meta if that has changed: for a program that reports a status as often as it likes.
-    /// Returns the ref of the new version, or `None` if the meta is unchanged, and then nothing is sent. Metas are the same
-    /// if their encodings are.
+    /// Adds a presence, or replaces its meta if that has changed: for a program that reports a status as often as it
+    /// likes. Returns the ref of the new version, or `None` if the meta is unchanged, and then nothing is sent. Metas
+    /// are the same if their encodings are.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

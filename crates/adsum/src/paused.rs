@@ -4,8 +4,8 @@ use std::{hint, time::Duration};
 
 use tokio::time::Instant;
 
-/// Whether tokio's time is paused, so that sleeping costs nothing. tokio has no query for it, so this checks whether its
-/// clock moves.
+/// Whether tokio's time is paused, so that sleeping costs nothing. tokio has no query for it, so this checks whether
+/// its clock moves.
 pub(crate) fn is_paused() -> bool {
     let (tokio, real) = (Instant::now(), std::time::Instant::now());
     while real.elapsed() < Duration::from_micros(20) {

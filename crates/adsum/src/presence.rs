@@ -56,8 +56,8 @@ impl<H: PresenceHandler> Presence<H> {
         Self { core, peer_topic, inbox, status, tasks }
     }
 
-    /// Waits until this node has the presences of all others. Accept sockets after it: clients of a node with half of the
-    /// presences would see the other half leave.
+    /// Waits until this node has the presences of all others. Accept sockets after it: clients of a node with half of
+    /// the presences would see the other half leave.
     ///
     /// Returns at once without a network, after two heartbeats if there is no other node, and in any case within the
     /// cluster's `sync_timeout`.
@@ -82,8 +82,8 @@ impl<H: PresenceHandler> Presence<H> {
         self.status.borrow().health()
     }
 
-    /// Returns the nodes of the cluster as this one knows them, itself included, by name: for an operator's page or metric.
-    /// [`NodeInfo`] has the state of each, how far this node is behind it, and how long it has been silent.
+    /// Returns the nodes of the cluster as this one knows them, itself included, by name: for an operator's page or
+    /// metric. [`NodeInfo`] has the state of each, how far this node is behind it, and how long it has been silent.
     ///
     /// Without a network, it is this node only. Empty if the replication task has failed: see [`health`](Self::health).
     ///
@@ -102,9 +102,9 @@ impl<H: PresenceHandler> Presence<H> {
         self.inbox.nodes().await.unwrap_or_default()
     }
 
-    /// Leaves the cluster before the program ends: closes all sockets, batch by batch, and keeps the presences of this node
-    /// for the [`handoff`](crate::Builder::handoff), so that clients that come back on other nodes were never gone. Waits at
-    /// most a second until the other nodes have the presences.
+    /// Leaves the cluster before the program ends: closes all sockets, batch by batch, and keeps the presences of this
+    /// node for the [`handoff`](crate::Builder::handoff), so that clients that come back on other nodes were never
+    /// gone. Waits at most a second until the other nodes have the presences.
     ///
     /// Returns how many sockets are still open when the time of the drain is over.
     ///
@@ -158,8 +158,8 @@ impl<H: PresenceHandler> Presence<H> {
         snapshot.map_or_else(Presences::new, Snapshot::decode)
     }
 
-    /// Returns a page of a topic's presences: at most `limit` keys, in the order of their bytes, after the key `after` or
-    /// from the first. For topics whose list is too long to read at once.
+    /// Returns a page of a topic's presences: at most `limit` keys, in the order of their bytes, after the key `after`
+    /// or from the first. For topics whose list is too long to read at once.
     ///
     /// Pages that are read one after the other contain all presences that are there the whole time.
     ///
@@ -241,9 +241,9 @@ impl<H: PresenceHandler> Presence<H> {
 
     /// Returns the number of presences in a topic, as this node knows them.
     ///
-    /// Each node has every topic, so this is the number of the whole cluster, without asking another node. If nodes someday
-    /// have only a part of the topics, that will be an option, and a topic that a node doesn't have will count as empty
-    /// there; [`list`](Self::list), which can wait, will ask the others.
+    /// Each node has every topic, so this is the number of the whole cluster, without asking another node. If nodes
+    /// someday have only a part of the topics, that will be an option, and a topic that a node doesn't have will count
+    /// as empty there; [`list`](Self::list), which can wait, will ask the others.
     pub fn count(&self, topic: impl Into<Topic>) -> usize {
         self.core.tracker.count(&topic.into())
     }
@@ -254,8 +254,8 @@ impl<H: PresenceHandler> Presence<H> {
         self.core.tracker.key_count(&topic.into())
     }
 
-    /// Fetches the info of a key again, after it has changed. Sends a diff in which the key's metas join once more, under
-    /// the same refs, with the new info beside them.
+    /// Fetches the info of a key again, after it has changed. Sends a diff in which the key's metas join once more,
+    /// under the same refs, with the new info beside them.
     ///
     /// Every other node does the same. Nothing happens if the key isn't in the topic.
     pub fn refresh(&self, topic: impl Into<Topic>, key: impl Into<Key>) {

@@ -5,8 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use adsum_tracker::Key;
 use tokio::time::Instant;
 
-/// The keys refreshed lately. Old ones are removed whenever the number has doubled, so that noting a key is cheap, and no
-/// key is kept much longer than needed. Boxed, as most topics have none.
+/// The keys refreshed lately. Old ones are removed whenever the number has doubled, so that noting a key is cheap, and
+/// no key is kept much longer than needed. Boxed, as most topics have none.
 #[derive(Default)]
 pub(crate) struct Refreshed(Option<Box<Keys>>);
 

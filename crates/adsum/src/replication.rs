@@ -20,8 +20,8 @@ use self::inbox::{HandedOver, InboxPart};
 pub(crate) use self::{inbox::ReplicationInbox, peer_topic::PeerTopic};
 use crate::{core::Core, handler::PresenceHandler, layer::PresenceLayer, sync_status::SyncStatus};
 
-/// Keeps the node in the cluster while it is polled. After a panic it goes on as a new incarnation, with a new state except
-/// for the presences in the set.
+/// Keeps the node in the cluster while it is polled. After a panic it goes on as a new incarnation, with a new state
+/// except for the presences in the set.
 pub(crate) fn run<H: PresenceHandler>(
     core: Arc<Core<H>>,
     inbox: Arc<ReplicationInbox>,
@@ -184,8 +184,8 @@ impl<H: PresenceHandler> Replication<H> {
         self.cluster.connected(self.now(), is_connected);
     }
 
-    /// Handles what is in the inbox, and does what is due in between as well: a node that only listens would be taken for
-    /// dead.
+    /// Handles what is in the inbox, and does what is due in between as well: a node that only listens would be taken
+    /// for dead.
     async fn drain_inbox(&mut self) {
         loop {
             let InboxPart { messages, is_last, refreshes, leave, node_requests } = self.inbox.take();

@@ -18,11 +18,11 @@ use crate::{
 };
 
 /// Presences of a channel. They leave with it: as [`left`](LeaveReason::Left) if its client left the topic,
-/// [`finished`](LeaveReason::Finished) if the channel stopped by itself, [`crashed`](LeaveReason::Crashed) if it failed, and
-/// [`gone`](LeaveReason::Gone) if its socket has closed.
+/// [`finished`](LeaveReason::Finished) if the channel stopped by itself, [`crashed`](LeaveReason::Crashed) if it
+/// failed, and [`gone`](LeaveReason::Gone) if its socket has closed.
 ///
-/// A handler's changes are sent when the handler has returned and its reply is queued, or before that, when it pushes the
-/// state.
+/// A handler's changes are sent when the handler has returned and its reply is queued, or before that, when it pushes
+/// the state.
 impl<H: PresenceHandler> Presence<H> {
     /// Tracks a channel under its own topic, visible on this node when the call returns.
     ///
@@ -131,14 +131,16 @@ impl<H: PresenceHandler> Presence<H> {
 
     /// Sends the channel's client the presences of its topic, as `presence_state`: once, after the join.
     ///
-    /// The state is the sum of the diffs sent so far, and the presences of this channel itself, so no ref is told twice.
-    /// Missing infos are fetched first. From then on the topic's `presence_diff`s keep the client's view up to date. A client
-    /// that reads too slowly for them gets the state again instead, once it has read what is queued for it.
+    /// The state is the sum of the diffs sent so far, and the presences of this channel itself, so no ref is told
+    /// twice. Missing infos are fetched first. From then on the topic's `presence_diff`s keep the client's view up to
+    /// date. A client that reads too slowly for them gets the state again instead, once it has read what is queued for
+    /// it.
     ///
     /// With a [`diff_interval`](crate::Builder::diff_interval) of zero, the changes of this handler are sent before the
     /// state, as in Phoenix.
     ///
-    /// In a [counted](crate::Builder::counted) topic the client gets the number of presences instead, as `presence_count`.
+    /// In a [counted](crate::Builder::counted) topic the client gets the number of presences instead, as
+    /// `presence_count`.
     ///
     /// # Errors
     /// As [`Socket::push`], and if the socket belongs to another [`PubSub`](crate::PubSub) than the presence.
@@ -159,8 +161,8 @@ impl<H: PresenceHandler> Presence<H> {
         Ok(socket.show(view)?)
     }
 
-    /// Returns a `presence_diff` of this presence that a channel [intercepts](adsum_channels::Channel::INTERCEPT), without
-    /// parsing its JSON. `None` for any other message.
+    /// Returns a `presence_diff` of this presence that a channel [intercepts](adsum_channels::Channel::INTERCEPT),
+    /// without parsing its JSON. `None` for any other message.
     ///
     /// ```
     /// # use std::sync::Arc;

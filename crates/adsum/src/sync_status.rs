@@ -46,15 +46,15 @@ pub enum NotReady {
     /// The presences of some node are still missing. They arrive without any action, and the node is ready then.
     #[error("not in sync with all nodes within the sync_timeout; retrying until their presences arrive")]
     NotSynced,
-    /// The engine was not reached within the `sync_timeout`, so this node knows no other. It retries, and is ready once it
-    /// is in sync.
+    /// The engine was not reached within the `sync_timeout`, so this node knows no other. It retries, and is ready once
+    /// it is in sync.
     #[error("the engine is not reached: this node serves only its own clients, and retries")]
     EngineAway,
     /// Another node has the same name. Until it is gone, this one serves only its own clients.
     #[error("another node of the name {0:?} is alive; give every node a unique name")]
     DuplicateNode(String),
-    /// The replication task has panicked, or its runtime has ended. After a panic it is restarted, and the node is ready
-    /// again once it is in sync. The log has the panic's message.
+    /// The replication task has panicked, or its runtime has ended. After a panic it is restarted, and the node is
+    /// ready again once it is in sync. The log has the panic's message.
     #[error("the task that keeps this node in step with others has failed; after a panic it is restarted")]
     Failed,
 }

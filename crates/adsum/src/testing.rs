@@ -1,8 +1,8 @@
 //! Tests of a program's channels and presences, without a network.
 //!
-//! A [`TestServer`] takes a program's own [`SocketBuilder`](crate::SocketBuilder) and [`Presence`](crate::Presence), and
-//! connects clients to them that join, push, expect and leave. They speak the protocol, so what such a test sees is what
-//! phoenix.js sees. A [`TestCluster`] has several nodes, and takes them apart.
+//! A [`TestServer`] takes a program's own [`SocketBuilder`](crate::SocketBuilder) and [`Presence`](crate::Presence),
+//! and connects clients to them that join, push, expect and leave. They speak the protocol, so what such a test sees is
+//! what phoenix.js sees. A [`TestCluster`] has several nodes, and takes them apart.
 //!
 //! ```
 //! # use adsum::{Channel, JoinError, Joined, Payload, Presence, PubSub, Reply, Socket, SocketBuilder, Stop, Topic};
@@ -59,8 +59,8 @@
 //!
 //! # Paused time, real time
 //!
-//! In paused time (`#[tokio::test(start_paused = true)]`, tokio's feature `test-util`) a test waits for nothing: as soon
-//! as no task can run, time jumps to the next timer. Take it where it works: [`refute`](TestChannel::refute) costs
+//! In paused time (`#[tokio::test(start_paused = true)]`, tokio's feature `test-util`) a test waits for nothing: as
+//! soon as no task can run, time jumps to the next timer. Take it where it works: [`refute`](TestChannel::refute) costs
 //! nothing, and a presence that is unreachable after three seconds is so at once.
 //!
 //! It doesn't work where something outside of tokio has to happen: a database that works in a thread of its own or over

@@ -1,8 +1,8 @@
 //! The payload of `presence_state`: the state that was told of a topic, encoded in pieces.
 //!
-//! A piece has about 64 adjacent keys. The member of a key is encoded once, until something in it changes; then its piece is
-//! written again, with the other members copied. A state is made of the pieces as they are, so all clients that join meanwhile
-//! share them, and a client's own keys are spliced in between.
+//! A piece has about 64 adjacent keys. The member of a key is encoded once, until something in it changes; then its
+//! piece is written again, with the other members copied. A state is made of the pieces as they are, so all clients
+//! that join meanwhile share them, and a client's own keys are spliced in between.
 
 use std::{
     collections::BTreeMap,

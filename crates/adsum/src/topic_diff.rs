@@ -17,9 +17,10 @@ use crate::{
 
 /// The joins and leaves of one topic. No ref is in both halves.
 ///
-/// [`changes`](Self::changes) returns what happened to each presence. To keep a list of your own, fold by ref: a join whose
-/// ref is known already changes only its info; the leave of an unknown ref changes nothing. An update is the join of the new
-/// version and the leave of the old one, which the new one names as its [`previous`](crate::Tracked::previous).
+/// [`changes`](Self::changes) returns what happened to each presence. To keep a list of your own, fold by ref: a join
+/// whose ref is known already changes only its info; the leave of an unknown ref changes nothing. An update is the join
+/// of the new version and the leave of the old one, which the new one names as its
+/// [`previous`](crate::Tracked::previous).
 pub struct TopicDiff<H: PresenceHandler> {
     /// The topic.
     pub topic: Topic,
@@ -80,8 +81,8 @@ pub enum PresenceChange<'d, H: PresenceHandler> {
 }
 
 impl<H: PresenceHandler> TopicDiff<H> {
-    /// Returns the change of each presence: joins, updates and refreshes first, then leaves. A presence that came and went
-    /// since the last diff isn't in it.
+    /// Returns the change of each presence: joins, updates and refreshes first, then leaves. A presence that came and
+    /// went since the last diff isn't in it.
     ///
     /// ```
     /// # use adsum::{Change, Presence, PresenceChange, PubSub};

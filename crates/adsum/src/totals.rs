@@ -17,8 +17,8 @@ pub struct Totals {
 }
 
 impl<H: PresenceHandler> Presence<H> {
-    /// Counts the presences, topics and watches, for an operator's page or metric. Takes time in proportion to the number of
-    /// topics, and locks one part of them after the other.
+    /// Counts the presences, topics and watches, for an operator's page or metric. Takes time in proportion to the
+    /// number of topics, and locks one part of them after the other.
     ///
     /// ```
     /// # use adsum::{Presence, PubSub};
@@ -44,8 +44,8 @@ impl<H: PresenceHandler> Presence<H> {
         totals
     }
 
-    /// Returns the topics that have presences, in no order, with the number of presences in each. Takes time in proportion to
-    /// the number of topics, as [`totals`](Self::totals) does.
+    /// Returns the topics that have presences, in no order, with the number of presences in each. Takes time in
+    /// proportion to the number of topics, as [`totals`](Self::totals) does.
     pub fn topics(&self) -> Vec<(Topic, usize)> {
         let mut topics = Vec::new();
         for shard in self.core.tracker.shards() {

@@ -1,8 +1,8 @@
 //! Types for clients in TypeScript, from a program's own Rust types.
 //!
-//! A program says once which types its channels take and send. [`Contract::write`] makes two files of that: `channels.ts`
-//! with the types, and `phoenix-typed.ts`, which puts them around `Channel` and `Presence` of phoenix.js. So a page that
-//! pushes what a channel doesn't read, or reads what it isn't sent, doesn't compile.
+//! A program says once which types its channels take and send. [`Contract::write`] makes two files of that:
+//! `channels.ts` with the types, and `phoenix-typed.ts`, which puts them around `Channel` and `Presence` of phoenix.js.
+//! So a page that pushes what a channel doesn't read, or reads what it isn't sent, doesn't compile.
 //!
 //! ```
 //! use adsum::typescript::{Contract, ts_rs, TS};

@@ -35,8 +35,8 @@ impl<H: PresenceHandler> StateView<H> {
         Self { core, topic, owner, own: Mutex::new(Some(own)), beyond: Mutex::default() }
     }
 
-    /// Reads what the client is shown: the state, and a diff that joins once more the keys refreshed lately. Also returns
-    /// the rows of the channel in it that no diff has joined yet.
+    /// Reads what the client is shown: the state, and a diff that joins once more the keys refreshed lately. Also
+    /// returns the rows of the channel in it that no diff has joined yet.
     fn read(&self, own: Option<Vec<Key>>) -> (ViewState, Vec<Ref>) {
         let core = &*self.core;
         let mut shard = core.tracker.lock(&self.topic);
@@ -116,9 +116,9 @@ impl<H: PresenceHandler> View for StateView<H> {
     }
 }
 
-/// Returns the rows that the owner's client is shown of the owner's keys: the owner's own, which no diff has joined yet, and
-/// those that were told and are still there. Also returns the names of the former, and notes that they are shown. `own` are
-/// the keys, if they are known.
+/// Returns the rows that the owner's client is shown of the owner's keys: the owner's own, which no diff has joined
+/// yet, and those that were told and are still there. Also returns the names of the former, and notes that they are
+/// shown. `own` are the keys, if they are known.
 fn own_rows<H: PresenceHandler>(
     set: &mut PresenceSet<H>,
     owner: OwnerId,

@@ -22,9 +22,9 @@ use crate::{
     watch_queue::{NextChange, WatchQueue},
 };
 
-/// Follows one topic, those of a pattern, or all of this node; from [`Presence::watch`], [`Presence::watch_matching`] and
-/// [`Presence::watch_all`]. A [`Stream`] of [`Change`]s, which ends with the last handle of its presence and doesn't
-/// keep that alive.
+/// Follows one topic, those of a pattern, or all of this node; from [`Presence::watch`], [`Presence::watch_matching`]
+/// and [`Presence::watch_all`]. A [`Stream`] of [`Change`]s, which ends with the last handle of its presence and
+/// doesn't keep that alive.
 ///
 /// The first change is a state. Phoenix's `init` and `handle_metas` are then:
 ///
@@ -48,8 +48,8 @@ use crate::{
 /// # }
 /// ```
 ///
-/// A watch gets the same diffs as clients, so it doesn't see a presence that came and went between two diffs. While a node
-/// keeps up, each change is sent at once, so it misses only the briefest presences; under load, those shorter than
+/// A watch gets the same diffs as clients, so it doesn't see a presence that came and went between two diffs. While a
+/// node keeps up, each change is sent at once, so it misses only the briefest presences; under load, those shorter than
 /// [`max_diff_delay`](crate::Builder::max_diff_delay). A program that has to see each presence sets
 /// [`diff_interval`](crate::Builder::diff_interval) to zero.
 ///
@@ -72,8 +72,8 @@ pub(crate) enum Followed {
 
 /// A change, from a [`Watch`].
 pub enum Change<H: PresenceHandler> {
-    /// All presences, by topic, with the infos that are known. It replaces all earlier changes. [`Presence::list`] fetches
-    /// infos that are missing.
+    /// All presences, by topic, with the infos that are known. It replaces all earlier changes. [`Presence::list`]
+    /// fetches infos that are missing.
     State(HashMap<Topic, Presences<H>>),
     /// The joins and leaves of one topic.
     Diff(TopicDiff<H>),

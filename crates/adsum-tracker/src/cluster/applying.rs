@@ -271,8 +271,8 @@ impl Peer {
 }
 
 impl Peer {
-    /// Takes over the rows shown of an earlier run of this node. They stay until a shard of this run is complete; then those
-    /// that aren't in it leave.
+    /// Takes over the rows shown of an earlier run of this node. They stay until a shard of this run is complete; then
+    /// those that aren't in it leave.
     pub(super) fn inherit<X: Layer>(&mut self, mut earlier: Self, tracker: &Tracker<X>, out: &mut Out) {
         for (shard, earlier) in self.shards.iter_mut().zip(&mut earlier.shards) {
             if std::mem::take(&mut earlier.shown) {
@@ -394,8 +394,8 @@ impl PeerShard {
         }
     }
 
-    /// Returns all rows, and whether they are about to leave. Those of a topic are together, in the order in which they were
-    /// made.
+    /// Returns all rows, and whether they are about to leave. Those of a topic are together, in the order in which they
+    /// were made.
     fn in_order(&self) -> Vec<(&Arc<Row>, bool)> {
         let departing = |reference| self.departing.contains_key(reference);
         let mut rows: Vec<_> = self.rows.iter().map(|(reference, row)| (row, departing(reference))).collect();

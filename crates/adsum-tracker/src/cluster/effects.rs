@@ -45,8 +45,8 @@ pub enum Report {
     Down(Replica),
     /// A node has left.
     Departed(Replica),
-    /// All nodes of another region have fallen silent at once. The link to them counts as broken, and their presences stay
-    /// for `engine_grace`.
+    /// All nodes of another region have fallen silent at once. The link to them counts as broken, and their presences
+    /// stay for `engine_grace`.
     LinkBroken {
         /// The region.
         region: Region,

@@ -22,8 +22,8 @@ const LEAVING_INTERVAL: Duration = Duration::from_millis(100);
 const LEAVING_TIME: Duration = Duration::from_secs(1);
 
 impl<X: Layer> Cluster<X> {
-    /// Leaves the cluster: this node's set is final, and leaves when the grace is over. [`Report::Left`] follows once all
-    /// nodes that are up have the set, or after a second.
+    /// Leaves the cluster: this node's set is final, and leaves when the grace is over. [`Report::Left`] follows once
+    /// all nodes that are up have the set, or after a second.
     pub fn leave(&mut self, now: Time, grace: Duration) {
         self.look(now);
         let was_live = matches!(self.phase, NodePhase::Live);

@@ -179,8 +179,8 @@ impl<X: Layer> Cluster<X> {
             let mut older = self.take_older(from);
             if self.peers.len() < MAX_PEERS {
                 let mut peer = Peer::new(from.clone(), PeerState::Down(now), now);
-                // Rows shown of the last run stay until the rows of this run are known, so that a presence in both isn't
-                // seen to leave.
+                // Rows shown of the last run stay until the rows of this run are known, so that a presence in both
+                // isn't seen to leave.
                 if let Some(last) = older.pop_if(|older| older.is_up()) {
                     peer.inherit(last, &self.tracker, &mut self.out);
                 }

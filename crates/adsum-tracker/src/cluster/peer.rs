@@ -59,11 +59,12 @@ pub(super) struct PeerShard {
     /// Hidden rows are shown once they have this version.
     pub(super) show_at: u64,
     pub(super) shown: bool,
-    /// Rows of an earlier run that are shown until this run's rows reach `show_at`. Rows that this run has too aren't in it.
+    /// Rows of an earlier run that are shown until this run's rows reach `show_at`. Rows that this run has too aren't
+    /// in it.
     #[expect(clippy::box_collection, reason = "there is rarely one, and each peer has 64 shards")]
     pub(super) inherited: Option<Box<HashSet<Ref>>>,
-    /// The origin's set, as far as it is known, in the order in which its rows were made. It includes rows that are hidden
-    /// for good. A tree, as it grows without a pause.
+    /// The origin's set, as far as it is known, in the order in which its rows were made. It includes rows that are
+    /// hidden for good. A tree, as it grows without a pause.
     pub(super) rows: BTreeMap<Ref, Arc<Row>>,
     pub(super) departing: HashMap<Ref, (Time, LeaveReason)>,
     /// Batches that arrived before those they follow.
@@ -139,8 +140,8 @@ impl Peer {
         }
     }
 
-    /// Notes that the peer was heard. While the network is there, silence counts from now, and a deadline extended for an
-    /// outage ends. While it is away, the message may be an old one, and the deadline stays extended.
+    /// Notes that the peer was heard. While the network is there, silence counts from now, and a deadline extended for
+    /// an outage ends. While it is away, the message may be an old one, and the deadline stays extended.
     pub(super) fn heard(&mut self, now: Time, down_after: Duration, connected: bool) {
         let deadline = now + down_after;
         self.heard_at = now;
@@ -167,7 +168,8 @@ impl Peer {
         self.shards.iter().all(|shard| shard.version >= shard.known)
     }
 
-    /// Returns how much longer the presences of a departed replica stay. `None` if it hasn't departed, or the time is over.
+    /// Returns how much longer the presences of a departed replica stay. `None` if it hasn't departed, or the time is
+    /// over.
     pub(super) fn grace(&self, now: Time) -> Option<Duration> {
         match self.state {
             PeerState::Departed { until, .. } => Some(until.since(now)).filter(|grace| !grace.is_zero()),

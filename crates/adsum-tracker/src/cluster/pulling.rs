@@ -50,8 +50,8 @@ impl Peer {
             return;
         }
         for (&shard, pull) in pulls.iter_mut().take(AT_ONCE).filter(|(_, pull)| pull.at <= now) {
-            // Ask the node that has sent a part already, or the replica itself. If a departed one doesn't answer, ask any
-            // holder of its set, and begin the snapshot again.
+            // Ask the node that has sent a part already, or the replica itself. If a departed one doesn't answer, ask
+            // any holder of its set, and begin the snapshot again.
             let attempt = pull.attempts as usize;
             if attempt >= ATTEMPTS_PER_HOLDER && !holders.is_empty() {
                 pull.incoming = None;

@@ -1,7 +1,7 @@
 //! Regions: telling a broken link to a group of nodes from nodes that have died.
 //!
-//! If all nodes of another region fall silent at once, the link to them is broken rather than each of them. Their presences
-//! then stay for `engine_grace`, as they do while this node's own network is away.
+//! If all nodes of another region fall silent at once, the link to them is broken rather than each of them. Their
+//! presences then stay for `engine_grace`, as they do while this node's own network is away.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -92,8 +92,8 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// Notes that a node of a region was heard; it has its own deadline again. If the link was broken, the others there get
-    /// the time that proves the link restored.
+    /// Notes that a node of a region was heard; it has its own deadline again. If the link was broken, the others there
+    /// get the time that proves the link restored.
     pub(super) fn heard_from_region(&mut self, now: Time, region: Option<&Region>) {
         let proof = self.link_proof();
         let Some(region) = region else { return };

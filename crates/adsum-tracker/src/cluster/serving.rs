@@ -86,7 +86,8 @@ impl<X: Layer> Cluster<X> {
         true
     }
 
-    /// Whether an earlier snapshot can be used: it is newer than what the other node has, and the batches after it are kept.
+    /// Whether an earlier snapshot can be used: it is newer than what the other node has, and the batches after it are
+    /// kept.
     fn is_servable(&self, key: &(Replica, u8), have: u64) -> bool {
         let Some(served) = self.served.get(key) else { return false };
         let follows = key.0 != self.me || {
@@ -98,9 +99,9 @@ impl<X: Layer> Cluster<X> {
     /// Takes a snapshot of this node's own presences in a shard. Closes the open window, so that they have a version.
     ///
     /// They are read slice by slice, so that other threads get the shard's lock in between. Changes made meanwhile are
-    /// published after the snapshot's version, and the receiver applies them: joins of rows that it has and leaves of rows
-    /// that it doesn't have change nothing. Only a row that isn't published yet is left out, since it may leave without a
-    /// message.
+    /// published after the snapshot's version, and the receiver applies them: joins of rows that it has and leaves of
+    /// rows that it doesn't have change nothing. Only a row that isn't published yet is left out, since it may leave
+    /// without a message.
     fn snapshot(&mut self, now: Time, shard: usize) -> Served {
         let tracker = self.tracker.clone();
         let (version, topics) = {

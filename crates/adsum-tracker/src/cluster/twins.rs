@@ -72,15 +72,16 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// Says goodbye, and again at each heartbeat, since it may be lost: a node that knows this incarnation as the newer one
-    /// refuses its twin.
+    /// Says goodbye, and again at each heartbeat, since it may be lost: a node that knows this incarnation as the newer
+    /// one refuses its twin.
     pub(super) fn say_goodbye(&mut self, now: Time) {
         self.next_heartbeat = now + self.options.heartbeat;
         self.out.broadcast(ClusterMessage::Goodbye { from: self.me.clone() });
     }
 
-    /// Handles the news that another node knows a higher incarnation of this node's name. If it is an earlier run, and the
-    /// clock was set back since, this node has to outbid it. If it is alive, it answers the hello, and this node yields.
+    /// Handles the news that another node knows a higher incarnation of this node's name. If it is an earlier run, and
+    /// the clock was set back since, this node has to outbid it. If it is alive, it answers the hello, and this node
+    /// yields.
     pub(super) fn on_stale(&mut self, now: Time, of: &Replica, highest: Incarnation) {
         if *of != self.me || highest <= self.me.incarnation {
             return;

@@ -13,8 +13,8 @@ use crate::{
     row::{OwnerId, Row},
 };
 
-/// The longest grace, since a presence stays that long unless another takes its place. A longer one from another node is
-/// cut to this.
+/// The longest grace, since a presence stays that long unless another takes its place. A longer one from another node
+/// is cut to this.
 pub const MAX_GRACE: Duration = Duration::from_hours(1);
 
 /// The last published version of each shard.

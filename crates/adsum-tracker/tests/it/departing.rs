@@ -188,7 +188,8 @@ fn a_departed_set_is_taken_over_whole_though_its_holders_cut_it_differently() {
     world.leave(a, 60 * SECOND);
     world.pass(MOMENT);
     world.kill(a);
-    // The first ones are replaced. Chunks from one of the two holders are lost now and then, so that the other is asked.
+    // The first ones are replaced. Chunks from one of the two holders are lost now and then, so that the other is
+    // asked.
     let owners: Vec<_> = (0..30).map(|n| world.track(b, "room", &format!("{n:02}"))).collect();
     world.pass(MOMENT);
     let mut chunks = 0;

@@ -77,7 +77,8 @@ impl ReplicationInbox {
         left
     }
 
-    /// Asks the task for the list of nodes. The receiver gets an error if the task has ended, or fails before it answers.
+    /// Asks the task for the list of nodes. The receiver gets an error if the task has ended, or fails before it
+    /// answers.
     pub(crate) fn nodes(&self) -> oneshot::Receiver<Vec<NodeInfo>> {
         let (request, nodes) = oneshot::channel();
         let mut state = self.state.lock();
@@ -127,8 +128,8 @@ impl ReplicationInbox {
         self.state.lock().leaving
     }
 
-    /// Drops everything in the inbox, as a run of the task has ended. If it was the last run, or the node was leaving, the
-    /// inbox takes nothing any more: callers that ask the node to leave get an error.
+    /// Drops everything in the inbox, as a run of the task has ended. If it was the last run, or the node was leaving,
+    /// the inbox takes nothing any more: callers that ask the node to leave get an error.
     pub(super) fn clear(&self, is_last_run: bool) {
         let mut state = self.state.lock();
         let dropped = mem::take(&mut *state);

@@ -28,8 +28,8 @@ const LOST_CODE: u16 = 1006;
 
 /// A client that has connected, as a page with phoenix.js would. Clones are the same client.
 ///
-/// It reads whatever comes and sends heartbeats by itself. Events and replies wait until a test asks for them. With the last
-/// clone and the last of its channels it goes away, as a closed tab does.
+/// It reads whatever comes and sends heartbeats by itself. Events and replies wait until a test asks for them. With the
+/// last clone and the last of its channels it goes away, as a closed tab does.
 #[derive(Clone)]
 pub struct TestClient(pub(super) Arc<Page>);
 

@@ -107,8 +107,8 @@ impl<App: Clone + Send + Sync + 'static, H: PresenceHandler> TestCluster<App, H>
         self.network.heal();
     }
 
-    /// Ends a node without a word, as a power cut does: the others hear nothing more from it, and its clients lose their
-    /// connections (1006).
+    /// Ends a node without a word, as a power cut does: the others hear nothing more from it, and its clients lose
+    /// their connections (1006).
     ///
     /// # Panics
     /// There is no such node.

@@ -1,5 +1,5 @@
-//! The messages to clients add up to the list, and no ref is told twice: by the rules of phoenix.js 1.8, and by those of
-//! clients that append joins without a look at what they have.
+//! The messages to clients add up to the list, and no ref is told twice: by the rules of phoenix.js 1.8, and by those
+//! of clients that append joins without a look at what they have.
 
 use std::{
     cell::Cell,

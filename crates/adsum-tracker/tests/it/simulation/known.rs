@@ -77,8 +77,8 @@ impl Known {
         version.fate = Some(fate);
     }
 
-    /// Checks that a client may be told at this time that a version left for this reason. `is_followed`: others of its key
-    /// join in the same diff.
+    /// Checks that a client may be told at this time that a version left for this reason. `is_followed`: others of its
+    /// key join in the same diff.
     pub(super) fn check_left(&self, now: Time, reference: Ref, told: Option<LeaveReason>, is_followed: bool) {
         let fate = self.get(reference).fate;
         let is_true = match (told, fate) {

@@ -34,9 +34,8 @@ impl World {
         // Messages under way may be from nodes that are gone.
         self.pass(Duration::from_millis(self.config.delay as u64));
         let options = &self.config.options;
-        // The longest grace of a departing presence, sleep or outage; then a silence, a start that waits for a twin, and a
-        // few heartbeats.
-        // Once more the grace of a link, where a whole region died during an outage.
+        // The longest grace of a departing presence, sleep or outage; then a silence, a start that waits for a twin,
+        // and a few heartbeats. Once more the grace of a link, where a whole region died during an outage.
         let link = if self.config.regions > 0 { options.engine_grace } else { Duration::ZERO };
         let held_back = Duration::from_secs(6).max(options.engine_grace) + link + Duration::from_secs(20);
         let limit = held_back + options.down_after + options.sync_timeout + 5 * options.heartbeat;
@@ -99,7 +98,8 @@ impl World {
         }
     }
 
-    /// Compares all lists with the presences of live owners. Of several nodes of one name, all others hear the same one.
+    /// Compares all lists with the presences of live owners. Of several nodes of one name, all others hear the same
+    /// one.
     pub(super) fn agreement(&self) -> Result<(), String> {
         let names = self.config.nodes;
         let held: Vec<ListedRefs> = self.nodes.iter().map(|node| held_by(node.as_ref())).collect();

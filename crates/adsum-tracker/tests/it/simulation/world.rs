@@ -27,8 +27,8 @@ pub(super) struct World {
     recorded: VecDeque<Recorded>,
 }
 
-/// A node that comes to know another takes what that one said up to 5 s before, and up to 10 s after what was said later;
-/// the answer may be under way meanwhile.
+/// A node that comes to know another takes what that one said up to 5 s before, and up to 10 s after what was said
+/// later; the answer may be under way meanwhile.
 const STALE: Duration = Duration::from_secs(16);
 
 type Recorded = (Time, Option<Arc<str>>, Sealed<ClusterMessage>);
