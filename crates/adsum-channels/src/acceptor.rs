@@ -1,4 +1,4 @@
-//! For transports of a program's own: what the built-in ones are made of as well.
+//! Accepts clients for transports of a program's own; the built-in transports use it as well.
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
@@ -22,11 +22,11 @@ use crate::{
     websocket::upgrade,
 };
 
-/// Takes in clients, whatever carries their messages: from
-/// [`SocketBuilder::into_acceptor`](crate::SocketBuilder::into_acceptor). Clones share all.
+/// Accepts clients over any transport; from [`SocketBuilder::into_acceptor`](crate::SocketBuilder::into_acceptor). Clones
+/// share their state.
 ///
-/// [`router`](Self::router) has the built-in transports. Another one accepts a client, hands over what that client
-/// sends, and sends what there is for it:
+/// [`router`](Self::router) returns the built-in transports. A custom transport accepts a client, passes on the client's
+/// messages, and sends the messages for it:
 ///
 /// ```
 /// # async fn read() -> Option<Vec<u8>> { None }
@@ -58,8 +58,8 @@ use crate::{
 /// }
 /// ```
 ///
-/// What is accepted lives as long as one of the acceptor's clones and routers does: when a server drops the last
-/// of them, its sockets are closed with 1012.
+/// Accepted clients live as long as any clone or router of the acceptor: when a server drops the last of them, its
+/// sockets are closed with 1012.
 #[derive(Clone)]
 pub struct Acceptor {
     owner: Arc<EndpointOwner>,
@@ -76,8 +76,8 @@ impl Acceptor {
         &self.owner
     }
 
-    /// The router of the built-in transports, as of
-    /// [`SocketBuilder::into_router`](crate::SocketBuilder::into_router).
+    /// Returns the router of the built-in transports, as
+    /// [`SocketBuilder::into_router`](crate::SocketBuilder::into_router) does.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let owner = self.owner.clone();
         let websocket = any(move |request: Request| {
@@ -93,16 +93,16 @@ impl Acceptor {
         route(router, "longpoll", &longpoll)
     }
 
-    /// The open sockets: those that [`SocketBuilder::sockets`](crate::SocketBuilder::sockets) was given, if it was.
+    /// The open sockets: the set given to [`SocketBuilder::sockets`](crate::SocketBuilder::sockets), or a set of its own.
     pub fn sockets(&self) -> &Sockets {
         &self.owner.endpoint.sockets
     }
 
-    /// Decides whether a client may connect, as for any other transport: by the version that its URI asks for
-    /// (`vsn`), its `origin` header, and the program's [`connect`](crate::SocketBuilder::connect).
+    /// Decides whether a client may connect, as for any other transport: by the version in its URI (`vsn`), its `origin`
+    /// header, and the program's [`connect`](crate::SocketBuilder::connect).
     ///
-    /// `transport` names it for observers and the log. A transport that isn't HTTP makes up a request with what
-    /// it knows: `http::Request::get("/?vsn=2.0.0&user_id=7")`, say.
+    /// `transport` is its name for observers and the log. A transport other than HTTP makes up a request, for example
+    /// `http::Request::get("/?vsn=2.0.0&user_id=7")`.
     ///
     /// # Errors
     /// The client is refused.
@@ -123,8 +123,9 @@ impl Acceptor {
     }
 }
 
-/// As in Phoenix, a slash too many does no harm: `new Socket("/socket/")` asks for `/socket//websocket`. Each form is a
-/// route, since a router with a fallback or a wildcard could not be merged with a program's own.
+/// Adds a transport's routes. As in Phoenix, an extra slash is accepted: `new Socket("/socket/")` requests
+/// `/socket//websocket`. Each form is a route, since a router with a fallback or a wildcard can't be merged with the
+/// program's own.
 fn route<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     transport: &str,
@@ -142,43 +143,43 @@ impl fmt::Debug for Acceptor {
     }
 }
 
-/// A client that was accepted, in the task that serves it.
+/// An accepted client, owned by the task that serves it.
 ///
-/// Its channels end with [`end`](Self::end). Dropped instead, they are cut off: their presences leave, but they
-/// don't get to terminate.
+/// [`end`](Self::end) ends its channels. If the client is dropped instead, its channels are aborted: their presences
+/// leave, but `terminate` doesn't run.
 pub struct Client {
     connection: Connection,
     outbound: Arc<Outbound>,
-    /// What was taken out of the queue, and is to be sent first.
+    /// Messages taken out of the queue, to be sent next.
     ready: VecDeque<Outgoing>,
-    /// When the client has last sent something.
+    /// When the client last sent something.
     heard: Instant,
-    /// It was too fast, and is not to be read.
+    /// Whether reading the client is paused.
     waits: bool,
     timeout: Option<Duration>,
     shutdown: CancellationToken,
 }
 
-/// What a transport has to do for its client.
+/// The next action of a transport for its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outgoing {
-    /// Send a message of text.
+    /// Send a text message.
     Text(Bytes),
-    /// Send a message of bytes. A transport that can't leaves it out.
+    /// Send a binary message. A transport that carries only text skips it.
     Binary(Bytes),
     /// Send nothing. The client, which was not [ready](Client::is_ready), may be read again.
     Nothing,
-    /// Close, with a code of WebSocket's if the transport has a place for one, and then [`end`](Client::end).
-    /// Nothing comes after it.
+    /// Close, with this WebSocket close code if the transport has one, and then call [`end`](Client::end). Nothing
+    /// follows.
     Close(u16),
 }
 
 impl Client {
-    /// Whether the next message of the client should be read. If not, one of its channels has no room for what was
-    /// read last, or the client sends faster than its [rate](crate::SocketBuilder::max_message_rate). A transport that
-    /// reads on all the same has the channel end as overloaded.
+    /// Whether the next message of the client should be read. If not, one of its channels has no room for the last event,
+    /// or the client exceeds its [rate](crate::SocketBuilder::max_message_rate). If a transport reads anyway, the channel
+    /// ends as overloaded.
     ///
-    /// Once the client may be read again, [`next`](Self::next) says [`Outgoing::Nothing`], so that a `select!` looks
+    /// Once the client may be read again, [`next`](Self::next) returns [`Outgoing::Nothing`], so that a `select!` checks
     /// again.
     pub fn is_ready(&self) -> bool {
         self.connection.is_ready()
@@ -186,11 +187,11 @@ impl Client {
 
     /// Handles a message of the client.
     ///
-    /// The transport sees to it that it is no longer than it should be: a WebSocket closes with 1009 beyond
+    /// The transport must limit the size of messages: a WebSocket closes with 1009 beyond
     /// [`max_message_bytes`](crate::SocketBuilder::max_message_bytes).
     ///
     /// # Errors
-    /// Nobody can make sense of it. A WebSocket closes with 1011 then, as Phoenix does.
+    /// The message is malformed. A WebSocket closes with 1011 then, as Phoenix does.
     pub fn receive(&mut self, message: Wire<'_>) -> Result<(), BadMessage> {
         self.heard = Instant::now();
         let bytes = match &message {
@@ -202,18 +203,18 @@ impl Client {
         received
     }
 
-    /// What there is to do for the client, once there is something. To be awaited again and again until it says
-    /// to close: it also looks after the client's channels, and after a client that is silent for longer than the
+    /// Waits for the next thing to do for the client. Call it in a loop until it returns [`Outgoing::Close`]: it also
+    /// drives the client's channels, and closes a client that is silent for longer than the
     /// [`timeout`](crate::SocketBuilder::timeout).
     ///
-    /// Cancel safe: nothing is lost by a call that is given up.
+    /// Cancel safe: a cancelled call loses nothing.
     pub async fn next(&mut self) -> Outgoing {
         loop {
             if let Some(outgoing) = self.ready.pop_front() {
                 return outgoing;
             }
             let (frames, state) = self.outbound.take();
-            // The frame of a close is a WebSocket's affair.
+            // Close frames are only for WebSockets.
             self.ready.extend(frames.into_iter().filter_map(crate::Frame::into_message));
             self.ready.extend(close_of(state));
             if !self.ready.is_empty() {
@@ -226,8 +227,8 @@ impl Client {
         }
     }
 
-    /// As [`next`](Self::next), for as long as the client reads nothing: messages stay in the socket's bounded queue.
-    /// Says [`Outgoing::Nothing`], or to close, as `next` does: a client that never reads is sent away in the end.
+    /// As [`next`](Self::next), while the client reads nothing: messages stay in the socket's bounded queue. Returns
+    /// [`Outgoing::Nothing`] or [`Outgoing::Close`]: a client that never reads is eventually closed.
     ///
     /// Cancel safe.
     pub async fn next_unread(&mut self) -> Outgoing {
@@ -245,14 +246,14 @@ impl Client {
         }
     }
 
-    /// Looks after the channels until there may be something for the client. Whether it may be read again.
+    /// Drives the channels until there may be something for the client. Returns whether the client may be read again.
     async fn tend(&mut self) -> bool {
         tokio::select! {
             () = self.outbound.woken() => {}
             () = self.connection.tend() => {
                 if self.waits && self.connection.is_ready() {
                     self.waits = false;
-                    // That we didn't read is not its silence.
+                    // The time in which it wasn't read doesn't count as silence.
                     self.heard = Instant::now();
                     return true;
                 }
@@ -271,7 +272,7 @@ impl Client {
     }
 }
 
-/// How a socket has ended whose client says nothing of it.
+/// How a socket has ended if its client didn't close it.
 pub(crate) fn end_of(outbound: &Outbound) -> SocketEnd {
     match outbound.state() {
         State::Closing(code) => SocketEnd::by_server(code),

@@ -1,4 +1,4 @@
-//! Which address a client has, also behind proxies.
+//! The address of a client, also behind proxies.
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -12,10 +12,10 @@ use http::{
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The client's address: the peer's, or what trusted proxies say of it.
+/// The client's address: the peer's, or the one that trusted proxies report.
 ///
-/// A proxy appends the address of its own peer. So from the end of the list, addresses of trusted proxies are passed
-/// over, and the first other one is the client; all before it may be made up. `Forwarded` counts where there is no
+/// A proxy appends the address of its own peer. So, from the end of the list, addresses of trusted proxies are skipped,
+/// and the first other address is the client's; all before it may be forged. `Forwarded` is used if there is no
 /// `X-Forwarded-For`.
 pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[Network]) -> IpAddr {
     let is_proxy = |address: &IpAddr| proxies.iter().any(|network| network.contains(*address));
@@ -29,7 +29,7 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[Netwo
         entries(headers, &FORWARDED).map(forwarded_for).collect()
     };
     for entry in entries.into_iter().rev() {
-        // What can't be read is not known; the proxy that wrote it is the nearest that is.
+        // If an entry is malformed, the proxy that wrote it is the nearest known address.
         let Some(address) = entry else { break };
         client = address;
         if !is_proxy(&client) {
@@ -39,7 +39,7 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[Netwo
     client
 }
 
-/// Proxies that are believed what they say of their clients, for a program's own requests beside the socket.
+/// Proxies whose forwarding headers are trusted, for requests that a program handles beside the socket.
 ///
 /// ```
 /// # use adsum_channels as adsum;
@@ -56,13 +56,13 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[Netwo
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<Network>);
 
-/// A text is neither an address nor a network.
+/// The error of an entry that is neither an address nor a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no proxy; write an address such as \"10.0.0.1\", or a network such as \"10.0.0.0/8\"")]
+#[error("{0:?} is not a proxy; write an address such as \"10.0.0.1\" or a network such as \"10.0.0.0/8\"")]
 pub struct InvalidProxy(String);
 
 impl TrustedProxies {
-    /// Returns the client's address: that of the connection, or what these proxies say, as
+    /// Returns the client's address: that of the connection, or the one that these proxies report, as
     /// [`SocketBuilder::trusted_proxies`](crate::SocketBuilder::trusted_proxies) describes.
     pub fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         client_address(peer, headers, &self.0)
@@ -75,7 +75,7 @@ impl TrustedProxies {
     }
 }
 
-/// A list of addresses and networks with commas between. An empty text is nobody.
+/// Parses a comma-separated list of addresses and networks. An empty text is an empty list.
 impl FromStr for TrustedProxies {
     type Err = InvalidProxy;
 
@@ -84,7 +84,7 @@ impl FromStr for TrustedProxies {
     }
 }
 
-/// What clients are counted by: an IPv4 address, or a network of IPv6, of which one client has all addresses.
+/// The address under which clients are counted: an IPv4 address, or an IPv6 /64 network, which belongs to one client.
 pub(crate) fn counted(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -92,7 +92,7 @@ pub(crate) fn counted(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether an address is of this machine or a private network, so that a proxy may be there.
+/// Whether an address belongs to this machine or a private network, so that it may be a proxy's.
 pub(crate) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
@@ -132,7 +132,7 @@ impl Network {
     }
 }
 
-/// The entries of a list that may come in several headers.
+/// The entries of a list that may span several headers.
 fn entries<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
     let lines = headers.get_all(name).iter();
     lines.flat_map(|line: &HeaderValue| line.to_str().unwrap_or("?").split(',')).map(str::trim)
@@ -145,7 +145,7 @@ fn address(entry: &str) -> Option<IpAddr> {
     address.ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// `for=192.0.2.1;proto=https`, of RFC 7239.
+/// `for=192.0.2.1;proto=https`, from RFC 7239.
 fn forwarded_for(entry: &str) -> Option<IpAddr> {
     let pairs = entry.split(';').filter_map(|pair| pair.trim().split_once('='));
     let mut of = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for"));
@@ -160,7 +160,7 @@ mod tests {
         let headers = headers.iter().map(|(name, value)| {
             (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a test's header"))
         });
-        // Several headers of one name are appended.
+        // Headers with the same name are appended.
         let headers = headers.fold(HeaderMap::new(), |mut map, (name, value)| {
             map.append(name, value);
             map

@@ -1,4 +1,4 @@
-//! Who may connect: the protocol's version, the page's origin, the subprotocol, and what the program says.
+//! Decides which clients may connect, by the protocol version, the origin, the subprotocol, the limits and the program.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -19,30 +19,30 @@ use crate::{
     sockets::SocketSets,
 };
 
-/// What carries the messages of a long poll session.
+/// The transport's name of a long poll session.
 pub(crate) const LONGPOLL: &str = "longpoll";
 
-/// A client that may connect.
+/// An admitted client.
 pub(crate) struct Admitted {
     pub(crate) codec: Arc<Codec>,
     pub(crate) assigns: Assigns,
     pub(crate) disconnects: Option<DisconnectListener>,
-    /// What a WebSocket's answer names.
+    /// The subprotocol that a WebSocket's response names.
     pub(crate) subprotocol: Option<HeaderValue>,
-    /// Where its socket is noted.
+    /// The sets that its socket is added to.
     pub(crate) sets: SocketSets,
-    /// What carries its messages.
+    /// The transport's name.
     pub(crate) transport: &'static str,
 }
 
-/// A client that may not. Its request is kept where somebody wants to look at it.
+/// A refused client. Its request is kept if `on_refused` or an observer needs it.
 pub(crate) struct Denied {
     pub(crate) refusal: Refusal,
     request: Option<Connect>,
 }
 
 impl Denied {
-    /// The answer: that of the program's own handler, or an empty one, which says why only for limits.
+    /// The response: from the program's own handler, or an empty one, which gives a reason only for limits.
     pub(crate) fn response(&self, endpoint: &Endpoint) -> Response {
         let is_draining = matches!(self.refusal, Refusal::Draining);
         let response = match (&endpoint.on_refused, &self.request) {
@@ -61,7 +61,7 @@ impl Denied {
     }
 }
 
-/// Decides about a client. What comes of it is counted, logged and told to the observer here.
+/// Decides about a client. Counts and logs the result, and passes it to the observer.
 pub(crate) async fn admit(
     endpoint: &Endpoint,
     parts: Parts,
@@ -85,7 +85,7 @@ pub(crate) async fn admit(
     metrics::histogram!("adsum_socket_connect_seconds").record(duration);
     if let Err(refusal) = &decided {
         metrics::counter!("adsum_sockets_refused_total").increment(1);
-        // A refused origin or host has a line of its own, which says more.
+        // A refused origin or host has a log line of its own, with more detail.
         if !matches!(refusal, Refusal::Origin | Refusal::Host) {
             limited!(INFO, transport, reason = %LoggedError::of(refusal), "connect refused");
         }
@@ -127,22 +127,22 @@ async fn decide(
     Ok(Admitted { codec, assigns, disconnects, subprotocol, sets, transport })
 }
 
-/// The first of ours that the client offers. Who offers none needs none.
+/// Chooses the first of our subprotocols that the client offers. A client that offers none gets none.
 fn choose(ours: &[HeaderValue], headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
     let is_offered = |protocol: &&HeaderValue| offered_subprotocols(headers).any(|offer| **protocol == offer);
-    // phoenix.js offers it along with a token, and gives up where it isn't chosen.
+    // phoenix.js offers it along with a token, and fails if it isn't chosen.
     let phoenix = HeaderValue::from_static("phoenix");
     let chosen = std::iter::once(&phoenix).chain(ours).find(is_offered).cloned();
     let must_match = !ours.is_empty() && offered_subprotocols(headers).next().is_some();
     if chosen.is_none() && must_match { Err(Refusal::Subprotocol) } else { Ok(chosen) }
 }
 
-/// The protocol's version that a client asks for. One that doesn't ask means the first.
+/// The protocol version that a client requests; version 1 if it requests none.
 pub(crate) fn version(uri: &Uri) -> Result<String, BadQuery> {
     Ok(match query::read(uri)?.remove("vsn") {
         None => "1.0.0".to_owned(),
         Some(Value::String(vsn)) => vsn,
-        // No version is a list or a map.
+        // A list or a map is never a version.
         Some(_) => String::new(),
     })
 }
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_for_no_version_means_the_first() {
+    fn a_client_that_requests_no_version_gets_the_first() {
         let version = |uri| version(&Uri::from_static(uri));
         assert_eq!(version("/?a=1").as_deref(), Ok("1.0.0"));
         assert_eq!(version("/?vsn=1.4.2&a=1&vsn=2.0.0").as_deref(), Ok("2.0.0"));

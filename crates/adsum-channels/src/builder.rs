@@ -1,4 +1,4 @@
-//! From channels to a router.
+//! Builds a router from channels.
 
 use std::{
     fmt,
@@ -28,16 +28,16 @@ use crate::{
     serializer::{Codec, V1, V2},
 };
 
-/// Says which clients may connect and which channels they can join, and becomes a router.
+/// Configures which clients may connect and which channels they can join, and builds a router.
 ///
 /// The limits and timeouts have defaults that suit most programs.
 ///
 /// # Mounting
 ///
-/// The router is nested beside a program's own routes, whose state it doesn't touch, and is a `tower::Service` by
-/// itself. Layers and middleware around it see each request that may become a socket; what they leave with it is
-/// there for [`connect`](Self::connect), by [`Connect::extension`] and [`Connect::extract`]. TLS and proxies are the
-/// host's: a socket takes any stream that can be upgraded from HTTP/1.1.
+/// Nest the router beside the program's own routes, whose state it doesn't touch; it is also a `tower::Service` by
+/// itself. Layers and middleware around it see each request that may become a socket; [`connect`](Self::connect) finds
+/// the extensions that they add, through [`Connect::extension`] and [`Connect::extract`]. TLS and proxies are up to the
+/// server: a socket works over any stream that can be upgraded from HTTP/1.1.
 ///
 /// ```
 /// # use adsum_channels as adsum;
@@ -69,7 +69,8 @@ pub struct SocketBuilder<App> {
 }
 
 impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
-    /// A socket whose channels share the program's own state, of which each join gets a clone. Everybody may connect.
+    /// Creates a builder whose channels share the program's state; each join gets a clone. By default all clients may
+    /// connect.
     pub fn new(app: App) -> Self {
         let connect = Box::new(|_| std::future::ready(Ok(Assigns::new())).boxed());
         let codecs = vec![Codec::new(1, 0, V1), Codec::new(2, 0, V2)];
@@ -88,7 +89,7 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         }
     }
 
-    /// Has a function decide who may connect, and what its channels will know of the client.
+    /// Sets the function that decides which clients may connect, and which values their channels get.
     #[must_use]
     pub fn connect<F, Fut>(mut self, connect: F) -> Self
     where
@@ -100,11 +101,11 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Has a function answer a client whose WebSocket is refused, instead of an empty 403. It gets what the client
-    /// was refused for, and its request.
+    /// Sets the function that makes the response for a refused WebSocket, instead of an empty 403. It gets the refusal and
+    /// the request.
     ///
-    /// Browsers show a page nothing of this answer. Clients of long poll are not told either: they expect 403 in a
-    /// form of its own.
+    /// Browsers don't expose this response to a page. Long poll clients don't get it either: they expect a 403 in a
+    /// specific form.
     ///
     /// ```
     /// # use adsum_channels as adsum;
@@ -129,13 +130,13 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Speaks these WebSocket subprotocols. The first of them that a client offers is chosen, and named by
-    /// [`Connect::subprotocol`]; a client that offers others only is refused, and one that offers none is not.
+    /// Sets the supported WebSocket subprotocols. The first of them that a client offers is chosen, and
+    /// [`Connect::subprotocol`] returns it. A client that offers only others is refused; one that offers none is not.
     ///
-    /// `phoenix` comes before all of them: phoenix.js offers it along with its `authToken`.
+    /// `phoenix` has precedence over all of them: phoenix.js offers it along with its `authToken`.
     ///
     /// # Panics
-    /// One is no token of HTTP: letters, digits and a few signs.
+    /// A name is not an HTTP token: letters, digits and a few signs.
     #[must_use]
     pub fn subprotocols<'p>(mut self, protocols: impl IntoIterator<Item = &'p str>) -> Self {
         let is_token = |name: &str| {
@@ -150,7 +151,7 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Serves the topics that match a pattern by a channel. Of several patterns the first that matches counts.
+    /// Serves the topics that match a pattern with a channel. The first pattern that matches a topic is used.
     ///
     /// # Panics
     /// The pattern has a `*` before its end.
@@ -159,8 +160,8 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self.route::<C>(pattern, None)
     }
 
-    /// As [`channel`](Self::channel), for channels that find these in [`Socket::assigns`](crate::Socket::assigns)
-    /// too, in place of what `connect` has assigned of the same types.
+    /// As [`channel`](Self::channel), and adds values to [`Socket::assigns`](crate::Socket::assigns) of these channels.
+    /// They replace values of the same types from `connect`.
     ///
     /// # Panics
     /// The pattern has a `*` before its end.
@@ -175,31 +176,31 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Adds a version of the protocol: clients that connect with `vsn=MAJOR.MINOR.x` are served by it.
-    /// In place of one that is there already, if it is of the same number; versions 1.0 and 2.0 are.
+    /// Adds a protocol version for clients that connect with `vsn=MAJOR.MINOR.x`. It replaces an existing version with
+    /// the same number; versions 1.0 and 2.0 exist by default.
     #[must_use]
     pub fn serializer(mut self, major: u64, minor: u64, serializer: impl Serializer) -> Self {
         self.codecs.insert(0, Codec::new(major, minor, serializer));
         self
     }
 
-    /// Accepts requests of web pages of these origins alone, as Phoenix's `check_origin` does: `https://example.com`,
-    /// whose port is the scheme's if it names none; `//example.com` of any scheme and port; `//*.example.com` of
-    /// that host and all below it.
+    /// Accepts requests only from web pages of these origins, as Phoenix's `check_origin` does. `https://example.com` has
+    /// the scheme's port unless it names another; `//example.com` matches any scheme and port; `//*.example.com` matches
+    /// that host and all subdomains.
     ///
-    /// By default the host and port of the `Origin` header, which browsers send, must be those of the `Host` header.
-    /// A `Host` without a port stands for 80 and 443, and the scheme isn't compared, as a proxy may end TLS. Where a
-    /// browser says that a page is of the same origin (`Sec-Fetch-Site`), that counts whatever `Host` is. A request
-    /// without an origin is judged by its `Referer`; one that has neither doesn't come from a page, and is accepted.
+    /// By default the host and port of the `Origin` header, which browsers send, must equal those of the `Host` header. A
+    /// `Host` without a port matches 80 and 443, and the scheme isn't compared, since a proxy may terminate TLS. If the
+    /// browser states that a page has the same origin (`Sec-Fetch-Site`), that is trusted whatever `Host` is. A request
+    /// without an origin is judged by its `Referer`; one with neither doesn't come from a page, and is accepted.
     ///
     /// # Panics
-    /// One is no such pattern.
+    /// An entry is not such a pattern.
     #[must_use]
     pub fn origins<'o>(mut self, origins: impl IntoIterator<Item = &'o str>) -> Self {
         let pattern = |text: &str| {
             OriginPattern::parse(text).unwrap_or_else(|| {
                 panic!(
-                    "{text:?} is no origin; write one such as \"https://example.com\" or \"//*.example.com\""
+                    "{text:?} is not an origin; write one such as \"https://example.com\" or \"//*.example.com\""
                 )
             })
         };
@@ -207,46 +208,44 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Has a function decide about the origin of a web page, which it gets with the request's headers.
+    /// Sets the function that decides about the origin of a web page. It gets the origin and the request's headers.
     #[must_use]
     pub fn check_origin(mut self, check: impl Fn(&str, &HeaderMap) -> bool + Send + Sync + 'static) -> Self {
         self.origins.rule = Rule::Checked(Box::new(check));
         self
     }
 
-    /// Accepts requests of web pages of any origin: for sockets that look at no cookie.
+    /// Accepts requests from web pages of any origin, for sockets that don't use cookies.
     #[must_use]
     pub fn any_origin(mut self) -> Self {
         self.origins.rule = Rule::Any;
         self
     }
 
-    /// Names the hosts under which the server is reached, such as `example.com`, `localhost` or `127.0.0.1:4000`. A
-    /// request of a web page whose `Host` is none of them is refused; a port counts where one is named. By default any
-    /// host will do.
+    /// Sets the hosts of the server, such as `example.com`, `localhost` or `127.0.0.1:4000`. A request from a web page
+    /// with any other `Host` is refused. The port is compared only if an entry names one. By default any host is accepted.
     ///
-    /// For servers that browsers reach on a private network or on the same machine: a foreign page may let its own
-    /// name point there (DNS rebinding), and is of the same origin then.
+    /// Use it for servers that browsers reach on a private network or on the same machine: a foreign page may point its
+    /// own name there (DNS rebinding), and then has the same origin.
     ///
     /// # Panics
-    /// One is no host.
+    /// An entry is not a host.
     #[must_use]
     pub fn host<'h>(mut self, hosts: impl IntoIterator<Item = &'h str>) -> Self {
         let host = |text: &str| {
             OwnHost::parse(text).unwrap_or_else(|| {
-                panic!("{text:?} is no host; write one such as \"example.com\" or \"[::1]:4000\"")
+                panic!("{text:?} is not a host; write one such as \"example.com\" or \"[::1]:4000\"")
             })
         };
         self.origins.hosts = hosts.into_iter().map(host).collect();
         self
     }
 
-    /// Serves clients that can't speak WebSocket by long poll, at `/longpoll`. The `phoenix` package falls back
-    /// to it by its option `longPollFallbackMs`.
+    /// Serves clients without WebSocket through long poll, at `/longpoll`. The `phoenix` package falls back to it with its
+    /// option `longPollFallbackMs`.
     ///
-    /// Its sessions are named by tokens that are signed with a secret of 20 bytes or more, good for two weeks.
-    /// Nodes that share a secret and reach each other by their [`PubSub`] pass requests on to the node that has
-    /// the session, so a load balancer may send them anywhere.
+    /// Session tokens are signed with this secret of at least 20 bytes, and are valid for two weeks. Nodes that share the
+    /// secret and a [`PubSub`] forward requests to the node of the session, so a load balancer may send them to any node.
     ///
     /// # Errors
     /// The secret is too short.
@@ -255,15 +254,15 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         Ok(self)
     }
 
-    /// How long a long poll is held open while nothing is to be said. Default 10 s. A session whose client
-    /// doesn't poll for one and a half times as long ends.
+    /// Sets how long a long poll is held open while there is no message. Default 10 s. A session ends if its client
+    /// doesn't poll for one and a half times as long.
     #[must_use]
     pub fn longpoll_window(mut self, window: Duration) -> Self {
         self.options.longpoll_window = window;
         self
     }
 
-    /// How long another node has to say that it has a long poll session, before the session counts as gone.
+    /// Sets how long another node has to confirm that it has a long poll session before the session counts as gone.
     /// Default 2 s.
     #[must_use]
     pub fn longpoll_node_timeout(mut self, timeout: Duration) -> Self {
@@ -271,23 +270,22 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Tells an observer of connects, joins and events, how long they took and what came of them.
+    /// Sets an observer of connects, joins and events, with their durations and results.
     #[must_use]
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.watch.observer = Some(Arc::new(observer));
         self
     }
 
-    /// At which level a client's connect is logged, or that it isn't. Default [`Level::DEBUG`]. How joins and
-    /// events are logged each channel says by [`LOG_JOIN`](Channel::LOG_JOIN) and
-    /// [`LOG_HANDLE_IN`](Channel::LOG_HANDLE_IN).
+    /// Sets the level at which connects are logged; `None` to log none. Default [`Level::DEBUG`]. Each channel sets the
+    /// levels for joins and events with [`LOG_JOIN`](Channel::LOG_JOIN) and [`LOG_HANDLE_IN`](Channel::LOG_HANDLE_IN).
     #[must_use]
     pub fn log_connect(mut self, level: impl Into<Option<Level>>) -> Self {
         self.watch.log_connect = level.into();
         self
     }
 
-    /// Which parameters of clients the log doesn't show. By default the values of keys that contain `password`,
+    /// Sets which parameters of clients are hidden in the log. By default the values of keys that contain `password`,
     /// `token` or `secret`.
     #[must_use]
     pub fn filter_params(mut self, filter: ParamFilter) -> Self {
@@ -295,14 +293,14 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Takes note of all open sockets in `sockets`, by which they can be drained when the server goes.
+    /// Adds all open sockets to `sockets`, so that they can be drained when the server shuts down.
     #[must_use]
     pub fn sockets(mut self, sockets: &Sockets) -> Self {
         self.sockets = sockets.clone();
         self
     }
 
-    /// How many channels one socket may have joined. Default 100. A join beyond is answered with
+    /// Sets the maximum number of joined channels per socket. Default 100. A join beyond it gets the error
     /// `{"reason": "too many channels joined"}`.
     #[must_use]
     pub fn max_channels(mut self, channels: usize) -> Self {
@@ -310,7 +308,7 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// The longest topic, in bytes. Default 255. A longer one is answered with
+    /// Sets the maximum length of a topic, in bytes. Default 255. A join of a longer one gets the error
     /// `{"reason": "topic too long"}`.
     #[must_use]
     pub fn max_topic_bytes(mut self, bytes: usize) -> Self {
@@ -318,162 +316,164 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// The longest message of a client, in bytes. Default 1 MiB. A longer one closes the socket with 1009.
+    /// Sets the maximum size of a client's message, in bytes. Default 1 MiB. A larger one closes the socket with 1009.
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.options.max_message_bytes = bytes;
         self
     }
 
-    /// How many bytes may wait to be sent to one client. Default 4 MiB. While a [state](crate::View) that is shown
-    /// to it waits, twice as many as that state has may wait, if that is more. Where a client reads so slowly that
-    /// more would wait, it gets the state again in place of its changes; where that doesn't help, its socket is
-    /// closed with 1013, and phoenix.js connects again.
+    /// Sets the maximum size of a client's outbound queue, in bytes. Default 4 MiB. While a [state](crate::View) is
+    /// queued, the maximum is twice the state's size, if that is more. If a client reads so slowly that its queue is full,
+    /// it gets the state again in place of its changes; if that doesn't help, its socket is closed with 1013, and
+    /// phoenix.js reconnects.
     ///
-    /// What waits for one of its channels to be handled is bounded by as much.
+    /// The same number bounds the mailbox of each of its channels.
     #[must_use]
     pub fn max_queue_bytes(mut self, bytes: usize) -> Self {
         self.options.max_queue_bytes = bytes;
         self
     }
 
-    /// How many bytes may wait to be sent in all sockets that share a [`Sockets`], or that are this builder's.
-    /// Default 256 MiB. Bytes that several sockets wait for, such as a broadcast's, are counted once, and those of
-    /// clients that take all at once not at all. Beyond it the sockets that have waited longest are closed with 1013,
-    /// until an eighth of it is free. A socket that has taken a part of a large message is cut off, as no close can
-    /// follow.
+    /// Sets the maximum size of all outbound queues together, in bytes, over all sockets that share a [`Sockets`], or all
+    /// sockets of this builder. Default 256 MiB. Bytes shared by several queues, such as a broadcast's, are counted once;
+    /// those of clients that take everything at once are not counted. Beyond the maximum, the sockets that have waited
+    /// longest are closed with 1013 until an eighth of it is free. A socket that has taken part of a large message is cut
+    /// off, since no close frame can follow.
     #[must_use]
     pub fn max_total_queue_bytes(mut self, bytes: usize) -> Self {
         self.options.max_total_queue_bytes = bytes;
         self
     }
 
-    /// How long a client may take to read a [state](crate::View) that is shown to it, or a message larger than
-    /// [`max_queue_bytes`](Self::max_queue_bytes). Default 30 s. A client that takes longer doesn't keep that memory
-    /// by its heartbeats: its socket is closed with 1013.
+    /// Sets how long a client may take to read a [state](crate::View), or a message larger than
+    /// [`max_queue_bytes`](Self::max_queue_bytes). Default 30 s. After that its socket is closed with 1013, even if it
+    /// sends heartbeats.
     #[must_use]
     pub fn state_timeout(mut self, timeout: Duration) -> Self {
         self.options.state_timeout = timeout;
         self
     }
 
-    /// How many events of the client and messages of the program may wait for one channel. Default 1,024. While there
-    /// is no room for an event, its client isn't read, for a [limited time](Self::mailbox_timeout); the program's own
-    /// senders get an error.
+    /// Sets the maximum number of client events and program messages in a channel's mailbox. Default 1,024. While there is
+    /// no room for an event, its client isn't read, for a [limited time](Self::mailbox_timeout); senders in the program
+    /// get an error.
     ///
-    /// Broadcasts (those that a channel intercepts, and those of further topics) are bounded by
-    /// [`max_queue_bytes`](Self::max_queue_bytes) alone, for one handler may send any number of them before another
-    /// channel gets its turn. Where they don't fit, the channel ends with `phx_error` and `{"reason": "overloaded"}`.
+    /// Broadcasts (those that a channel intercepts, and those of extra subscriptions) are bounded only by
+    /// [`max_queue_bytes`](Self::max_queue_bytes), since one handler may send any number of them before another channel
+    /// runs. If they don't fit, the channel ends with `phx_error` and `{"reason": "overloaded"}`.
     #[must_use]
-    pub fn max_mailbox(mut self, letters: usize) -> Self {
-        self.options.max_mailbox = letters;
+    pub fn max_mailbox(mut self, messages: usize) -> Self {
+        self.options.max_mailbox = messages;
         self
     }
 
-    /// How long a client is not read while one of its channels has no room for its next event. Default 5 s. Then that
+    /// Sets how long a client is not read while one of its channels has no room for the next event. Default 5 s. Then that
     /// channel ends with `phx_error` and `{"reason": "overloaded"}`, and the client is read again.
     ///
-    /// Meanwhile the client's other channels get nothing from it either, and the time doesn't count as its silence.
+    /// Meanwhile the client's other channels get no events either, and the time doesn't count as silence.
     #[must_use]
     pub fn mailbox_timeout(mut self, timeout: Duration) -> Self {
         self.options.mailbox_timeout = timeout;
         self
     }
 
-    /// How many messages a second a client may send; `None`: any number. Default 20,000. A client that was quiet may
-    /// send as many at once. One that sends more isn't closed but read more slowly. Each frame of a WebSocket counts,
-    /// pings and parts of a message too.
+    /// Sets the maximum number of messages per second from a client; `None` for no limit. Default 20,000. A client that was
+    /// quiet may send as many at once. A faster client isn't closed but read more slowly. Each WebSocket frame counts,
+    /// including pings and fragments of a message.
     #[must_use]
     pub fn max_message_rate(mut self, messages: impl Into<Option<u32>>) -> Self {
         self.options.max_message_rate = messages.into();
         self
     }
 
-    /// How many bytes a second a client may send; `None`: any number. Default 32 MiB. As with
-    /// [`max_message_rate`](Self::max_message_rate), a client that sends more is read more slowly.
+    /// Sets the maximum number of bytes per second from a client; `None` for no limit. Default 32 MiB. As with
+    /// [`max_message_rate`](Self::max_message_rate), a faster client is read more slowly.
     #[must_use]
     pub fn max_byte_rate(mut self, bytes: impl Into<Option<u32>>) -> Self {
         self.options.max_byte_rate = bytes.into();
         self
     }
 
-    /// How long a client may take from the first byte of a message to its last. Default 60 s. A WebSocket that takes
-    /// longer is closed with 1002, however often it sends a byte.
+    /// Sets how long a client may take from the first byte of a message to its last. Default 60 s. A WebSocket that takes
+    /// longer is closed with 1002, even if it keeps sending bytes.
     #[must_use]
     pub fn message_timeout(mut self, timeout: Duration) -> Self {
         self.options.message_timeout = timeout;
         self
     }
 
-    /// How many sockets may be open, long poll sessions included. Default 100,000. A client beyond is answered with 503,
-    /// so that a balancer may ask another node; phoenix.js tries again, with longer and longer pauses.
+    /// Sets the maximum number of open sockets, including long poll sessions. Default 100,000. A client beyond it gets a
+    /// 503, so that a load balancer may try another node; phoenix.js retries with increasing pauses.
     #[must_use]
     pub fn max_sockets(mut self, sockets: usize) -> Self {
         self.options.max_sockets = sockets;
         self
     }
 
-    /// How many long poll sessions may be open. Default 10,000. A client beyond is answered with 503, in whose body
-    /// phoenix.js finds the 403 at which it pauses.
+    /// Sets the maximum number of open long poll sessions. Default 10,000. A client beyond it gets a 503, whose body
+    /// contains the 403 that makes phoenix.js pause.
     #[must_use]
     pub fn max_longpoll_sessions(mut self, sessions: usize) -> Self {
         self.options.max_longpoll_sessions = sessions;
         self
     }
 
-    /// How many sockets clients of one [address](Connect::client_address) may have; of IPv6, clients of one /64 network.
-    /// `None`: no limit of its own. Default 10,000. A client beyond is answered with 429.
+    /// Sets the maximum number of sockets per client [address](Connect::client_address), or per /64 network for IPv6;
+    /// `None` for no limit. Default 10,000. A client beyond it gets a 429.
     ///
-    /// Behind a proxy all clients have its address, unless it is one of the [`trusted_proxies`](Self::trusted_proxies).
+    /// Behind a proxy all clients have the proxy's address, unless it is one of the
+    /// [`trusted_proxies`](Self::trusted_proxies).
     #[must_use]
     pub fn max_sockets_per_address(mut self, sockets: impl Into<Option<usize>>) -> Self {
         self.options.max_sockets_per_address = sockets.into();
         self
     }
 
-    /// How many sockets may have the same [limit key](Assigns::limit_key), which `connect` names: a user, say. `None`: no
-    /// limit. Default 100. A client beyond is answered with 429.
+    /// Sets the maximum number of sockets with the same [limit key](Assigns::limit_key), which `connect` assigns, for
+    /// example a user's id; `None` for no limit. Default 100. A client beyond it gets a 429.
     #[must_use]
     pub fn max_sockets_per_key(mut self, sockets: impl Into<Option<usize>>) -> Self {
         self.options.max_sockets_per_key = sockets.into();
         self
     }
 
-    /// Believes these proxies what they say of their clients: addresses such as `10.0.0.1`, or networks such as
-    /// `10.0.0.0/8`. Where a connection comes from one of them, the client's address is the last one of
-    /// `X-Forwarded-For`, or else of `Forwarded`, that isn't one of them. By default there are none, and the client's
-    /// address is that of the connection.
+    /// Sets the proxies whose forwarding headers are trusted: addresses such as `10.0.0.1`, or networks such as
+    /// `10.0.0.0/8`. If a connection comes from one of them, the client's address is the last entry of `X-Forwarded-For`,
+    /// or else of `Forwarded`, that is not a trusted proxy. By default there are none, and the client's address is that of
+    /// the connection.
     ///
     /// # Panics
-    /// One is neither an address nor a network.
+    /// An entry is neither an address nor a network.
     #[must_use]
     pub fn trusted_proxies<'p>(mut self, proxies: impl IntoIterator<Item = &'p str>) -> Self {
         self.options.trusted_proxies = TrustedProxies::new(proxies).unwrap_or_else(|error| panic!("{error}"));
         self
     }
 
-    /// How long a client may be silent before its socket is closed; `None`: for ever. Default 60 s. Clients send a
-    /// heartbeat every 30 s. Without a timeout, a client whose network fails without a word stays until a write fails.
+    /// Sets how long a client may be silent before its socket is closed; `None` for no timeout. Default 60 s. Clients send
+    /// a heartbeat every 30 s. Without a timeout, the socket of a client whose network fails silently stays open until a
+    /// write fails.
     #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.options.timeout = timeout.into();
         self
     }
 
-    /// When a WebSocket whose client is silent is pinged, and how long after the ping it is closed with 1002 if nothing
-    /// has come by then. Default 25 s and 10 s. So a client whose network fails without a word is gone after 35 s at
-    /// most, in a browser's hidden tab too, whose script sends its heartbeats late: browsers answer pings without it.
-    /// [`Observer::round_trip`] hears how long each answer took.
+    /// Sets after which time of silence a WebSocket is pinged, and how long after the ping it is closed with 1002 if
+    /// nothing arrives. Default 25 s and 10 s. So a client whose network fails silently is detected within 35 s. This holds
+    /// for hidden browser tabs as well, whose scripts send heartbeats late: browsers answer pings without the script.
+    /// [`Observer::round_trip`] gets the duration of each answer.
     ///
-    /// Any byte counts, not the answer alone. Pings come up to a quarter earlier, by chance, so that sockets that opened
-    /// together aren't pinged together. While messages wait that the client is too slow to take, no ping is sent, and the
-    /// [`timeout`](Self::timeout) decides. Clients of long poll and of a program's own transports are not pinged.
+    /// Any byte counts, not only the answer. Pings are sent up to a quarter earlier, at random, so that sockets that opened
+    /// together aren't pinged together. While messages are queued for a slow client, no ping is sent, and the
+    /// [`timeout`](Self::timeout) applies. Clients of long poll and of custom transports are not pinged.
     ///
     /// ```
     /// # use adsum_channels as adsum;
     /// use std::time::Duration;
     ///
-    /// // A player whose cable is pulled is missed within 8 s.
+    /// // A player whose network fails is detected within 8 s.
     /// let four = Duration::from_secs(4);
     /// let socket = adsum::SocketBuilder::new(()).ping(four, four);
     /// ```
@@ -483,31 +483,31 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Sends no pings, as Phoenix by itself doesn't: only the [`timeout`](Self::timeout) ends a silent client's socket.
+    /// Sends no pings, as in Phoenix: only the [`timeout`](Self::timeout) closes the socket of a silent client.
     #[must_use]
     pub fn without_ping(mut self) -> Self {
         self.options.ping = None;
         self
     }
 
-    /// How long a join may take, the end of the topic's channel before included. Default 30 s. One that takes
-    /// longer is given up and answered with `{"reason": "join timeout"}`.
+    /// Sets how long a join may take, including the end of the topic's previous channel. Default 30 s. A join that takes
+    /// longer is aborted, and gets the error `{"reason": "join timeout"}`.
     #[must_use]
     pub fn join_timeout(mut self, timeout: Duration) -> Self {
         self.options.join_timeout = timeout;
         self
     }
 
-    /// How long a channel has to end before it is cut off, and a client to answer a close. Default 5 s. A channel may
-    /// have a grace of its own: [`Channel::SHUTDOWN_GRACE`].
+    /// Sets how long a channel has to end before it is aborted, and a client to answer a close. Default 5 s. A channel may
+    /// override it with [`Channel::SHUTDOWN_GRACE`].
     #[must_use]
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.options.shutdown_grace = grace;
         self
     }
 
-    /// Checks the options, and [`SHUTDOWN_GRACE`](Channel::SHUTDOWN_GRACE) of the channels, against their bounds: for a
-    /// program whose options come from outside. No time may be longer than a day.
+    /// Checks the options, and [`SHUTDOWN_GRACE`](Channel::SHUTDOWN_GRACE) of the channels, against their bounds. Use it if
+    /// options come from a configuration. No time may be longer than a day.
     ///
     /// # Errors
     /// An option is out of its bounds.
@@ -516,21 +516,21 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self.routes.iter().try_for_each(Route::check)
     }
 
-    /// The router, with the socket at `/websocket`, and at `/longpoll` if that is on. Nest it where clients look
-    /// for the socket.
+    /// Builds the router, with the socket at `/websocket`, and at `/longpoll` if that is enabled. Nest it under the path of
+    /// the socket.
     ///
-    /// It takes a [`PubSub`], or what has one: `socket.into_router(&presence)` is that of a presence, whose diffs then
-    /// reach the sockets.
+    /// It takes a [`PubSub`] or something that contains one: `socket.into_router(&presence)` uses the presence's, whose
+    /// diffs then reach the sockets.
     ///
     /// Its sockets live as long as the router: when the server drops it, they are closed with 1012.
     ///
     /// # Panics
-    /// An option is out of its bounds: [`check`](Self::check) says so without a panic.
+    /// An option is out of its bounds; [`check`](Self::check) returns this as an error.
     pub fn into_router<S: Clone + Send + Sync + 'static>(self, pubsub: impl Into<PubSub>) -> Router<S> {
         self.into_acceptor(pubsub).router()
     }
 
-    /// What takes in clients for a transport of the program's own, and gives the router beside it.
+    /// Builds an acceptor, for custom transports beside the router.
     ///
     /// # Panics
     /// As [`into_router`](Self::into_router).

@@ -1,4 +1,4 @@
-//! A channel: what the program does about one topic of one socket.
+//! A channel: the program's code for one topic of one socket.
 
 use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
 
@@ -8,11 +8,11 @@ use tracing::Level;
 
 use crate::{Reply, Socket, Stop, reply::are_same};
 
-/// One topic that one socket has joined.
+/// A topic that a socket has joined.
 ///
-/// Each join is a task of its own: a slow or crashing channel touches no other one, not even of the same
-/// socket. Its functions run one at a time, so they have `&mut self` without a lock. A panic in one of them
-/// ends this channel alone, and the client joins again.
+/// Each join is a task of its own: a slow or crashing channel affects no other one, not even on the same socket. Its
+/// functions run one at a time, so they have `&mut self` without a lock. A panic in one of them ends only this channel,
+/// and the client rejoins.
 ///
 /// ```
 /// # use adsum_channels as adsum;
@@ -45,31 +45,31 @@ pub trait Channel: Send + Sized + 'static {
     /// The program's own state, given once to the [`SocketBuilder`](crate::SocketBuilder) and cloned for each join, as
     /// axum does with a router's state: a struct of handles, or an `Arc`.
     type App: Clone + Send + Sync + 'static;
-    /// What a client sends along with its join. [`NoParams`] takes anything; what becomes of parameters that don't decode
-    /// says [`invalid_params`](Self::invalid_params).
+    /// The parameters of a join. [`NoParams`] accepts anything; [`invalid_params`](Self::invalid_params) handles parameters
+    /// that can't be decoded.
     type Params: DeserializeOwned + Send;
     /// Messages from the rest of the program, sent with a [`Sender`](crate::Sender).
     type Info: Send + 'static;
 
-    /// The broadcasts of the channel's topic that go to [`handle_out`](Self::handle_out) instead of the client,
-    /// by their events. Each costs a wake of every channel in the topic; the others cost none.
+    /// The events whose broadcasts to the channel's topic go to [`handle_out`](Self::handle_out) instead of the client.
+    /// Each such broadcast wakes every channel in the topic; others wake none.
     const INTERCEPT: &'static [&'static str] = &[];
 
-    /// At which level a join is logged, with its parameters as far as
-    /// [`filter_params`](crate::SocketBuilder::filter_params) lets them through; none: it isn't.
+    /// The level at which joins are logged, with parameters filtered by
+    /// [`filter_params`](crate::SocketBuilder::filter_params). `None` to log none.
     const LOG_JOIN: Option<Level> = Some(Level::DEBUG);
 
-    /// Likewise, at which level an event of the client is logged when it was handled.
+    /// The level at which handled client events are logged. `None` to log none.
     const LOG_HANDLE_IN: Option<Level> = Some(Level::DEBUG);
 
-    /// How long the channel has to end before it is cut off; none: as long as
-    /// [`shutdown_grace`](crate::SocketBuilder::shutdown_grace) says for all.
+    /// How long the channel has to end before it is aborted. `None` for the socket's
+    /// [`shutdown_grace`](crate::SocketBuilder::shutdown_grace).
     const SHUTDOWN_GRACE: Option<Duration> = None;
 
-    /// A client joins. What the socket broadcasts before this returns, the client itself doesn't get.
+    /// Called when a client joins. The client doesn't get broadcasts made before this returns.
     ///
     /// # Errors
-    /// The client is refused, or gets `{"reason": "join crashed"}` where the error was converted by `?`.
+    /// The client is refused, or gets `{"reason": "join crashed"}` if the error was converted by `?`.
     fn join(
         app: &Self::App,
         topic: &Topic,
@@ -77,7 +77,7 @@ pub trait Channel: Send + Sized + 'static {
         socket: &mut Socket,
     ) -> impl Future<Output = JoinResult<Self>> + Send;
 
-    /// Returns the parameters to join with if those of the client don't decode. By default the client is refused with
+    /// Returns the parameters to join with if those of the client can't be decoded. By default the client is refused with
     /// `{"reason": "invalid params"}`.
     ///
     /// ```
@@ -113,24 +113,24 @@ pub trait Channel: Send + Sized + 'static {
         Err(JoinError::reason("invalid params"))
     }
 
-    /// The client has heard that it is in: the place to track it and to push what it needs first. It is the first
-    /// function that is called after [`join`](Self::join); what the client sends meanwhile waits.
+    /// Called once the client has the reply to its join. Track the client and push its initial data here. It is the first
+    /// function called after [`join`](Self::join); events of the client wait meanwhile.
     ///
     /// In Phoenix this is a message that `join` sends to itself, `:after_join`.
     ///
     /// # Errors
-    /// The channel ends as the [`Stop`] says.
+    /// The channel ends as the [`Stop`] specifies.
     fn joined(&mut self, socket: &mut Socket) -> impl Future<Output = Result<(), Stop>> + Send {
         let _ = socket;
         async { Ok(()) }
     }
 
-    /// The client has sent an event. One that isn't handled ends the channel, as in Phoenix.
+    /// Called when the client has sent an event. An unhandled event ends the channel, as in Phoenix.
     ///
     /// It must not wait for another event of the same client: while its mailbox is full, the client isn't read.
     ///
     /// # Errors
-    /// The channel ends as the [`Stop`] says.
+    /// The channel ends as the [`Stop`] specifies.
     fn handle_in(
         &mut self,
         event: &str,
@@ -142,10 +142,10 @@ pub trait Channel: Send + Sized + 'static {
         async { Err(stop) }
     }
 
-    /// The program has sent a message.
+    /// Called when the program has sent a message.
     ///
     /// # Errors
-    /// The channel ends as the [`Stop`] says.
+    /// The channel ends as the [`Stop`] specifies.
     fn handle_info(
         &mut self,
         info: Self::Info,
@@ -155,10 +155,10 @@ pub trait Channel: Send + Sized + 'static {
         async { Ok(()) }
     }
 
-    /// A message of a topic that the channel has subscribed to beside its own.
+    /// Called with a message of an extra topic that the channel has subscribed to.
     ///
     /// # Errors
-    /// The channel ends as the [`Stop`] says.
+    /// The channel ends as the [`Stop`] specifies.
     fn handle_message(
         &mut self,
         message: Arc<Message>,
@@ -168,11 +168,11 @@ pub trait Channel: Send + Sized + 'static {
         async { Ok(()) }
     }
 
-    /// A broadcast of the channel's topic that [`INTERCEPT`](Self::INTERCEPT) names: to be pushed as it is,
-    /// changed, or not at all. It is pushed as it is where nothing else is said.
+    /// Called with a broadcast to the channel's topic whose event is in [`INTERCEPT`](Self::INTERCEPT). Push it, change it,
+    /// or drop it. By default it is pushed unchanged.
     ///
     /// # Errors
-    /// The channel ends as the [`Stop`] says.
+    /// The channel ends as the [`Stop`] specifies.
     fn handle_out(
         &mut self,
         message: Arc<Message>,
@@ -182,7 +182,7 @@ pub trait Channel: Send + Sized + 'static {
         async { Ok(pushed?) }
     }
 
-    /// The channel ends. Not called after a panic, nor for a channel that took longer to end than its
+    /// Called when the channel ends. Not called after a panic, nor if the channel took longer to end than its
     /// [`SHUTDOWN_GRACE`](Self::SHUTDOWN_GRACE).
     fn terminate(&mut self, reason: &EndReason, socket: &mut Socket) -> impl Future<Output = ()> + Send {
         let _ = (reason, socket);
@@ -190,10 +190,10 @@ pub trait Channel: Send + Sized + 'static {
     }
 }
 
-/// What a channel's [`join`](Channel::join) returns.
+/// The result of a channel's [`join`](Channel::join).
 pub type JoinResult<C> = Result<Joined<C>, JoinError>;
 
-/// A client has joined.
+/// A successful join.
 #[derive(Debug)]
 pub struct Joined<C: Channel> {
     pub(crate) channel: C,
@@ -207,10 +207,10 @@ impl<C: Channel> Joined<C> {
         Self { channel, response: None, without: Vec::new() }
     }
 
-    /// Keeps broadcasts of an event from this client, and from [`handle_out`](Channel::handle_out), for as long as it
-    /// has joined: other clients of the topic get them. What the channel itself pushes is sent.
+    /// Excludes this client, and [`handle_out`](Channel::handle_out), from broadcasts of an event while it is joined. Other
+    /// clients of the topic get them. Pushes of the channel itself are sent.
     ///
-    /// A client that may not see who else is there, or doesn't want to know, needs no presence diffs:
+    /// A client that may not see the presences, or doesn't need them, gets no presence diffs:
     ///
     /// ```
     /// # use adsum_channels::{Channel, Joined};
@@ -225,7 +225,7 @@ impl<C: Channel> Joined<C> {
         self
     }
 
-    /// What the client gets with the reply.
+    /// Sets the response to the join.
     #[must_use]
     pub fn reply(mut self, response: impl IntoPayload) -> Self {
         self.response = Some(response.into_payload());
@@ -237,13 +237,13 @@ impl<C: Channel> Joined<C> {
         &self.channel
     }
 
-    /// What the client gets with the reply. `None` if that is empty, or can't be written as JSON.
+    /// The response to the join. `None` if it is empty, or can't be encoded as JSON.
     pub fn response(&self) -> Option<&Payload> {
         self.response.as_ref()?.as_ref().ok()
     }
 }
 
-/// Responses are the same if they are encoded alike.
+/// Responses are equal if their encodings are.
 impl<C: Channel + PartialEq> PartialEq for Joined<C> {
     fn eq(&self, other: &Self) -> bool {
         let is_same_response = match (&self.response, &other.response) {
@@ -254,9 +254,9 @@ impl<C: Channel + PartialEq> PartialEq for Joined<C> {
     }
 }
 
-/// A join that fails.
+/// A failed join.
 ///
-/// Any error becomes one by `?`, also a boxed one or one of `anyhow`. It is logged, and the client gets
+/// `?` converts any error, including boxed errors and those from `anyhow`. The error is logged, and the client gets
 /// `{"reason": "join crashed"}`; a [`MalformedPayload`] refuses the client with `{"reason": "malformed payload"}`.
 pub struct JoinError {
     pub(crate) kind: JoinErrorKind,
@@ -274,13 +274,13 @@ impl JoinError {
         Self { kind: JoinErrorKind::Refused(response.into_payload()) }
     }
 
-    /// Refuses the client with `{"reason": reason}`: a word, or what an error says that the client may see
+    /// Refuses the client with `{"reason": reason}`: a word, or the text of an error that the client may see
     /// (`presence.check_key(&id).map_err(JoinError::reason)?`).
     pub fn reason(reason: impl fmt::Display) -> Self {
         Self::new(std::collections::BTreeMap::from([("reason", reason.to_string())]))
     }
 
-    /// The join has failed for a reason that the log shows and the client doesn't see, as `?` makes it of any error.
+    /// Fails the join for a reason that is logged but not sent to the client, as `?` does with any error.
     pub fn crash(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let error = error.into();
         Self {
@@ -291,7 +291,7 @@ impl JoinError {
         }
     }
 
-    /// What a client that is refused gets. `None` if the join has failed, or if the response can't be written as JSON.
+    /// The response to a refused client. `None` if the join crashed, or if the response can't be encoded as JSON.
     pub fn response(&self) -> Option<&Payload> {
         match &self.kind {
             JoinErrorKind::Refused(response) => response.as_ref().ok(),
@@ -299,7 +299,7 @@ impl JoinError {
         }
     }
 
-    /// What the join has failed with, or why its parameters are refused as malformed.
+    /// The error that the join failed with, or why its parameters are malformed.
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         match &self.kind {
             JoinErrorKind::Refused(_) => None,
@@ -309,7 +309,7 @@ impl JoinError {
     }
 }
 
-/// Responses are the same if they are encoded alike, and errors if they say the same.
+/// Responses are equal if their encodings are, and errors if their texts are.
 impl PartialEq for JoinError {
     fn eq(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
@@ -347,8 +347,8 @@ pub enum EndReason {
     Left,
     /// The socket is closed, or its connection lost.
     Closed,
-    /// The socket is closed as its server goes: see [`Sockets::drain`](crate::Sockets::drain). The client will join
-    /// another one.
+    /// The socket is closed because its server is drained: see [`Sockets::drain`](crate::Sockets::drain). The client will
+    /// rejoin on another one.
     Draining,
     /// The client has joined the same topic again on the same socket.
     DuplicateJoin,
@@ -356,13 +356,13 @@ pub enum EndReason {
     Stopped,
     /// The channel stopped by [`Stop::shutdown`].
     Shutdown,
-    /// More was waiting for the channel than its mailbox may hold.
+    /// The channel's mailbox overflowed.
     Overloaded,
     /// The channel failed, or panicked.
     Crashed,
 }
 
-/// Join parameters that nobody looks at: an object, an array or whatever else a client sends.
+/// Join parameters that are ignored: an object, an array or anything else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NoParams;
 

@@ -1,4 +1,4 @@
-//! A client that asks to connect, and what the program makes of it.
+//! The request of a client to connect.
 
 use std::{
     fmt,
@@ -23,13 +23,13 @@ use crate::{
 #[derive(Clone, Copy)]
 struct ClientAddress(IpAddr);
 
-/// What stands before a token that is sent as a subprotocol.
+/// The prefix of a token that is sent as a subprotocol.
 const TOKEN_PROTOCOL: &str = "base64url.bearer.phx.";
 
-/// The request with which a client asks for a socket: a WebSocket upgrade, or the first request of a long poll.
+/// The request with which a client connects: a WebSocket upgrade, or the first request of a long poll.
 ///
-/// It has been through the layers and middleware around the router. What they have put into its extensions is
-/// there, and axum's extractors read it:
+/// It has passed the layers and middleware around the router, and has the extensions that they added. axum's extractors
+/// read it:
 ///
 /// ```
 /// # use adsum_channels as adsum;
@@ -37,7 +37,7 @@ const TOKEN_PROTOCOL: &str = "base64url.bearer.phx.";
 /// use axum::{Extension, extract::{FromRef, State}};
 ///
 /// #[derive(Clone)]
-/// struct Session { user_id: u64 } // put there by a middleware
+/// struct Session { user_id: u64 } // added by a middleware
 ///
 /// #[derive(Clone)]
 /// struct Database;
@@ -66,25 +66,25 @@ impl Connect {
         Self { parts, subprotocol }
     }
 
-    /// The parameters the client was given, read as a type.
+    /// Reads the client's parameters as a type.
     ///
-    /// They are read as Plug reads them: the last of several values of one name counts, `user[id]=7` is a map or
-    /// struct, and `roles[]=a` a list, as is `roles[0]=a`, which phoenix.js writes.
+    /// They are parsed as in Plug: the last of several values of one name wins, `user[id]=7` is a map or struct, and
+    /// `roles[]=a` a list, as is `roles[0]=a`, which phoenix.js writes.
     ///
     /// # Errors
-    /// They don't have the shape of `T`. With `?` in a `connect` function that refuses the client.
+    /// They don't have the shape of `T`. With `?` in a `connect` function this refuses the client.
     pub fn params<T: DeserializeOwned>(&self) -> Result<T, ParamsError> {
         query::typed(&self.parts.uri)
     }
 
-    /// The parameters as they stand in the URI, `vsn` of the protocol among them.
+    /// The query of the URI, including the protocol version `vsn`.
     pub fn query(&self) -> &str {
         self.parts.uri.query().unwrap_or_default()
     }
 
-    /// The client's address: that of the connection, or what the
-    /// [`trusted_proxies`](crate::SocketBuilder::trusted_proxies) say. `None` behind a server that doesn't say who its
-    /// peer is.
+    /// The client's address: that of the connection, or the one that
+    /// [`trusted_proxies`](crate::SocketBuilder::trusted_proxies) report. `None` if the server doesn't provide
+    /// `ConnectInfo`.
     pub fn client_address(&self) -> Option<IpAddr> {
         self.extension().map(|ClientAddress(address)| *address)
     }
@@ -100,7 +100,7 @@ impl Connect {
         &self.parts.headers
     }
 
-    /// The headers that begin with `x-`, such as those that a proxy adds.
+    /// The headers that begin with `x-`, such as those added by a proxy.
     pub fn x_headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.headers_that(|name| name.starts_with("x-"))
     }
@@ -110,7 +110,7 @@ impl Connect {
         self.headers_that(|name| name.starts_with("sec-websocket-"))
     }
 
-    /// `traceparent` and `tracestate`: which trace of another service the request belongs to.
+    /// The headers `traceparent` and `tracestate` of distributed tracing.
     pub fn trace_context_headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.headers_that(|name| matches!(name, "traceparent" | "tracestate"))
     }
@@ -119,22 +119,21 @@ impl Connect {
         self.parts.headers.iter().filter(move |(name, _)| wanted(name.as_str()))
     }
 
-    /// What the client says it is.
+    /// The `user-agent` header.
     pub fn user_agent(&self) -> Option<&str> {
         self.parts.headers.get(USER_AGENT)?.to_str().ok()
     }
 
-    /// The subprotocol that was chosen, of those that the client offers: see
-    /// [`subprotocols`](crate::SocketBuilder::subprotocols).
+    /// The chosen subprotocol: see [`subprotocols`](crate::SocketBuilder::subprotocols).
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_ref()?.to_str().ok()
     }
 
-    /// The token that a client of phoenix.js 1.8 was given by its option `authToken`: sent as a WebSocket
-    /// subprotocol, or by long poll in the header `x-phoenix-authtoken`.
+    /// The token from the option `authToken` of phoenix.js 1.8: sent as a WebSocket subprotocol, or by long poll in the
+    /// header `x-phoenix-authtoken`.
     pub fn auth_token(&self) -> Option<String> {
         match offered_subprotocols(&self.parts.headers).find_map(|offer| offer.strip_prefix(TOKEN_PROTOCOL)) {
-            // Whatever its name says, phoenix.js writes it in the standard alphabet.
+            // Despite the name, phoenix.js encodes it in the standard alphabet.
             Some(encoded) => {
                 String::from_utf8(STANDARD_NO_PAD.decode(encoded.trim_end_matches('=')).ok()?).ok()
             }
@@ -142,37 +141,37 @@ impl Connect {
         }
     }
 
-    /// The URI as the client has sent it, wherever the socket is nested.
+    /// The full URI as the client sent it, also if the socket is nested.
     pub fn uri(&self) -> &Uri {
         self.extension().map_or(&self.parts.uri, |OriginalUri(uri)| uri)
     }
 
-    /// The client's address, where the server was started with
+    /// The peer's address, if the server was started with
     /// [`into_make_service_with_connect_info::<SocketAddr>`](axum::Router::into_make_service_with_connect_info).
-    /// Behind a proxy it is the proxy's; see [`x_headers`](Self::x_headers).
+    /// Behind a proxy it is the proxy's; see [`client_address`](Self::client_address).
     pub fn peer(&self) -> Option<SocketAddr> {
         self.extension().map(|ConnectInfo(peer)| *peer)
     }
 
-    /// What a layer or a middleware has left with the request: a session, say.
+    /// An extension that a layer or a middleware has added, for example a session.
     pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.parts.extensions.get()
     }
 
-    /// All that the server's layers have left with the request.
+    /// All extensions that the server's layers have added.
     pub fn extensions(&self) -> &Extensions {
         &self.parts.extensions
     }
 
-    /// Runs an extractor of axum's, or of the program's own, that needs no state.
+    /// Runs an axum extractor that needs no state.
     ///
     /// # Errors
-    /// The extractor rejects the request. With `?` in a `connect` function the client gets the extractor's answer.
+    /// The extractor rejects the request. With `?` in a `connect` function the client gets the extractor's response.
     pub async fn extract<E: FromRequestParts<()>>(&mut self) -> Result<E, Refused> {
         self.extract_with::<E, ()>(&()).await
     }
 
-    /// Runs an extractor that needs state, such as the program's own.
+    /// Runs an axum extractor that needs state.
     ///
     /// # Errors
     /// As [`extract`](Self::extract).
@@ -184,7 +183,7 @@ impl Connect {
     }
 }
 
-/// Of the headers only the names, and of the URI only the path: the rest has the client's secrets.
+/// Shows only the names of headers and the path of the URI: the rest may contain secrets.
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connect")
@@ -195,7 +194,7 @@ impl fmt::Debug for Connect {
     }
 }
 
-/// The subprotocols that a client offers, one header or several, a token for authentication among them.
+/// The subprotocols that a client offers, in one header or several, including a token for authentication.
 pub(crate) fn offered_subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim)

@@ -1,4 +1,4 @@
-//! One client, whatever carries its messages: runs its session, starts its channels and owns their tasks.
+//! One client over any transport: runs its protocol session, starts its channels and owns their tasks.
 
 use std::{
     future::{Future, poll_fn},
@@ -34,9 +34,9 @@ pub(crate) struct Connection {
     /// One task for each join.
     tasks: ChannelTasks,
     pace: Pace,
-    /// Why the client is not to be read, while that is so.
+    /// Why reading the client is paused. `None` if it isn't.
     wait: Option<Box<Wait>>,
-    /// Told last.
+    /// Notifies the observer when it is dropped, after the channels have ended.
     opened: Option<Box<Opened>>,
     _disconnects: Option<DisconnectListener>,
     open_socket: OpenSocket,
@@ -71,17 +71,17 @@ impl Connection {
         }
     }
 
-    /// What the program knows of the socket.
+    /// The values assigned to the socket.
     pub(crate) fn assigns(&self) -> &Assigns {
         &self.assigns
     }
 
-    /// Whether the client's next message may be read now. If not, [`tend`](Self::tend) sees to it.
+    /// Whether the client's next message may be read now. If not, [`tend`](Self::tend) resolves once it may.
     pub(crate) fn is_ready(&self) -> bool {
         self.wait.is_none()
     }
 
-    /// Counts what the client has sent. One that sends too fast isn't read for a moment.
+    /// Counts what the client has sent. Pauses reading if the client sends too fast.
     pub(crate) fn spend(&mut self, messages: usize, bytes: usize, now: Instant) {
         let waits = self.pace.spend(messages, bytes, &self.endpoint.options, now);
         if let Some(until) = waits.filter(|_| self.is_ready()) {
@@ -90,11 +90,10 @@ impl Connection {
         }
     }
 
-    /// Handles a message of the client. One that comes while the connection isn't [ready](Self::is_ready) costs the
-    /// channel that has no room its end.
+    /// Handles a message of the client. If the connection isn't [ready](Self::is_ready), the channel that has no room ends.
     ///
     /// # Errors
-    /// Nobody can make sense of it.
+    /// The message is malformed.
     pub(crate) fn receive(&mut self, message: Wire<'_>) -> Result<(), BadMessage> {
         if let Some(wait) = self.wait.take_if(|wait| wait.held.is_some()) {
             wait.give_up();
@@ -138,17 +137,17 @@ impl Connection {
                     self.reply(&message, true, "ok", Json::empty_object());
                 }
             }
-            // An answer would keep its client here for a moment more, and then send it away.
+            // A reply would keep the client on this node only until it is drained.
             Action::Join { .. } if self.open_socket.is_draining() => self.outbound.close(RESTART_CODE),
             Action::Join { topic, route, join_ref, after, duplicate } => {
-                // Joined over and over, a topic whose channel takes its time to end must not pile up tasks.
+                // Repeated joins of a topic whose channel ends slowly must not pile up tasks.
                 if self.tasks.len() >= self.endpoint.options.max_channels.saturating_mul(2) {
                     self.limited(ClientLimit::Channels, Some(&topic));
                     self.reply(&message, true, "error", reason_json(TOO_MANY_CHANNELS));
                     return Ok(());
                 }
                 if let Some(before) = after.as_ref().filter(|_| duplicate) {
-                    // One that ends by itself at this moment needs not be told.
+                    // Ignore the error: the channel is already ending.
                     let _ = before.end(EndCause::DuplicateJoin);
                 }
                 self.start(message, topic, route, join_ref, after);
@@ -157,19 +156,18 @@ impl Connection {
         Ok(())
     }
 
-    /// Looks after the channels: forgets those that end by themselves, and ends the wait of a connection that isn't
-    /// [ready](Self::is_ready). Pending while there is nothing to do; never resolves to anything else than another
-    /// round. Cancel safe.
+    /// Removes channels that have ended, and resumes reading if the connection isn't [ready](Self::is_ready). Resolves
+    /// after each such step. Cancel safe.
     pub(crate) async fn tend(&mut self) {
         poll_fn(|cx| {
             match self.tasks.poll_join_next(cx) {
                 Poll::Ready(Some(Ok(Ok(topic)))) => self.session.forget(&topic, |link| link.has_ended()),
-                // A task that panicked doesn't say which it was.
+                // A task that panicked doesn't return its topic.
                 Poll::Ready(Some(_)) => self.session.forget_all(|link| link.has_ended()),
                 Poll::Ready(None) | Poll::Pending => {
                     let Some(wait) = &mut self.wait else { return Poll::Pending };
                     ready!(wait.poll(cx));
-                    // It may have sent too much besides.
+                    // The client may also have exceeded its rate.
                     self.wait = self.pace.waits_until(Instant::now()).map(|over| Box::new(Wait::until(over)));
                 }
             }
@@ -178,7 +176,7 @@ impl Connection {
         .await;
     }
 
-    /// Tells all channels that the client is gone, or sent away.
+    /// Tells all channels to end, since the socket has closed or is closing.
     pub(crate) fn end_channels(&mut self, end: SocketEnd) {
         if let Some(opened) = &mut self.opened {
             opened.end = end;
@@ -186,15 +184,15 @@ impl Connection {
         let drained = self.open_socket.is_draining() && self.outbound.state() == State::Closing(RESTART_CODE);
         let cause = if drained { EndCause::Draining } else { EndCause::Closed };
         for channel in self.session.channels() {
-            // One that is ending already needs not be told.
+            // Ignore the error: the channel is already ending.
             let _ = channel.end(cause.clone());
         }
     }
 
-    /// Waits until all channels have ended, and aborts those that don't in time. The socket is noted as open until its
-    /// open_socket is dropped.
+    /// Waits until all channels have ended, and aborts those that don't in time. The socket counts as open until the
+    /// returned value is dropped.
     pub(crate) async fn finish(mut self) -> OpenSocket {
-        // Each cuts itself off after the grace. One that blocks its thread can't, and is not waited for.
+        // Each channel stops by itself after the grace. One that blocks its thread can't, and is not awaited.
         let grace = 2 * self.endpoint.longest_grace();
         let _ = timeout(grace, async { while self.tasks.join_next().await.is_some() {} }).await;
         drop(self.opened);
@@ -248,11 +246,11 @@ impl Connection {
     }
 }
 
-/// Why a client isn't read for a while.
+/// Why reading a client is paused.
 struct Wait {
-    /// When it is over at the latest.
+    /// When the pause ends at the latest.
     over: Pin<Box<Sleep>>,
-    /// The event for which its channel has no room; `None` where the client was too fast.
+    /// The event that its channel has no room for. `None` if the client was too fast.
     held: Option<(Arc<ChannelLink>, Option<MailboxMessage>)>,
 }
 
@@ -265,7 +263,7 @@ impl Wait {
         Self { over: Box::pin(sleep_until(over)), held: Some((channel, Some(event))) }
     }
 
-    /// Hands over the event once there is room. A channel that makes none in time ends.
+    /// Delivers the event once there is room. If there is none in time, ends the channel as overloaded.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some((channel, event)) = &mut self.held
             && channel.poll_event(event, cx).is_ready()
@@ -279,7 +277,7 @@ impl Wait {
         Poll::Ready(())
     }
 
-    /// For a transport that doesn't wait.
+    /// Delivers the event now or ends the channel, for a transport that doesn't wait.
     fn give_up(self) {
         if let Some((channel, Some(event))) = self.held
             && channel.put_event(event).is_err()

@@ -1,4 +1,4 @@
-//! Hears of a `disconnect` to the id of a client, from the moment that the client is admitted.
+//! Listens for a `disconnect` to a client's id, from the moment that the client is admitted.
 
 use std::{fmt, sync::Arc};
 
@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 
 use crate::{Assigns, endpoint::Endpoint, outbound::Outbound};
 
-/// The code that closes a socket which is told to `disconnect`. Its client connects again.
+/// The close code of a socket that is told to `disconnect`. Its client reconnects.
 pub(crate) const DISCONNECT_CODE: u16 = 1001;
 
-/// Closes a client's socket when its id is told to `disconnect`: also one whose upgrade is still under way.
+/// Closes a client's socket when its id is told to `disconnect`, even if its upgrade is still in progress.
 pub(crate) struct DisconnectListener {
     target: Arc<Target>,
     _attachment: Attachment,
@@ -21,7 +21,7 @@ struct Target(Mutex<Socket>);
 enum Socket {
     Admitted,
     Open(Arc<Outbound>),
-    /// To be closed as soon as it opens.
+    /// It must close as soon as it opens.
     Told,
 }
 
@@ -34,7 +34,7 @@ impl DisconnectListener {
         Some(Self { target, _attachment: attachment })
     }
 
-    /// The socket has opened.
+    /// Connects the listener to the socket that has opened.
     pub(crate) fn opened(&self, outbound: &Arc<Outbound>) {
         let before = std::mem::replace(&mut *self.target.0.lock(), Socket::Open(outbound.clone()));
         if matches!(before, Socket::Told) {

@@ -1,4 +1,4 @@
-//! What all sockets of a router share.
+//! State shared by all sockets of a router.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -21,14 +21,14 @@ pub(crate) type ConnectFn =
 
 pub(crate) type OnRefused = Box<dyn Fn(&Refusal, &Connect) -> Response + Send + Sync>;
 
-/// Held by the router alone: its end is the end of the sockets.
+/// Owned by the router alone: when it is dropped, the sockets end.
 pub(crate) struct EndpointOwner {
     pub(crate) endpoint: Arc<Endpoint>,
     /// Sockets and long poll sessions.
     pub(crate) tasks: TaskGroup,
 }
 
-/// What all sockets share.
+/// State shared by all sockets of a router.
 pub(crate) struct Endpoint {
     pub(crate) connect: ConnectFn,
     pub(crate) on_refused: Option<OnRefused>,
@@ -41,19 +41,19 @@ pub(crate) struct Endpoint {
     pub(crate) options: Options,
     pub(crate) quota: Quota,
     pub(crate) watch: Watch,
-    /// Looked up at the first event: it is recorded at each.
+    /// Looked up once, at the first event.
     pub(crate) handle_in_seconds: OnceLock<Histogram>,
     pub(crate) pubsub: PubSub,
 }
 
 impl Endpoint {
-    /// The longest that a channel may take to end.
+    /// The longest shutdown grace of any channel.
     pub(crate) fn longest_grace(&self) -> Duration {
         let graces = self.routes.iter().filter_map(|route| route.shutdown_grace);
         graces.fold(self.options.shutdown_grace, Duration::max)
     }
 
-    /// What speaks a version of the protocol.
+    /// The codec of a protocol version.
     pub(crate) fn codec(&self, vsn: &str) -> Option<Arc<Codec>> {
         self.codecs.iter().find(|codec| codec.speaks(vsn)).cloned()
     }

@@ -1,4 +1,4 @@
-//! A message on its way out: a small head of its own around a payload that others may share.
+//! Outgoing messages: a small head of its own around a payload that other messages may share.
 
 use std::io::IoSlice;
 
@@ -10,12 +10,11 @@ use crate::{
     websocket::{Opcode, frame},
 };
 
-/// A message to a client, with the header of its WebSocket frame, in the parts that are written one after the
-/// other.
+/// A message to a client, with the header of its WebSocket frame, in consecutive parts.
 #[derive(Clone, Debug)]
 pub struct Frame {
     head: Bytes,
-    /// `None` if the head is all of it.
+    /// `None` if the head is the whole frame.
     rest: Option<Box<Rest>>,
 }
 
@@ -26,33 +25,33 @@ struct Rest {
     tail: Bytes,
 }
 
-/// A payload that others may share, in one part or in several.
+/// A payload that other frames may share, in one part or in several.
 #[derive(Clone, Debug)]
 pub(crate) enum Shared {
     Bytes(Bytes),
     Json(Json),
 }
 
-/// The longest payload that is copied: one part is written for less than three.
+/// Maximum size of a payload that is copied: writing one part costs less than writing three.
 const COPIED: usize = 1024;
 
 impl Frame {
-    /// A message of text. It has to be UTF-8.
+    /// Creates a text message. It must be UTF-8.
     pub fn text(text: impl Into<Bytes>) -> Self {
         Self::spliced(Head::with_capacity(0), text.into(), Bytes::new())
     }
 
-    /// A message of bytes.
+    /// Creates a binary message.
     pub fn binary(bytes: impl Into<Bytes>) -> Self {
         Self::spliced_binary(Head::with_capacity(0), bytes.into())
     }
 
-    /// A message of text: that of the head, the payload, the tail.
+    /// Creates a text message from the head, the payload and the tail.
     pub(crate) fn spliced(head: Head, payload: impl Into<Shared>, tail: Bytes) -> Self {
         Self::assembled(Opcode::Text, head, payload.into(), tail)
     }
 
-    /// A message of bytes: those of the head, then the payload.
+    /// Creates a binary message from the head and the payload.
     pub(crate) fn spliced_binary(head: Head, payload: Bytes) -> Self {
         Self::assembled(Opcode::Binary, head, payload.into(), Bytes::new())
     }
@@ -68,7 +67,7 @@ impl Frame {
         Self { head: head.finish(opcode, len), rest: Some(Box::new(Rest { payload, tail })) }
     }
 
-    /// A frame that is complete, such as a broadcast's, which all sockets share.
+    /// Wraps a complete frame, such as a broadcast's, which all sockets share.
     pub(crate) fn whole(frame: Bytes) -> Self {
         Self { head: frame, rest: None }
     }
@@ -78,7 +77,7 @@ impl Frame {
         self.head.len() + rest
     }
 
-    /// The length of what only this frame holds, and the buffers that others may share.
+    /// The number of bytes that only this frame owns, and the buffers that other frames may share.
     pub(crate) fn buffers(&self) -> (usize, impl Iterator<Item = &Bytes>) {
         let own = if self.rest.is_some() { self.head.len() } else { 0 };
         (own, self.parts().skip(usize::from(own > 0)).filter(|part| !part.is_empty()))
@@ -89,7 +88,7 @@ impl Frame {
         std::iter::once(&self.head).chain(rest)
     }
 
-    /// The message without its WebSocket header; none where it is no message, but a close, say.
+    /// The message without its WebSocket header. `None` if it is not a message but, for example, a close.
     pub(crate) fn into_message(self) -> Option<Outgoing> {
         const TEXT: u8 = 0x80 | Opcode::Text as u8;
         const BINARY: u8 = 0x80 | Opcode::Binary as u8;
@@ -102,7 +101,7 @@ impl Frame {
         }
     }
 
-    /// What is left of the frame after its first `skip` bytes, without empty parts.
+    /// The rest of the frame after its first `skip` bytes, without empty parts.
     pub(crate) fn slices(&self, skip: usize) -> impl Iterator<Item = IoSlice<'_>> {
         let mut skip = skip;
         self.parts().filter_map(move |part| {
@@ -113,7 +112,7 @@ impl Frame {
         })
     }
 
-    /// The frame in one piece.
+    /// Joins the parts of the frame.
     pub(crate) fn into_bytes(self) -> Bytes {
         if self.rest.is_none() {
             return self.head;
@@ -152,11 +151,11 @@ impl From<&Json> for Shared {
     }
 }
 
-/// What comes before a payload. The frame's header comes in front of it, once the length is known.
+/// The bytes before a payload. The frame's header is written in front of it once the length is known.
 pub(crate) struct Head(Vec<u8>);
 
 impl Head {
-    /// The longest header.
+    /// Maximum length of a header.
     const ROOM: usize = 10;
 
     pub(crate) fn with_capacity(len: usize) -> Self {
@@ -171,7 +170,7 @@ impl Head {
         self
     }
 
-    /// Adds text as it is.
+    /// Adds text without quoting it.
     pub(crate) fn raw(&mut self, text: &str) -> &mut Self {
         self.0.extend_from_slice(text.as_bytes());
         self
@@ -179,7 +178,7 @@ impl Head {
 
     /// Adds a JSON string.
     pub(crate) fn string(&mut self, text: &str) -> &mut Self {
-        serde_json::to_writer(&mut self.0, text).expect("a string can be written as JSON, and into memory");
+        serde_json::to_writer(&mut self.0, text).expect("encoding a string into memory never fails");
         self
     }
 

@@ -1,4 +1,4 @@
-//! What is private and reads input from outside, opened for the fuzz targets. No part of the public face.
+//! Private items that read input from outside, for the fuzz targets. Not public API.
 
 use std::{cell::Cell, fmt, rc::Rc};
 
@@ -36,7 +36,7 @@ pub fn frame_bytes(frame: Frame) -> Bytes {
 #[derive(Debug)]
 pub struct Frames(Reader);
 
-/// What a client sent.
+/// A message of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the kinds of WebSocket messages")]
 pub enum Sent {
@@ -58,7 +58,7 @@ impl Frames {
         self.0.feed(bytes);
     }
 
-    /// What comes next, or the code to close with.
+    /// The next message, or the code to close with.
     pub fn next_sent(&mut self) -> Result<Option<Sent>, u16> {
         let incoming = match self.0.next() {
             Ok(Some(incoming)) => incoming,
@@ -100,7 +100,7 @@ pub fn longpoll_token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     longpoll::token(headers, uri).ok().flatten()
 }
 
-/// Whether a request's origin is the host itself or, where a pattern is given, one that it matches. None where
+/// Whether a request's origin is the host itself or, if a pattern is given, matches it. `None` if
 /// it is no pattern.
 pub fn accepts_origin(pattern: Option<&str>, headers: &HeaderMap, uri: &Uri) -> Option<bool> {
     let rule = match pattern {
@@ -145,7 +145,7 @@ impl Liveness for Number {
     }
 }
 
-/// What a client's message asks for.
+/// The action for a message.
 #[derive(Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "as the session's own")]
 pub enum Asked {

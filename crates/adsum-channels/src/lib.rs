@@ -1,7 +1,7 @@
-//! Channels for axum, spoken by the `phoenix` npm package and every other client of Phoenix Channels.
+//! Channels for axum, compatible with the `phoenix` npm package and every other client of Phoenix Channels.
 //!
-//! A [`Channel`] is what a program does about one topic of one socket. A [`SocketBuilder`] says which topics
-//! go to which channel and who may connect, and becomes a router:
+//! A [`Channel`] is the program's code for one topic of one socket. A [`SocketBuilder`] maps topics to channels, decides
+//! which clients may connect, and builds a router:
 //!
 //! ```
 //! use adsum_channels::{
@@ -42,16 +42,17 @@
 //! let app: axum::Router = axum::Router::new().nest("/socket", socket.into_router(PubSub::local()));
 //! ```
 //!
-//! Clients then connect to `/socket`. Spoken are versions 1 and 2 of the protocol, with binary payloads, over
-//! WebSocket, and over long poll where [`SocketBuilder::longpoll`] turns it on.
+//! Clients then connect to `/socket`. Versions 1 and 2 of the protocol are supported, with binary payloads, over
+//! WebSocket, and over long poll if [`SocketBuilder::longpoll`] enables it.
 //!
 //! # Metrics
 //!
 //! Counters of the `metrics` crate: `adsum_sockets_opened_total`, `adsum_sockets_closed_total`,
 //! `adsum_sockets_refused_total`, `adsum_sockets_drained_total`, `adsum_sockets_overflowed_total` (a client read too
-//! slowly), `adsum_states_conflated_total` (one that was sent a state again instead), `adsum_channels_joined_total` and `adsum_channels_crashed_total`.
+//! slowly), `adsum_states_conflated_total` (a slow client got a state again instead of its changes),
+//! `adsum_channels_joined_total` and `adsum_channels_crashed_total`.
 //!
-//! Histograms, in seconds: `adsum_socket_connect_seconds` (to decide about a client), `adsum_channel_join_seconds`
+//! Histograms, in seconds: `adsum_socket_connect_seconds` (the decision about a client), `adsum_channel_join_seconds`
 //! (from a join to its reply) and `adsum_channel_handle_in_seconds` (a channel's handler of an event).
 
 mod acceptor;

@@ -1,4 +1,4 @@
-//! What the log shows: at which level, and without the secrets of clients.
+//! Logging at dynamic levels, without the secrets of clients.
 
 mod limit;
 
@@ -12,18 +12,17 @@ use crate::{ParamsError, Refusal, query};
 
 pub(crate) use self::limit::{Limit, cut, cut_name, limited};
 
-/// What stands for a value that isn't shown.
+/// The placeholder for a hidden value.
 const FILTERED: &str = "[FILTERED]";
-/// How much of a client's parameters one line of the log shows.
+/// Maximum size of a client's parameters in a log line.
 const MAX_SHOWN_BYTES: usize = 1024;
-/// What the names of secrets contain, unless told otherwise.
+/// By default, values are hidden whose keys contain one of these.
 const DEFAULT_FILTERED: [&str; 3] = ["password", "token", "secret"];
 
-/// Which parameters of clients the log doesn't show.
+/// Hides parameters of clients in the log.
 ///
-/// By default these are, at any depth, the values of keys that contain `password`, `token` or `secret`, in upper
-/// or lower case. `[FILTERED]` stands in their place. A text that isn't under such a key is shown as it is, and a
-/// binary payload by its length only.
+/// By default it replaces the values of keys that contain `password`, `token` or `secret`, at any depth and
+/// case-insensitively, with `[FILTERED]`. All other values are shown. Of a binary payload only the length is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParamFilter(Rule);
 
@@ -34,12 +33,12 @@ enum Rule {
 }
 
 impl ParamFilter {
-    /// Hides the values of keys that contain one of these, in upper or lower case.
+    /// Hides the values of keys that contain one of these, case-insensitively.
     pub fn discard<'k>(keys: impl IntoIterator<Item = &'k str>) -> Self {
         Self(Rule::Discard(keys.into_iter().map(str::to_lowercase).collect()))
     }
 
-    /// Hides all values but those of keys that are one of these, which are shown with all that is in them.
+    /// Hides all values except those of these keys, which are shown in full.
     pub fn keep<'k>(keys: impl IntoIterator<Item = &'k str>) -> Self {
         Self(Rule::Keep(keys.into_iter().map(str::to_owned).collect()))
     }
@@ -49,21 +48,21 @@ impl ParamFilter {
         Self::discard([])
     }
 
-    /// What of a payload may be shown: at most about a kilobyte.
+    /// Formats a payload for the log, in at most about a kilobyte.
     pub fn show(&self, payload: &Payload) -> String {
         let Payload::Json(json) = payload else { return format!("<{} bytes>", payload.len()) };
         match json.decode() {
             Ok(value) => self.text(value),
-            // Nested beyond what is read, or a broken one of a serializer of the program's own.
+            // Nested too deeply to parse, or invalid JSON from a custom serializer.
             Err(_) => format!("<{} bytes of JSON>", payload.len()),
         }
     }
 
-    /// What of a URI's query may be shown.
+    /// Formats a URI's query for the log.
     pub(crate) fn show_query(&self, uri: &http::Uri) -> String {
         match query::read(uri) {
             Ok(params) => self.text(Value::Object(params)),
-            Err(_) => "<an unreadable query>".to_owned(),
+            Err(_) => "<a malformed query>".to_owned(),
         }
     }
 
@@ -107,7 +106,7 @@ impl Default for ParamFilter {
     }
 }
 
-/// An event at a level that is known only when it happens.
+/// Logs an event at a level that is known only at run time.
 macro_rules! event_at {
     ($level:expr, $($event:tt)*) => {
         match $level {
@@ -121,7 +120,7 @@ macro_rules! event_at {
 }
 pub(crate) use event_at;
 
-/// Whether somebody listens to events of a level: a comparison where nobody does.
+/// Whether events of a level are logged. Only a comparison if they aren't.
 pub(crate) fn is_enabled(level: Level) -> bool {
     match level {
         Level::ERROR => tracing::enabled!(Level::ERROR),
@@ -132,8 +131,8 @@ pub(crate) fn is_enabled(level: Level) -> bool {
     }
 }
 
-/// An error as the log shows it: its beginning. Those of reading a client's data quote it, so of them only what can't be a
-/// value of the client's is shown.
+/// An error in the form for the log: truncated. Errors from parsing a client's data quote the data, so only the parts that
+/// can't be the client's values are shown.
 pub(crate) enum LoggedError<'e> {
     Error(&'e (dyn Error + 'static)),
     Refusal(&'e Refusal),
@@ -161,11 +160,11 @@ impl fmt::Display for LoggedError<'_> {
     }
 }
 
-/// What is missing is named by the program's types; all else may be the client's words.
+/// Keeps the name of a missing field, which comes from the program's types. Everything else may quote the client.
 fn without_values(error: &str) -> String {
     let missing = error.find("missing field `").map(|at| &error[at..]);
     let named = missing.and_then(|text| text.match_indices('`').nth(1).map(|(end, _)| &text[..=end]));
-    named.unwrap_or("it doesn't have the shape that is asked for").to_owned()
+    named.unwrap_or("the data doesn't have the expected shape").to_owned()
 }
 
 #[cfg(test)]
@@ -237,7 +236,7 @@ mod tests {
         let wrong = serde_json::from_str::<Login>(r#"{"password":"hunter2"}"#).unwrap_err();
         assert!(wrong.to_string().contains("hunter2"), "it would quote it");
         let shown = |error: &(dyn Error + 'static)| LoggedError::Error(error).to_string();
-        assert_eq!(shown(&wrong), "it doesn't have the shape that is asked for");
+        assert_eq!(shown(&wrong), "the data doesn't have the expected shape");
         let bad = crate::BadMessage::Json(wrong);
         assert!(!shown(&bad).contains("hunter2"));
         let missing = serde_json::from_str::<Login>("{}").unwrap_err();

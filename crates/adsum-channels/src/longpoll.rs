@@ -1,7 +1,7 @@
-//! Long poll: the transport of clients that can't speak WebSocket.
+//! Long poll: the transport of clients without WebSocket.
 //!
-//! The client posts what it sends, and asks for what it gets; a session on the server stands for the socket.
-//! The status of an answer is in its JSON: phoenix.js expects HTTP's to be 200.
+//! The client posts its messages and polls for messages; a session on the server stands for the socket. The status of a
+//! response is in its JSON: phoenix.js expects the HTTP status 200.
 
 mod parts;
 mod remote;
@@ -48,28 +48,28 @@ use crate::{
 };
 
 const SALT: &str = "adsum long poll session";
-/// For the key that hides the names of nodes in tokens.
+/// Derives the key that hides node names in tokens.
 const NODE_SALT: &str = "adsum long poll node";
-/// How long a session's token is good, as in Phoenix.
+/// How long a session's token is valid, as in Phoenix.
 const TOKEN_MAX_AGE: Duration = Duration::from_hours(14 * 24);
-/// The most messages of one post, as many as phoenix.js sends.
+/// Maximum number of messages in a post, the same as in phoenix.js.
 const MAX_BATCH: usize = 100;
 
-/// The sessions of a socket, and the answers to their clients.
+/// The long poll sessions of a router; answers their requests.
 pub(crate) struct LongPoll {
     owner: Arc<EndpointOwner>,
     tokens: Tokens,
     sessions: Arc<Sessions>,
     relay: Arc<Relay>,
-    /// The relay is subscribed, from the first time on that another node may have something to say.
+    /// Set once the relay is subscribed, when the first session may have requests from other nodes.
     listens: OnceLock<()>,
-    /// Hears the relay.
+    /// Receives the relay's messages.
     listener: OnceLock<Task>,
 }
 
 type Sessions = Mutex<HashMap<String, SessionHandle>>;
 
-/// A session's place among the others, for as long as it runs.
+/// Removes a session from the map when it is dropped.
 struct SessionEntry {
     id: String,
     sessions: Weak<Sessions>,
@@ -79,20 +79,20 @@ impl Drop for SessionEntry {
     fn drop(&mut self) {
         if let Some(sessions) = self.sessions.upgrade() {
             let session = sessions.lock().remove(&self.id);
-            // Outside of the lock: with it go requests that wait, which answer other nodes.
+            // Outside the lock: it drops pending requests, which send responses to other nodes.
             drop(session);
         }
     }
 }
 
-/// What a token holds. Clients can read it, but for the node's name.
+/// The content of a token. Clients can read it, except for the node's name.
 #[derive(Serialize, Deserialize)]
 struct SignedName {
-    /// Veiled, in base64.
+    /// Encrypted, in base64.
     node: String,
     relay: String,
     session: String,
-    /// A hash of the path at which the session was opened: another socket's clients, origins and layers are others.
+    /// A hash of the path at which the session was opened, since another socket has other clients, origins and layers.
     mount: String,
 }
 
@@ -105,7 +105,7 @@ struct Answer {
     messages: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The status of HTTP, which phoenix.js doesn't look at, but a proxy may.
+    /// The HTTP status, which phoenix.js ignores, but a proxy may use.
     #[serde(skip)]
     http: StatusCode,
 }
@@ -119,7 +119,7 @@ impl Answer {
         Self { token: Some(token), messages: Some(messages), ..Self::status(status) }
     }
 
-    /// phoenix.js closes at a 403, and tries again with longer and longer pauses.
+    /// phoenix.js closes on a 403, and retries with increasing pauses.
     fn refused(refusal: &Refusal) -> Self {
         let answer = Self::status(403);
         match refusal {
@@ -178,14 +178,14 @@ impl LongPoll {
         match (polled, session) {
             (Polled::Messages(messages), _) => Answer::with(200, token, messages),
             (Polled::Nothing, _) => Answer::with(204, token, Vec::new()),
-            // Nobody knows it any more, as one of this node that isn't found above.
+            // The session no longer exists, as if it weren't found on this node.
             (Polled::Gone, SessionLocation::Remote(_)) if !is_draining => self.open(parts).await,
-            // It has ended while the client waited. The next poll opens another one.
+            // The session ended while the client waited. The next poll opens a new one.
             (Polled::Gone, _) => Answer::status(410),
         }
     }
 
-    /// Opens a session. The client takes its first 410 for an open socket, a later one for a lost one.
+    /// Opens a session. To the client the first 410 means an open socket, a later one a lost socket.
     async fn open(&self, parts: Parts) -> Answer {
         let endpoint = &self.owner.endpoint;
         let mount = mount(&parts);
@@ -198,13 +198,13 @@ impl LongPoll {
         let token = match self.sign(self.relay.name(id.clone()), mount) {
             Ok(token) => token,
             Err(error) => {
-                limited!(ERROR, %error, "a long poll session's token can't be signed");
+                limited!(ERROR, %error, "refused a long poll session: its token can't be signed");
                 return Answer::status(403);
             }
         };
         let entry = SessionEntry { id: id.clone(), sessions: Arc::downgrade(&self.sessions) };
         let (session, requests) = SessionHandle::new(endpoint.options.longpoll_window);
-        // It stands there before it starts, so that it can't end before.
+        // Inserted before it starts, so that it can't be removed first.
         self.sessions.lock().insert(id, session);
         session::start(&self.owner, admitted, requests, entry);
         Answer::with(410, token, Vec::new())
@@ -225,7 +225,7 @@ impl LongPoll {
             return json(&Answer::status(403));
         }
         let Some((_, session)) = session else { return json(&Answer::status(410)) };
-        // As much as may wait to be sent the other way. Each message by itself may be as long as in a WebSocket.
+        // The whole body is limited like the outbound queue, and each message like one of a WebSocket.
         let Ok(body) = to_bytes(body, options.max_queue_bytes).await else {
             return bad_request("the body is longer than max_queue_bytes, or was cut off");
         };
@@ -252,7 +252,7 @@ impl LongPoll {
         }
     }
 
-    /// Whether the router's sockets, or those of the server that a request came by, are being drained.
+    /// Whether the router's sockets, or those of the request's server, are being drained.
     fn is_draining(&self, request: &Extensions) -> bool {
         SocketSets::of(&self.owner.endpoint.sockets, request, None).are_draining()
     }
@@ -280,14 +280,14 @@ impl LongPoll {
         self.tokens.sign_for(SALT, &SignedName { node, relay, session, mount }, TOKEN_MAX_AGE)
     }
 
-    /// From now on other nodes are heard, if there can be any.
+    /// Starts to receive messages from other nodes, if there can be any.
     fn listen(&self) {
         if !self.owner.endpoint.pubsub.is_networked() {
             return;
         }
         let mut inbox = None;
         self.listens.get_or_init(|| inbox = Some(self.relay.subscribe()));
-        // Started outside of the lock, by the one that has subscribed.
+        // Spawned outside the lock, by the caller that has subscribed.
         if inbox.is_some() {
             let (relay, sessions) = (self.relay.clone(), self.sessions.clone());
             let listen = move || {
@@ -304,13 +304,13 @@ impl LongPoll {
     }
 }
 
-/// Where a session is.
+/// The location of a session.
 enum SessionLocation {
     Local(SessionHandle),
     Remote(Name),
 }
 
-/// The path that a request is sent to, as the client has written it but for empty segments, in a hash of fixed length.
+/// A hash of the path that the client requested, ignoring empty segments.
 fn mount(parts: &Parts) -> String {
     let uri = parts.extensions.get().map_or(&parts.uri, |OriginalUri(uri)| uri);
     let segments = uri.path().split('/').filter(|segment| !segment.is_empty());
@@ -318,19 +318,19 @@ fn mount(parts: &Parts) -> String {
     STANDARD.encode(&hash.finalize()[..16])
 }
 
-/// A name that nobody guesses; none, and logged, where there is no randomness.
+/// An unguessable name. Logs and returns `None` if the system has no randomness.
 fn random() -> Option<String> {
     let mut random = [0; 16];
     match getrandom::fill(&mut random) {
         Ok(()) => Some(STANDARD.encode(random)),
         Err(error) => {
-            limited!(ERROR, %error, "no long poll session without randomness");
+            limited!(ERROR, %error, "refused a long poll session: the system has no randomness");
             None
         }
     }
 }
 
-/// A message as a client has posted it.
+/// A message that a client has posted.
 pub(crate) enum PostedMessage {
     Text(Bytes),
     Binary(Vec<u8>),
@@ -345,7 +345,7 @@ impl PostedMessage {
     }
 }
 
-/// One message a line: JSON, or else bytes in base64.
+/// Parses a post with one message per line: JSON, or else bytes in base64.
 pub(crate) fn batch(body: &Bytes) -> Result<Vec<PostedMessage>, &'static str> {
     let lines = body.split(|byte| *byte == b'\n').map(|line| body.slice_ref(line.trim_ascii()));
     let messages: Vec<_> = lines
@@ -365,7 +365,7 @@ pub(crate) fn batch(body: &Bytes) -> Result<Vec<PostedMessage>, &'static str> {
     Ok(messages)
 }
 
-/// The token that a request names. A program's own parameter of this name comes before it in the query.
+/// The session token of a request. In the query, a program's own parameter of this name comes before it.
 pub(crate) fn token(headers: &HeaderMap, uri: &Uri) -> Result<Option<String>, BadQuery> {
     let in_query = query::text(uri, "token")?;
     Ok(match headers.get("x-phoenix-longpoll-token") {
@@ -385,7 +385,7 @@ fn preflight(headers: &HeaderMap) -> Response {
 }
 
 fn json(answer: &Answer) -> Response {
-    let body = serde_json::to_vec(answer).expect("numbers and strings can be written as JSON");
+    let body = serde_json::to_vec(answer).expect("numbers and strings can be encoded as JSON");
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),

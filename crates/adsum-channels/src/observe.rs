@@ -1,4 +1,4 @@
-//! How a program watches its sockets: an observer, and the log.
+//! Reports what happens on sockets to an observer and the log.
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -18,69 +18,69 @@ use crate::{
     sockets::{IDLE_CODE, RESTART_CODE},
 };
 
-/// Told of what clients do, as the listeners of Phoenix's telemetry are. Given to
+/// Observes clients, like the telemetry handlers of Phoenix. Set it with
 /// [`SocketBuilder::observe`](crate::SocketBuilder::observe).
 ///
-/// It is called in the tasks that serve the clients, after the fact: it must be quick, and not block.
+/// It is called in the tasks that serve the clients, after the fact. It must be quick, and must not block.
 pub trait Observer: Send + Sync + 'static {
-    /// A client has connected or was refused.
+    /// Called when a client has connected or was refused.
     fn connected(&self, connected: &ObservedConnect<'_>) {
         let _ = connected;
     }
 
-    /// A client has joined a topic, or its join has failed.
+    /// Called when a client has joined a topic, or its join has failed.
     fn joined(&self, joined: &ObservedJoin<'_>) {
         let _ = joined;
     }
 
-    /// A channel has handled an event of its client.
+    /// Called when a channel has handled an event of its client.
     fn handled_in(&self, handled: &ObservedEvent<'_>) {
         let _ = handled;
     }
 
-    /// A client has answered a [ping](crate::SocketBuilder::ping).
+    /// Called when a client has answered a [ping](crate::SocketBuilder::ping).
     fn round_trip(&self, answered: &ObservedRoundTrip<'_>) {
         let _ = answered;
     }
 
-    /// A channel that was joined has ended.
+    /// Called when a joined channel has ended.
     fn left(&self, left: &ObservedLeave<'_>) {
         let _ = left;
     }
 
-    /// A client's socket has closed, and its channels before it.
+    /// Called when a client's socket has closed, after its channels.
     fn disconnected(&self, disconnected: &ObservedDisconnect<'_>) {
         let _ = disconnected;
     }
 
-    /// A client asks for more than it may have. What becomes of it says [`ClientLimit`].
+    /// Called when a client has reached a limit. [`ClientLimit`] describes the effect of each limit.
     fn limited(&self, limited: &ObservedLimit<'_>) {
         let _ = limited;
     }
 
-    /// The sockets are drained: told as it begins, and when it is over.
+    /// Called when a drain of sockets begins, and when it is over.
     fn draining(&self, draining: &ObservedDrain) {
         let _ = draining;
     }
 }
 
-/// A client that asked to connect.
+/// An attempt of a client to connect.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ObservedConnect<'o> {
     /// The request.
     pub request: &'o Connect,
-    /// What carries the messages: `websocket`, `longpoll`, or the name of a transport of the program's own.
+    /// The transport: `websocket`, `longpoll`, or the name of a custom one.
     pub transport: &'o str,
-    /// The version of the protocol that the client asks for.
+    /// The protocol version that the client requests.
     pub version: &'o str,
-    /// How long it took to decide.
+    /// The duration of the decision.
     pub duration: Duration,
-    /// What came of it.
+    /// The decision.
     pub result: Result<&'o Assigns, &'o Refusal>,
 }
 
-/// A client that asked to join.
+/// An attempt of a client to join.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ObservedJoin<'o> {
@@ -88,23 +88,23 @@ pub struct ObservedJoin<'o> {
     pub topic: &'o Topic,
     /// The type of the channel.
     pub channel: &'static str,
-    /// What the client has sent along, secrets included.
+    /// The client's parameters, including secrets.
     pub params: &'o Payload,
-    /// What the program knows of the socket.
+    /// The values assigned to the socket.
     pub assigns: &'o Assigns,
-    /// From the arrival of the join to its reply.
+    /// The time from the arrival of the join to its reply.
     pub duration: Duration,
-    /// What came of it.
+    /// The result.
     pub result: JoinOutcome,
 }
 
-/// What came of a join.
+/// The result of a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JoinOutcome {
-    /// The client is in.
+    /// The client has joined.
     Joined,
-    /// The channel has refused it, or its parameters don't have the shape that the channel asks for.
+    /// The channel has refused the client, or the parameters don't have the expected shape.
     Refused,
     /// The channel's `join` has failed, panicked, or taken too long.
     Crashed,
@@ -118,39 +118,39 @@ pub struct ObservedEvent<'o> {
     pub topic: &'o Topic,
     /// The type of the channel.
     pub channel: &'static str,
-    /// The event's name, which is the client's.
+    /// The event's name, chosen by the client.
     pub event: &'o str,
-    /// What it carries, secrets included.
+    /// The payload, including secrets.
     pub payload: &'o Payload,
-    /// What the program knows of the socket.
+    /// The values assigned to the socket.
     pub assigns: &'o Assigns,
-    /// How long the channel took.
+    /// The duration of the handler.
     pub duration: Duration,
-    /// What came of it.
+    /// The result.
     pub result: EventOutcome<'o>,
 }
 
-/// A client that has answered a ping.
+/// A client's answer to a ping.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ObservedRoundTrip<'o> {
-    /// What the program knows of the socket.
+    /// The values assigned to the socket.
     pub assigns: &'o Assigns,
-    /// From the ping to its answer. Clients can delay it, but not shorten it.
+    /// The time from the ping to its answer. A client can prolong it, but not shorten it.
     pub duration: Duration,
 }
 
-/// What came of an event.
+/// The result of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventOutcome<'o> {
-    /// It was answered with this status.
+    /// The handler replied with this status.
     Replied(&'o str),
-    /// It was handled, and is not answered by the handler.
+    /// The handler returned no reply.
     Handled,
-    /// The channel ends in good order.
+    /// The channel stops normally.
     Stopped,
-    /// The handler has failed or panicked, or was cut off.
+    /// The handler has failed, panicked or was aborted.
     Crashed,
 }
 
@@ -162,9 +162,9 @@ pub struct ObservedLeave<'o> {
     pub topic: &'o Topic,
     /// The type of the channel.
     pub channel: &'static str,
-    /// What the program knows of the socket.
+    /// The values assigned to the socket.
     pub assigns: &'o Assigns,
-    /// How long the client was in.
+    /// How long the channel was joined.
     pub duration: Duration,
     /// Why it has ended.
     pub reason: &'o EndReason,
@@ -174,11 +174,11 @@ pub struct ObservedLeave<'o> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ObservedDisconnect<'o> {
-    /// What has carried the messages, as at the connect.
+    /// The transport, as in [`ObservedConnect`].
     pub transport: &'static str,
-    /// What the program knows of the socket.
+    /// The values assigned to the socket.
     pub assigns: &'o Assigns,
-    /// How long it was open.
+    /// How long the socket was open.
     pub duration: Duration,
     /// How it has ended.
     pub end: SocketEnd,
@@ -188,25 +188,25 @@ pub struct ObservedDisconnect<'o> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SocketEnd {
-    /// The client has closed it, with this code of WebSocket's.
+    /// The client has closed it, with this WebSocket close code.
     Closed(u16),
-    /// The connection is lost, or a client of long poll polls no more.
+    /// The connection is lost, or a long poll client has stopped polling.
     Lost,
-    /// The client was silent for longer than the [`timeout`](crate::SocketBuilder::timeout), or took too long to end a
-    /// message.
+    /// The client was silent for longer than the [`timeout`](crate::SocketBuilder::timeout), or took too long to complete
+    /// a message.
     Silent,
-    /// The client read too slowly for what waited to be sent to it.
+    /// The client read too slowly, and its outbound queue overflowed.
     TooSlow,
-    /// The client sent something that nobody can make sense of. It was closed with this code.
+    /// The client sent a malformed message. The socket was closed with this code.
     BadMessage(u16),
     /// It was told to [`disconnect`](adsum_pubsub::PubSub::disconnect).
     Disconnected,
-    /// The server is drained, or ends.
+    /// The server was drained, or has stopped.
     Draining,
 }
 
 impl SocketEnd {
-    /// The end of a socket that the server has closed.
+    /// How a socket has ended that the server has closed with this code.
     pub(crate) fn by_server(code: u16) -> Self {
         match code {
             IDLE_CODE => Self::Silent,
@@ -218,20 +218,20 @@ impl SocketEnd {
     }
 }
 
-/// A client that asked for more than it may have.
+/// A limit that a client has reached.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ObservedLimit<'o> {
-    /// Of what.
+    /// The limit.
     pub limit: ClientLimit,
     /// The topic. `None` for a rate.
     pub topic: Option<&'o str>,
-    /// What the program knows of the socket.
+    /// The values assigned to the socket.
     pub assigns: &'o Assigns,
 }
 
-/// A limit that a connected client has reached. Those of sockets refuse the connect: see
-/// [`Refusal::Limit`]; one for what waits to be sent ends the socket: see [`SocketEnd::TooSlow`].
+/// A limit of a connected client. Limits on the number of sockets refuse the connect instead: see [`Refusal::Limit`]. The
+/// limits of the outbound queue close the socket: see [`SocketEnd::TooSlow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientLimit {
@@ -251,13 +251,13 @@ pub enum ClientLimit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObservedDrain {
-    /// How many sockets are open now.
+    /// The number of open sockets.
     pub open: usize,
-    /// Whether it is over: with sockets open yet, since its time is up.
+    /// Whether the drain is over. Sockets may still be open if its timeout has passed.
     pub is_over: bool,
 }
 
-/// Who watches the sockets of a router.
+/// The observer and the log settings of a router.
 #[derive(Clone)]
 pub(crate) struct Watch {
     pub(crate) observer: Option<Arc<dyn Observer>>,
@@ -272,7 +272,7 @@ impl Default for Watch {
 }
 
 impl Watch {
-    /// Whether there is anybody to be told what would be logged at this level.
+    /// Whether there is an observer, or events of this level are logged.
     pub(crate) fn is_watched(&self, level: Option<Level>) -> bool {
         self.observer.is_some() || level.is_some_and(is_enabled)
     }
@@ -352,14 +352,14 @@ impl Watch {
     }
 }
 
-/// A panic of the observer's is not the client's matter.
+/// Calls the observer. A panic of the observer doesn't affect the client.
 pub(crate) fn tell(observer: &dyn Observer, tell: impl FnOnce(&dyn Observer)) {
     if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| tell(observer))) {
         limited!(ERROR, panic = panic_text(&*panic), "an observer of sockets panicked");
     }
 }
 
-/// An open socket, as its observer knows it. However the socket ends, the observer hears of it as this is dropped.
+/// Notifies the observer of a socket's end when it is dropped, however the socket ends.
 pub(crate) struct Opened {
     observer: Arc<dyn Observer>,
     assigns: Arc<Assigns>,
@@ -369,7 +369,7 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// `None` if nobody watches.
+    /// Returns `None` if there is no observer.
     pub(crate) fn new(watch: &Watch, assigns: &Arc<Assigns>, transport: &'static str) -> Option<Box<Self>> {
         let observer = watch.observer.clone()?;
         let (assigns, since) = (assigns.clone(), Instant::now());

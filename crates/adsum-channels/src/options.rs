@@ -6,52 +6,52 @@ use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
 
 use crate::address::TrustedProxies;
 
-/// How many channels a socket may have joined.
+/// Default maximum number of joined channels per socket.
 pub const DEFAULT_MAX_CHANNELS: usize = 100;
-/// The longest topic in bytes: a topic's length is one byte in the protocol's binary frames.
+/// Default maximum length of a topic in bytes: binary frames of the protocol encode the length in one byte.
 pub const DEFAULT_MAX_TOPIC_BYTES: usize = 255;
-/// The longest message of a client, in bytes.
+/// Default maximum size of a client's message, in bytes.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1024 * 1024;
-/// How many bytes may wait to be sent to one client.
+/// Default maximum size of a client's outbound queue, in bytes.
 pub const DEFAULT_MAX_QUEUE_BYTES: usize = 4 * 1024 * 1024;
-/// How many bytes may wait to be sent in all sockets of a node, bytes that they share counted once.
+/// Default maximum size of all outbound queues of a node, in bytes. Shared bytes are counted once.
 pub const DEFAULT_MAX_TOTAL_QUEUE_BYTES: usize = 256 * 1024 * 1024;
-/// How long a client may take to read a state.
+/// Default time in which a client must read a state.
 pub const DEFAULT_STATE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How many letters may wait for one channel.
+/// Default maximum number of messages in a channel's mailbox.
 pub const DEFAULT_MAX_MAILBOX: usize = 1024;
-/// How long a client is not read while one of its channels has no room for its next event.
+/// Default time for which a client is not read while one of its channels has no room for the next event.
 pub const DEFAULT_MAILBOX_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many messages a second a client may send before it is read more slowly.
+/// Default number of messages per second beyond which a client is read more slowly.
 pub const DEFAULT_MAX_MESSAGE_RATE: u32 = 20_000;
-/// How many bytes a second a client may send before it is read more slowly.
+/// Default number of bytes per second beyond which a client is read more slowly.
 pub const DEFAULT_MAX_BYTE_RATE: u32 = 32 * 1024 * 1024;
-/// How long a client may take to send one message.
+/// Default time in which a client must complete a message.
 pub const DEFAULT_MESSAGE_TIMEOUT: Duration = Duration::from_mins(1);
-/// How many sockets may be open.
+/// Default maximum number of open sockets.
 pub const DEFAULT_MAX_SOCKETS: usize = 100_000;
-/// How many of them may be sessions of long poll.
+/// Default maximum number of open long poll sessions.
 pub const DEFAULT_MAX_LONGPOLL_SESSIONS: usize = 10_000;
-/// How many sockets one address may have.
+/// Default maximum number of sockets per client address.
 pub const DEFAULT_MAX_SOCKETS_PER_ADDRESS: usize = 10_000;
-/// How many sockets one key may have.
+/// Default maximum number of sockets per limit key.
 pub const DEFAULT_MAX_SOCKETS_PER_KEY: usize = 100;
-/// How long a client may be silent.
+/// Default time for which a client may be silent.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a client may be silent before it is pinged.
+/// Default time of silence after which a client is pinged.
 pub const DEFAULT_PING_AFTER: Duration = Duration::from_secs(25);
-/// How long a client has to send something after a ping.
+/// Default time in which a client must send something after a ping.
 pub const DEFAULT_PING_CLOSE: Duration = Duration::from_secs(10);
-/// How long a join may take.
+/// Default timeout of a join.
 pub const DEFAULT_JOIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a long poll is held open while nothing is to be said.
+/// Default time for which a long poll is held open while there is no message.
 pub const DEFAULT_LONGPOLL_WINDOW: Duration = Duration::from_secs(10);
-/// How long another node has to say that it has a long poll session.
+/// Default time in which another node must confirm that it has a long poll session.
 pub const DEFAULT_LONGPOLL_NODE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a channel has to end.
+/// Default time in which a channel must end.
 pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// What a [`SocketBuilder`](crate::SocketBuilder) was told; its methods say what each is for.
+/// The options of a [`SocketBuilder`](crate::SocketBuilder), whose methods document them.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) max_channels: usize,
@@ -62,9 +62,9 @@ pub(crate) struct Options {
     pub(crate) state_timeout: Duration,
     pub(crate) max_mailbox: usize,
     pub(crate) mailbox_timeout: Duration,
-    /// `None`: no limit.
+    /// `None` for no limit.
     pub(crate) max_message_rate: Option<u32>,
-    /// `None`: no limit.
+    /// `None` for no limit.
     pub(crate) max_byte_rate: Option<u32>,
     pub(crate) message_timeout: Duration,
     pub(crate) max_sockets: usize,
@@ -72,9 +72,9 @@ pub(crate) struct Options {
     pub(crate) max_sockets_per_address: Option<usize>,
     pub(crate) max_sockets_per_key: Option<usize>,
     pub(crate) trusted_proxies: TrustedProxies,
-    /// `None`: a client may be silent for ever.
+    /// `None` for no timeout.
     pub(crate) timeout: Option<Duration>,
-    /// `None`: no client is pinged.
+    /// `None` for no pings.
     pub(crate) ping: Option<Ping>,
     pub(crate) shutdown_grace: Duration,
     pub(crate) join_timeout: Duration,
@@ -118,19 +118,19 @@ impl Default for Options {
     }
 }
 
-/// The shortest time of an option for which zero makes no sense.
+/// Minimum of a time option for which zero makes no sense.
 const MIN_TIME: Duration = Duration::from_millis(1);
-/// The most of anything that is counted.
+/// Upper bound of all counts.
 const MAX_COUNT: usize = 1_000_000;
-/// The most of anything that is measured in bytes: 1 GiB.
+/// Upper bound of all sizes in bytes: 1 GiB.
 const MAX_BYTES: usize = 1 << 30;
-/// The most of what waits in all sockets: 1 TiB.
+/// Upper bound of the total size of all queues: 1 TiB.
 const MAX_TOTAL_BYTES: usize = 1 << 40;
-/// Topics travel in the heads of messages between nodes, which have little more room.
+/// Upper bound of a topic's length: the heads of messages between nodes have little more room.
 const MAX_TOPIC_BYTES: usize = 4096;
 
 impl Options {
-    /// Checks all options of a socket: this is the one place that knows their bounds.
+    /// Checks all options of a socket. Their bounds are defined here.
     pub(crate) fn check(&self) -> Result<(), OptionsError> {
         let any = usize::MAX;
         within("max_sockets", self.max_sockets, 1, any)?;
@@ -166,7 +166,7 @@ impl Options {
     }
 }
 
-/// Checks the grace that a type of channel asks for.
+/// Checks the shutdown grace of a channel type.
 pub(crate) fn check_grace(channel: &'static str, grace: Option<Duration>) -> Result<(), OptionsError> {
     match grace {
         Some(grace) if grace > MAX_TIME => Err(OptionsError::new(

@@ -1,7 +1,7 @@
-//! Which web pages may use a socket, and under which hosts.
+//! Checks which web pages may use a socket, and under which hosts.
 //!
-//! A browser sends the cookies of a site along with whatever page opens a socket to it, and names the page's
-//! origin. So the origin has to be looked at, or any page could act as the user.
+//! A browser sends a site's cookies with any page that opens a socket to it, and names the page's origin. Without a check
+//! of the origin any page could act as the user.
 
 use std::fmt;
 
@@ -14,18 +14,18 @@ use http::{
 use crate::{Refusal, log::limited};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// How much of a header one line of the log shows.
+/// Maximum size of a header in a log line.
 const MAX_SHOWN_BYTES: usize = 200;
 
-/// Which origins and hosts are accepted.
+/// The accepted origins and hosts.
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
     pub(crate) rule: Rule,
-    /// Our own hosts. Empty if any will do.
+    /// Our own hosts. Empty to accept any.
     pub(crate) hosts: Vec<OwnHost>,
 }
 
-/// The origins that are accepted. A request that names none doesn't come from a page, and is accepted.
+/// The accepted origins. A request without an origin doesn't come from a page, and is accepted.
 #[derive(Default)]
 pub(crate) enum Rule {
     /// The host and port that the request is sent to.
@@ -39,7 +39,7 @@ pub(crate) enum Rule {
 type Check = Box<dyn Fn(&str, &HeaderMap) -> bool + Send + Sync>;
 
 impl Origins {
-    /// Whether the page that a request comes from may use the socket, under one of our own hosts.
+    /// Checks whether the page that sends a request may use the socket, and whether it uses one of our own hosts.
     pub(crate) fn check(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Refusal> {
         let host = host_of(headers, uri);
         let refused = if comes_from_page(headers) && !self.is_own(host) {
@@ -74,15 +74,15 @@ impl Origins {
     }
 
     fn accepts(&self, headers: &HeaderMap, host: Option<&str>) -> bool {
-        // No page can forge this header, which is right whatever a proxy does to `Host`.
+        // Pages can't forge this header, and it is correct even if a proxy changes `Host`.
         let is_same_origin = || headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "same-origin");
         if matches!(self.rule, Rule::Any) || (matches!(self.rule, Rule::Host) && is_same_origin()) {
             return true;
         }
         match headers.get(ORIGIN) {
             Some(origin) => origin.to_str().is_ok_and(|origin| self.accepts_origin(origin, headers, host)),
-            // A page's GET to its own origin names none. The POSTs that follow do: better refused now, as phoenix.js
-            // takes an answer to the GET for a connection, and tries again at once when it is lost.
+            // A page's GET to its own origin has no `Origin`; the POSTs that follow have one. Refuse the GET already:
+            // phoenix.js takes a response to it for a connection, and retries at once when the connection is lost.
             None => match headers.get(REFERER).and_then(|referer| origin_of(referer.to_str().ok()?)) {
                 Some(origin) => self.accepts_origin(&origin, headers, host),
                 None => true,
@@ -125,13 +125,13 @@ impl fmt::Debug for Rule {
     }
 }
 
-/// Whether a browser says that a page sends the request. All browsers say so of a WebSocket and of a post, without which
-/// a session of long poll is of no use.
+/// Whether the request comes from a web page. All browsers send one of these headers with a WebSocket and with a POST,
+/// without which a long poll session is useless.
 fn comes_from_page(headers: &HeaderMap) -> bool {
     [ORIGIN, REFERER, SEC_FETCH_SITE].iter().any(|name| headers.contains_key(name))
 }
 
-/// The host that a request is sent to. HTTP/2 names it in the URI.
+/// The host that a request is sent to. In HTTP/2 it is in the URI.
 fn host_of<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
     match headers.get(HOST) {
         Some(host) => host.to_str().ok(),
@@ -145,14 +145,14 @@ fn origin_of(address: &str) -> Option<String> {
     Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
 }
 
-/// What the log shows of a header.
+/// Formats a header for the log.
 fn shown(value: Option<&[u8]>) -> String {
     let Some(value) = value else { return "none".to_owned() };
     let cut = &value[..value.len().min(MAX_SHOWN_BYTES)];
     format!("{}{}", cut.escape_ascii(), if cut.len() < value.len() { "…" } else { "" })
 }
 
-/// Where a page comes from, or a request goes to.
+/// The origin of a page, or the target of a request.
 #[derive(Clone, Copy, Debug)]
 struct Site<'a> {
     scheme: Option<&'a str>,
@@ -161,7 +161,7 @@ struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// Browsers leave out a port that is the scheme's own.
+    /// Browsers omit the scheme's default port.
     fn of_origin(uri: &'a Uri) -> Option<Self> {
         let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
         let (host, port) = host_and_port(authority)?;
@@ -178,7 +178,7 @@ fn host_and_port(authority: &Authority) -> Option<(&str, Option<u16>)> {
     split_port(authority.as_str())
 }
 
-/// A host and its port. `None` if there is anything else, such as a user's name.
+/// Splits a host and its port. `None` if there is anything else, such as a user name.
 fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     let host_len = match text.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,
@@ -203,7 +203,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// One of our own hosts, on any port unless one is named.
+/// One of our own hosts, on any port unless it names one.
 #[derive(Debug)]
 pub(crate) struct OwnHost {
     host: String,
@@ -211,7 +211,7 @@ pub(crate) struct OwnHost {
 }
 
 impl OwnHost {
-    /// `None` if it isn't one.
+    /// Returns `None` if it isn't a host.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let authority: Authority = text.parse().ok()?;
         let (host, port) = host_and_port(&authority)?;
@@ -223,8 +223,8 @@ impl OwnHost {
     }
 }
 
-/// An origin such as `https://example.com`, whose port is the scheme's unless it names one; `//example.com` of any
-/// scheme and port; `//*.example.com` of that host and all that are below it.
+/// A pattern for origins: `https://example.com`, with the scheme's port unless it names one; `//example.com` for any scheme
+/// and port; `//*.example.com` for that host and all subdomains.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     scheme: Option<String>,
@@ -234,7 +234,7 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// `None` if it isn't one.
+    /// Returns `None` if it isn't a pattern.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("//")?;
         let scheme = if scheme.is_empty() { None } else { Some(scheme.strip_suffix(':')?.to_owned()) };
@@ -297,7 +297,7 @@ mod tests {
             ("http://example.org", "example.org"),
             ("https://example.org", "example.org:443"),
             ("http://example.org", "example.org:80"),
-            // A proxy may end TLS, so the scheme isn't compared.
+            // A proxy may terminate TLS, so the scheme isn't compared.
             ("https://example.org:8443", "example.org:8443"),
             ("https://host.com/", "host.com"),
         ] {
@@ -442,7 +442,7 @@ mod tests {
         for site in ["same-site", "cross-site", "none", ""] {
             assert!(!says(&Origins::default(), site), "{site:?}");
         }
-        // A list is a list: pages of our own host may be anybody's.
+        // A list is exclusive: pages on our own host may belong to anybody.
         assert!(!says(&listed(&["//example.com"]), "same-origin"));
     }
 
@@ -452,7 +452,7 @@ mod tests {
         let ours = Origins { rule: Rule::Host, hosts: hosts.into() };
         let to = |host: &str| {
             let origin = format!("http://{host}");
-            // A page, if only its address may tell.
+            // A page that is recognized only by its `Referer`.
             let referred = check(&ours, &[(HOST, host), (REFERER, &format!("{origin}/page"))]);
             assert_eq!(check(&ours, &[(HOST, host), (ORIGIN, &origin)]).is_ok(), referred.is_ok());
             referred
@@ -460,13 +460,13 @@ mod tests {
         for host in ["example.org", "EXAMPLE.org:8443", "[::1]:4100", "127.0.0.1:4100"] {
             assert!(to(host).is_ok(), "{host}");
         }
-        // The last is a page whose name was made to point at us.
+        // The last one is a page whose name points to our address.
         for host in
             ["example.com", "127.0.0.1", "127.0.0.1:4101", "a.example.org", "", "rebound.evil.org:4100"]
         {
             assert!(matches!(to(host), Err(Refusal::Host)), "{host}");
         }
-        // Programs other than browsers name whatever host they like.
+        // Programs other than browsers may use any host.
         assert!(check(&ours, &[(HOST, "x")]).is_ok() && check(&ours, &[]).is_ok());
         let rebound = [(ORIGIN, "http://rebound.evil.org:4100"), (HOST, "rebound.evil.org:4100")];
         assert!(matches!(check(&ours, &rebound), Err(Refusal::Host)));

@@ -1,8 +1,8 @@
-//! What waits to be sent to one client. Every byte to a socket goes through its queue.
+//! The outbound queue of a client. Every byte to a socket goes through it.
 //!
-//! Where the stream is a bare TCP stream, a [write pass](pass) writes what a burst of pushes has queued, once for
-//! each socket. What the kernel doesn't take waits for the connection's task. Any other stream is written by
-//! the connection's task alone.
+//! If the stream is a bare TCP stream, a [write pass](pass) writes everything that a burst of pushes has queued, once per
+//! socket. The connection's task writes the rest that the kernel doesn't accept. Any other stream is written by the
+//! connection's task alone.
 
 mod budget;
 mod conflation;
@@ -32,15 +32,15 @@ pub(crate) use self::{
 };
 use crate::{frame::Frame, websocket::frame};
 
-/// How many parts one write takes at most: about twenty small frames.
+/// Maximum number of parts in one write: about twenty small frames.
 const MAX_SLICES: usize = 64;
-/// How many bytes gather before whoever pushes writes them: more at once gains nothing.
+/// The number of queued bytes at which a push writes them itself: writing more at once gains nothing.
 const WRITE_THRESHOLD: usize = 64 * 1024;
 
-/// The outbound queue of one socket, under one lock.
+/// The outbound queue of a socket, under one lock.
 pub(crate) struct Outbound {
     queue: Mutex<OutboundQueue>,
-    /// Wakes the connection's task: there is something to write, or the state has changed.
+    /// Wakes the connection's task when there is something to write, or when the state has changed.
     wake: Notify,
 }
 
@@ -52,26 +52,26 @@ pub(crate) struct OutboundQueue {
     entries: Entries,
     /// How much of the first frame is written.
     offset: usize,
-    /// The states whose changes a slow client isn't sent. It gets them when nothing waits any more.
+    /// The states whose changes were dropped for a slow client. They are sent again once the queue is empty.
     owed: Vec<Weak<dyn Renewable>>,
-    /// States that were asked, to be let go once the lock is free: this may be the last that holds them.
+    /// States that were renewed, to be dropped after the lock is released: these may be the last references.
     renewed: Vec<Arc<dyn Renewable>>,
     state: State,
-    /// Where others than the connection's task may write.
+    /// The stream, if others than the connection's task may write to it.
     stream: Option<Arc<TcpStream>>,
-    /// The kernel has not taken all: the rest is for the connection's task, once the stream is writable.
+    /// Whether the kernel's buffer is full. The connection's task writes the rest once the stream is writable.
     blocked: bool,
-    /// Set by a push that the connection's task has to hear of.
+    /// Set by a push for which the connection's task must wake up.
     woken: bool,
-    /// Set by a push that finds nothing waiting: a write pass has to see to it.
+    /// Set by a push to an empty queue, which needs a write pass.
     due: bool,
-    /// Set by a push that a write pass may see to.
+    /// Set by a push that a write pass may write.
     pushed: bool,
-    /// The pass of replies will write what waits.
+    /// Whether the queue is enrolled in the write pass of replies.
     is_urgent: bool,
 }
 
-/// How far a socket's end is.
+/// The state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Open,
@@ -81,11 +81,11 @@ pub(crate) enum State {
     Gone,
 }
 
-/// The code a slow client's socket is closed with: phoenix.js comes back after it, as it doesn't after 1000.
+/// The close code for a slow client: phoenix.js reconnects after it, but not after 1000.
 pub(crate) const OVERFLOW_CODE: u16 = 1013;
 
 impl Outbound {
-    /// A queue that holds as much as its budget says, and writes to `stream` directly, if there is one.
+    /// Creates a queue bounded by its budget, which writes to `stream` directly if there is one.
     pub(crate) fn new(budget: &Arc<Budget>, stream: Option<Arc<TcpStream>>) -> Self {
         let queue = OutboundQueue {
             entries: Entries::new(budget.clone()),
@@ -103,15 +103,15 @@ impl Outbound {
         Self { queue: Mutex::new(queue), wake: Notify::new() }
     }
 
-    /// Runs a critical section: frames pushed in it follow each other, and no other push comes between.
+    /// Runs a critical section: frames pushed in it are consecutive, with no other push in between.
     ///
-    /// Lock order: this lock, then any lock of topics and subscribers. The section must not broadcast, nor
-    /// take the lock again.
+    /// Lock order: this lock, then the locks of topics and subscribers. The section must not broadcast, and must not take
+    /// the lock again.
     pub(crate) fn locked<R>(self: &Arc<Self>, section: impl FnOnce(&mut OutboundQueue) -> R) -> R {
         self.locked_for(Urgency::Reply, section)
     }
 
-    /// As [`locked`](Self::locked), for a frame that many sockets get: what is for this client alone is written before.
+    /// As [`locked`](Self::locked), for a frame to many sockets: frames for a single client are written first.
     pub(crate) fn locked_for_broadcast<R>(
         self: &Arc<Self>,
         section: impl FnOnce(&mut OutboundQueue) -> R,
@@ -124,7 +124,7 @@ impl Outbound {
         let result = section(&mut queue);
         let (due, pushed) = (mem::take(&mut queue.due), mem::take(&mut queue.pushed));
         let enrols = match urgency {
-            // Whatever waits already stands before it, so all of it is written now.
+            // Everything queued before it is written now as well.
             Urgency::Reply => pushed && !mem::replace(&mut queue.is_urgent, true),
             Urgency::Broadcast => due,
         };
@@ -149,7 +149,7 @@ impl Outbound {
         }
     }
 
-    /// Writes what waits, as far as the kernel takes it now.
+    /// Writes queued frames, as far as the kernel accepts them now.
     fn write(&self) {
         let mut queue = self.queue.lock();
         queue.write();
@@ -161,22 +161,22 @@ impl Outbound {
         self.locked(|queue| queue.push(frame));
     }
 
-    /// Makes a close frame the last. A queue that is closing already stays as it is.
+    /// Queues a close frame as the last one. Does nothing if the queue is already closing.
     pub(crate) fn close(self: &Arc<Self>, code: u16) {
         self.locked(|queue| queue.close(code));
     }
 
-    /// Drops the stream and what waits for it.
+    /// Drops the stream and all queued frames.
     pub(crate) fn shut(self: &Arc<Self>) {
         self.locked(OutboundQueue::shut);
     }
 
-    /// Waits until a push needs the connection's task.
+    /// Waits until the connection's task is needed.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
     }
 
-    /// Takes all frames that wait, for a client that isn't written to but asks.
+    /// Takes all queued frames, for a transport that polls.
     pub(crate) fn take(&self) -> (Vec<Frame>, State) {
         let mut queue = self.queue.lock();
         let mut frames = Vec::new();
@@ -190,7 +190,7 @@ impl Outbound {
         (frames, state)
     }
 
-    /// Takes note of how many bytes were taken out and wait again, as the client has gone away meanwhile.
+    /// Records how many taken bytes are waiting again, because they didn't reach the client.
     pub(crate) fn note_returned(&self, bytes: usize) {
         let mut queue = self.queue.lock();
         if queue.state != State::Gone {
@@ -199,18 +199,18 @@ impl Outbound {
         self.unlock(queue);
     }
 
-    /// Whether nothing waits, nor is a state owed.
+    /// Whether the queue is empty and no state is owed.
     pub(crate) fn is_quiet(&self) -> bool {
         let queue = self.queue.lock();
         queue.entries.is_empty() && queue.owed.is_empty()
     }
 
-    /// How far the socket's end is.
+    /// The state of the socket.
     pub(crate) fn state(&self) -> State {
         self.queue.lock().state
     }
 
-    /// When what waits for a limited time only has waited for too long.
+    /// When the oldest timed frame must be sent.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.queue.lock().entries.deadline()
     }
@@ -226,17 +226,17 @@ impl Outbound {
         });
     }
 
-    /// Since when something has waited that the node's total counts.
+    /// Since when this queue is counted in the node's total.
     pub(crate) fn waits_since(&self) -> Option<Instant> {
         self.queue.lock().entries.counted_since()
     }
 
-    /// Closes the socket because too much waits in all sockets.
+    /// Closes the socket because the queues of all sockets are too large.
     pub(crate) fn evict(self: &Arc<Self>) {
         self.locked(OutboundQueue::evict);
     }
 
-    /// Gives the queue's frames to `write` until none is left, it isn't ready or it fails.
+    /// Passes the queue's frames to `write` until none is left, it isn't ready, or it fails.
     pub(crate) fn drain(
         &self,
         mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
@@ -253,7 +253,7 @@ impl Outbound {
 }
 
 impl OutboundQueue {
-    /// Queues a frame; dropped where the socket is at its end.
+    /// Queues a frame. Drops it if the socket is closing.
     pub(crate) fn push(&mut self, frame: Frame) {
         self.put(Entry::plain(frame));
     }
@@ -279,7 +279,7 @@ impl OutboundQueue {
         }
     }
 
-    /// A frame that finds nothing waiting is always taken: its size is no sign of a slow client.
+    /// An empty queue accepts a frame of any size: the size doesn't mean that the client is slow.
     fn is_full(&self, next: &Entry) -> bool {
         !self.entries.is_empty() && self.entries.cost() + next.cost() > self.entries.max_cost()
     }
@@ -288,7 +288,7 @@ impl OutboundQueue {
         let first = self.entries.is_empty();
         self.entries.push(entry);
         if self.stream.is_none() {
-            // Nobody knows yet when it will be written.
+            // It is unknown when it will be written.
             self.entries.count();
             self.woken |= first;
         } else if self.entries.cost() >= WRITE_THRESHOLD && !self.blocked {
@@ -299,7 +299,7 @@ impl OutboundQueue {
         }
     }
 
-    /// Writes what the kernel takes now, and leaves the rest to the connection's task.
+    /// Writes what the kernel accepts now, and leaves the rest to the connection's task.
     fn write(&mut self) {
         self.is_urgent = false;
         let Some(stream) = self.stream.clone().filter(|_| !self.blocked) else { return };
@@ -322,15 +322,15 @@ impl OutboundQueue {
         }
     }
 
-    /// Gives up on a client that doesn't read: only the frame that is half written stays.
+    /// Closes the socket of a client that doesn't read: only a partly written frame stays queued.
     fn overflow(&mut self, reason: &'static str) {
         metrics::counter!("adsum_sockets_overflowed_total", "reason" => reason).increment(1);
         self.entries.truncate(usize::from(self.offset > 0));
         self.close(OVERFLOW_CODE);
     }
 
-    /// Gives up on a client whose memory others need. A large frame that is half written isn't kept for a close
-    /// that would follow it.
+    /// Closes the socket of a client whose memory others need. If a large frame is partly written, cuts the socket off
+    /// instead of keeping the frame so that a close can follow.
     fn evict(&mut self) {
         if self.state != State::Open {
             return self.shut();
@@ -386,7 +386,7 @@ impl OutboundQueue {
     }
 }
 
-/// Writes what the kernel takes now.
+/// Writes what the kernel accepts now.
 pub(crate) fn try_write(stream: &TcpStream, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
     let written = match parts {
         [part] => stream.try_write(part),
@@ -398,12 +398,12 @@ pub(crate) fn try_write(stream: &TcpStream, parts: &[IoSlice<'_>]) -> Poll<io::R
     }
 }
 
-/// A ping with a payload.
+/// Makes a ping with a payload.
 pub(crate) fn ping(payload: [u8; 4]) -> Frame {
     Frame::whole(frame::ping(payload))
 }
 
-/// A frame that is a pong's.
+/// Makes a pong with a payload.
 pub(crate) fn pong(payload: &Bytes) -> Frame {
     Frame::whole(frame::pong(payload))
 }

@@ -1,7 +1,8 @@
-//! How fast a client may send before its transport stops reading for a moment.
+//! Limits how fast a client may send, by pausing its transport's reads.
 //!
-//! What a client sends is known once it was read, and may be more than a second's worth, so it is counted as a debt that
-//! time pays. (The crate `governor` refuses what is more than its burst, and keeps 80 bytes a socket for two limits.)
+//! The size of a message is known only once it was read, and may exceed a second's allowance, so it is counted as a debt
+//! that is paid off over time. (The crate `governor` refuses anything beyond its burst, and keeps 80 bytes per socket for
+//! two limits.)
 
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use tokio::time::Instant;
 
 use crate::options::Options;
 
-/// A client that was quiet may send a second's worth at once.
+/// A client that was quiet may send a second's allowance at once.
 const BURST: Duration = Duration::from_secs(1);
 
-/// What one client has sent, against its rates.
+/// How much a client has sent, measured against its rates.
 #[derive(Debug)]
 pub(crate) struct Pace {
     messages_paid: Instant,
@@ -26,7 +27,7 @@ impl Pace {
         Self { messages_paid: now, bytes_paid: now }
     }
 
-    /// Counts what was sent. Returns until when the client is not to be read, if it is too fast.
+    /// Counts what was sent. Returns until when reading must pause, if the client is too fast.
     pub(crate) fn spend(
         &mut self,
         messages: usize,
@@ -43,7 +44,7 @@ impl Pace {
         self.waits_until(now)
     }
 
-    /// Until when the client is not to be read, if it is too fast.
+    /// Until when reading must pause, if the client is too fast.
     pub(crate) fn waits_until(&self, now: Instant) -> Option<Instant> {
         let paid = self.messages_paid.max(self.bytes_paid);
         (paid > now + BURST).then(|| paid - BURST)
@@ -55,7 +56,7 @@ fn pay(paid: Instant, count: usize, rate: u32, now: Instant) -> Instant {
         return paid;
     }
     let nanos = (count as u64).saturating_mul(1_000_000_000) / u64::from(rate);
-    // Bounded, so that no sum overflows: what is longer than a day is for ever to a client.
+    // Bounded to a day, so that no sum overflows.
     (paid.max(now) + Duration::from_nanos(nanos).min(MAX_TIME)).min(now + MAX_TIME)
 }
 
@@ -76,7 +77,7 @@ mod tests {
         let later = start + Duration::from_millis(100);
         assert_eq!(pace.waits_until(later), None);
         assert_eq!(pace.spend(5, 0, &options, later), Some(later + Duration::from_millis(500)));
-        // Silence is not saved up beyond the burst.
+        // Silence saves up no more than the burst.
         let much_later = start + Duration::from_mins(1);
         assert_eq!(pace.spend(10, 0, &options, much_later), None);
         assert!(pace.spend(1, 0, &options, much_later).is_some());
@@ -88,7 +89,7 @@ mod tests {
         let (mut pace, start) = (Pace::new(), Instant::now());
         assert_eq!(pace.spend(usize::MAX, 1000, &options, start), None);
         assert_eq!(pace.spend(0, 500, &options, start), Some(start + Duration::from_millis(500)));
-        // A day is the longest debt, whatever was sent.
+        // The debt is at most a day, whatever was sent.
         assert_eq!(pace.spend(0, usize::MAX, &options, start), Some(start + MAX_TIME - BURST));
     }
 }

@@ -1,4 +1,4 @@
-//! The protocol of one socket: a client's message in, what to do about it out. It knows which topics are joined.
+//! The protocol state of a socket: takes a client's message and returns an action. It knows the joined topics.
 
 use std::collections::HashMap;
 
@@ -9,13 +9,13 @@ use crate::{
     serializer::{BadMessage, ClientMessage, read_string},
 };
 
-/// What a session has to know of a channel.
+/// The liveness of a channel.
 pub(crate) trait Liveness {
-    /// Whether it still takes events. It must say no before the client can have read that the channel ended.
+    /// Whether it still accepts events. It must return false before the client can have read that the channel ended.
     fn is_open(&self) -> bool;
 }
 
-/// The joined topics of one socket.
+/// The joined topics of a socket.
 pub(crate) struct ProtocolSession<C> {
     joins: HashMap<Topic, Entry<C>>,
     max_channels: usize,
@@ -24,47 +24,46 @@ pub(crate) struct ProtocolSession<C> {
 
 struct Entry<C> {
     join_ref: Box<str>,
-    /// The client has left, and the channel may take a moment to end.
+    /// Whether the client has left. The channel may take a moment to end.
     leaving: bool,
     channel: C,
 }
 
-/// What to do about a frame.
+/// The action for a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action<C> {
-    /// Answer with `{}`.
+    /// Reply with `{}`.
     Ok { with_join_ref: bool },
-    /// Answer with an error and this reason.
+    /// Reply with an error and this reason.
     Error { with_join_ref: bool, reason: &'static str },
     /// Start a channel, then [`insert`](ProtocolSession::insert) it.
     Join {
         topic: Topic,
         /// The index of the route.
         route: usize,
-        /// The name of the join in frames to come.
+        /// The `join_ref` of later frames.
         join_ref: Box<str>,
-        /// The topic's channel before, which has to end first.
+        /// The previous channel of the topic, which must end first.
         after: Option<C>,
-        /// That one was joined until now, and has to be told.
+        /// Whether the previous channel is still joined, and must be told to end.
         duplicate: bool,
     },
-    /// Hand the event to the channel.
+    /// Pass the event to the channel.
     Event(C),
     /// Tell the channel that its client leaves.
     Leave(C),
-    /// The frame belongs to a join that is over.
+    /// Drop the message, which belongs to an ended join.
     Drop,
 }
 
-/// What topics begin with that nodes use among themselves. No client can join one, whatever the routes say.
+/// The prefix of topics that are used between nodes. Clients can't join them, whatever the routes are.
 pub(crate) const RESERVED_PREFIX: &str = "adsum:";
 
 const UNMATCHED: &str = "unmatched topic";
 pub(crate) const TOPIC_TOO_LONG: &str = "topic too long";
 pub(crate) const TOO_MANY_CHANNELS: &str = "too many channels joined";
 
-/// The longest ref, in bytes of its JSON text: it goes back to the client, and is kept with each join. Clients count up
-/// from 1.
+/// Maximum length of a ref's JSON text, which is sent back to the client and kept with each join. Clients count up from 1.
 const MAX_REF_BYTES: usize = 64;
 
 impl<C: Liveness + Clone> ProtocolSession<C> {
@@ -76,10 +75,10 @@ impl<C: Liveness + Clone> ProtocolSession<C> {
         }
     }
 
-    /// What a frame asks for. `route` finds the route of a topic.
+    /// Returns the action for a message. `route` finds the route of a topic.
     ///
     /// # Errors
-    /// A ref is too long, whichever serializer has let it through.
+    /// A ref is too long.
     pub(crate) fn handle(
         &mut self,
         message: &ClientMessage<'_>,
@@ -135,11 +134,11 @@ impl<C: Liveness + Clone> ProtocolSession<C> {
         let route = route(topic).ok_or(UNMATCHED)?;
         let before = self.joins.get(topic);
         let duplicate = before.is_some_and(Entry::is_live);
-        // Those that are ending count as well, or a client could pile them up.
+        // Ending channels count as well, or a client could pile them up.
         if !duplicate && self.joins.len() - usize::from(before.is_some()) >= self.max_channels {
             return Err(TOO_MANY_CHANNELS);
         }
-        // A client that gives its join no join_ref means its ref, as recorded of Phoenix.
+        // For a join without a join_ref, its ref is used, as recorded from Phoenix.
         let join_ref = if message.join_ref == "null" { &message.reference } else { &message.join_ref };
         Ok(Action::Join {
             topic: topic.into(),
@@ -150,19 +149,19 @@ impl<C: Liveness + Clone> ProtocolSession<C> {
         })
     }
 
-    /// Takes note of a channel that was started.
+    /// Adds a channel that was started.
     pub(crate) fn insert(&mut self, topic: Topic, join_ref: Box<str>, channel: C) {
         self.joins.insert(topic, Entry { join_ref, leaving: false, channel });
     }
 
-    /// Forgets the channel of a topic, if it is one that `ended` picks.
+    /// Removes the channel of a topic, if `ended` returns true for it.
     pub(crate) fn forget(&mut self, topic: &str, ended: impl FnOnce(&C) -> bool) {
         if self.joins.get(topic).is_some_and(|join| ended(&join.channel)) {
             self.joins.remove(topic);
         }
     }
 
-    /// Forgets all channels that `ended` picks.
+    /// Removes all channels for which `ended` returns true.
     pub(crate) fn forget_all(&mut self, ended: impl Fn(&C) -> bool) {
         self.joins.retain(|_, join| !ended(&join.channel));
     }
@@ -216,7 +215,7 @@ mod tests {
             Self { session: ProtocolSession::new(options), started: Vec::new() }
         }
 
-        /// Sends a frame; a join that is to be started is started.
+        /// Sends a frame, and starts the channel of a join.
         fn send(&mut self, frame: &str) -> Action<Fake> {
             let message = V2.decode(Wire::Text(frame.as_bytes())).unwrap();
             let action =
@@ -337,7 +336,7 @@ mod tests {
         assert_eq!((after, duplicate, &*join_ref), (Some(client.channel(0)), true, r#""16""#));
         assert_eq!(client.send(r#"["1","2","room:a","e",{}]"#), Action::Drop);
         assert_eq!(client.send(r#"["16","2","room:a","e",{}]"#), Action::Event(client.channel(1)));
-        // The end of the one before is no end of the one after.
+        // The end of the previous channel doesn't end the new one.
         client.session.forget("room:a", |channel| channel.number == 0);
         assert_eq!(client.send(r#"["16","2","room:a","e",{}]"#), Action::Event(client.channel(1)));
     }
@@ -373,7 +372,7 @@ mod tests {
         let mut client = Client::new(&options);
         client.send(r#"["1","1","room:a","phx_join",{}]"#);
         client.send(r#"["1","2","room:a","phx_leave",{}]"#);
-        // The channel before takes its time to end.
+        // The previous channel is still ending.
         let again = client.send(r#"["3","3","room:a","phx_join",{}]"#);
         assert!(matches!(again, Action::Join { duplicate: false, .. }), "{again:?}");
     }

@@ -1,5 +1,5 @@
-//! The query of a URI, read as Plug reads it, in one place for all who look at it: the last of several pairs of one
-//! name wins, and brackets make maps (`user[id]=7`) and lists (`roles[]=a`).
+//! Parses the query of a URI as Plug does: the last of several pairs of one name wins, and brackets make maps
+//! (`user[id]=7`) and lists (`roles[]=a`).
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ use serde::{
 };
 use serde_json::{Map, Value, map::Entry};
 
-/// Maximum number of brackets after a name. Values are dropped and shown recursively.
+/// Maximum number of brackets after a name, since values are dropped and formatted recursively.
 const MAX_DEPTH: usize = 32;
 
-/// Why a query can't be read. Plug answers it with 400.
+/// A malformed query. Plug answers it with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadQuery {
     Escape,
@@ -34,13 +34,13 @@ impl BadQuery {
     }
 }
 
-/// Parameters that don't have the shape of the type that they are read as.
+/// Parameters don't have the shape of the requested type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParamsError(String);
 
 impl fmt::Display for ParamsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the parameters can't be read: {}", self.0)
+        write!(f, "the parameters don't have the expected shape: {}", self.0)
     }
 }
 
@@ -52,7 +52,7 @@ impl de::Error for ParamsError {
     }
 }
 
-/// All parameters: strings, lists and maps of such.
+/// Parses all parameters: strings, lists and maps.
 pub(crate) fn read(uri: &Uri) -> Result<Map<String, Value>, BadQuery> {
     let mut params = Map::new();
     let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
@@ -63,7 +63,7 @@ pub(crate) fn read(uri: &Uri) -> Result<Map<String, Value>, BadQuery> {
     Ok(params)
 }
 
-/// The parameter of this name, if it is there and a text.
+/// Returns the parameter of this name, if it is a text.
 pub(crate) fn text(uri: &Uri, name: &str) -> Result<Option<String>, BadQuery> {
     Ok(match read(uri)?.remove(name) {
         Some(Value::String(text)) => Some(text),
@@ -71,7 +71,7 @@ pub(crate) fn text(uri: &Uri, name: &str) -> Result<Option<String>, BadQuery> {
     })
 }
 
-/// The parameters as a type.
+/// Parses the parameters as a type.
 pub(crate) fn typed<T: DeserializeOwned>(uri: &Uri) -> Result<T, ParamsError> {
     let params = read(uri).map_err(|error| de::Error::custom(error.reason()))?;
     T::deserialize(Param(Value::Object(params)))
@@ -107,7 +107,7 @@ fn insert(params: &mut Map<String, Value>, name: &str, value: String) -> Result<
     let mut place = member(params, name);
     for key in keys.split("][") {
         place = if key.is_empty() {
-            // Each `[]` is another element, also before further keys.
+            // Each `[]` is another element, also if keys follow.
             let list = as_list(place);
             list.push(Value::Null);
             list.last_mut().expect("it was just pushed")
@@ -126,7 +126,7 @@ fn member<'m>(map: &'m mut Map<String, Value>, key: &str) -> &'m mut Value {
     }
 }
 
-/// What is there as a list. Anything else gives way: the last pair wins.
+/// Returns the value as a list. Replaces anything else: the last pair wins.
 fn as_list(value: &mut Value) -> &mut Vec<Value> {
     if !value.is_array() {
         *value = Value::Array(Vec::new());
@@ -141,7 +141,7 @@ fn as_map(value: &mut Value) -> &mut Map<String, Value> {
     value.as_object_mut().expect("it is a map")
 }
 
-/// A parameter on its way into a type: a text becomes a number or a bool where one is asked for.
+/// Deserializes a parameter: a text becomes a number or a bool if the type requires it.
 struct Param(Value);
 
 impl IntoDeserializer<'_, ParamsError> for Param {
@@ -197,8 +197,8 @@ impl<'de> Deserializer<'de> for Param {
         deserialize_f64 => visit_f64,
     }
 
-    /// phoenix.js writes a list with its indices: `roles[0]=a&roles[1]=b`, which Plug makes a map of. Where a list is
-    /// asked for it is one.
+    /// phoenix.js writes a list with its indices: `roles[0]=a&roles[1]=b`, which Plug parses as a map. It becomes a list if
+    /// the type requires one.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamsError> {
         let Value::Object(map) = &self.0 else { return self.deserialize_any(visitor) };
         let indexed: Option<Vec<(u32, &Value)>> =
@@ -221,7 +221,7 @@ impl<'de> Deserializer<'de> for Param {
         self.deserialize_seq(visitor)
     }
 
-    /// serde would read a struct from a list as well.
+    /// Refuses a list, from which serde would also read a struct.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -300,7 +300,7 @@ mod tests {
             ("x[y][][z][]=1&x[y][][z]=2", json!({"x": {"y": [{"z": ["1"]}, {"z": "2"}]}})),
             ("x%5By%5D=1", json!({"x": {"y": "1"}})),
             ("[x]=1&x[=2&y]=3&z[a]b=4", json!({"[x]": "1", "x[": "2", "y]": "3", "z[a]b": "4"})),
-            // The last wins, whatever was there before.
+            // The last pair wins, whatever was there before.
             ("x[]=1&x[y]=1", json!({"x": {"y": "1"}})),
             ("x[y][][w]=2&x[y]=1", json!({"x": {"y": "1"}})),
             ("x=1&x[y]=1", json!({"x": {"y": "1"}})),
@@ -362,7 +362,7 @@ mod tests {
             beta: Some(true),
         };
         assert_eq!(wanted, Ok(expected));
-        // As phoenix.js writes lists, in the order of their numbers.
+        // Lists as phoenix.js writes them, ordered by their indices.
         let indexed = (0..12).map(|n| format!("roles[{n}]={n}")).collect::<Vec<_>>().join("&");
         let roles = typed::<Wanted>(&uri(&format!("user[id]=7&{indexed}"))).unwrap().roles;
         assert_eq!(roles, (0..12).map(|n| n.to_string()).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! How many sockets there may be: in all, of one address, of one key of the program's.
+//! Limits on the number of sockets: in total, per address, and per key of the program.
 
 use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
 
@@ -20,7 +20,7 @@ struct Counts {
     by_key: HashMap<Arc<str>, usize>,
 }
 
-/// One socket that is counted, until this is dropped.
+/// Counts one socket until it is dropped.
 pub(crate) struct Counted {
     counts: Arc<Mutex<Counts>>,
     is_longpoll: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Counted {
 }
 
 impl Quota {
-    /// Counts a socket that is about to be opened by a client, whose address is not known behind every server.
+    /// Counts a socket that a client is about to open. The client's address may be unknown.
     pub(crate) fn enter(
         &self,
         options: &Options,
@@ -57,7 +57,7 @@ impl Quota {
         Ok(Counted { counts: self.counts.clone(), is_longpoll, address, key: None })
     }
 
-    /// Counts a socket under a key as well.
+    /// Also counts a socket under a key.
     pub(crate) fn enter_as(
         &self,
         options: &Options,
@@ -76,7 +76,7 @@ impl Quota {
     fn log(limit: SocketLimit, client: Option<IpAddr>) {
         let hint = match client {
             Some(client) if limit == SocketLimit::Address && address::is_private(client) => {
-                "; if this is a proxy, name it by `SocketBuilder::trusted_proxies`"
+                "; if this is a proxy, add it to `SocketBuilder::trusted_proxies`"
             }
             _ => "",
         };
@@ -85,7 +85,7 @@ impl Quota {
     }
 }
 
-/// Counts one more, if that is within the limit.
+/// Increments a count if that stays within the limit.
 fn add<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: Option<K>, limit: Option<usize>) -> bool {
     let Some(key) = key else { return true };
     let count = counts.entry(key).or_default();

@@ -1,4 +1,4 @@
-//! Why a client that asks to connect is turned away.
+//! Reasons to refuse a client that connects.
 
 use std::{error::Error, fmt};
 
@@ -8,30 +8,30 @@ use parking_lot::Mutex;
 
 use crate::log::cut_name;
 
-/// Turns a client away: it is answered with 403 and an empty body, or as
-/// [`on_refused`](crate::SocketBuilder::on_refused) says.
+/// Refuses a client: it gets a 403 with an empty body, or the response of
+/// [`on_refused`](crate::SocketBuilder::on_refused).
 ///
-/// Any error becomes one by `?`, also a boxed one or one of `anyhow`. The client doesn't see it, unless `on_refused`
-/// tells it. The rejection of an extractor keeps its answer: a 401 stays a 401.
+/// `?` converts any error, including boxed errors and those from `anyhow`. The client doesn't see the error, unless
+/// `on_refused` sends it. The rejection of an extractor keeps its response: a 401 stays a 401.
 pub struct Refused {
     reason: Box<dyn Error + Send + Sync>,
-    /// Sent once, instead of an empty 403. A response can't be shared between threads.
+    /// Sent once, instead of an empty 403. In a mutex, since a response isn't `Sync`.
     response: Mutex<Option<Box<Response>>>,
 }
 
-/// An extractor has turned the request down; from [`Connect::extract`](crate::Connect::extract).
+/// An extractor has rejected the request; from [`Connect::extract`](crate::Connect::extract).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the extractor {extractor} rejects the request with {status}")]
+#[error("the extractor {extractor} rejected the request with {status}")]
 #[non_exhaustive]
 pub struct Rejected {
     /// The extractor's type.
     pub extractor: &'static str,
-    /// The status of its answer.
+    /// The status of its response.
     pub status: StatusCode,
 }
 
 impl Refused {
-    /// Refuses for a reason that the log will show.
+    /// Refuses for a reason that is logged.
     pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { reason: reason.into(), response: Mutex::new(None) }
     }
@@ -42,14 +42,13 @@ impl Refused {
         Self { reason: reason.into(), response: Mutex::new(Some(Box::new(response))) }
     }
 
-    /// The answer of the extractor that has rejected the request, for an
-    /// [`on_refused`](crate::SocketBuilder::on_refused) that wants to send it. `None` if there is none, or if it was taken
-    /// before.
+    /// Takes the response of the extractor that has rejected the request, so that an
+    /// [`on_refused`](crate::SocketBuilder::on_refused) can send it. `None` if there is none, or if it was already taken.
     pub fn take_response(&self) -> Option<Response> {
         self.response.lock().take().map(|response| *response)
     }
 
-    /// The reason, to be looked at by its `downcast_ref`.
+    /// The reason; inspect it with `downcast_ref`.
     pub fn reason(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.reason
     }
@@ -73,36 +72,39 @@ impl fmt::Debug for Refused {
     }
 }
 
-/// What a client was refused for.
+/// Why a client was refused.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// It asks for this version of the protocol, which isn't spoken.
+    /// The client requests this protocol version, which isn't supported.
     Version(String),
-    /// The query of its URI can't be read, for this reason: an escape or its UTF-8 is broken. A client gets 400.
+    /// The query of the URI is malformed, for this reason: an invalid escape or invalid UTF-8. The client gets a 400.
     Query(&'static str),
-    /// It is a page of an origin that isn't accepted.
+    /// The page's origin isn't accepted.
     Origin,
-    /// It is sent to a host that is none of [`host`](crate::SocketBuilder::host).
+    /// The request's host is none of [`host`](crate::SocketBuilder::host).
     Host,
-    /// It offers subprotocols, and none that [`subprotocols`](crate::SocketBuilder::subprotocols) names.
+    /// None of the offered subprotocols is in [`subprotocols`](crate::SocketBuilder::subprotocols).
     Subprotocol,
-    /// The server goes: it takes no more clients, who find another one when they try again. A WebSocket gets 503.
+    /// The server is draining and accepts no more clients, which find another server when they retry. A WebSocket gets a
+    /// 503.
     Draining,
-    /// As many sockets are open as may be. A WebSocket gets 503, or 429 for a limit of one client.
+    /// The maximum number of sockets is open. A WebSocket gets a 503, or a 429 for a limit of one client.
     Limit(SocketLimit),
-    /// The program's [`connect`](crate::SocketBuilder::connect) has refused it.
+    /// The program's [`connect`](crate::SocketBuilder::connect) has refused the client.
     Program(Refused),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version(vsn) => write!(f, "version \"{}\" of the protocol isn't spoken", cut_name(vsn)),
+            Self::Version(vsn) => write!(f, "version \"{}\" of the protocol isn't supported", cut_name(vsn)),
             Self::Query(reason) => f.write_str(reason),
             Self::Origin => f.write_str("the page's origin isn't accepted; see `SocketBuilder::origins`"),
-            Self::Host => f.write_str("the request's host isn't ours; see `SocketBuilder::host`"),
-            Self::Subprotocol => f.write_str("none of the subprotocols that the client offers is known"),
+            Self::Host => f.write_str("the request's host isn't accepted; see `SocketBuilder::host`"),
+            Self::Subprotocol => f.write_str(
+                "none of the offered subprotocols is supported; see `SocketBuilder::subprotocols`",
+            ),
             Self::Draining => f.write_str("the server is draining its sockets"),
             Self::Limit(limit) => limit.fmt(f),
             Self::Program(refused) => refused.fmt(f),
@@ -114,9 +116,9 @@ impl fmt::Display for Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SocketLimit {
-    /// [`max_sockets`](crate::SocketBuilder::max_sockets) of all clients.
+    /// [`max_sockets`](crate::SocketBuilder::max_sockets), over all clients.
     Sockets,
-    /// [`max_longpoll_sessions`](crate::SocketBuilder::max_longpoll_sessions) of all clients.
+    /// [`max_longpoll_sessions`](crate::SocketBuilder::max_longpoll_sessions), over all clients.
     LongPollSessions,
     /// [`max_sockets_per_address`](crate::SocketBuilder::max_sockets_per_address).
     Address,
@@ -134,7 +136,7 @@ impl SocketLimit {
         }
     }
 
-    /// 503 for a full node, which makes a balancer ask the next one; 429 for a client that has too many.
+    /// 503 for a full node, which makes a load balancer try the next one; 429 for a client that has too many.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Sockets | Self::LongPollSessions => StatusCode::SERVICE_UNAVAILABLE,

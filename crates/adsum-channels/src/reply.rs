@@ -1,4 +1,4 @@
-//! How a handler answers: with a reply, or by ending the channel.
+//! The results of handlers: a reply, or the end of the channel.
 
 use std::{borrow::Cow, error::Error, fmt, sync::Weak};
 
@@ -6,7 +6,7 @@ use adsum_pubsub::{IntoPayload, MalformedPayload, Payload};
 
 use crate::{EndReason, PushError, log::cut_name, runtime::ChannelLink};
 
-/// What a client gets in answer to an event.
+/// The reply to a client's event.
 #[derive(Debug)]
 pub struct Reply(pub(crate) Option<Answer>);
 
@@ -17,38 +17,38 @@ pub(crate) struct Answer {
 }
 
 impl Reply {
-    /// No answer: the client didn't ask for one.
+    /// Sends no reply.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// The status `ok`.
+    /// Replies with the status `ok`.
     pub fn ok(response: impl IntoPayload) -> Self {
         Self::with_status("ok", response)
     }
 
-    /// The status `error`.
+    /// Replies with the status `error`.
     pub fn error(response: impl IntoPayload) -> Self {
         Self::with_status("error", response)
     }
 
-    /// A status of the program's own.
+    /// Replies with a custom status.
     pub fn with_status(status: impl Into<Cow<'static, str>>, response: impl IntoPayload) -> Self {
         Self(Some(Answer { status: status.into(), response: response.into_payload() }))
     }
 
-    /// The status, such as `ok`. `None` if this is no answer.
+    /// The status, such as `ok`. `None` if this is no reply.
     pub fn status(&self) -> Option<&str> {
         self.0.as_ref().map(|answer| &*answer.status)
     }
 
-    /// The response. `None` if this is no answer, or if its response can't be written as JSON.
+    /// The response. `None` if this is no reply, or if its response can't be encoded as JSON.
     pub fn response(&self) -> Option<&Payload> {
         self.0.as_ref()?.response.as_ref().ok()
     }
 }
 
-/// Responses are the same if they are encoded alike.
+/// Responses are equal if their encodings are.
 impl PartialEq for Reply {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -60,7 +60,7 @@ impl PartialEq for Reply {
     }
 }
 
-/// Whether two responses are the same, those included that can't be written.
+/// Whether two responses are equal, including those that can't be encoded.
 pub(crate) fn are_same(
     one: &Result<Payload, serde_json::Error>,
     other: &Result<Payload, serde_json::Error>,
@@ -72,7 +72,7 @@ pub(crate) fn are_same(
     }
 }
 
-/// Answers an event later, from any task; from [`Socket::reply_ref`](crate::Socket::reply_ref).
+/// Replies to an event later, from any task; from [`Socket::reply_ref`](crate::Socket::reply_ref).
 pub struct ReplyRef {
     link: Weak<ChannelLink>,
     reference: Box<str>,
@@ -83,7 +83,7 @@ impl ReplyRef {
         Self { link, reference }
     }
 
-    /// Sends the answer. Where the channel has ended meanwhile there is nobody to answer, which is no error.
+    /// Sends the reply. Does nothing if the channel has ended.
     ///
     /// # Errors
     /// The response can't be sent.
@@ -105,9 +105,9 @@ impl fmt::Debug for ReplyRef {
 
 /// Ends a channel.
 ///
-/// Any error becomes a crash by `?`, also a boxed one or one of `anyhow`. It is logged, and the client gets `phx_error`
-/// and joins again. A [`MalformedPayload`] ends nothing: the event is answered with the status `error` and
-/// `{"reason": "malformed payload"}`.
+/// `?` converts any error to a crash, including boxed errors and those from `anyhow`. It is logged, and the client gets
+/// `phx_error` and rejoins. A [`MalformedPayload`] doesn't end the channel: the event gets a reply with the status `error`
+/// and `{"reason": "malformed payload"}`.
 pub struct Stop {
     pub(crate) kind: StopKind,
     pub(crate) reply: Reply,
@@ -118,22 +118,22 @@ pub(crate) enum StopKind {
     Normal,
     Shutdown,
     Crash(Box<dyn Error + Send + Sync>),
-    /// The event is refused, and the channel goes on.
+    /// The event is refused, and the channel continues.
     Malformed(MalformedPayload),
 }
 
 impl Stop {
-    /// The channel has done its work. The client gets `phx_close` and doesn't join again.
+    /// The channel has completed its work. The client gets `phx_close` and doesn't rejoin.
     pub fn normal() -> Self {
         Self::new(StopKind::Normal)
     }
 
-    /// The channel has to go. For the client it's as [`normal`](Self::normal).
+    /// The channel must shut down. For the client it is the same as [`normal`](Self::normal).
     pub fn shutdown() -> Self {
         Self::new(StopKind::Shutdown)
     }
 
-    /// The channel has failed. The client gets `phx_error` and joins again.
+    /// The channel has failed. The client gets `phx_error` and rejoins.
     pub fn crash(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(match error.into().downcast::<MalformedPayload>() {
             Ok(malformed) => StopKind::Malformed(*malformed),
@@ -141,19 +141,19 @@ impl Stop {
         })
     }
 
-    /// The channel doesn't know this event, which is a crash as in Phoenix.
+    /// The channel doesn't handle this event, which is a crash as in Phoenix.
     pub fn unhandled(event: &str) -> Self {
         Self::crash(format!("the event \"{}\" isn't handled", cut_name(event)))
     }
 
-    /// Answers the event first. Where the handler was not called for an event there is nobody to answer.
+    /// Replies to the event first. Ignored if the handler was not called for an event.
     #[must_use]
     pub fn reply(mut self, reply: Reply) -> Self {
         self.reply = reply;
         self
     }
 
-    /// Why the channel ends. `None` if it goes on, and the event is refused as malformed.
+    /// Why the channel ends. `None` if it continues, and the event is refused as malformed.
     pub fn reason(&self) -> Option<EndReason> {
         match self.kind {
             StopKind::Normal => Some(EndReason::Stopped),
@@ -163,7 +163,7 @@ impl Stop {
         }
     }
 
-    /// What a channel has failed with, or why an event is refused as malformed.
+    /// The error that a channel has failed with, or why an event is malformed.
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         match &self.kind {
             StopKind::Normal | StopKind::Shutdown => None,
@@ -172,7 +172,7 @@ impl Stop {
         }
     }
 
-    /// What the event is answered with first.
+    /// The reply that the event gets first.
     pub fn answer(&self) -> &Reply {
         &self.reply
     }
@@ -182,7 +182,7 @@ impl Stop {
     }
 }
 
-/// Errors are the same if they say the same.
+/// Errors are equal if their texts are.
 impl PartialEq for Stop {
     fn eq(&self, other: &Self) -> bool {
         let said = |stop: &Self| stop.error().map(ToString::to_string);

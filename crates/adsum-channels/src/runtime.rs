@@ -1,4 +1,4 @@
-//! How channels run: a task per join, its mailbox, and the link between the task and its socket.
+//! Runs channels: a task per join, its mailbox, and the link between the task and its socket.
 
 mod channel_link;
 mod handling;

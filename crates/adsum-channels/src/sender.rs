@@ -4,8 +4,7 @@ use std::{fmt, marker::PhantomData, sync::Weak};
 
 use crate::runtime::{ChannelLink, MailboxError, MailboxMessage};
 
-/// Sends messages to one channel, which gets them in
-/// [`handle_info`](crate::Channel::handle_info). It doesn't keep the channel alive.
+/// Sends messages to a channel's [`handle_info`](crate::Channel::handle_info). It doesn't keep the channel alive.
 pub struct Sender<Info> {
     link: Weak<ChannelLink>,
     info: PhantomData<fn(Info)>,
@@ -19,7 +18,7 @@ impl<Info: Send + 'static> Sender<Info> {
     /// Puts a message into the channel's mailbox.
     ///
     /// # Errors
-    /// The message isn't sent: the channel has ended, or its mailbox is full.
+    /// The message was not sent: the channel has ended, or its mailbox is full.
     pub fn send(&self, info: Info) -> Result<(), SendError> {
         let link = self.link.upgrade().ok_or(SendError::Closed)?;
         link.offer(MailboxMessage::Info(Box::new(info))).map_err(|error| match error {
@@ -48,14 +47,16 @@ impl<Info> fmt::Debug for Sender<Info> {
     }
 }
 
-/// A message that a channel didn't get.
+/// Why a message was not sent to a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// The channel has ended.
-    #[error("the channel has ended")]
+    #[error("the message was not sent: the channel has ended")]
     Closed,
     /// The channel's mailbox is full.
-    #[error("the channel's mailbox is full: it handles messages slower than they are sent")]
+    #[error(
+        "the message was not sent: the channel's mailbox is full; it handles messages more slowly than they come"
+    )]
     Full,
 }

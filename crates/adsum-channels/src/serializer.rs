@@ -1,4 +1,4 @@
-//! How messages are written and read.
+//! Encoding and decoding of messages.
 
 mod v1;
 mod v2;
@@ -15,21 +15,21 @@ use crate::{
     log::{cut_name, limited},
 };
 
-/// Reads what clients send and writes what they get, in one version of the protocol.
+/// Decodes messages from clients and encodes messages to them, in one version of the protocol.
 ///
-/// Versions 1 and 2 are built in: [`V1`] and [`V2`]. One of your own is added by
-/// [`SocketBuilder::serializer`](crate::SocketBuilder::serializer); phoenix.js is told of it by its options
-/// `vsn`, `encode` and `decode`.
+/// Versions 1 and 2 are built in: [`V1`] and [`V2`]. Add your own with
+/// [`SocketBuilder::serializer`](crate::SocketBuilder::serializer), and configure phoenix.js with its options `vsn`,
+/// `encode` and `decode`.
 ///
-/// Refs and topics are handed over as JSON text, `"3"` with its quotes or `null`, so that they go back to the
-/// client as they came. [`read_string`] and [`write_string`] convert them. A ref of more than 64 bytes closes the
-/// socket with 1011, whatever the serializer.
+/// Refs and topics are passed as JSON text, `"3"` with its quotes or `null`, so that they return to the client unchanged.
+/// [`read_string`] and [`write_string`] convert them. With any serializer, a ref of more than 64 bytes closes the socket
+/// with 1011.
 ///
-/// # Adding to a version
+/// # Extending a version
 ///
-/// A serializer that wraps a built-in one writes down only what is different. A payload of bytes goes under the name of
-/// its event, to other nodes too; so a version whose binary messages have one more name, such as that of the user's
-/// event, makes both names one:
+/// A serializer that wraps a built-in one only implements the difference. A binary payload is broadcast under the name of
+/// its event, also between nodes. So a version whose binary messages have another name, such as that of the user's event,
+/// puts both into the event's name:
 ///
 /// ```
 /// use adsum_channels::{
@@ -68,46 +68,46 @@ use crate::{
 /// let socket = SocketBuilder::new(()).serializer(2, 0, UserEvents);
 /// ```
 pub trait Serializer: Send + Sync + 'static {
-    /// Reads a client's message.
+    /// Decodes a client's message.
     ///
     /// # Errors
-    /// Nobody can make sense of it. The socket is closed with 1011, as Phoenix does.
+    /// The message is malformed. The socket is closed with 1011, as in Phoenix.
     fn decode<'m>(&self, message: Wire<'m>) -> Result<ClientMessage<'m>, BadMessage>;
 
-    /// Writes an event of a channel to its client.
+    /// Encodes an event of a channel for its client.
     ///
     /// # Errors
-    /// The version has no form for it.
+    /// The version can't encode it.
     fn push(&self, to: Address<'_>, event: &str, payload: &Payload) -> Result<Frame, Unsendable>;
 
-    /// Writes the answer to a client's event.
+    /// Encodes the reply to a client's event.
     ///
     /// # Errors
-    /// The version has no form for it.
+    /// The version can't encode it.
     fn reply(&self, to: Address<'_>, status: &str, response: &Payload) -> Result<Frame, Unsendable>;
 
-    /// Writes a broadcast: once, for all sockets of the version.
+    /// Encodes a broadcast, once for all sockets of the version.
     ///
     /// # Errors
-    /// The version has no form for it.
+    /// The version can't encode it.
     fn broadcast(&self, message: &Message) -> Result<Frame, Unsendable>;
 }
 
-/// A message as a client has sent it.
+/// An encoded message of a client.
 #[derive(Clone, Copy, Debug)]
 pub enum Wire<'m> {
-    /// Text; whether it is UTF-8 is for the serializer to see.
+    /// Text. The serializer checks whether it is UTF-8.
     Text(&'m [u8]),
     /// Bytes.
     Binary(&'m [u8]),
 }
 
-/// Where a message to a client belongs. All parts are JSON text.
+/// The address of a message to a client. All parts are JSON text.
 #[derive(Clone, Copy, Debug)]
 pub struct Address<'a> {
     /// The ref of the join, or `null`.
     pub join_ref: &'a str,
-    /// The ref of the message that is answered, or `null`.
+    /// The ref of the message that this replies to, or `null`.
     pub reference: &'a str,
     /// The topic.
     pub topic: &'a str,
@@ -116,19 +116,19 @@ pub struct Address<'a> {
 /// A client's message.
 #[derive(Debug)]
 pub struct ClientMessage<'m> {
-    /// The JSON text of the ref of the join that it belongs to, or `null`.
+    /// The JSON text of the ref of the message's join, or `null`.
     pub join_ref: Cow<'m, str>,
-    /// The JSON text of the ref that its reply will carry, or `null`.
+    /// The JSON text of the ref for the reply, or `null`.
     pub reference: Cow<'m, str>,
-    /// The topic's JSON text. A topic that isn't a string is answered as unmatched.
+    /// The topic's JSON text. A topic that isn't a string is unmatched.
     pub topic: Cow<'m, str>,
     /// The event.
     pub event: Cow<'m, str>,
-    /// What it carries.
+    /// The payload.
     pub payload: Payload,
 }
 
-/// A message that nobody can make sense of.
+/// A malformed message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadMessage {
@@ -143,7 +143,7 @@ pub enum BadMessage {
     Other(Cow<'static, str>),
 }
 
-/// A message that a version of the protocol has no form for.
+/// A message that a version of the protocol can't encode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsendable {
@@ -154,9 +154,9 @@ pub enum Unsendable {
         version: &'static str,
     },
     /// A name is too long for a binary frame, where its length is one byte.
-    #[error("the {name} is {len} bytes long, and a binary frame carries 255 at most")]
+    #[error("the {name} is {len} bytes long; the maximum in a binary frame is 255")]
     TooLong {
-        /// Which name.
+        /// The kind of name, such as `topic`.
         name: &'static str,
         /// Its length.
         len: usize,
@@ -166,23 +166,23 @@ pub enum Unsendable {
     Other(Cow<'static, str>),
 }
 
-/// The string that a JSON text is; none where it's something else.
+/// Parses a JSON text as a string. `None` if it is anything else.
 pub fn read_string(text: &str) -> Option<Cow<'_, str>> {
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;
     // Without an escape the text between the quotes is the string.
     if inner.contains('\\') { serde_json::from_str(text).ok().map(Cow::Owned) } else { Some(inner.into()) }
 }
 
-/// A string as JSON text.
+/// Encodes a string as JSON text.
 pub fn write_string(string: &str) -> String {
-    serde_json::to_string(string).expect("a string can be written as JSON")
+    serde_json::to_string(string).expect("a string can be encoded as JSON")
 }
 
-/// A serializer, and the versions that clients ask for it by.
+/// A serializer and its version.
 pub(crate) struct Codec {
     major: u64,
     minor: u64,
-    /// Names its encoding of broadcasts.
+    /// Identifies its encoding of broadcasts.
     id: EncodingId,
     serializer: Box<dyn Serializer>,
 }
@@ -192,8 +192,7 @@ impl Codec {
         Arc::new(Self { major, minor, id: EncodingId::unique(), serializer: Box::new(serializer) })
     }
 
-    /// Whether it speaks what a `vsn` parameter asks for: a version such as `2.0.0`, of which the last number
-    /// doesn't count.
+    /// Whether it is the version of a `vsn` parameter, such as `2.0.0`. The last number is ignored.
     pub(crate) fn speaks(&self, vsn: &str) -> bool {
         let mut numbers = vsn.split('.').map(|number| number.parse::<u64>().ok());
         let asked = [numbers.next(), numbers.next(), numbers.next()].map(Option::flatten);
@@ -201,15 +200,14 @@ impl Codec {
             && numbers.next().is_none()
     }
 
-    /// A broadcast's frame, encoded for the first socket that asks and shared by all others; none where it
-    /// can't be sent.
+    /// The frame of a broadcast, encoded at the first call and then shared. `None` if it can't be encoded.
     pub(crate) fn broadcast(&self, message: &Message) -> Option<Frame> {
         let bytes = message.encoded(self.id, |message| match self.serializer.broadcast(message) {
             Ok(frame) => frame.into_bytes(),
             Err(error) => {
                 let (topic, event) = (cut_name(message.topic()), cut_name(message.event()));
-                limited!(WARN, %topic, %event, %error, "broadcast not sent to clients of this version");
-                // No frame is empty, so this stands for none.
+                limited!(WARN, %topic, %event, %error, "could not send a broadcast to clients of this version");
+                // No frame is empty, so this means `None`.
                 Bytes::new()
             }
         });

@@ -1,4 +1,4 @@
-//! A ready server: limits on what a client may hold open, and an orderly end.
+//! A ready HTTP server with limits per client and a graceful shutdown.
 
 mod accept;
 mod activity;
@@ -34,7 +34,7 @@ pub use self::{
 };
 use crate::{Drain, Sockets};
 
-/// Serves a site over HTTP/1.1 until it is told to end, and ends it in good order.
+/// Serves a site over HTTP/1.1 until a signal, then shuts down gracefully.
 ///
 /// ```no_run
 /// # async fn run() -> std::io::Result<()> {
@@ -48,7 +48,7 @@ use crate::{Drain, Sockets};
 /// # }
 /// ```
 ///
-/// See [`Serve`] for its limits, and for what it does at the end.
+/// See [`Serve`] for its limits and its shutdown.
 pub fn serve(listener: TcpListener, site: Router) -> Serve {
     Serve {
         listener,
@@ -61,29 +61,29 @@ pub fn serve(listener: TcpListener, site: Router) -> Serve {
     }
 }
 
-/// A server that [`serve`] has made. Await it to run it.
+/// A server from [`serve`]. Await it to run it.
 ///
 /// # Limits
 ///
-/// Plain `axum::serve` waits for a client as long as the client likes. This server closes a connection whose request
-/// head, request body or next request doesn't come in time, or that takes nothing of its answer. A request that is being
-/// answered has no such limit, so a long poll is held as long as its handler holds it, and a WebSocket has the limits of
-/// its [`SocketBuilder`](crate::SocketBuilder). The number of connections has a limit, as has the size of a head; a head
-/// of more than 100 headers is answered with 431, one without a `Host` with 400. Once the process has no file
-/// descriptors left, the log says so, and accepting goes on as soon as there are some.
+/// Plain `axum::serve` waits for slow clients without a limit. This server closes a connection whose request head, request
+/// body or next request doesn't arrive in time, or whose client doesn't read the response. A request has no limit while
+/// its handler runs, so a long poll lasts as long as its handler, and a WebSocket has the limits of its
+/// [`SocketBuilder`](crate::SocketBuilder). The number of connections and the size of a head are limited; a head with more
+/// than 100 headers gets a 431, one without a `Host` a 400. If the process has no file descriptors left, the server logs
+/// it, and continues to accept connections once there are some.
 ///
-/// Requests carry `ConnectInfo<SocketAddr>`, so [`Connect::peer`](crate::Connect::peer) is there.
+/// Requests have `ConnectInfo<SocketAddr>`, so [`Connect::peer`](crate::Connect::peer) works.
 ///
-/// # The end
+/// # Shutdown
 ///
-/// Once the [signal](Self::until) comes, the server stops listening, so that a balancer sends new clients elsewhere.
-/// Then, at the same time:
+/// On the [signal](Self::until) the server stops listening, so that a load balancer sends new clients to other nodes. Then,
+/// concurrently:
 ///
-/// - the sockets are [drained](Self::drain) with 1012; what is to leave with them ([`presence`](Self::presence)) leaves;
-/// - requests in flight are answered, within the [`request_grace`](Self::request_grace).
+/// - the sockets are [drained](Self::drain) with 1012, and [presences](Self::presence) leave;
+/// - requests in flight are answered within the [`request_grace`](Self::request_grace).
 ///
-/// A client that asks for a new socket meanwhile, over a connection that it has already, sees that connection close
-/// without an answer: a balancer asks the next node then.
+/// If a client requests a new socket meanwhile over an open connection, the connection is closed without a response, so
+/// that a load balancer tries the next node.
 #[must_use = "a server runs once it is awaited"]
 pub struct Serve {
     listener: TcpListener,
@@ -95,83 +95,82 @@ pub struct Serve {
     until: Option<BoxFuture<'static, ()>>,
 }
 
-/// Something that leaves when a server ends, as the presences of a node do. `adsum::Presence` implements it.
+/// Something that leaves when a server shuts down, like the presences of a node. `adsum::Presence` implements it.
 pub trait Depart: Send + Sync + 'static {
-    /// The server's sockets are about to be closed.
+    /// Called before the server's sockets are closed.
     fn departing(&self);
 
-    /// The server's sockets are closed.
+    /// Called once the server's sockets are closed.
     fn depart(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 impl Serve {
-    /// Ends the server once this future resolves. Default: [`termination`], SIGTERM or ctrl-c.
+    /// Shuts the server down once this future resolves. Default: [`termination`], SIGTERM or ctrl-c.
     pub fn until(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.until = Some(signal.boxed());
         self
     }
 
-    /// Has a presence leave in good order when the server ends: its presences stay for the handoff, so that clients
-    /// that come back on another node were never gone. Several presences may be named.
+    /// Makes a presence leave gracefully when the server shuts down: its presences stay for the handoff, so that clients
+    /// that reconnect to another node never appear to leave. May be called for several presences.
     pub fn presence<P: Depart + Clone>(mut self, presence: &P) -> Self {
         self.departing.push(Arc::new(presence.clone()));
         self
     }
 
-    /// Takes note of all sockets of this server in `sockets`, by which they can be counted. Sockets of transports of the
-    /// program's own are drained with the server if their builder has the same `sockets`.
+    /// Adds all sockets of this server to `sockets`, for example to count them. Sockets of custom transports are drained
+    /// with the server if their builder has the same `sockets`.
     pub fn sockets(mut self, sockets: &Sockets) -> Self {
         self.sockets = sockets.clone();
         self
     }
 
-    /// How the sockets are closed when the server ends.
+    /// Sets how the sockets are closed when the server shuts down.
     pub fn drain(mut self, drain: Drain) -> Self {
         self.drain = drain;
         self
     }
 
-    /// How long requests in flight may take once the server ends. Default 10 s.
+    /// Sets how long requests in flight may take once the server shuts down. Default 10 s.
     pub fn request_grace(mut self, grace: Duration) -> Self {
         self.options.request_grace = grace;
         self
     }
 
-    /// How long the head of a request may take, from its first byte, or from the beginning of the connection. Default
-    /// 20 s.
+    /// Sets the timeout for the head of a request, from its first byte, or from the start of the connection. Default 20 s.
     pub fn head_timeout(mut self, timeout: Duration) -> Self {
         self.options.head_timeout = timeout;
         self
     }
 
-    /// How long a handler waits for the body of a request. Default 30 s. A body that comes gains the time of
-    /// [`MIN_BODY_RATE`], so a large one over a slow line has the time that it needs.
+    /// Sets how long a handler waits for the body of a request. Default 30 s. Arriving bytes extend it according to
+    /// [`MIN_BODY_RATE`], so a large body over a slow line has enough time.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
         self.options.body_timeout = timeout;
         self
     }
 
-    /// How long a connection may rest between an answer and the next request, and how long a client may take nothing of
-    /// an answer. Default 75 s: longer than the 60 s for which most proxies keep a connection.
+    /// Sets how long a connection may be idle between a response and the next request, and how long a client may read
+    /// nothing of a response. Default 75 s: longer than the 60 s for which most proxies keep a connection.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.options.idle_timeout = timeout;
         self
     }
 
-    /// The longest head of a request, in bytes. Default 16 KiB. A longer one is answered with 431.
+    /// Sets the maximum size of a request's head, in bytes. Default 16 KiB. A larger one gets a 431.
     pub fn max_head_bytes(mut self, bytes: usize) -> Self {
         self.options.max_head_bytes = bytes;
         self
     }
 
-    /// How many connections may be open, sockets included. Default 100,000. Beyond, new ones are closed without an
-    /// answer.
+    /// Sets the maximum number of open connections, including sockets. Default 100,000. Beyond it, new connections are
+    /// closed without a response.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.options.max_connections = connections;
         self
     }
 
-    /// Checks the options, which running the server does as well.
+    /// Checks the options, as running the server does first.
     ///
     /// # Errors
     /// An option is out of its bounds.
@@ -201,7 +200,11 @@ impl Serve {
                 }
             }
         }
-        tracing::info!(sockets = sockets.len(), connections = connections.len(), "the server ends");
+        tracing::info!(
+            sockets = sockets.len(),
+            connections = connections.len(),
+            "the server is shutting down"
+        );
         drop(acceptance);
         sockets.refuse_new();
         ending.cancel();
@@ -224,7 +227,7 @@ impl Serve {
             tracing::warn!(
                 sockets_left,
                 requests_left,
-                "the server has ended with clients that it had to cut off"
+                "the server has shut down, and cut off clients that did not end in time"
             );
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::{
     serializer::Unsendable,
 };
 
-/// What a channel sends with, and what it knows of the one it serves. Each channel has its own.
+/// A channel's handle to its socket: sends to the client and to topics. Each channel has its own.
 pub struct Socket {
     link: Arc<ChannelLink>,
     assigns: Arc<Assigns>,
@@ -22,29 +22,29 @@ pub struct Socket {
     joined: bool,
     /// The ref of the event that is being handled.
     pub(crate) answering: Option<Box<str>>,
-    /// The channel's own topic, once joined.
+    /// The attachment to the channel's own topic, once joined.
     attachment: Option<Attachment>,
-    further: Vec<Attachment>,
+    extra: Vec<Attachment>,
     extensions: Vec<Box<dyn SocketExtension>>,
 }
 
 impl Socket {
-    /// The topic that the channel was joined with.
+    /// The channel's topic.
     pub fn topic(&self) -> &Topic {
         self.link.topic()
     }
 
-    /// What was assigned when the socket connected, and what the channel's route adds.
+    /// The values that were assigned when the socket connected, and those of the channel's route.
     pub fn assigns(&self) -> &Assigns {
         &self.assigns
     }
 
-    /// The topics of this node.
+    /// The `PubSub` of this node.
     pub fn pubsub(&self) -> &PubSub {
         &self.pubsub
     }
 
-    /// Names this channel as a sender, for [`PubSub::broadcast_from`].
+    /// Identifies this channel as a sender, for [`PubSub::broadcast_from`].
     pub fn subscriber_id(&self) -> SubscriberId {
         self.id
     }
@@ -52,9 +52,8 @@ impl Socket {
     /// Sends an event to the client of this channel.
     ///
     /// # Errors
-    /// Nothing is sent: the event's name begins with `phx_`, the payload can't be sent, or the client has not joined
-    /// yet. A client that is gone is
-    /// no error; its channel is about to end.
+    /// Nothing is sent: the event's name begins with `phx_`, the payload can't be encoded, or the client has not joined
+    /// yet. A disconnected client is no error; its channel is about to end.
     pub fn push(&mut self, event: &str, payload: impl IntoPayload) -> Result<(), PushError> {
         event::check_push(event)?;
         self.check_joined()?;
@@ -62,7 +61,7 @@ impl Socket {
     }
 
     /// Sends an event of another topic to the client of this channel, for clients that listen to topics without joining
-    /// them. If the client has joined the topic on this socket, its channel there gets the event.
+    /// them. If the client has joined that topic on this socket, its channel gets the event.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -72,14 +71,13 @@ impl Socket {
         Ok(self.link.push_to(topic, event, &payload.into_payload()?)?)
     }
 
-    /// Sends an event whose payload is made inside the socket's critical section.
+    /// Sends an event whose payload is created in the socket's critical section.
     ///
-    /// Nothing comes between what `payload` reads and its frame: a broadcast that it doesn't reflect yet
-    /// follows the frame, and one that it does reflect stands before it, provided that what is read changes
-    /// before it is broadcast.
+    /// No frame comes between reading the data in `payload` and its frame: a broadcast that the data doesn't reflect yet
+    /// follows the frame, and one that it reflects precedes it, provided that the data changes before it is broadcast.
     ///
-    /// Lock order: the socket, then what `payload` locks. It must be quick, and must neither broadcast nor
-    /// push, which would wait for the socket for ever.
+    /// Lock order: the socket, then the locks that `payload` takes. `payload` must be quick, and must neither broadcast nor
+    /// push, which would deadlock.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -93,8 +91,8 @@ impl Socket {
         self.link.push_with(event, || Ok(payload().into_payload()?))
     }
 
-    /// Sends the state of a view, in the place of the one shown before, if there is one. Its changes are then
-    /// broadcast to the channel's topic, with the [marks](adsum_pubsub::Mark) of the view's sender.
+    /// Sends the state of a view, which replaces the view shown before. Broadcast its changes to the channel's topic, with
+    /// the [marks](adsum_pubsub::Mark) of the view's sender.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -103,7 +101,7 @@ impl Socket {
         Ok(self.link.show(Box::new(view))?)
     }
 
-    /// Sends an event to all who have joined the topic, on all nodes, this client among them.
+    /// Sends an event to all clients that have joined the topic, on all nodes, including this one.
     ///
     /// # Errors
     /// As [`PubSub::broadcast`].
@@ -111,7 +109,7 @@ impl Socket {
         self.pubsub.broadcast(self.topic(), event, payload)
     }
 
-    /// Sends an event to all who have joined the topic but this client.
+    /// Sends an event to all clients that have joined the topic, except this one.
     ///
     /// # Errors
     /// As [`PubSub::broadcast`].
@@ -119,26 +117,26 @@ impl Socket {
         self.pubsub.broadcast_from(self.id, self.topic(), event, payload)
     }
 
-    /// Where the event that is being handled can be answered later, from any task: the handler then returns
-    /// [`Reply::none`](crate::Reply::none). None where no event is being handled.
+    /// Returns a handle to reply to the current event later, from any task. The handler then returns
+    /// [`Reply::none`](crate::Reply::none). `None` if no event is being handled.
     pub fn reply_ref(&self) -> Option<ReplyRef> {
         let reference = self.answering.clone()?;
         Some(ReplyRef::new(Arc::downgrade(&self.link), reference))
     }
 
-    /// Subscribes the channel to one more topic: its messages come to
-    /// [`handle_message`](Channel::handle_message). Subscribed twice, each comes twice.
+    /// Subscribes the channel to an extra topic, whose messages go to [`handle_message`](Channel::handle_message). If it is
+    /// subscribed twice, each message arrives twice.
     pub fn subscribe(&mut self, topic: impl Into<Topic>) {
-        let further = Arc::new(ExtraSubscription(self.link.clone()));
-        self.further.push(self.pubsub.attach(topic, self.id, further));
+        let subscription = Arc::new(ExtraSubscription(self.link.clone()));
+        self.extra.push(self.pubsub.attach(topic, self.id, subscription));
     }
 
-    /// Ends all subscriptions of [`subscribe`](Self::subscribe) to a topic.
+    /// Ends all subscriptions from [`subscribe`](Self::subscribe) to a topic.
     pub fn unsubscribe(&mut self, topic: &str) {
-        self.further.retain(|attachment| attachment.topic().as_str() != topic);
+        self.extra.retain(|attachment| attachment.topic().as_str() != topic);
     }
 
-    /// How the rest of the program sends messages to this channel.
+    /// Returns a handle to send messages to this channel from the rest of the program.
     ///
     /// # Panics
     /// `C` is not this channel's type.
@@ -151,7 +149,7 @@ impl Socket {
         Sender::new(Arc::downgrade(&self.link))
     }
 
-    /// The extension of type `T` that `find` picks, of those that hang on this channel.
+    /// Returns this channel's extension of type `T` for which `find` returns true.
     pub fn extension<T: SocketExtension>(&mut self, find: impl Fn(&T) -> bool) -> Option<&mut T> {
         self.extensions
             .iter_mut()
@@ -159,7 +157,7 @@ impl Socket {
             .find(|extension| find(extension))
     }
 
-    /// As [`extension`](Self::extension), but where none is picked, a new one is hung on.
+    /// As [`extension`](Self::extension), but adds a new one if none is found.
     pub fn extension_or_insert_with<T: SocketExtension>(
         &mut self,
         find: impl Fn(&T) -> bool,
@@ -195,7 +193,7 @@ impl Socket {
             joined: false,
             answering: None,
             attachment: None,
-            further: Vec::new(),
+            extra: Vec::new(),
             extensions: Vec::new(),
         }
     }
@@ -216,7 +214,7 @@ impl Socket {
 
     pub(crate) fn detach(&mut self) {
         self.attachment = None;
-        self.further.clear();
+        self.extra.clear();
     }
 
     pub(crate) fn handler_returned(&mut self) {
@@ -237,22 +235,22 @@ impl fmt::Debug for Socket {
         f.debug_struct("Socket")
             .field("topic", self.topic())
             .field("assigns", &self.assigns)
-            .field("further", &self.further)
+            .field("extra", &self.extra)
             .finish_non_exhaustive()
     }
 }
 
-/// A push that wasn't sent.
+/// Why a push was not sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// The payload can't be written as JSON.
-    #[error("the payload can't be written as JSON: {0}")]
+    /// The payload can't be encoded as JSON.
+    #[error("the payload can't be encoded as JSON: {0}")]
     Encode(#[from] serde_json::Error),
     /// The event's name belongs to the protocol.
     #[error(transparent)]
     Reserved(#[from] ReservedEvent),
-    /// The client's version of the protocol has no form for it.
+    /// The client's version of the protocol can't encode it.
     #[error(transparent)]
     Unsendable(#[from] Unsendable),
     /// The client has not joined yet.

@@ -1,4 +1,4 @@
-//! All open sockets, and how they are closed when the server goes.
+//! The set of open sockets, and how it is drained when the server shuts down.
 
 use std::{
     collections::HashMap,
@@ -26,23 +26,22 @@ use crate::{
     quota::Counted,
 };
 
-/// How many sockets are closed at once, unless told otherwise.
+/// Default number of sockets to close at once.
 pub const DEFAULT_DRAIN_BATCH: usize = 10_000;
-/// How long it takes from one batch to the next, unless told otherwise.
+/// Default time from one batch to the next.
 pub const DEFAULT_DRAIN_INTERVAL: Duration = Duration::from_secs(2);
-/// How long all of a drain may take, unless told otherwise.
+/// Default timeout of a whole drain.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a silent client is sent away with, as by Bandit.
+/// The close code for a silent client, as in Bandit.
 pub(crate) const IDLE_CODE: u16 = 1002;
-/// The server goes, and another will be there.
+/// The close code when the server shuts down: the client should reconnect to another one.
 pub(crate) const RESTART_CODE: u16 = 1012;
 
-/// The open sockets of one or more routers, given to them by
-/// [`SocketBuilder::sockets`](crate::SocketBuilder::sockets). Clones share them.
+/// The open sockets of one or more routers; see [`SocketBuilder::sockets`](crate::SocketBuilder::sockets). Clones share
+/// them.
 ///
-/// Before a server ends it drains them, so that their clients come back to other servers one batch after the
-/// other:
+/// Before a server stops it drains them, so that their clients reconnect to other servers batch by batch:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -55,14 +54,14 @@ pub(crate) const RESTART_CODE: u16 = 1012;
 /// let site: axum::Router = axum::Router::new().nest("/socket", socket.into_router(PubSub::local()));
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 ///
-/// let ends = async {}; // a signal, say
-/// adsum::serve(listener, site).until(ends).await?; // drains its sockets once it comes
+/// let signal = async {}; // for example, SIGTERM
+/// adsum::serve(listener, site).until(signal).await?; // drains its sockets on the signal
 /// assert!(sockets.is_empty());
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// Behind another server, call [`drain`](Self::drain) when it ends.
+/// With another server, call [`drain`](Self::drain) when it stops.
 #[derive(Clone, Default)]
 pub struct Sockets(Arc<Inner>);
 
@@ -71,28 +70,28 @@ struct Inner {
     draining: AtomicBool,
     next: AtomicU64,
     open: Mutex<HashMap<u64, Weak<Outbound>>>,
-    /// What waits for all of them.
+    /// The total size of their outbound queues.
     total: Arc<Total>,
-    /// Somebody is closing sockets, as too much waits.
+    /// Whether a task is closing sockets because the total is exceeded.
     relieving: AtomicBool,
-    /// A socket has closed.
+    /// Notified when a socket has closed.
     closed: Notify,
-    /// Those of the routers whose sockets these are.
+    /// The observers of the routers of these sockets.
     observers: Mutex<Vec<Weak<dyn Observer>>>,
 }
 
-/// How sockets are drained.
+/// Options of a drain.
 ///
-/// A drain is the last thing that a server does, so it goes on whatever it is told: no batch is of less than one socket,
-/// and no time is longer than a day. [`check`](Self::check) refuses such values when the program starts.
+/// A drain is the last thing that a server does, so it clamps its options instead of failing: a batch has at least one
+/// socket, and no time is longer than a day. [`check`](Self::check) refuses other values when the program starts.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Drain {
-    /// How many are closed at once. Default [`DEFAULT_DRAIN_BATCH`] (10,000).
+    /// The number of sockets to close at once. Default [`DEFAULT_DRAIN_BATCH`] (10,000).
     pub batch: usize,
-    /// How long it takes from one batch to the next. Default [`DEFAULT_DRAIN_INTERVAL`] (2 s).
+    /// The time from one batch to the next. Default [`DEFAULT_DRAIN_INTERVAL`] (2 s).
     pub interval: Duration,
-    /// How long all of it may take. Default [`DEFAULT_DRAIN_TIMEOUT`] (30 s).
+    /// The timeout of the whole drain. Default [`DEFAULT_DRAIN_TIMEOUT`] (30 s).
     pub timeout: Duration,
 }
 
@@ -124,10 +123,10 @@ impl Drain {
         self
     }
 
-    /// Checks that a batch has a socket at least, and that no time is longer than a day.
+    /// Checks that a batch has at least one socket, and that no time is longer than a day.
     ///
     /// # Errors
-    /// One is out of these bounds.
+    /// An option is out of these bounds.
     pub fn check(&self) -> Result<(), OptionsError> {
         within("batch", self.batch, 1, usize::MAX)?;
         within("interval", self.interval, Duration::ZERO, MAX_TIME)?;
@@ -144,7 +143,7 @@ impl Drain {
 }
 
 impl Sockets {
-    /// None yet.
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
     }
@@ -159,19 +158,17 @@ impl Sockets {
         self.len() == 0
     }
 
-    /// How many bytes wait to be sent to clients that don't take them at once. Bytes that several sockets wait for
-    /// are counted once. [`SocketBuilder::max_total_queue_bytes`](crate::SocketBuilder::max_total_queue_bytes)
-    /// bounds it.
+    /// The number of bytes queued for clients that don't accept them at once. Bytes shared by several sockets are counted
+    /// once. [`SocketBuilder::max_total_queue_bytes`](crate::SocketBuilder::max_total_queue_bytes) limits it.
     pub fn queued_bytes(&self) -> usize {
         self.0.total.bytes()
     }
 
-    /// Closes all sockets, batch by batch, with 1012, and waits until they are closed. Returns how many are left
-    /// when the time is over.
+    /// Closes all sockets with 1012, batch by batch, and waits until they are closed. Returns how many are still open at the
+    /// timeout.
     ///
-    /// From the start of it new sockets are refused with 503, and a join closes its socket instead of being
-    /// answered. Channels are sent neither `phx_close`, after which clients would stay away, nor `phx_error`:
-    /// they end with their socket.
+    /// From its start, new sockets are refused with 503, and a join closes its socket instead of getting a reply. Clients
+    /// get neither `phx_close`, after which they would not rejoin, nor `phx_error`: channels end with their socket.
     pub async fn drain(&self, drain: Drain) -> usize {
         let drain = drain.clamped();
         self.refuse_new();
@@ -191,7 +188,7 @@ impl Sockets {
                 metrics::counter!("adsum_sockets_drained_total").increment(drained);
             }
             loop {
-                // Made before it is looked whether any is left, so that no end is missed.
+                // Created before the check, so that no notification is missed.
                 let closed = self.0.closed.notified();
                 if self.is_empty() {
                     break;
@@ -203,7 +200,7 @@ impl Sockets {
         self.tell_drain(true)
     }
 
-    /// Tells the observers how many sockets are open, and returns it.
+    /// Reports the number of open sockets to the observers, and returns it.
     fn tell_drain(&self, is_over: bool) -> usize {
         let observed = ObservedDrain { open: self.len(), is_over };
         let observers: Vec<_> = self.0.observers.lock().iter().filter_map(Weak::upgrade).collect();
@@ -213,7 +210,7 @@ impl Sockets {
         observed.open
     }
 
-    /// Has an observer told when these sockets are drained.
+    /// Adds an observer of drains of these sockets.
     pub(crate) fn note_observer(&self, observer: &Arc<dyn Observer>) {
         let mut observers = self.0.observers.lock();
         if !observers.iter().any(|known| ptr::addr_eq(known.as_ptr(), Arc::as_ptr(observer))) {
@@ -226,9 +223,9 @@ impl Sockets {
         &self.0.total
     }
 
-    /// Closes the sockets that have waited longest, until at most so many bytes wait in all.
+    /// Closes the sockets that have waited longest, until at most `allowed` bytes are queued in total.
     pub(crate) fn close_longest_waiting(&self, allowed: usize) {
-        // One is enough: what others add meanwhile, it sees.
+        // One task at a time is enough: it sees what others queue meanwhile.
         if self.0.relieving.swap(true, Ordering::Acquire) {
             return;
         }
@@ -249,13 +246,13 @@ impl Sockets {
             limited!(
                 WARN,
                 sockets = closed,
-                "closed the sockets that waited longest: more waits in all sockets than \
-                 `SocketBuilder::max_total_queue_bytes` allows"
+                "closed the sockets that waited longest: the queues of all sockets exceeded \
+                 `SocketBuilder::max_total_queue_bytes`"
             );
         }
     }
 
-    /// From now on sockets and joins are refused.
+    /// Refuses sockets and joins from now on.
     pub(crate) fn refuse_new(&self) {
         self.0.draining.store(true, Ordering::Release);
     }
@@ -264,11 +261,11 @@ impl Sockets {
         self.0.draining.load(Ordering::Acquire)
     }
 
-    /// Takes note of a socket, until the place is dropped.
+    /// Adds a socket until the returned entry is dropped.
     fn enter(&self, outbound: &Arc<Outbound>) -> SetEntry {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         self.0.open.lock().insert(id, Arc::downgrade(outbound));
-        // One that was let in just before a drain began, which may have looked round already.
+        // It was admitted just before a drain began, which may not have seen it.
         if self.are_draining() {
             outbound.close(RESTART_CODE);
         }
@@ -282,11 +279,11 @@ impl fmt::Debug for Sockets {
     }
 }
 
-/// All sockets of a [`Serve`](crate::Serve), which has put this into the extensions of a request.
+/// All sockets of a [`Serve`](crate::Serve), as an extension of its requests.
 #[derive(Clone)]
 pub(crate) struct ServerSockets(pub(crate) Sockets);
 
-/// A socket's place among those of its router.
+/// A socket's entry in a set.
 struct SetEntry {
     sockets: Sockets,
     id: u64,
@@ -295,12 +292,12 @@ struct SetEntry {
 impl Drop for SetEntry {
     fn drop(&mut self) {
         self.sockets.0.open.lock().remove(&self.id);
-        // All of them: more than one may drain.
+        // Wakes all, since several tasks may drain.
         self.sockets.0.closed.notify_waiters();
     }
 }
 
-/// Where a socket is to be noted: among those of its router, and of its server.
+/// The sets that a socket is added to: its router's and its server's.
 pub(crate) struct SocketSets {
     router: Sockets,
     server: Option<Sockets>,
@@ -308,7 +305,7 @@ pub(crate) struct SocketSets {
 }
 
 impl SocketSets {
-    /// Those of a router, and of the server that a request with these extensions came by.
+    /// The sets of a router, and of the server in a request's extensions.
     pub(crate) fn of(router: &Sockets, request: &Extensions, observer: Option<&Arc<dyn Observer>>) -> Self {
         let server = request.get::<ServerSockets>().map(|server| server.0.clone());
         let server = server.filter(|server| !Arc::ptr_eq(&server.0, &router.0));
@@ -327,7 +324,7 @@ impl SocketSets {
         self.router.are_draining() || self.server.as_ref().is_some_and(Sockets::are_draining)
     }
 
-    /// Takes note of a socket, for as long as the seat lives.
+    /// Adds an open socket until the returned value is dropped.
     pub(crate) fn open(self, outbound: &Arc<Outbound>) -> OpenSocket {
         metrics::counter!("adsum_sockets_opened_total").increment(1);
         let (router, server) =
@@ -336,7 +333,7 @@ impl SocketSets {
     }
 }
 
-/// A socket's place among the open ones.
+/// An open socket's entries in its sets.
 pub(crate) struct OpenSocket {
     router: SetEntry,
     server: Option<SetEntry>,

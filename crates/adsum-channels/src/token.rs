@@ -1,4 +1,4 @@
-//! Signed tokens, the same as those of `Phoenix.Token`.
+//! Signed tokens, compatible with `Phoenix.Token`.
 
 pub(crate) mod term;
 #[cfg(test)]
@@ -20,22 +20,22 @@ use sha2::Sha256;
 
 use self::term::{decode_tuple, encode_tuple};
 
-/// How long a token is valid that [`Tokens::sign`] made: a day.
+/// How long a token from [`Tokens::sign`] is valid: a day.
 pub const DEFAULT_TOKEN_MAX_AGE: Duration = Duration::from_hours(24);
 
-/// The longest token there is, in bytes. Tokens travel in addresses and headers, which allow little more.
+/// Maximum length of a token, in bytes. Tokens are sent in URLs and headers, which allow little more.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// The fewest bytes of a secret key base.
+/// Minimum length of a secret key base, in bytes.
 pub const MIN_SECRET_BYTES: usize = 20;
 
-/// Signs and verifies tokens: data that a client keeps, can read, and can't change.
+/// Signs and verifies tokens: data that a client keeps and can read, but can't change.
 ///
-/// A page gives one to its user, who shows it when the socket connects. They are those of `Phoenix.Token`: a
-/// Phoenix application and this one accept each other's if they share the secret key base and the salt.
+/// A page gives a token to its user, and the socket sends it when it connects. The format is that of `Phoenix.Token`: a
+/// Phoenix application and this one accept each other's tokens if they share the secret key base and the salt.
 ///
-/// The salt says what a token is for, so that one for resetting a password is no good for a socket. It is a
-/// constant of the program, and no secret.
+/// The salt separates purposes, so that a token for a password reset is invalid for a socket. It is a constant of the
+/// program, not a secret.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,20 +53,20 @@ pub const MIN_SECRET_BYTES: usize = 20;
 ///
 /// # Data
 ///
-/// Anything that serialises to JSON. Elixir gets strings as binaries, null as `nil`, and objects as maps with
-/// strings as keys. From Elixir, tuples are read as lists, and atoms (as keys too) as strings. Data that JSON
-/// can't say, such as a process id or an integer beyond 64 bits, is [`TokenError::Unreadable`], and so is what
-/// goes deeper than 32 lists and maps.
+/// Anything that serializes to JSON. Elixir gets strings as binaries, null as `nil`, and objects as maps with string keys.
+/// From Elixir, tuples become lists, and atoms (also as keys) become strings. Data that JSON can't represent, such as a
+/// process id or an integer beyond 64 bits, is [`TokenError::Unreadable`], and so is data nested deeper than 32 lists and
+/// maps.
 ///
 /// Clones are cheap and share their derived keys.
 #[derive(Clone)]
 pub struct Tokens {
-    /// Never empty. The first signs.
+    /// Never empty. The first one signs.
     secrets: Arc<[Arc<Secret>]>,
 }
 
 impl Tokens {
-    /// Takes the secret key base that signs and verifies.
+    /// Creates tokens that are signed and verified with a secret key base.
     ///
     /// # Errors
     /// It is shorter than [`MIN_SECRET_BYTES`].
@@ -74,10 +74,10 @@ impl Tokens {
         Ok(Self { secrets: [Arc::new(Secret::new(secret_key_base.as_ref())?)].into() })
     }
 
-    /// Accepts the tokens of another secret key base as well, and still signs with the first.
+    /// Also accepts tokens of another secret key base. The first one still signs.
     ///
-    /// To change the secret, give the new one to [`new`](Self::new) and the old one here, until no token of the
-    /// old one is valid any more:
+    /// To rotate the secret, pass the new one to [`new`](Self::new) and the old one here until all tokens of the old one
+    /// have expired:
     ///
     /// ```
     /// # use adsum_channels as adsum;
@@ -94,12 +94,12 @@ impl Tokens {
         Ok(Self { secrets: self.secrets.iter().cloned().chain([other]).collect() })
     }
 
-    /// Signs `data`, for a verifier that goes by its own maximal age, or for [`DEFAULT_TOKEN_MAX_AGE`].
+    /// Signs `data`. The token is valid for the verifier's maximum age, or for [`DEFAULT_TOKEN_MAX_AGE`].
     pub fn sign<T: Serialize + ?Sized>(&self, salt: &str, data: &T) -> Result<String, SignError> {
         self.sign_for(salt, data, DEFAULT_TOKEN_MAX_AGE)
     }
 
-    /// Signs `data`, and says in the token how long it is valid: see [`MaxAge::AsSigned`].
+    /// Signs `data` with a maximum age in the token: see [`MaxAge::AsSigned`].
     pub fn sign_for<T: Serialize + ?Sized>(
         &self,
         salt: &str,
@@ -109,10 +109,10 @@ impl Tokens {
         self.sign_at(salt, data, max_age, now_ms())
     }
 
-    /// Gives the data of a token that was signed with the same salt, `max_age` ago at most.
+    /// Returns the data of a token that was signed with the same salt, at most `max_age` ago.
     ///
-    /// The age of the token is taken from this machine's clock. A token signed later than now, by a machine
-    /// whose clock is ahead, is new.
+    /// The token's age is measured by this machine's clock. A token from the future, signed by a machine whose clock is
+    /// ahead, is accepted.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -139,8 +139,8 @@ impl Tokens {
 }
 
 impl Tokens {
-    /// Hides a part of a token's data from the client, or shows it again: the bytes are combined with a stream of
-    /// keyed hashes. The nonce is never used twice with other bytes.
+    /// Encrypts a part of a token's data, or decrypts it: XORs the bytes with a stream of keyed hashes. A nonce must never
+    /// be used for different bytes.
     pub(crate) fn veil(&self, salt: &str, nonce: &str, bytes: &[u8]) -> Vec<u8> {
         let stream = (0u32..).flat_map(|block| {
             let mac = self.secrets[0].mac(salt).chain_update(block.to_be_bytes()).chain_update(nonce);
@@ -156,14 +156,14 @@ impl fmt::Debug for Tokens {
     }
 }
 
-/// How old a token may be.
+/// The maximum age of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxAge {
-    /// This old, whatever the token says. Zero accepts none.
+    /// This age, ignoring the one in the token. Zero accepts no token.
     AtMost(Duration),
-    /// As old as its signer said.
+    /// The age in the token.
     AsSigned,
-    /// Any age, whatever the token says.
+    /// Any age, ignoring the one in the token.
     Forever,
 }
 
@@ -173,17 +173,17 @@ impl From<Duration> for MaxAge {
     }
 }
 
-/// A secret key base is too short to be one.
+/// A secret key base is too short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a secret key base has at least {MIN_SECRET_BYTES} bytes, and this one is shorter")]
+#[error("the secret key base is too short; it must have at least {MIN_SECRET_BYTES} bytes")]
 pub struct SecretTooShort;
 
 /// Data that can't be signed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
-    /// The data doesn't serialise to JSON.
-    #[error("the data of a token doesn't serialise")]
+    /// The data doesn't serialize to JSON.
+    #[error("the data of a token doesn't serialize to JSON")]
     Serialize(#[source] serde_json::Error),
     /// The data is nested too deeply, or has a number beyond 64 bits.
     #[error("the data of a token is nested too deeply, or has a number beyond 64 bits")]
@@ -193,30 +193,31 @@ pub enum SignError {
     TooLong,
 }
 
-/// Why a token isn't accepted.
+/// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// There is none: it is empty. It is also what to answer if a client gave none.
+    /// The token is empty. Return it also if a client sent no token.
     #[error("there is no token")]
     Missing,
     /// It isn't a token, was changed, or was signed with another secret or salt.
     #[error("the token is not valid")]
     Invalid,
-    /// It is genuine, and too old.
+    /// It is genuine, but too old.
     #[error("the token has expired")]
     Expired,
-    /// It is genuine, but its data isn't of the type that was asked for, or of a kind that JSON can't say.
-    #[error("the data of the token is not what was expected")]
+    /// It is genuine, but its data doesn't have the requested type, or JSON can't represent it.
+    #[error("the data of the token doesn't have the expected type")]
     Unreadable,
 }
 
-/// `HS256` in base64: the only header that is written or accepted.
+/// `HS256` in base64: the only supported header.
 const HEADER: &str = "SFMyNTY";
-/// As Phoenix derives keys. The secret is long and random, so this needn't be slow.
+/// The same as in Phoenix. The secret is long and random, so the derivation doesn't need to be slow.
 const KEY_ITERATIONS: u32 = 1000;
 const KEY_BYTES: usize = 32;
-/// A program has a few salts. One that makes them up derives keys anew instead of filling the memory.
+/// Maximum number of cached salts. A program has a few; one that generates salts derives keys again instead of filling the
+/// memory.
 const MAX_CACHED_SALTS: usize = 64;
 
 impl Tokens {
@@ -228,7 +229,7 @@ impl Tokens {
         now_ms: i64,
     ) -> Result<String, SignError> {
         let data = serde_json::to_value(data).map_err(SignError::Serialize)?;
-        // Phoenix takes part of a second, too, and as a float.
+        // Phoenix also accepts fractions of a second, as a float.
         let max_age = match max_age.subsec_nanos() {
             0 => Value::from(max_age.as_secs()),
             _ => Value::from(max_age.as_secs_f64()),
@@ -269,7 +270,7 @@ impl Tokens {
         serde_json::from_value(data).map_err(|_| TokenError::Unreadable)
     }
 
-    /// Nothing of a token is decoded before its signature is known to be good.
+    /// Verifies a token's signature, and returns the signed bytes. Nothing else is decoded before.
     fn signed_bytes(&self, salt: &str, token: &str) -> Result<Vec<u8>, TokenError> {
         if token.is_empty() {
             return Err(TokenError::Missing);
@@ -294,7 +295,7 @@ impl Tokens {
     }
 }
 
-/// The maximal age that a token itself gives, in milliseconds; none if it is valid for ever.
+/// The maximum age in a token, in milliseconds. `None` if it is valid forever.
 fn signed_age_ms(seconds: &Value) -> Result<Option<i128>, TokenError> {
     let ms = match seconds {
         // Elixir's `:infinity`.
@@ -302,7 +303,7 @@ fn signed_age_ms(seconds: &Value) -> Result<Option<i128>, TokenError> {
         Value::Number(seconds) => match (seconds.as_i64(), seconds.as_u64(), seconds.as_f64()) {
             (Some(seconds), _, _) => i128::from(seconds) * 1000,
             (_, Some(seconds), _) => i128::from(seconds) * 1000,
-            // Less than a millisecond isn't nothing: the token is valid in the one in which it was signed.
+            // Less than a millisecond rounds to zero, which is valid in the millisecond of the signature.
             (_, _, Some(seconds)) if seconds > 0.0 => return Ok(Some((seconds * 1000.0) as i128)),
             _ => 0,
         },
@@ -319,7 +320,7 @@ fn now_ms() -> i64 {
 
 struct Secret {
     key_base: Box<[u8]>,
-    /// By salt, with the key already taken in. Deriving one takes a thousand rounds of hashing.
+    /// Keyed hashes by salt. Deriving a key takes a thousand rounds of hashing.
     macs: Mutex<HashMap<Box<str>, Hmac<Sha256>>>,
 }
 
@@ -335,7 +336,7 @@ impl Secret {
         if let Some(mac) = self.macs.lock().get(salt) {
             return mac.clone();
         }
-        // Not under the lock: two that come first at once both derive the same key.
+        // Not under the lock: concurrent first calls derive the same key twice.
         let key: [u8; KEY_BYTES] =
             pbkdf2::pbkdf2_hmac_array::<Sha256, KEY_BYTES>(&self.key_base, salt.as_bytes(), KEY_ITERATIONS);
         let mac = Hmac::new_from_slice(&key).expect("an HMAC takes a key of any length");

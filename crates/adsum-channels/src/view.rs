@@ -1,47 +1,47 @@
-//! What a client is shown of something that changes.
+//! Views: a changing state that is shown to a client.
 
 use std::sync::Arc;
 
 use adsum_pubsub::{Mark, Message, Payload};
 
-/// A state that a client is shown, and that broadcasts to the channel's topic then keep up to date.
+/// A state that is shown to a client and kept up to date by broadcasts to the channel's topic.
 ///
-/// [`Socket::show`](crate::Socket::show) sends it. From then on it is a promise to the client that its copy will be
-/// right, not that it hears of every change: where the client reads too slowly, the changes that wait for it are
-/// dropped, and once it has read the rest it is sent the state again.
+/// [`Socket::show`](crate::Socket::show) sends it. From then on the client's copy converges to the state, but the client
+/// doesn't get every change: if it reads too slowly, the queued changes are dropped, and it gets the state again once it
+/// has read the rest.
 pub trait View: Send + Sync + 'static {
-    /// The state as it is now.
+    /// Returns the current state.
     ///
-    /// Called in the socket's critical section, at any time and from any thread, for as long as the channel is
-    /// joined. It must be quick, and must neither broadcast nor push.
+    /// Called in the socket's critical section, at any time and from any thread, while the channel is joined. It must be
+    /// quick, and must neither broadcast nor push.
     fn state(&self) -> ViewState;
 
-    /// What a client that was sent the state last read is to hear of a change that is newer.
+    /// Returns the part of a change that the last sent state doesn't contain. The change is newer than that state.
     ///
-    /// Called once for each such change, in their order and under the same terms as [`state`](Self::state).
+    /// Called once for each such change, in order and under the same conditions as [`state`](Self::state).
     fn news(&self, change: &Message) -> News {
         let _ = change;
         News::All
     }
 }
 
-/// What a client is to hear of a change.
+/// The part of a change that a client needs.
 #[derive(Clone, Debug)]
 pub enum News {
-    /// The change as it is.
+    /// The whole change.
     All,
-    /// This message in its place: the state showed the rest of the change.
+    /// This message instead: the state contained the rest of the change.
     Part(Arc<Message>),
-    /// Nothing: the state showed all of it.
+    /// Nothing: the state contained all of it.
     Nothing,
 }
 
-/// A state, and where it stands among its changes.
+/// A state and its position among its changes.
 #[derive(Clone, Debug)]
 pub struct ViewState {
-    /// What brings the state to the client: events with their payloads.
+    /// The events and payloads that send the state to the client.
     pub messages: Vec<(&'static str, Payload)>,
-    /// The mark of the last change that it contains. Broadcasts of this sender are its changes; those that are
-    /// not newer are not sent to the client any more.
+    /// The mark of the last change that it contains. Broadcasts from this sender are changes of the view; those that are
+    /// not newer are not sent to the client.
     pub seen: Mark,
 }

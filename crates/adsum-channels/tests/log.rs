@@ -1,6 +1,6 @@
-//! What clients can make the log say: a program of its own, since lines are limited for a whole process.
+//! Log lines that clients can cause. A program of its own, since the limits are per process.
 
-// A test that can't go on fails.
+// A test that can't continue fails.
 #![allow(clippy::unwrap_used)]
 
 use std::{io, sync::Arc};
@@ -19,7 +19,7 @@ struct Params {
     fails: Option<String>,
 }
 
-/// A channel as many are: it knows some events, and fails by `?`.
+/// A typical channel: it handles some events, and fails with `?`.
 struct Room;
 
 impl Channel for Room {
@@ -48,9 +48,9 @@ impl Channel for Room {
     }
 }
 
-/// How long the words of the clients are.
+/// The length of the clients' texts.
 const SAID: usize = 20_000;
-/// How often each of them says them.
+/// How often each client sends them.
 const TIMES: usize = 200;
 
 #[derive(Clone, Default)]
@@ -78,7 +78,7 @@ fn request(query: &str, origin: Option<&str>) -> http::request::Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-/// Sends a message, and waits for the event that answers it.
+/// Sends a message, and waits for this event in response.
 async fn say(client: &mut Client, message: &str, answer: &str) {
     client.receive(Wire::Text(message.as_bytes())).unwrap();
     loop {
@@ -98,7 +98,7 @@ async fn whatever_clients_do_the_log_stays_small() {
     let writer = written.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    // Panics are expected here, and said by the hook to standard error as well.
+    // Panics are expected here, and the hook also prints them to standard error.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if panic.location().is_some_and(|at| at.line() > TEST_BEGINS) {
@@ -125,7 +125,7 @@ async fn whatever_clients_do_the_log_stays_small() {
         for params in [format!(r#"{{"fails":"{long}"}}"#), r#"{"fails":"panics"}"#.into(), "[]".into()] {
             say(&mut client, &format!(r#"["2","2","room:c","phx_join",{params}]"#), "phx_reply").await;
         }
-        // More events than its mailbox holds, before it has a turn.
+        // More events than its mailbox holds, before the channel runs.
         say(&mut client, r#"["1","1","room:a","phx_join",{}]"#, "phx_reply").await;
         for _ in 0..3 {
             client.receive(Wire::Text(br#"["1","2","room:a","number",1]"#)).unwrap();
@@ -144,16 +144,16 @@ async fn whatever_clients_do_the_log_stays_small() {
         ("channel panicked", 1),
         ("join crashed", 1),
         ("channel overloaded", 1),
-        ("broadcast not sent", 1),
-        ("isn't spoken", 1),
+        ("could not send a broadcast", 1),
+        ("isn't supported", 1),
         ("origin", 1),
     ] {
         let lines = text.lines().filter(|line| line.contains(kind)).count();
-        assert!(lines >= at_least, "{kind} is said, {lines} times");
-        assert!(lines <= 100, "{kind} is said {lines} times");
+        assert!(lines >= at_least, "{kind} is logged {lines} times");
+        assert!(lines <= 100, "{kind} is logged {lines} times");
     }
     let longest = text.lines().map(str::len).max().unwrap();
     assert!(longest < 2_000, "a line has {longest} bytes");
-    // Of 30 MB that the clients would have had it say.
+    // The clients sent 30 MB.
     assert!(text.len() < 300_000, "{} bytes", text.len());
 }

@@ -1,4 +1,4 @@
-//! Lines that clients can cause: cut, and limited in time.
+//! Truncates and rate-limits log lines that clients can cause.
 
 use std::{
     fmt::{self, Write},
@@ -7,17 +7,17 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// The most lines of one kind that are written within [`WINDOW`].
+/// Maximum number of lines of one kind within [`WINDOW`].
 const LINES: u32 = 20;
 /// The time after which lines of a kind are written again.
 const WINDOW: Duration = Duration::from_secs(10);
-/// The most of an error that a line shows, in bytes.
+/// Maximum size of an error in a line, in bytes.
 const MAX_ERROR_BYTES: usize = 1024;
-/// The most of a name that a line shows, in bytes.
+/// Maximum size of a name in a line, in bytes.
 const MAX_NAME_BYTES: usize = 200;
 
-/// Writes a line that clients can cause, unless too many of its kind were written of late. Each place in the code that
-/// uses this is a kind of its own. The next line of the kind says how many were left out.
+/// Logs a line that clients can cause, unless too many of its kind were logged recently. Each use in the code is a kind of
+/// its own. The next logged line of the kind says how many were left out.
 macro_rules! limited {
     ($level:ident, $($event:tt)*) => {{
         static LIMIT: $crate::log::Limit = $crate::log::Limit::new();
@@ -29,9 +29,9 @@ macro_rules! limited {
 }
 pub(crate) use limited;
 
-/// How many lines of one kind were written, and left out.
+/// Counts the written and left-out lines of one kind.
 ///
-/// It goes by the system's clock: all runtimes of a process share it.
+/// It uses the system's clock, since all runtimes of a process share it.
 pub(crate) struct Limit(Mutex<Lines>);
 
 struct Lines {
@@ -45,7 +45,7 @@ impl Limit {
         Self(parking_lot::const_mutex(Lines { since: None, written: 0, left_out: 0 }))
     }
 
-    /// `None` if a line has to be left out, else how many were left out before it.
+    /// Returns `None` if the line must be left out, else how many were left out before it.
     pub(crate) fn allow(&self) -> Option<u64> {
         self.allow_at(Instant::now())
     }
@@ -65,18 +65,18 @@ impl Limit {
     }
 }
 
-/// An error, cut to what a line shows of it.
+/// Truncates an error for a log line.
 pub(crate) fn cut<T: fmt::Display>(error: T) -> Cut<T> {
     Cut { text: error, bytes: MAX_ERROR_BYTES }
 }
 
-/// A name that a client chose, cut to what a line shows of it.
+/// Truncates a name that a client chose, for a log line.
 pub(crate) fn cut_name<T: fmt::Display>(name: T) -> Cut<T> {
     Cut { text: name, bytes: MAX_NAME_BYTES }
 }
 
-/// A text of which the log shows the beginning. Characters that would begin a line or turn the direction of writing are
-/// escaped, so that nobody writes lines of their own.
+/// A truncated text. Characters that start a new line or change the text direction are escaped, so that a client can't
+/// forge log lines.
 pub(crate) struct Cut<T> {
     text: T,
     bytes: usize,
@@ -101,7 +101,7 @@ impl fmt::Write for Cutter<'_, '_> {
         for char in text.chars() {
             if self.left < char.len_utf8() {
                 self.is_full = true;
-                // Ends the formatting of what would be cut.
+                // Stops formatting the rest.
                 return Err(fmt::Error);
             }
             self.left -= char.len_utf8();

@@ -1,37 +1,37 @@
-//! A request or an answer between nodes may be longer than one of their messages: it is sent in parts.
+//! Splits requests and responses between nodes that are longer than one message.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// How much of it one message carries. Between nodes a message has at most half a mebibyte, its head included.
+/// Maximum size of a part. A message between nodes has at most half a mebibyte, including its head.
 const PART_BYTES: usize = 384 * 1024;
-/// What may wait for its last part, in all. Beyond that the oldest is dropped: its sender hears nothing.
+/// Maximum size of all incomplete values together. Beyond it the oldest is dropped, and its sender gets no response.
 const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 
-/// What stands before a part's bytes.
+/// The header of a part.
 #[derive(Serialize, Deserialize)]
 struct Head<'p> {
-    /// Who sends it, and which of the sender's it is a part of.
+    /// The sender, and the number of the value that it is a part of.
     from: &'p str,
     number: u64,
     index: u32,
     is_last: bool,
 }
 
-/// Cuts bytes into parts.
+/// Splits bytes into parts.
 pub(super) fn split<'b>(from: &'b str, number: u64, bytes: &'b [u8]) -> impl Iterator<Item = Vec<u8>> + 'b {
     let last = bytes.len().saturating_sub(1) / PART_BYTES;
     (0..=last).map(move |index| {
         let piece = &bytes[index * PART_BYTES..bytes.len().min((index + 1) * PART_BYTES)];
         let head = Head { from, number, index: index as u32, is_last: index == last };
-        let mut part = postcard::to_allocvec(&head).expect("a head has a form");
+        let mut part = postcard::to_allocvec(&head).expect("a head can be encoded");
         part.extend_from_slice(piece);
         part
     })
 }
 
-/// Parts that wait for their last, the oldest first.
+/// Incomplete values, the oldest first.
 #[derive(Default)]
 pub(super) struct Parts {
     waiting: VecDeque<Incomplete>,
@@ -41,13 +41,13 @@ pub(super) struct Parts {
 struct Incomplete {
     from: String,
     number: u64,
-    /// How many parts have come.
+    /// The number of parts that have arrived.
     count: u32,
     bytes: Vec<u8>,
 }
 
 impl Parts {
-    /// Takes a part, and gives the whole once its last has come.
+    /// Adds a part. Returns the whole value once its last part has arrived.
     ///
     /// # Errors
     /// It isn't a part.
@@ -59,7 +59,7 @@ impl Parts {
         let mut waiting = match before {
             Some(before) if index == before.count => before,
             _ if index == 0 => Incomplete { from: from.to_owned(), number, count: 0, bytes: Vec::new() },
-            // A part was lost on the way, and with it the rest.
+            // An earlier part was lost, so the value can't be completed.
             _ => return Ok(None),
         };
         waiting.bytes.extend_from_slice(piece);

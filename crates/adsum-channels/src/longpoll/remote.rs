@@ -1,9 +1,8 @@
-//! Sessions of other nodes: behind a load balancer a client's requests may come to any of them.
+//! Sessions on other nodes: behind a load balancer a client's requests may reach any node.
 //!
-//! A request goes to the node of its session as a direct broadcast to that node's relay, a topic that its other
-//! nodes know from the session's token, and the answers come back to the relay of who asked. Topics of this kind
-//! can't be joined. A node that doesn't say at once that it has the session counts as gone, and so does one that the
-//! presences of this node call silent.
+//! A request is forwarded to the node of its session as a direct broadcast to that node's relay, whose topic is in the
+//! session's token. Responses come back to the relay of the requesting node. Clients can't join these topics. If a node
+//! doesn't confirm the session within a timeout, or presence reports the node as down, the session counts as gone.
 
 use std::{
     collections::HashMap,
@@ -26,30 +25,30 @@ use super::{
 };
 use crate::{log::limited, protocol_session::RESERVED_PREFIX};
 
-/// The events at a relay.
+/// The events of a relay.
 const ASK: &str = "ask";
 const ANSWER: &str = "answer";
-/// How much one request or answer between nodes carries, unless one client's message alone is longer.
+/// Maximum size of the messages in one request or response between nodes, unless a single message is larger.
 const MAX_FORWARDED_BYTES: usize = 256 * 1024;
 
-/// Where a node hears of requests for its sessions, and of answers to its own.
+/// Receives requests for sessions of this node, and responses to requests of this node.
 pub(super) struct Relay {
     pubsub: PubSub,
     name: String,
     next: AtomicU64,
-    /// The requests to other nodes that wait for an answer, by number. Each is one of HTTP that is held open.
+    /// Pending requests to other nodes, by number. Each is an HTTP request that is held open.
     waiting: Mutex<HashMap<u64, Waiter>>,
     timeout: Duration,
 }
 
-/// A request that waits for its answer.
+/// A pending request to another node.
 struct Waiter {
-    /// The node that is asked.
+    /// The node of the session.
     node: String,
     answers: mpsc::Sender<Answer>,
 }
 
-/// The session of a node, as its token names it.
+/// The name of a session, from its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) node: String,
@@ -60,7 +59,7 @@ pub(super) struct Name {
 #[derive(Serialize, Deserialize)]
 struct ForwardedRequest {
     session: String,
-    /// Who asks.
+    /// The requesting node.
     node: String,
     relay: String,
     number: u64,
@@ -71,11 +70,11 @@ struct ForwardedRequest {
 enum Ask {
     Poll,
     Post(Vec<ForwardedMessage>),
-    /// The client of that poll has gone away.
+    /// The client of a poll has gone away.
     GiveUp,
 }
 
-/// A client's message on its way between nodes.
+/// A client's message that is forwarded between nodes.
 #[derive(Serialize, Deserialize)]
 enum ForwardedMessage {
     Text(String),
@@ -88,10 +87,10 @@ struct ForwardedAnswer {
     answer: Answer,
 }
 
-/// What a node says of one of its sessions.
+/// The response of a session's node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Answer {
-    /// It is there; more will follow.
+    /// The session exists; another response follows.
     Here,
     Gone,
     Messages(Vec<String>),
@@ -101,9 +100,9 @@ pub(super) enum Answer {
 }
 
 enum NoAnswer {
-    /// No word of the session.
+    /// The session is not confirmed.
     Gone,
-    /// It is there and doesn't get to it.
+    /// The session exists but doesn't process the request in time.
     Late,
 }
 
@@ -112,7 +111,7 @@ impl Relay {
         Self { pubsub, name, next: AtomicU64::new(0), waiting: Mutex::default(), timeout }
     }
 
-    /// Names a session of this node.
+    /// The name of a session of this node.
     pub(super) fn name(&self, session: String) -> Name {
         Name { node: self.pubsub.node().to_owned(), relay: self.name.clone(), session }
     }
@@ -122,14 +121,14 @@ impl Relay {
         self.pubsub.is_networked() && name.node != self.pubsub.node()
     }
 
-    /// What other nodes say arrives there from now on, and what is said of them.
+    /// Subscribes to messages from other nodes, and to the state of other nodes.
     pub(super) fn subscribe(&self) -> Inbox {
         let mut inbox = self.pubsub.subscribe(topic(&self.name));
         inbox.subscribe(NODES_TOPIC);
         inbox
     }
 
-    /// Hears other nodes, for ever.
+    /// Handles messages from other nodes, forever.
     pub(super) async fn listen(self: Arc<Self>, mut inbox: Inbox, sessions: Arc<Sessions>) {
         let mut parts = Parts::default();
         loop {
@@ -137,10 +136,10 @@ impl Relay {
                 Ok(message) if message.topic().as_str() == NODES_TOPIC => self.told(&message),
                 Ok(message) => {
                     if let Err(error) = self.heard(&message, &mut parts, &sessions) {
-                        limited!(WARN, %error, "unreadable long poll message from another node");
+                        limited!(WARN, %error, "dropped a malformed long poll message from another node");
                     }
                 }
-                Err(lagged) => limited!(WARN, %lagged, "long poll requests from other nodes were lost"),
+                Err(lagged) => limited!(WARN, %lagged, "lost long poll requests from other nodes"),
             }
         }
     }
@@ -158,7 +157,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Ends the requests to a node that is silent. Dropped, their senders say so.
+    /// Ends the pending requests to a node that is down, by dropping their channels.
     fn told(&self, message: &Message) {
         if message.event() == NODE_DOWN
             && let Ok(node) = message.payload().decode::<String>()
@@ -170,7 +169,7 @@ impl Relay {
     fn asked(&self, request: ForwardedRequest, sessions: &Sessions) {
         let ForwardedRequest { session, node, relay, number, ask } = request;
         let mut responder = Responder { pubsub: self.pubsub.clone(), node, relay, number, open: true };
-        // Dropped, the responder says that it is gone.
+        // If it is dropped, the responder reports that the session is gone.
         let Some(session) = sessions.lock().get(&session).cloned() else { return };
         let request = match ask {
             Ask::GiveUp => {
@@ -192,12 +191,12 @@ impl Relay {
 
     fn answered(&self, ForwardedAnswer { number, answer }: ForwardedAnswer) {
         if let Some(waiter) = self.waiting.lock().get(&number) {
-            // There is room for all that an honest node says.
+            // There is room for all responses of a correct node.
             let _ = waiter.answers.try_send(answer);
         }
     }
 
-    /// As a session of this node: what there is for the client.
+    /// Polls a remote session, as [`SessionHandle::poll`](super::session::SessionHandle::poll) does for a local one.
     pub(super) async fn poll(&self, name: &Name, window: Duration) -> Polled {
         let give_up = GiveUp { relay: self, name, number: self.number(), armed: true };
         let asked = self.ask(name, give_up.number, Ask::Poll, window + self.timeout).await;
@@ -205,14 +204,15 @@ impl Relay {
             Ok(Answer::Messages(messages)) => Polled::Messages(messages),
             Ok(Answer::Nothing) => Polled::Nothing,
             Ok(_) | Err(NoAnswer::Gone) => Polled::Gone,
-            // Dropped armed: what the session has for the client waits for the next poll.
+            // Dropped while armed, so the session keeps its messages for the next poll.
             Err(NoAnswer::Late) => return Polled::Nothing,
         };
         give_up.disarm();
         polled
     }
 
-    /// As a session of this node: what the client has posted.
+    /// Publishes to a remote session, as [`SessionHandle::publish`](super::session::SessionHandle::publish) does for a
+    /// local one.
     pub(super) async fn publish(
         &self,
         name: &Name,
@@ -243,7 +243,7 @@ impl Relay {
     }
 
     async fn ask(&self, name: &Name, number: u64, ask: Ask, window: Duration) -> Result<Answer, NoAnswer> {
-        // One for that it is there, one for the answer itself.
+        // Room for the confirmation and the actual response.
         let (answers, mut answered) = mpsc::channel(2);
         self.waiting.lock().insert(number, Waiter { node: name.node.clone(), answers });
         let _waiting = PendingGuard { relay: self, number };
@@ -255,7 +255,7 @@ impl Relay {
         }
         match timeout(window, answered.recv()).await {
             Ok(Some(answer)) => Ok(answer),
-            // The node has gone silent meanwhile.
+            // The node has gone down meanwhile.
             Ok(None) => Err(NoAnswer::Gone),
             Err(_) => Err(NoAnswer::Late),
         }
@@ -270,7 +270,9 @@ impl Relay {
             ask,
         };
         let sent = send(&self.pubsub, &name.node, &name.relay, ASK, (&self.name, number), &request);
-        sent.map_err(|error| limited!(WARN, node = name.node, %error, "long poll request not sent on"))
+        sent.map_err(
+            |error| limited!(WARN, node = name.node, %error, "could not forward a long poll request"),
+        )
     }
 
     fn number(&self) -> u64 {
@@ -278,7 +280,7 @@ impl Relay {
     }
 }
 
-/// A request that waits, until it is dropped.
+/// Removes a pending request when it is dropped.
 struct PendingGuard<'g> {
     relay: &'g Relay,
     number: u64,
@@ -290,7 +292,7 @@ impl Drop for PendingGuard<'_> {
     }
 }
 
-/// Tells the session, when it is dropped, that nobody waits for the answer of a poll any more.
+/// When it is dropped while armed, tells the session that the client of a poll has gone away.
 struct GiveUp<'g> {
     relay: &'g Relay,
     name: &'g Name,
@@ -307,14 +309,13 @@ impl GiveUp<'_> {
 impl Drop for GiveUp<'_> {
     fn drop(&mut self) {
         if self.armed {
-            // Where it can't be sent, the session's window does the same.
+            // If it can't be sent, the session's window expires instead.
             let _ = self.relay.send(self.name, self.number, Ask::GiveUp);
         }
     }
 }
 
-/// Who waits on another node for what a session answers. Dropped without an answer, it hears that the session
-/// is gone.
+/// Sends a session's response to another node. If it is dropped without a response, it reports that the session is gone.
 pub(super) struct Responder {
     pubsub: PubSub,
     node: String,
@@ -324,13 +325,13 @@ pub(super) struct Responder {
 }
 
 impl Responder {
-    /// Whether it could be sent.
+    /// Sends the response. Returns whether it could be sent.
     pub(super) fn answer(mut self, answer: &Answer) -> bool {
         self.open = false;
         self.say(answer)
     }
 
-    /// It hears nothing, and draws its own conclusion.
+    /// Sends no response, so the requester times out.
     pub(super) fn leave_unanswered(mut self) {
         self.open = false;
     }
@@ -339,7 +340,7 @@ impl Responder {
         self.number == number && self.relay == relay
     }
 
-    /// How many of the messages fit into one answer: at least one.
+    /// The number of messages that fit into one response: at least one.
     pub(super) fn fitting(messages: &[String]) -> usize {
         let mut bytes = 0;
         let fit = messages.iter().take_while(|message| {
@@ -365,7 +366,7 @@ impl Drop for Responder {
 }
 
 impl ForwardedMessage {
-    /// None where a text isn't one.
+    /// Returns `None` if a text is not UTF-8.
     fn wrap(message: PostedMessage) -> Option<Self> {
         Some(match message {
             PostedMessage::Text(text) => Self::Text(String::from_utf8(text.into()).ok()?),
@@ -385,7 +386,7 @@ fn topic(relay: &str) -> Topic {
     format!("{RESERVED_PREFIX}longpoll:{relay}").into()
 }
 
-/// Sends a value to a relay, in several messages where it is long.
+/// Sends a value to a relay, in several parts if it is long.
 fn send(
     pubsub: &PubSub,
     node: &str,
@@ -394,7 +395,7 @@ fn send(
     (from, number): (&str, u64),
     value: &impl Serialize,
 ) -> Result<(), BroadcastError> {
-    let bytes = postcard::to_allocvec(value).expect("strings, bytes and numbers have a form");
+    let bytes = postcard::to_allocvec(value).expect("strings, bytes and numbers can be encoded");
     for part in parts::split(from, number, &bytes) {
         pubsub.direct_broadcast(node, topic(relay), event, Payload::Binary(part.into()))?;
     }
@@ -435,7 +436,7 @@ mod tests {
         postcard::from_bytes(&Parts::default().join(part).unwrap().unwrap()).unwrap()
     }
 
-    /// A node that has each session and never gets to it.
+    /// A node that confirms each session and never responds further.
     fn says_here(node: PubSub) -> impl Future<Output = ()> {
         let mut asked = node.subscribe(topic("relay"));
         async move {
@@ -505,7 +506,7 @@ mod tests {
         ));
     }
 
-    /// A session, for as long as its acceptor is there.
+    /// A session, which lives as long as its acceptor.
     async fn session() -> (Acceptor, SessionHandle) {
         let acceptor = SocketBuilder::new(()).into_acceptor(PubSub::local());
         let owner = acceptor.owner();
@@ -519,14 +520,14 @@ mod tests {
         (acceptor, session)
     }
 
-    /// Two nodes, and what the one hears of the other's session.
+    /// Makes responders of one node, and returns the inbox of the requesting node.
     fn asking() -> (impl Fn(u64) -> Responder, Inbox) {
         let network = LocalNetwork::new();
         let (here, there) = (network.node("here"), network.node("there"));
         let answers = there.subscribe(topic("there"));
         let (node, relay) = ("there".to_owned(), "there".to_owned());
         let responder = move |number| {
-            // The other node lives as long as this.
+            // Keeps the other node alive.
             let _ = &there;
             Responder { pubsub: here.clone(), node: node.clone(), relay: relay.clone(), number, open: true }
         };

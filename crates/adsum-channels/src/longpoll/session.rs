@@ -1,4 +1,4 @@
-//! One client's session: the task that stands for its socket between two polls.
+//! A client's session: the task that stands for its socket between polls.
 
 use std::{sync::Arc, time::Duration, vec};
 
@@ -23,7 +23,7 @@ use crate::{
     serializer::Wire,
 };
 
-/// How many requests of one client may wait for its session. It sends one post and one poll at a time.
+/// Maximum number of queued requests of one client. It sends one post and one poll at a time.
 const MAX_REQUESTS: usize = 16;
 
 /// A handle to a session.
@@ -36,45 +36,45 @@ pub(super) struct SessionHandle {
 pub(super) enum Request {
     Publish(Vec<PostedMessage>, Reply<Result<(), String>>),
     Poll(Reply<Polled>),
-    /// The client of a poll from elsewhere has gone away.
+    /// The client of a poll through another node has gone away.
     GiveUp {
         number: u64,
         relay: String,
     },
 }
 
-/// What a poll is answered with.
+/// The result of a poll.
 pub(super) enum Polled {
     Messages(Vec<String>),
     Nothing,
-    /// The session has ended, or nobody knows it.
+    /// The session has ended, or is unknown.
     Gone,
 }
 
-/// What a post is answered with.
+/// The result of a post.
 pub(super) enum Published {
     Taken,
     Bad(String),
     /// The session has ended.
     Gone,
-    /// The session didn't get to it in time.
+    /// The session didn't process it in time.
     Late,
 }
 
-/// Who waits for an answer: a request of this node, or of another.
+/// The recipient of a response: a request on this node or on another.
 pub(super) enum Reply<T> {
     Local(oneshot::Sender<T>),
     Remote(Responder),
 }
 
 impl SessionHandle {
-    /// A session that is still to be [started](start), and what it is asked for.
+    /// Creates a session that is not [started](start) yet, and the receiver of its requests.
     pub(super) fn new(window: Duration) -> (Self, mpsc::Receiver<Request>) {
         let (requests, received) = mpsc::channel(MAX_REQUESTS);
         (Self { requests, window }, received)
     }
 
-    /// What there is for the client, once there is something or the window has passed.
+    /// Waits for messages to the client, or until the window has passed.
     pub(super) async fn poll(&self) -> Polled {
         let (answer, answered) = oneshot::channel();
         match self.requests.send(Request::Poll(Reply::Local(answer))).await {
@@ -97,7 +97,7 @@ impl SessionHandle {
         }
     }
 
-    /// Hands over a request of another node, which doesn't wait for ever: one too many goes unanswered.
+    /// Queues a request from another node. If the queue is full, drops it without a response; the requester times out.
     pub(super) fn offer(&self, request: Request) {
         if let Err(mpsc::error::TrySendError::Full(request)) = self.requests.try_send(request) {
             request.forget();
@@ -106,7 +106,7 @@ impl SessionHandle {
 }
 
 impl Request {
-    /// Doesn't let who asks hear that the session has gone.
+    /// Drops the request without telling the requester that the session is gone.
     fn forget(self) {
         if let Self::Publish(_, Reply::Remote(responder)) | Self::Poll(Reply::Remote(responder)) = self {
             responder.leave_unanswered();
@@ -117,7 +117,7 @@ impl Request {
 impl Reply<Result<(), String>> {
     fn send(self, taken: Result<(), String>) {
         match self {
-            // Who doesn't wait for the answer doesn't need it.
+            // Ignore the error: the requester no longer waits.
             Self::Local(answer) => drop(answer.send(taken)),
             Self::Remote(responder) => {
                 responder.answer(&taken.map_or_else(Answer::Bad, |()| Answer::Taken));
@@ -127,7 +127,7 @@ impl Reply<Result<(), String>> {
 }
 
 impl Reply<Polled> {
-    /// Answers with nothing.
+    /// Responds with no messages.
     fn send_nothing(self) {
         match self {
             Self::Local(answer) => drop(answer.send(Polled::Nothing)),
@@ -135,7 +135,7 @@ impl Reply<Polled> {
         }
     }
 
-    /// Answers with messages, and gives those back that didn't go.
+    /// Responds with messages, and returns those that were not sent.
     fn send(self, mut messages: Vec<String>) -> Vec<String> {
         match self {
             Self::Local(answer) => match answer.send(Polled::Messages(messages)) {
@@ -158,7 +158,7 @@ impl Reply<Polled> {
         matches!(self, Self::Local(answer) if answer.is_closed())
     }
 
-    /// Waits until nobody waits for the answer any more. Another node says so by a request.
+    /// Resolves once the requester no longer waits. Another node signals it with a request instead.
     async fn given_up(&mut self) {
         match self {
             Self::Local(answer) => answer.closed().await,
@@ -167,7 +167,7 @@ impl Reply<Polled> {
     }
 }
 
-/// Starts a session, which leaves its entry when it ends: by the client's silence, or with the server.
+/// Starts a session. It ends after the client's silence or with the server, and then drops its entry.
 pub(super) fn start(
     owner: &EndpointOwner,
     admitted: Admitted,
@@ -183,7 +183,7 @@ pub(super) fn start(
     owner.tasks.spawn("long poll session", |shutdown| async move {
         running.serve(requests, shutdown).await;
         drop(entry);
-        // Whoever waits for an answer learns that the session has ended.
+        // Pending requests learn that the session has ended.
         (running.waiting, running.posted) = (None, None);
         running.connection.end_channels(end_of(&running.outbound));
         running.outbound.shut();
@@ -198,9 +198,9 @@ struct Running {
     /// The poll that is held open, and until when.
     waiting: Option<(Reply<Polled>, Instant)>,
     /// The post that is being handled. While a channel has no room for its next event, or the client is too fast, no
-    /// other request is looked at.
+    /// other request is processed.
     posted: Option<Posted>,
-    /// What was to answer a poll, and didn't reach its client. The queue is left alone until this has gone.
+    /// Messages of a poll response that didn't reach the client. They are sent before those in the queue.
     unread: Vec<String>,
 }
 
@@ -212,7 +212,7 @@ struct Posted {
 impl Running {
     async fn serve(&mut self, mut requests: mpsc::Receiver<Request>, shutdown: CancellationToken) {
         let patience = self.window.mul_f32(1.5);
-        // When the client was last heard: at its post, or at the beginning or the answered end of its poll.
+        // When the client was last active: at a post, or at the start or the answered end of a poll.
         let mut heard = Instant::now();
         loop {
             let wake = self.waiting.as_ref().map_or(heard + patience, |(_, until)| *until);
@@ -232,7 +232,7 @@ impl Running {
                     }
                     Some(Request::Poll(answer)) => {
                         heard = Instant::now();
-                        // A client polls once at a time: one that polls again has given up the poll before.
+                        // A client has one poll at a time: a new poll means that it has given up the previous one.
                         if let Some((before, _)) = self.waiting.replace((answer, heard + self.window)) {
                             before.send_nothing();
                         }
@@ -250,7 +250,7 @@ impl Running {
                 () = outbound.woken() => {}
                 () = connection.tend() => {
                     if self.posted.is_some() {
-                        // That we didn't listen is not its silence.
+                        // The time in which requests weren't processed doesn't count as silence.
                         heard = Instant::now();
                         self.receive();
                     }
@@ -274,7 +274,7 @@ impl Running {
         }
     }
 
-    /// Handles what was posted, as far as the channels have room for it, and answers the post once all of it is done.
+    /// Handles the posted messages as far as the channels have room, and answers the post once all are handled.
     fn receive(&mut self) {
         let Some(mut posted) = self.posted.take() else { return };
         let now = Instant::now();
@@ -287,18 +287,18 @@ impl Running {
             let received = self.connection.receive(wire);
             self.connection.spend(1, message.len(), now);
             if let Err(error) = received {
-                // The session goes on: the client hears of its mistake by the answer.
+                // The session continues: the response tells the client of the error.
                 return posted.answer.send(Err(error.to_string()));
             }
         }
         self.posted = Some(posted);
     }
 
-    /// Answers the poll that is held open, if there is something to say.
+    /// Answers the poll that is held open, if there are messages.
     fn deliver(&mut self) -> State {
         self.waiting.take_if(|(poll, _)| poll.is_given_up());
         if self.waiting.is_some() && self.unread.is_empty() && !self.outbound.is_quiet() {
-            // Bytes have no form in an answer; phoenix.js reads text only.
+            // Binary messages have no form in a response; phoenix.js reads only text.
             let messages = self.outbound.take().0.into_iter().filter_map(Frame::into_message);
             let texts = messages.filter_map(|message| match message {
                 Outgoing::Text(text) => Some(String::from_utf8_lossy(&text).into_owned()),

@@ -1,4 +1,4 @@
-//! What may wait in one socket's queue, and in those of all sockets of a node.
+//! The bounds of a socket's queue, and of all queues of a node together.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -16,17 +16,17 @@ use parking_lot::Mutex;
 use super::entries::Entry;
 use crate::{Sockets, frame::Frame, options::Options};
 
-/// The part of the total that is freed when it is exceeded, so that it isn't exceeded again at once.
+/// The part of the total that is freed once it is exceeded, so that it isn't exceeded again at once.
 const FREED_PART: usize = 8;
 /// The number of locks that the counts of shared buffers are spread over.
 const STRIPES: usize = 64;
 
 /// The bounds that the queues of a router share.
 pub(crate) struct Budget {
-    /// How many bytes may wait for one socket, a large state aside.
+    /// Maximum number of bytes in a socket's queue, not counting a large state.
     pub(super) max_queue: usize,
     max_total: usize,
-    /// How long a state may wait.
+    /// How long a state may be queued.
     pub(super) state_timeout: Duration,
     pub(super) total: Arc<Total>,
     sockets: Sockets,
@@ -47,7 +47,7 @@ impl Budget {
         self.total.bytes() > self.max_total
     }
 
-    /// Closes the sockets that have waited longest, if more waits than may. Called without any lock held.
+    /// Closes the sockets that have waited longest, if the total is exceeded. Called without any lock held.
     pub(super) fn relieve(&self) {
         if self.is_exceeded() {
             self.sockets.close_longest_waiting(self.max_total - self.max_total / FREED_PART);
@@ -55,14 +55,14 @@ impl Budget {
     }
 }
 
-/// How many bytes wait in the queues of all sockets. Bytes that several queues share are counted once.
+/// The number of bytes in the queues of all sockets. Bytes shared by several queues are counted once.
 pub(crate) struct Total {
     bytes: AtomicUsize,
-    /// In how many queues each buffer waits. A buffer that waits can't be freed, so its address names it.
+    /// The number of queues that contain each buffer. A queued buffer isn't freed, so its address identifies it.
     buffers: [Mutex<Buffers>; STRIPES],
 }
 
-/// The number of queues in which a buffer waits, by its address and length.
+/// The number of queues that contain a buffer, by its address and length.
 type Buffers = HashMap<(usize, usize), usize>;
 
 impl Default for Total {
@@ -96,7 +96,7 @@ impl Total {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Counts a queue in which a buffer waits from now on. True if it is the only one.
+    /// Counts a queue that contains a buffer. Returns whether it is the only one.
     fn is_first(&self, buffer: &Bytes) -> bool {
         let (key, stripe) = self.place(buffer);
         let mut stripe = stripe.lock();
@@ -105,7 +105,7 @@ impl Total {
         *queues == 1
     }
 
-    /// Forgets a queue in which a buffer has waited. True if it was the only one.
+    /// Uncounts a queue that contained a buffer. Returns whether it was the only one.
     fn is_last(&self, buffer: &Bytes) -> bool {
         let (key, stripe) = self.place(buffer);
         let mut stripe = stripe.lock();
@@ -123,7 +123,7 @@ impl Total {
 
     fn place(&self, buffer: &Bytes) -> ((usize, usize), &Mutex<Buffers>) {
         let address = buffer.as_ptr() as usize;
-        // Allocations are aligned, so the lowest bits say nothing.
+        // Allocations are aligned, so the lowest bits carry no information.
         let stripe = (address >> 6 ^ address >> 14) % STRIPES;
         ((address, buffer.len()), &self.buffers[stripe])
     }

@@ -1,4 +1,4 @@
-//! What is done about a client that reads too slowly, before its socket is closed.
+//! Conflation for a client that reads too slowly: sends a state again in place of its changes.
 
 use std::{
     ptr,
@@ -8,14 +8,14 @@ use std::{
 use super::{Entry, OutboundQueue, State};
 use crate::frame::Frame;
 
-/// A state that a client has been sent, and can be sent again in place of its changes.
+/// A state that can be sent to the client again in place of its changes.
 pub(crate) trait Renewable: Send + Sync {
-    /// The state as it is now; none where it isn't wanted any more. Called with the queue's lock held.
+    /// Returns the current state; empty if it is no longer wanted. Called with the queue's lock held.
     fn renew(&self) -> Vec<Frame>;
 }
 
 impl OutboundQueue {
-    /// Queues a state. While it waits, as much again has room beside it.
+    /// Queues a state. While it is queued, there is room for as much again.
     pub(crate) fn push_state(&mut self, frames: Vec<Frame>) {
         if self.state != State::Open {
             return;
@@ -23,11 +23,11 @@ impl OutboundQueue {
         for entry in self.state_entries(frames) {
             self.put(entry);
         }
-        // The connection's task may wait for the stream already, and without a deadline.
+        // The connection's task may already wait for the stream, without a deadline.
         self.woken |= self.blocked;
     }
 
-    /// A state, which may wait for a limited time.
+    /// Makes the entries of a state, which may be queued for a limited time.
     fn state_entries(&mut self, frames: Vec<Frame>) -> impl Iterator<Item = Entry> + use<> {
         if !frames.is_empty() {
             self.entries.expect_state(frames.iter().map(Frame::len).sum());
@@ -40,14 +40,14 @@ impl OutboundQueue {
         })
     }
 
-    /// Queues a change of a state. Where the client is too slow for it, it will get the state instead.
+    /// Queues a change of a state. If the client is too slow, it gets the state instead.
     pub(crate) fn push_change(&mut self, frame: Frame, of: &Arc<dyn Renewable>) {
         if !self.owes(Arc::as_ptr(of)) {
             self.put(Entry { frame, change_of: Some(Arc::downgrade(of)), is_timed: false });
         }
     }
 
-    /// Takes out the changes that wait, but for one that is half written. Their states are owed from now on.
+    /// Removes the queued changes, except for a partly written one. Their states are then owed.
     pub(super) fn conflate(&mut self) {
         let half = usize::from(self.offset > 0);
         let changes = self.entries.extract(|index, entry| index < half || entry.change_of.is_none());
@@ -69,7 +69,7 @@ impl OutboundQueue {
         self.owed.iter().any(|owed| ptr::addr_eq(owed.as_ptr(), of))
     }
 
-    /// Queues the states that are owed, as the client has read all that waited for it. False where there is none.
+    /// Queues the owed states, once the client has read everything else. Returns whether there are any frames.
     pub(super) fn renew(&mut self) -> bool {
         for of in std::mem::take(&mut self.owed) {
             let Some(of) = of.upgrade() else { continue };

@@ -1,4 +1,4 @@
-//! The frames that wait for one socket, and what they cost.
+//! The queued frames of a socket, and their cost.
 
 use std::{
     collections::VecDeque,
@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use super::{Renewable, budget::Budget};
 use crate::frame::Frame;
 
-/// A frame that waits.
+/// A queued frame.
 pub(super) struct Entry {
     pub(super) frame: Frame,
-    /// The state that it changes, if a newer version of that state would do as well. Weak, since a state is the
-    /// program's, and must not be dropped under the queue's lock.
+    /// The state that it changes, if sending that state again can replace it. Weak, since a state belongs to the program,
+    /// and must not be dropped under the queue's lock.
     pub(super) change_of: Option<Weak<dyn Renewable>>,
-    /// Whether it is the last of something that may wait for a limited time only.
+    /// Whether it is the last frame of something that may be queued for a limited time only.
     pub(super) is_timed: bool,
 }
 
@@ -27,7 +27,7 @@ impl Entry {
         Self { frame, change_of: None, is_timed: false }
     }
 
-    /// What it costs in memory, its place in the queue included, so that empty frames count too.
+    /// Its memory, including the entry itself, so that empty frames count as well.
     pub(super) fn cost(&self) -> usize {
         self.frame.len() + mem::size_of::<Self>()
     }
@@ -37,24 +37,24 @@ impl Entry {
 pub(super) struct Entries {
     pub(super) budget: Arc<Budget>,
     frames: VecDeque<Entry>,
-    /// What the frames cost, shared bytes included.
+    /// The cost of all frames, including shared bytes.
     cost: usize,
-    /// What may wait for a limited time only, in the order of its last frames.
+    /// Items that may be queued for a limited time only, in the order of their last frames.
     timed: VecDeque<Timed>,
     /// Since when the frames have been counted in the node's total. `None` if they aren't.
     ///
-    /// The frames of a socket that takes all at once are never counted, so pushing to it costs nothing more.
+    /// The frames of a socket that accepts everything at once are never counted, which saves the cost.
     counted_since: Option<Instant>,
-    /// What was taken out and has come back, as its client had gone away. It is counted.
+    /// Bytes that were taken out but didn't reach the client. They are counted.
     returned: usize,
-    /// How many subscriptions hold changes back. Those are counted.
+    /// The number of subscriptions that hold changes back. Those changes are counted.
     pub(super) held: usize,
 }
 
 /// A state, or a frame larger than the queue's bound.
 struct Timed {
     queued: Instant,
-    /// The room that is made for it.
+    /// The size that the queue makes room for.
     len: usize,
 }
 
@@ -83,7 +83,7 @@ impl Entries {
         self.frames.front().map(|entry| &entry.frame)
     }
 
-    /// How much may wait: as much as is configured, or twice the largest state that waits.
+    /// Maximum cost: the configured maximum, or twice the largest queued state.
     pub(super) fn max_cost(&self) -> usize {
         let largest = self.timed.iter().map(|timed| timed.len).max().unwrap_or(0);
         self.budget.max_queue.max(largest.saturating_mul(2))
@@ -97,7 +97,7 @@ impl Entries {
     pub(super) fn push(&mut self, mut entry: Entry) {
         self.cost += entry.cost();
         if self.timed.is_empty() && self.cost > self.budget.max_queue {
-            // Taken because nothing else waits. It must not wait for ever.
+            // Accepted because the queue is empty. It must not stay forever.
             self.timed.push_back(Timed { queued: Instant::now(), len: 0 });
             entry.is_timed = true;
         }
@@ -117,7 +117,7 @@ impl Entries {
             self.budget.total.remove(&entry.frame);
         }
         if self.frames.is_empty() {
-            // An idle socket keeps no memory for the burst it has had.
+            // An idle socket keeps no memory after a burst.
             self.frames = VecDeque::new();
             self.timed.shrink_to(0);
             self.rest();
@@ -125,7 +125,7 @@ impl Entries {
         Some(entry)
     }
 
-    /// Takes out the entries for which `keep`, called with their place in the queue, says no. None is timed.
+    /// Removes the entries for which `keep`, called with their index, returns false. None of them may be timed.
     pub(super) fn extract(&mut self, keep: impl Fn(usize, &Entry) -> bool) -> Vec<Entry> {
         let (kept, taken): (Vec<_>, Vec<_>) = mem::take(&mut self.frames)
             .into_iter()
@@ -145,7 +145,7 @@ impl Entries {
         taken
     }
 
-    /// Counts the frames in the node's total from now on until none is left.
+    /// Counts the frames in the node's total until the queue is empty.
     pub(super) fn count(&mut self) {
         if self.counted_since.is_none() {
             self.counted_since = Some(Instant::now());
@@ -153,7 +153,7 @@ impl Entries {
         }
     }
 
-    /// Counts what was taken out and can't be sent yet, instead of what was noted so before.
+    /// Replaces the number of counted bytes that were taken out but can't be sent yet.
     pub(super) fn note_returned(&mut self, bytes: usize) {
         self.budget.total.add_bytes(bytes);
         self.budget.total.remove_bytes(mem::replace(&mut self.returned, bytes));
@@ -176,7 +176,7 @@ impl Entries {
         }
     }
 
-    /// Drops all entries but the first `kept`, and what was returned.
+    /// Drops all entries but the first `kept`, and the returned bytes.
     pub(super) fn truncate(&mut self, kept: usize) {
         while self.frames.len() > kept {
             let Some(entry) = self.frames.pop_back() else { break };
@@ -188,14 +188,14 @@ impl Entries {
                 self.budget.total.remove(&entry.frame);
             }
         }
-        // What is expected but not pushed yet won't come.
+        // States that are expected but not pushed yet won't come.
         let timed = self.frames.iter().filter(|entry| entry.is_timed).count();
         self.timed.truncate(timed);
         self.frames.shrink_to_fit();
         self.note_returned(0);
     }
 
-    /// Since when the node's total has counted what waits here.
+    /// Since when this queue is counted in the node's total.
     pub(super) fn counted_since(&self) -> Option<Instant> {
         self.counted_since
     }
@@ -205,12 +205,12 @@ impl Entries {
         self.counted_since.is_some() && self.budget.is_exceeded()
     }
 
-    /// When the oldest of what may wait for a limited time has waited for too long.
+    /// When the oldest timed item must be sent.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.timed.front().map(|timed| timed.queued + self.budget.state_timeout)
     }
 
-    /// The parts of the frames from the byte `offset` of the first on.
+    /// The parts of the frames, starting at byte `offset` of the first one.
     pub(super) fn slices(&self, offset: usize) -> impl Iterator<Item = IoSlice<'_>> {
         let skips = std::iter::once(offset).chain(std::iter::repeat(0));
         self.frames.iter().zip(skips).flat_map(|(entry, skip)| entry.frame.slices(skip))

@@ -1,4 +1,4 @@
-//! Changes that wait for a state beside the queue, as the state may contain them.
+//! Changes that are held back until a state is sent, since the state may contain them.
 
 use std::{mem, sync::Arc};
 
@@ -7,10 +7,10 @@ use adsum_pubsub::Mark;
 use super::{Budget, OutboundQueue};
 use crate::frame::Frame;
 
-/// Maximum size of the changes that wait for one state.
+/// Maximum size of the changes held back for one state.
 const MAX_HELD: usize = 1024 * 1024;
 
-/// The changes that one subscription has to wait with. They are counted in the node's total.
+/// The changes that a subscription holds back. They are counted in the node's total.
 pub(crate) struct HeldChanges {
     changes: Vec<(Mark, Frame)>,
     bytes: usize,
@@ -18,13 +18,13 @@ pub(crate) struct HeldChanges {
 }
 
 impl OutboundQueue {
-    /// Holds changes, none yet, until [`release`](Self::release).
+    /// Starts to hold changes back until [`release`](Self::release).
     pub(crate) fn hold(&mut self) -> HeldChanges {
         self.entries.held += 1;
         HeldChanges { changes: Vec::new(), bytes: 0, budget: self.entries.budget.clone() }
     }
 
-    /// Adds a change, or gives it back if there is no room for it.
+    /// Adds a change, or returns it if there is no room.
     pub(crate) fn hold_change(
         &mut self,
         held: &mut HeldChanges,
@@ -34,7 +34,7 @@ impl OutboundQueue {
         if held.bytes + frame.len() > MAX_HELD {
             return Err(frame);
         }
-        // So that the socket is among those that may be closed for what waits.
+        // So that the socket may be closed if the total is exceeded.
         self.entries.count();
         held.budget.total.add(&frame);
         held.bytes += frame.len();
@@ -42,7 +42,7 @@ impl OutboundQueue {
         Ok(())
     }
 
-    /// Queues the changes that were held.
+    /// Queues the held changes.
     pub(crate) fn release(&mut self, mut held: HeldChanges) {
         let changes = held.take();
         self.let_go(held);
@@ -51,7 +51,7 @@ impl OutboundQueue {
         }
     }
 
-    /// Drops the changes that were held.
+    /// Drops the held changes.
     pub(crate) fn let_go(&mut self, held: HeldChanges) {
         drop(held);
         self.entries.held -= 1;

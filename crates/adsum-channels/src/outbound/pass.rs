@@ -1,12 +1,11 @@
-//! The write pass: sockets that were pushed to are written once, when what runs on their thread has run.
+//! The write pass: sockets that were pushed to are written once, after the ready tasks of their thread have run.
 //!
-//! Writing is a call into the kernel for each socket, and costs more than all else that is done for a frame. So
-//! whoever pushes only takes note of the socket. Sixteen replies to sixteen events that arrived together are one
-//! write, and so are the broadcasts of any number of tasks to the same socket. Where nothing else is to be run,
-//! the pass comes next, and nothing is late.
+//! A write is a system call per socket, and costs more than everything else for a frame. So a push only enrols the socket.
+//! Sixteen replies to sixteen events that arrived together are one write, and so are the broadcasts of any number of tasks
+//! to the same socket. If no other task is ready, the pass runs next, so there is no delay.
 //!
-//! There are two passes: one for what is meant for a single client, such as a reply, and one for broadcasts, which
-//! yields after a few sockets. So a reply doesn't wait until a broadcast was written to hundreds of others.
+//! There are two passes: one for frames to a single client, such as a reply, and one for broadcasts, which yields after a
+//! few sockets. So a reply doesn't wait until a broadcast was written to hundreds of other sockets.
 
 use std::{cell::RefCell, sync::Arc, vec};
 
@@ -16,23 +15,23 @@ use tokio::{runtime::Handle, task};
 
 use super::Outbound;
 
-/// How soon a socket is to be written.
+/// When a socket must be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// Before any broadcast is.
+    /// Before any broadcast.
     Reply,
     Broadcast,
 }
 
-/// The number of sockets that a broadcast is written to before others get their turn.
+/// The number of sockets to write a broadcast to before other tasks run.
 const SOCKETS_PER_TURN: usize = 16;
 
 thread_local! {
-    /// The passes to come for what this thread pushes: of replies, and of broadcasts.
+    /// The next passes for pushes on this thread: of replies, and of broadcasts.
     static NEXT_PASS: RefCell<[Option<Arc<Pass>>; 2]> = const { RefCell::new([None, None]) };
 }
 
-/// Has a socket written by the next pass of its urgency. False where there can be none: not in a runtime.
+/// Enrols a socket in the next pass of its urgency. Returns false outside a runtime, where there is none.
 pub(super) fn enrol(outbound: &Arc<Outbound>, urgency: Urgency) -> bool {
     let enrolled = NEXT_PASS.try_with(|next| {
         let kind = usize::from(urgency == Urgency::Broadcast);
@@ -42,7 +41,7 @@ pub(super) fn enrol(outbound: &Arc<Outbound>, urgency: Urgency) -> bool {
         let Ok(runtime) = Handle::try_current() else { return false };
         let pass = Arc::new(Pass(Mutex::new(Some(vec![outbound.clone()]))));
         next.borrow_mut()[kind] = Some(pass.clone());
-        // Where the runtime ends before it has run, all is written as it is dropped.
+        // If the runtime ends before the pass has run, dropping it writes everything.
         let writer = Writer { pass, sockets: Vec::new().into_iter() };
         tasks::spawn_short(&runtime, "write pass", writer.run(urgency));
         true
@@ -50,7 +49,7 @@ pub(super) fn enrol(outbound: &Arc<Outbound>, urgency: Urgency) -> bool {
     enrolled.unwrap_or(false)
 }
 
-/// The sockets to be written; none once they are being written. Each stands here once while its frames wait.
+/// The sockets to write; `None` once the pass runs. Each socket is in it once while its frames are queued.
 struct Pass(Mutex<Option<Vec<Arc<Outbound>>>>);
 
 impl Pass {
@@ -67,7 +66,7 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self, urgency: Urgency) {
-        // After all that is ready to run, which may push more.
+        // Runs after all ready tasks, which may push more.
         task::yield_now().await;
         self.begin();
         let mut written = 0;
@@ -82,7 +81,7 @@ impl Writer {
         }
     }
 
-    /// From here on what is pushed waits for another pass.
+    /// Takes the sockets. Later pushes enrol in another pass.
     fn begin(&mut self) {
         if let Some(sockets) = self.pass.0.lock().take() {
             self.sockets = sockets.into_iter();

@@ -1,4 +1,4 @@
-//! What a queue does with what it is given.
+//! Tests of the outbound queue.
 
 use std::{io::Read, time::Duration};
 
@@ -26,7 +26,7 @@ fn frame(text: &'static str) -> Frame {
     Frame::whole(Bytes::from_static(text.as_bytes()))
 }
 
-/// Takes at most `room` bytes in pieces of `piece`.
+/// Accepts at most `room` bytes in pieces of `piece`.
 fn drain(outbound: &Outbound, mut room: usize, piece: usize) -> (Vec<u8>, Poll<io::Result<State>>) {
     let mut written = Vec::new();
     let state = outbound.drain(|parts| {
@@ -101,7 +101,7 @@ fn a_failed_write_ends_the_queue() {
     assert!(matches!(state, Poll::Ready(Ok(State::Gone))));
 }
 
-/// A state that is a text of its own.
+/// A state that is a text.
 struct Text(&'static str);
 
 impl Renewable for Text {
@@ -135,7 +135,7 @@ fn a_slow_client_gets_one_state_for_its_changes_once_the_rest_is_written() {
 }
 
 #[test]
-fn who_asks_gets_the_state_as_well() {
+fn a_transport_that_polls_gets_the_state_as_well() {
     let (outbound, _state) = slow();
     let (frames, _) = outbound.take();
     let texts: Vec<_> = frames.into_iter().map(Frame::into_bytes).collect();
@@ -164,7 +164,7 @@ fn a_large_state_has_room_and_as_much_again_beside_it_until_it_is_written() {
     outbound.locked(|queue| queue.push_state(vec![frame(large)]));
     outbound.push(frame(&large[..4_000]));
     assert_eq!(outbound.state(), State::Open);
-    // What stands before the state is written, and then all but the last byte of the state.
+    // Writes everything before the state, and all but the last byte of the state.
     assert!(drain(&outbound, 6 + 4_999, 10_000).1.is_pending());
     outbound.push(frame(&large[..500]));
     assert_eq!(outbound.state(), State::Open);
@@ -226,7 +226,7 @@ fn what_is_shared_is_counted_once_and_what_is_taken_at_once_not_at_all() {
     }
     let heads = Frame::text(payload.clone()).len() - payload.len();
     assert_eq!(sockets.queued_bytes(), 10_000 + 5_000 + 10 * (2 * place + heads));
-    // Not even when one has written the most of it, since the rest keeps all of it.
+    // A mostly written frame still counts in full, since the rest keeps all of it alive.
     assert!(drain(&queues[0], 9_000, 9_000).1.is_pending());
     assert_eq!(sockets.queued_bytes(), 10_000 + 5_000 + 10 * (2 * place + heads));
     for (left, queue) in queues.iter().enumerate().rev() {
@@ -318,7 +318,7 @@ async fn where_too_much_waits_those_that_have_waited_longest_are_closed() {
         outbound.push(own());
         tokio::time::advance(Duration::from_secs(1)).await;
     }
-    // The first has read, and waits anew.
+    // The first one has read everything, and is queued again.
     assert!(drain(&open[0].1, 100_000, 100_000).1.is_ready());
     open[0].1.push(own());
     assert!(open.iter().all(|(_, outbound)| outbound.state() == State::Open));
@@ -357,7 +357,7 @@ fn a_socket_that_is_closing_gives_way_as_well() {
     assert_eq!((outbound.state(), sockets.queued_bytes()), (State::Gone, 0));
 }
 
-/// A queue before a bare stream of this runtime, and the client's end.
+/// A queue with a bare stream of this runtime, and the client's end.
 async fn connected() -> (Arc<Outbound>, std::net::TcpStream) {
     connected_with(1_000_000).await
 }
@@ -371,7 +371,7 @@ async fn connected_with(max_queue_bytes: usize) -> (Arc<Outbound>, std::net::Tcp
     (queue(max_queue_bytes, Some(Arc::new(server))), client)
 }
 
-/// What has arrived at the client.
+/// The bytes that have arrived at the client.
 fn arrived(client: &mut std::net::TcpStream) -> String {
     let mut read = [0; 64];
     let bytes = match client.read(&mut read) {
@@ -441,7 +441,7 @@ fn a_state_that_comes_again_has_room_beside_it_too() {
     for _ in 0..100 {
         outbound.locked(|queue| queue.push_change(frame("change"), &state));
     }
-    // The state follows what waits, and is written but for its end.
+    // The state follows the queued frame, and is written except for its end.
     assert!(drain(&outbound, 5 + 1_999, 10_000).1.is_pending());
     outbound.push(frame("x".repeat(1_500).leak()));
     assert_eq!(outbound.state(), State::Open);
@@ -451,7 +451,7 @@ fn a_state_that_comes_again_has_room_beside_it_too() {
     assert_eq!(outbound.deadline(), None);
 }
 
-/// A state of the program's that ends while it is asked, and whose drop looks whether the queue is locked.
+/// A state whose last owner drops it while it is renewed, and whose drop checks whether the queue is locked.
 struct Ending {
     queue: Weak<Outbound>,
     program: Arc<Mutex<Option<Arc<dyn Renewable>>>>,
@@ -489,7 +489,7 @@ fn a_state_is_never_dropped_while_the_queue_is_locked() {
             dropped_freely: dropped_freely.clone(),
         });
         outbound.push(frame("first"));
-        // Some wait, and then the state is owed instead of them.
+        // Some changes are queued, then the state is owed instead.
         for _ in 0..100 {
             outbound.locked(|queue| queue.push_change(frame("change"), &state));
         }
@@ -526,15 +526,15 @@ fn a_runtime_that_ends_leaves_nothing_unwritten() {
     assert_eq!(arrived(&mut client), "c");
 }
 
-/// A queue before a bare stream whose peer is gone.
+/// A queue with a bare stream whose peer is gone.
 async fn forsaken() -> Arc<Outbound> {
     let (outbound, client) = connected().await;
     socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     drop(client);
     let stream = outbound.queue.lock().stream.clone().unwrap();
-    // Until the reset has arrived.
+    // Waits until the reset has arrived.
     while !stream.ready(tokio::io::Interest::READABLE).await.unwrap().is_read_closed() {
-        // The driver has to hear of it.
+        // The I/O driver must process it.
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
     outbound
@@ -568,7 +568,7 @@ async fn a_reply_is_written_before_a_broadcast_to_others() {
     for (outbound, _) in &listening {
         outbound.locked_for_broadcast(|queue| queue.push(frame("all")));
     }
-    // The broadcast is being written.
+    // Waits until the broadcast is being written.
     while arrived(&mut listening[0].1).is_empty() {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,4 @@
-//! What a channel's task, its socket and its topic share.
+//! State shared by a channel's task, its socket and its topic.
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +26,7 @@ use crate::{
     serializer::{Address, Codec, Unsendable, write_string},
 };
 
-/// One join: where its frames go, and the mailbox of its task.
+/// A join: the destination of its frames, and the mailbox of its task.
 pub(crate) struct ChannelLink {
     topic: Topic,
     address: JoinAddress,
@@ -38,21 +38,21 @@ pub(crate) struct ChannelLink {
     intercepts: &'static [&'static str],
     /// The events that go to neither, if there are any.
     without: OnceLock<Box<[Box<str>]>>,
-    /// Whether broadcasts go to the client. Changed and read with the outbound lock held, so that a
-    /// subscription begins and ends between two frames.
+    /// Whether broadcasts go to the client. Accessed with the outbound lock held, so that a subscription begins and ends
+    /// between two frames.
     subscribed: AtomicBool,
-    /// What the client is shown; used with the outbound lock held.
+    /// The view shown to the client. Accessed with the outbound lock held.
     shown: Mutex<Option<Arc<ShownView>>>,
-    /// The changes that wait for the state that the channel pushes once it has joined; used with the outbound lock held.
+    /// The changes held back until the channel has pushed its state after the join. Accessed with the outbound lock held.
     held: Mutex<Option<Box<HeldChanges>>>,
-    /// Whether the task that replaces this one has to send the `phx_close` of this one.
+    /// Whether the task that replaces this one must send this one's `phx_close`.
     owes_close: AtomicBool,
     ended: AtomicBool,
-    /// Told once, when the task has ended, for the one that replaces it.
+    /// Notified once when the task has ended, for the task that replaces it.
     end: Notify,
 }
 
-/// The names of a join on the wire, as JSON text.
+/// The `join_ref` and topic of a join, as JSON text.
 #[derive(Clone, Debug)]
 pub(crate) struct JoinAddress {
     pub(crate) join_ref: Box<str>,
@@ -90,7 +90,7 @@ impl ChannelLink {
         &self.topic
     }
 
-    /// Whether the channel still takes events. It says no before its client can know.
+    /// Whether the channel still accepts events. Returns false before its client can know.
     pub(crate) fn is_open(&self) -> bool {
         self.mailbox.is_open()
     }
@@ -100,28 +100,28 @@ impl ChannelLink {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Hands over an event of the client, or gives it back if there is no room.
+    /// Puts an event of the client into the mailbox, or returns it if there is no room.
     pub(crate) fn put_event(&self, event: MailboxMessage) -> Result<(), MailboxMessage> {
         self.mailbox.put_event(event, self.capacity)
     }
 
-    /// Hands over an event of the client once there is room, or once the channel has ended.
+    /// Puts an event of the client into the mailbox once there is room, or drops it once the channel has ended.
     pub(crate) fn poll_event(&self, event: &mut Option<MailboxMessage>, cx: &Context<'_>) -> Poll<()> {
         self.mailbox.poll_event(event, self.capacity, cx)
     }
 
-    /// Has the channel end as overloaded.
+    /// Ends the channel as overloaded.
     pub(crate) fn overload(&self) {
         self.mailbox.overload();
     }
 
-    /// A broadcast, which must not be lost, or else the channel ends as overloaded.
+    /// Puts a broadcast into the mailbox, or ends the channel as overloaded.
     fn deliver_broadcast(&self, broadcast: MailboxMessage) {
-        // One that has ended or overflowed needs no more messages.
+        // Ignore the error: the channel has ended or overflowed.
         let _ = self.mailbox.deliver(broadcast, self.capacity);
     }
 
-    /// A message that the sender can do without.
+    /// Puts a message into the mailbox, or returns an error.
     pub(crate) fn offer(&self, message: MailboxMessage) -> Result<(), MailboxError> {
         self.mailbox.offer(message, self.capacity)
     }
@@ -144,7 +144,7 @@ impl ChannelLink {
         Ok(())
     }
 
-    /// Pushes an event of another topic, which belongs to no join of this one.
+    /// Pushes an event of another topic, without a `join_ref`.
     pub(crate) fn push_to(&self, topic: &str, event: &str, payload: &Payload) -> Result<(), Unsendable> {
         let topic = write_string(topic);
         let to = Address { join_ref: "null", reference: "null", topic: &topic };
@@ -152,7 +152,7 @@ impl ChannelLink {
         Ok(())
     }
 
-    /// Pushes what `make` makes with the outbound lock held.
+    /// Pushes a payload that `make` creates with the outbound lock held.
     pub(crate) fn push_with<E: From<Unsendable>>(
         &self,
         event: &str,
@@ -164,18 +164,18 @@ impl ChannelLink {
         })
     }
 
-    /// Sends the state of a view, in the address of what was shown before.
+    /// Sends the state of a view, which replaces the view shown before.
     pub(crate) fn show(self: &Arc<Self>, view: Box<dyn View>) -> Result<(), Unsendable> {
         let shown = Arc::new(ShownView { link: Arc::downgrade(self), view, seen: Mutex::new(None) });
         self.locked(|queue| {
             let frames = shown.frames(self)?;
-            // The state contains them.
+            // Drops the held changes that the state contains.
             if let Some(held) = &mut *self.held.lock() {
                 held.retain(|mark| shown.is_news(mark) != Some(false));
             }
             let before = self.shown.lock().replace(shown);
             queue.push_state(frames);
-            // Dropped outside of the locks: a view is the program's.
+            // Returned to be dropped outside the locks: a view belongs to the program.
             Ok(before)
         })
         .map(drop)
@@ -194,7 +194,7 @@ impl ChannelLink {
         self.join_reply_frame(&self.address.join_ref, reference, status, response)
     }
 
-    /// Answers an event late: not once the client has been told that the channel ended.
+    /// Replies to an event later, unless the client has been told that the channel ended.
     pub(crate) fn reply_if_joined(
         &self,
         reference: &str,
@@ -210,7 +210,7 @@ impl ChannelLink {
         Ok(())
     }
 
-    /// The reply to a join carries the `join_ref` as it came, which may be `null`.
+    /// Makes the reply to a join, with the `join_ref` of the request, which may be `null`.
     pub(super) fn join_reply_frame(
         &self,
         join_ref: &str,
@@ -232,30 +232,34 @@ impl ChannelLink {
     fn last_frame(&self, event: &str, payload: Json) -> Option<Frame> {
         let join_ref = &self.address.join_ref;
         let frame = self.codec.push(self.address(join_ref, join_ref), event, &Payload::Json(payload));
-        frame.inspect_err(|error| limited!(ERROR, event, %error, "not sent")).ok()
+        frame
+            .inspect_err(
+                |error| limited!(ERROR, event, %error, "could not encode the last frame of a channel"),
+            )
+            .ok()
     }
 
     fn address<'a>(&'a self, join_ref: &'a str, reference: &'a str) -> Address<'a> {
         Address { join_ref, reference, topic: &self.address.topic }
     }
 
-    /// Keeps broadcasts of these events from the channel and its client. Called once, before the subscription begins.
-    pub(super) fn keep_from(&self, events: Vec<Box<str>>) {
+    /// Excludes the channel and its client from broadcasts of these events. Called once, before the subscription begins.
+    pub(super) fn exclude(&self, events: Vec<Box<str>>) {
         if !events.is_empty() {
-            // It is set once only.
+            // Called only once, so it isn't set yet.
             let _ = self.without.set(events.into());
         }
     }
 
-    /// Begins the subscription. Changes are held until the channel has done what it has to do first. The queue is there
-    /// to prove that its lock is held.
+    /// Begins the subscription. Changes are held back until `joined` has returned. The parameter proves that the queue's
+    /// lock is held.
     pub(super) fn subscribe(&self, queue: &mut OutboundQueue) {
-        // Nothing was shown yet.
+        // No view was shown yet.
         let _ = self.set_subscribed(true, queue);
         *self.held.lock() = Some(Box::new(queue.hold()));
     }
 
-    /// Sends the changes that have waited.
+    /// Sends the held changes.
     pub(super) fn release_held(&self) {
         if self.held.lock().is_some() {
             self.locked(|queue| {
@@ -267,8 +271,7 @@ impl ChannelLink {
         }
     }
 
-    /// Ends the subscription. Returns what the client was shown, to be dropped outside of the lock: a view is the
-    /// program's.
+    /// Ends the subscription. Returns the shown view, to be dropped outside the lock: a view belongs to the program.
     #[must_use]
     pub(super) fn unsubscribe(&self, queue: &mut OutboundQueue) -> Option<Arc<ShownView>> {
         let held = self.held.lock().take();
@@ -280,7 +283,7 @@ impl ChannelLink {
 
     fn set_subscribed(&self, subscribed: bool, _: &mut OutboundQueue) -> Option<Arc<ShownView>> {
         self.subscribed.store(subscribed, Ordering::Relaxed);
-        // A state that is still owed goes with it.
+        // An owed state is dropped with it.
         self.shown.lock().take()
     }
 
@@ -296,7 +299,7 @@ impl ChannelLink {
         self.owes_close.load(Ordering::Acquire)
     }
 
-    /// The task has ended, and its attachments with it.
+    /// Marks the task and its attachments as ended. Returns the messages that were not handled.
     pub(super) fn set_ended(&self) -> VecDeque<MailboxMessage> {
         let rest = self.mailbox.close();
         self.ended.store(true, Ordering::Release);
@@ -304,7 +307,7 @@ impl ChannelLink {
         rest
     }
 
-    /// Resolves, for one who waits, once the task has ended.
+    /// Resolves once the task has ended. Only one task may wait.
     pub(super) async fn ended(&self) {
         if !self.has_ended() {
             self.end.notified().await;
@@ -330,7 +333,7 @@ impl Subscriber for ChannelLink {
                 return;
             }
             let Some(mark) = message.mark() else { return queue.push(frame) };
-            // Taken out of its lock: room in the queue may be made by sending the state anew.
+            // Cloned out of its lock, since making room in the queue may renew the state.
             let shown = self.shown.lock().clone();
             let Some((is_news, shown)) = shown.and_then(|shown| Some((shown.is_news(mark)?, shown))) else {
                 return self.hold_or_push(message, mark, frame, queue);
@@ -363,7 +366,7 @@ impl ChannelLink {
             },
             None => frame,
         };
-        // Too many to be held: they are sent after all.
+        // Too many changes to hold back: send them.
         let held = waiting.take();
         drop(waiting);
         if let Some(held) = held {
@@ -372,7 +375,7 @@ impl ChannelLink {
         queue.push(frame);
     }
 
-    /// What an intercepted broadcast tells the client beside the state that it was shown; `None` if nothing.
+    /// The part of an intercepted broadcast that the shown state doesn't contain. `None` if it contains all of it.
     pub(super) fn news(&self, message: Arc<Message>) -> Option<Arc<Message>> {
         let Some(mark) = message.mark().filter(|_| message.is_deferrable()) else { return Some(message) };
         self.locked(|_| {
@@ -390,24 +393,23 @@ impl ChannelLink {
     }
 }
 
-/// What a client is shown of a view.
+/// A view that is shown to a client.
 pub(super) struct ShownView {
     link: Weak<ChannelLink>,
     view: Box<dyn View>,
-    /// The last change that the client was shown as part of the state.
+    /// The last change that the sent state contains.
     seen: Mutex<Option<Mark>>,
 }
 
 impl ShownView {
-    /// The state as it is now.
+    /// Encodes the current state.
     fn frames(&self, link: &ChannelLink) -> Result<Vec<Frame>, Unsendable> {
         let state = self.view.state();
         *self.seen.lock() = Some(state.seen);
         state.messages.iter().map(|(event, payload)| link.push_frame(event, payload)).collect()
     }
 
-    /// Whether a broadcast is a change that the client has not been shown yet; none where it is no change of
-    /// this view.
+    /// Whether a broadcast is a change that the client doesn't have yet. `None` if it is no change of this view.
     fn is_news(&self, mark: Mark) -> Option<bool> {
         let seen = (*self.seen.lock())?;
         (mark.sender == seen.sender).then_some(mark.number > seen.number)
@@ -422,13 +424,13 @@ impl Renewable for ShownView {
             return Vec::new();
         }
         self.frames(&link).unwrap_or_else(|error| {
-            limited!(ERROR, topic = %cut_name(&link.topic), %error, "a state was not sent");
+            limited!(ERROR, topic = %cut_name(&link.topic), %error, "could not encode a state; the client keeps an old one");
             Vec::new()
         })
     }
 }
 
-/// Messages of further topics go to the channel.
+/// A subscription to an extra topic, whose messages go to the channel.
 pub(crate) struct ExtraSubscription(pub(crate) Arc<ChannelLink>);
 
 impl Subscriber for ExtraSubscription {
@@ -440,5 +442,5 @@ impl Subscriber for ExtraSubscription {
 /// `{"reason": reason}`.
 pub(crate) fn reason_json(reason: &str) -> Json {
     Json::encode(&std::collections::BTreeMap::from([("reason", reason)]))
-        .expect("a map of strings can be written as JSON")
+        .expect("a map of strings can be encoded as JSON")
 }

@@ -1,4 +1,4 @@
-//! An event while its channel handles it: how long it takes, and who wants to know.
+//! Measures the handling of an event, for the observer, the log and the metrics.
 
 use std::{any::type_name, sync::Arc};
 
@@ -10,14 +10,14 @@ use crate::{
     Assigns, Channel, EventOutcome, ObservedEvent, Reply, Socket, Stop, endpoint::Endpoint, reply::StopKind,
 };
 
-/// Dropped before its [`end`](Self::end), the handler has panicked or was cut off.
+/// If it is dropped before [`end`](Self::end), the handler has panicked or was aborted.
 pub(super) struct Handling<'e> {
     endpoint: &'e Endpoint,
     begun: Instant,
     watched: Option<Box<Watched>>,
 }
 
-/// Kept only where somebody watches.
+/// Data for the observer and the log. Kept only if one of them needs it.
 struct Watched {
     topic: Topic,
     channel: &'static str,

@@ -1,4 +1,4 @@
-//! What waits for a channel.
+//! The mailbox of a channel.
 
 use std::{
     any::Any,
@@ -12,55 +12,55 @@ use adsum_pubsub::{Message, Payload};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Something for a channel to handle.
+/// A message for a channel to handle.
 pub(crate) enum MailboxMessage {
     /// The client has sent an event.
     Event { reference: Box<str>, event: Box<str>, payload: Payload },
     /// The program has sent a message: the channel's `Info`.
     Info(Box<dyn Any + Send>),
-    /// A message of a further topic.
+    /// A message of an extra topic.
     Message(Arc<Message>),
     /// A broadcast of the channel's own topic that it intercepts.
     Out(Arc<Message>),
-    /// The channel has to end.
+    /// The channel must end.
     End(EndCause),
 }
 
-/// Who ends a channel from outside, and why.
+/// Why a channel is ended from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EndCause {
-    /// The client leaves the topic; it gets a reply with this ref.
+    /// The client leaves the topic, and gets a reply with this ref.
     Leave { reference: Box<str> },
-    /// The socket is at its end.
+    /// The socket closes.
     Closed,
-    /// The socket is at its end, as the server goes.
+    /// The socket closes because the server is drained.
     Draining,
     /// The client joins the topic again.
     DuplicateJoin,
 }
 
-/// A message that wasn't taken.
+/// Why a mailbox didn't accept a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MailboxError {
     Closed,
     Full,
 }
 
-/// The messages of one channel. An empty mailbox holds no memory.
+/// The messages of a channel. An empty mailbox uses no memory.
 pub(crate) struct Mailbox {
     messages: Mutex<MailboxContents>,
     arrived: Notify,
-    /// Told once, when the channel has begun to end.
+    /// Notified once the channel begins to end.
     ending: Notify,
 }
 
 #[derive(Default)]
 struct MailboxContents {
     queue: VecDeque<MailboxMessage>,
-    /// What they cost in memory.
+    /// The memory of the messages.
     cost: usize,
     state: State,
-    /// The client's transport, which waits until there is room for its next event.
+    /// The client's transport, if it waits for room for its next event.
     waiting: Option<Waker>,
 }
 
@@ -73,7 +73,7 @@ enum State {
     Closed,
 }
 
-/// How much a mailbox holds.
+/// The bounds of a mailbox.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capacity {
     pub(crate) messages: usize,
@@ -85,30 +85,30 @@ impl Mailbox {
         Self { messages: Mutex::default(), arrived: Notify::new(), ending: Notify::new() }
     }
 
-    /// Puts a message that the sender can do without.
+    /// Puts a message, or returns an error.
     pub(crate) fn offer(&self, message: MailboxMessage, capacity: Capacity) -> Result<(), MailboxError> {
-        // Dropped here, outside of the lock, if it isn't taken: it may be a value of the program's.
-        self.put(message, capacity).map_err(|(error, _letter)| error)
+        // A refused message is dropped here, outside the lock: it may be a value of the program.
+        self.put(message, capacity).map_err(|(error, _refused)| error)
     }
 
-    /// Puts an event of the client, or gives it back if there is no room.
+    /// Puts an event of the client, or returns it if there is no room.
     pub(crate) fn put_event(&self, event: MailboxMessage, capacity: Capacity) -> Result<(), MailboxMessage> {
         match self.put(event, capacity) {
             Err((MailboxError::Full, event)) => Err(event),
-            // A channel that ends at this moment has told its client so; one that overflows will.
+            // A channel that has ended has told its client so, and one that has overflowed will.
             _ => Ok(()),
         }
     }
 
-    /// Puts an event of the client once there is room, or once the channel has ended. Only the client's transport may
-    /// wait.
+    /// Puts an event of the client once there is room, or drops it once the channel has ended. Only the client's transport
+    /// may wait.
     pub(crate) fn poll_event(
         &self,
         event: &mut Option<MailboxMessage>,
         capacity: Capacity,
         cx: &Context<'_>,
     ) -> Poll<()> {
-        // Registered before it is tried, so that room that is made meanwhile wakes.
+        // Registered before trying, so that no wakeup is missed.
         self.messages.lock().waiting = Some(cx.waker().clone());
         if let Some(message) = event.take()
             && let Err(message) = self.put_event(message, capacity)
@@ -120,8 +120,8 @@ impl Mailbox {
         Poll::Ready(())
     }
 
-    /// Puts a broadcast, which must not be lost: where it doesn't fit, the channel ends as overloaded. Only its bytes
-    /// count, for one handler may send any number before another channel gets its turn.
+    /// Puts a broadcast, or ends the channel as overloaded if it doesn't fit. Only bytes are limited, since one handler may
+    /// send any number of broadcasts before another channel runs.
     pub(crate) fn deliver(&self, broadcast: MailboxMessage, capacity: Capacity) -> Result<(), MailboxError> {
         let result = self.put(broadcast, Capacity { messages: usize::MAX, ..capacity });
         result.map_err(|(error, _)| {
@@ -138,7 +138,7 @@ impl Mailbox {
             return Err((MailboxError::Closed, message));
         }
         let cost = messages.cost + message.cost();
-        // One that finds nothing waiting is always taken: its size is no sign of a slow channel.
+        // An empty mailbox accepts a message of any size: the size doesn't mean that the channel is slow.
         let full = messages.queue.len() >= capacity.messages || cost > capacity.bytes;
         if full && !messages.queue.is_empty() {
             return Err((MailboxError::Full, message));
@@ -150,14 +150,14 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Has the channel end as overloaded: what must not be lost doesn't fit.
+    /// Ends the channel as overloaded, since a message that must not be lost doesn't fit.
     pub(crate) fn overload(&self) {
         let mut messages = self.messages.lock();
         if messages.state != State::Open {
             return;
         }
         messages.state = State::Overflowed;
-        // What waits won't be handled any more; only whoever waits for an answer to a leave still counts.
+        // Queued messages won't be handled any more, except that a leave still gets its reply.
         let (ends, lost): (VecDeque<_>, VecDeque<_>) = mem::take(&mut messages.queue)
             .into_iter()
             .partition(|message| matches!(message, MailboxMessage::End(_)));
@@ -170,7 +170,7 @@ impl Mailbox {
         drop(lost);
     }
 
-    /// Tells the channel to end. Always taken, unless it has ended: a socket sends at most a few of these.
+    /// Tells the channel to end. Always accepted unless it has ended: a socket sends at most a few of these.
     pub(crate) fn end(&self, cause: EndCause) -> Result<(), MailboxError> {
         let mut messages = self.messages.lock();
         if messages.state == State::Closed {
@@ -183,7 +183,7 @@ impl Mailbox {
         Ok(())
     }
 
-    /// From here on the channel's time to end runs.
+    /// Starts the channel's shutdown grace.
     pub(crate) fn begin_ending(&self) {
         self.ending.notify_one();
     }
@@ -193,7 +193,7 @@ impl Mailbox {
         self.ending.notified().await;
     }
 
-    /// The next message; none after an overflow.
+    /// Waits for the next message. Returns `None` after an overflow.
     pub(crate) async fn next(&self) -> Option<MailboxMessage> {
         loop {
             if let Some(next) = self.take() {
@@ -203,8 +203,11 @@ impl Mailbox {
         }
     }
 
-    /// The next message, if there is one; none of it after an overflow.
-    #[expect(clippy::option_option, reason = "to wait, or to go on with what `next` returns")]
+    /// Takes the next message, if there is one. Returns `Some(None)` after an overflow.
+    #[expect(
+        clippy::option_option,
+        reason = "the outer one is `None` to wait, the inner one is what `next` returns"
+    )]
     fn take(&self) -> Option<Option<MailboxMessage>> {
         let mut messages = self.messages.lock();
         if messages.state == State::Overflowed {
@@ -221,7 +224,7 @@ impl Mailbox {
         Some(Some(message))
     }
 
-    /// Takes no more messages, and gives those that were not handled.
+    /// Closes the mailbox, and returns the messages that were not handled.
     pub(crate) fn close(&self) -> VecDeque<MailboxMessage> {
         let mut messages = self.messages.lock();
         messages.state = State::Closed;
@@ -232,7 +235,7 @@ impl Mailbox {
         rest
     }
 
-    /// Whether the channel has not ended. One that has overflowed is about to.
+    /// Whether the channel has not ended yet. After an overflow it is about to end.
     pub(crate) fn is_open(&self) -> bool {
         self.messages.lock().state != State::Closed
     }
@@ -244,16 +247,16 @@ impl Mailbox {
 }
 
 impl MailboxMessage {
-    /// What the message costs in memory, its place in the queue included, as far as it is known.
+    /// The message's memory, including its entry in the queue, as far as it is known.
     fn cost(&self) -> usize {
-        let beside = match self {
+        let heap = match self {
             Self::Event { reference, event, payload } => reference.len() + event.len() + payload.len(),
             Self::Message(message) | Self::Out(message) => message.payload().len(),
-            // It may always wait, so it must not take the room of others.
+            // Always accepted, so it must not take the room of others.
             Self::End(_) => return 0,
             Self::Info(_) => 0,
         };
-        mem::size_of::<Self>() + beside
+        mem::size_of::<Self>() + heap
     }
 }
 
@@ -369,7 +372,7 @@ mod tests {
         assert!(mailbox.put_event(event("e"), ROOMY).is_ok());
     }
 
-    /// Looks into the mailbox as it goes, as a value of a program's may by a sender that it holds.
+    /// Locks the mailbox when it is dropped, as a value that contains a sender may do.
     struct Curious(Arc<Mailbox>);
 
     impl Drop for Curious {

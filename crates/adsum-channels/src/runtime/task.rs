@@ -1,4 +1,4 @@
-//! The task of one join: joins, handles messages one by one, and ends in good order.
+//! The task of a join: joins, handles messages one by one, and shuts down gracefully.
 
 use std::{
     any::type_name,
@@ -39,7 +39,7 @@ use crate::{
     serializer::Unsendable,
 };
 
-/// Topics, and the channel that serves them.
+/// A topic pattern and the channel that serves its topics.
 pub(crate) struct Route {
     pattern: Pattern,
     channel: &'static str,
@@ -49,10 +49,10 @@ pub(crate) struct Route {
     spawn: Spawn,
 }
 
-/// The tasks of one socket's joins. Each returns its topic.
+/// The tasks of a socket's joins. Each returns its topic.
 pub(crate) type ChannelTasks = JoinSet<Result<Topic, Panicked>>;
 
-/// Spawns the task of one channel type.
+/// Spawns the task of a channel type.
 type Spawn = Box<dyn Fn(Start, &mut ChannelTasks) + Send + Sync>;
 
 impl Route {
@@ -65,7 +65,7 @@ impl Route {
         Self { pattern, channel: type_name::<C>(), intercepts, shutdown_grace, assigns, spawn }
     }
 
-    /// Checks what the type of channel asks for.
+    /// Checks the options of the channel type.
     pub(crate) fn check(&self) -> Result<(), OptionsError> {
         options::check_grace(self.channel, self.shutdown_grace)
     }
@@ -74,7 +74,7 @@ impl Route {
         self.pattern.matches(topic)
     }
 
-    /// What the route's channels know of a socket.
+    /// The values for the route's channels of a socket.
     pub(crate) fn assigns(&self, of_socket: &Arc<Assigns>) -> Arc<Assigns> {
         match &self.assigns {
             Some(of_route) => Arc::new(of_socket.extended(of_route)),
@@ -88,21 +88,21 @@ impl Route {
     }
 }
 
-/// What a join's task starts with.
+/// The input of a join's task.
 pub(crate) struct Start {
     pub(crate) link: Arc<ChannelLink>,
     pub(crate) assigns: Arc<Assigns>,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) params: Payload,
-    /// The `join_ref` as it came, for the reply.
+    /// The `join_ref` of the request, for the reply.
     pub(crate) join_ref: Box<str>,
     pub(crate) reference: Box<str>,
-    /// The task of the same topic that has to end first.
+    /// The previous task of the topic, which must end first.
     pub(crate) after: Option<Arc<ChannelLink>>,
 }
 
 impl Start {
-    /// The span of the channel: lines that the program logs in it carry the topic and the socket's id.
+    /// The span of the channel: log lines of the program in it have the topic and the socket's id.
     fn span(&self) -> Span {
         let socket_id = self.assigns.socket_id().map(|id| display(cut_name(id)));
         info_span!("channel", topic = %cut_name(self.link.topic()), socket_id)
@@ -112,7 +112,7 @@ impl Start {
 async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
     let (link, endpoint) = (start.link.clone(), start.endpoint.clone());
     let grace = C::SHUTDOWN_GRACE.unwrap_or(endpoint.options.shutdown_grace);
-    // The first value here, so the last to go: whoever waits for the end finds nothing left of the channel.
+    // Declared first, so dropped last: when it signals the end, nothing of the channel is left.
     let _ended = Ended(link.clone());
     let topic = link.topic().clone();
     let mut overdue = pin!(async {
@@ -120,7 +120,7 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
         Box::pin(tokio::time::sleep(grace)).await;
     });
     let mut socket = Socket::new::<C>(link.clone(), start.assigns.clone(), endpoint.pubsub.clone());
-    // What is needed for one step only is boxed and freed, so that a channel at rest is small.
+    // State needed for one step only is boxed and freed, so that an idle channel is small.
     let entered = Box::pin(enter::<C>(app, start, &mut socket, overdue.as_mut())).await;
     let Some(mut channel) = entered else { return topic };
 
@@ -137,7 +137,7 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
             end.get_or_insert(End::new(EndReason::Crashed));
         }
         Outcome::Overdue => {
-            limited!(ERROR, topic = %cut_name(&topic), ?grace, "channel did not end in time and was cut off");
+            limited!(ERROR, topic = %cut_name(&topic), ?grace, "aborted a channel that did not end in time");
         }
     }
     let reason = finish(end, &mut socket);
@@ -148,7 +148,7 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
     topic
 }
 
-/// Logs and counts a panic of the program's code.
+/// Logs and counts a panic in the program's code.
 fn log_panic<C: Channel>(topic: &Topic, doing: &str, panic: &str) {
     tasks::count_panic("channel");
     limited!(
@@ -161,13 +161,13 @@ fn log_panic<C: Channel>(topic: &Topic, doing: &str, panic: &str) {
     );
 }
 
-/// Drops a value of the program's, which may panic: what has to be done at a channel's end is done all the same.
+/// Drops a value of the program, whose panic must not keep the channel from ending.
 fn discard<T>(value: T) {
-    // The panic is in the log.
+    // Ignore the error: the panic is logged.
     let _ = tasks::guarded("drop of a channel's value", || drop(value));
 }
 
-/// Lets the client join, and answers it.
+/// Runs the join, and replies to the client.
 async fn enter<C: Channel>(
     app: C::App,
     start: Box<Start>,
@@ -185,13 +185,13 @@ async fn enter<C: Channel>(
     let verdict = judge(outcome, link.topic(), |status, response| {
         link.join_reply_frame(&join_ref, &reference, status, response)
     });
-    // A client that knows of a failed join must find the topic unmatched.
+    // Once a client has the reply to a failed join, the topic must be unmatched.
     let unread = if verdict.joined.is_some() { VecDeque::new() } else { link.mailbox().close() };
     let answers: Vec<_> = unread.iter().filter_map(|message| unjoined(&link, message)).collect();
     discard(unread);
     link.locked(|queue| {
         if verdict.joined.is_some() {
-            link.keep_from(verdict.without);
+            link.exclude(verdict.without);
             socket.attach();
             link.subscribe(queue);
         }
@@ -212,7 +212,7 @@ async fn enter<C: Channel>(
     verdict.joined
 }
 
-/// Says that the task has ended, however it did.
+/// Signals that the task has ended, however it ends.
 struct Ended(Arc<ChannelLink>);
 
 impl Drop for Ended {
@@ -223,20 +223,20 @@ impl Drop for Ended {
 
 enum Outcome<T> {
     Done(T),
-    /// With what the panic said.
+    /// The message of the panic.
     Panicked(String),
     Overdue,
 }
 
-/// Runs the program's code: a panic in it, or a handler that hangs, ends nothing but this channel. The work is dropped
-/// before this returns, and a panic in that ends nothing either.
+/// Runs the program's code: a panic in it, or a handler that hangs, ends only this channel. The work is dropped before this
+/// returns, and a panic in its drop is caught as well.
 async fn guarded<F: Future>(
     mut work: Pin<&mut Option<F>>,
     overdue: Pin<&mut impl Future<Output = ()>>,
 ) -> Outcome<F::Output> {
-    // After a panic, what the work has borrowed is only torn down, never used again.
+    // After a panic the borrowed state is only torn down, never used again.
     let running = poll_fn(|cx| {
-        let work = work.as_mut().as_pin_mut().expect("the work is dropped after this only");
+        let work = work.as_mut().as_pin_mut().expect("the work is dropped only after this");
         match panic::catch_unwind(AssertUnwindSafe(|| work.poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(output)) => Poll::Ready(Outcome::Done(output)),
@@ -248,7 +248,7 @@ async fn guarded<F: Future>(
         outcome = running => outcome,
         () = overdue => Outcome::Overdue,
     };
-    // The panic is in the log.
+    // Ignore the error: the panic is logged.
     let _ = tasks::guarded("drop of a channel's future", || work.set(None));
     outcome
 }
@@ -264,18 +264,18 @@ async fn join<C: Channel>(
     }
     let topic = socket.topic().clone();
     let params = params.decode().or_else(|error| {
-        limited!(DEBUG, topic = %cut_name(&topic), error = %LoggedError::Error(&error), "join with invalid params");
+        limited!(DEBUG, topic = %cut_name(&topic), error = %LoggedError::Error(&error), "a join has invalid params");
         C::invalid_params(error)
     })?;
     C::join(app, &topic, params, socket).await
 }
 
-/// What becomes of a join.
+/// The result of a join, and the reply to it.
 struct Verdict<C: Channel> {
     joined: Option<C>,
     result: JoinOutcome,
     reply: Option<Frame>,
-    /// The broadcasts that the client doesn't get.
+    /// The events whose broadcasts the client doesn't get.
     without: Vec<Box<str>>,
 }
 
@@ -284,7 +284,7 @@ fn judge<C: Channel>(
     topic: &Topic,
     reply: impl Fn(&str, &Payload) -> Result<Frame, Unsendable>,
 ) -> Verdict<C> {
-    // The ref of a join can be anything, so that even these words may have no form.
+    // The ref of a join can be anything, so even this reply may be impossible to encode.
     let failed = |result, response: &Payload| Verdict {
         joined: None,
         result,
@@ -317,7 +317,7 @@ fn judge<C: Channel>(
             tasks::count_panic("channel");
             return crashed(&format_args!("panicked: {panic}"));
         }
-        Outcome::Overdue => return crashed(&"did not end in time and was cut off"),
+        Outcome::Overdue => return crashed(&"did not end in time and was aborted"),
     };
     match response.map_err(PushError::from).and_then(|response| Ok(reply(status, &response)?)) {
         Ok(reply) => {
@@ -344,7 +344,7 @@ fn malformed(error: &MalformedPayload) -> Payload {
     Json::encode(&response).map_or_else(|_| empty(), Payload::Json)
 }
 
-/// How a message is answered whose channel was never joined.
+/// The reply to a message of a channel whose join failed.
 fn unjoined(link: &ChannelLink, message: &MailboxMessage) -> Option<Frame> {
     match message {
         MailboxMessage::Event { reference, .. } => {
@@ -354,7 +354,7 @@ fn unjoined(link: &ChannelLink, message: &MailboxMessage) -> Option<Frame> {
     }
 }
 
-/// The reply to a leave that the channel itself has not got to.
+/// The reply to a leave that the channel itself has not handled.
 fn left(link: &ChannelLink, message: &MailboxMessage) -> Option<Frame> {
     match message {
         MailboxMessage::End(EndCause::Leave { reference }) => {
@@ -367,7 +367,7 @@ fn left(link: &ChannelLink, message: &MailboxMessage) -> Option<Frame> {
 /// How a channel ends.
 struct End {
     reason: EndReason,
-    /// The message that made it end, if it has to be answered.
+    /// The message that made it end, if it needs a reply.
     leave: Option<MailboxMessage>,
 }
 
@@ -388,7 +388,7 @@ impl End {
     }
 }
 
-/// Handles messages until the channel ends, and lets it terminate.
+/// Handles messages until the channel ends, then calls `terminate`.
 async fn serve<C: Channel>(
     endpoint: &Endpoint,
     channel: &mut C,
@@ -398,7 +398,7 @@ async fn serve<C: Channel>(
 ) {
     socket.handler_returned();
     let found = handle_messages(endpoint, channel, socket, doing).await;
-    // A channel that ends by itself has no more time for it than one that is told to.
+    // A channel that ends by itself has the same grace as one that is told to end.
     socket.link().mailbox().begin_ending();
     let reason = end.insert(found).reason.clone();
     *doing = Cow::Borrowed("terminate");
@@ -418,7 +418,7 @@ async fn handle_messages<C: Channel>(
     }
     link.release_held();
     socket.handler_returned();
-    // Each handler's future is boxed and freed, so that a channel at rest is small.
+    // Each handler's future is boxed and freed, so that an idle channel is small.
     while let Some(message) = link.mailbox().next().await {
         match message {
             MailboxMessage::Event { reference, event, payload } => {
@@ -464,7 +464,7 @@ async fn handle_messages<C: Channel>(
         }
         *doing = Cow::Borrowed("handler_returned");
         socket.handler_returned();
-        // A mailbox that never empties must not keep others from their turn.
+        // A mailbox that never empties must not starve other tasks.
         consume_budget().await;
     }
     limited!(WARN, topic = %cut_name(link.topic()), "channel overloaded: its mailbox is full");
@@ -505,7 +505,7 @@ fn stopped<C: Channel>(link: &ChannelLink, stop: Stop, doing: &str, reference: O
             log_crash::<C>(link, doing, &LoggedError::Error(&*error));
             EndReason::Crashed
         }
-        // Not in an event of the client's, who could be told.
+        // Not in a handler of a client's event, so there is no event to reply to.
         StopKind::Malformed(error) => {
             log_crash::<C>(link, doing, &cut(error));
             EndReason::Crashed
@@ -524,12 +524,12 @@ fn log_crash<C: Channel>(link: &ChannelLink, doing: &str, error: &dyn std::fmt::
     );
 }
 
-/// Sends the last frames and ends the subscription in one critical section, then all that hangs on the channel.
+/// Sends the last frames and ends the subscription in one critical section, then ends the channel's extensions.
 fn finish(end: Option<End>, socket: &mut Socket) -> EndReason {
     let link = socket.link().clone();
     let overflowed = link.mailbox().has_overflowed();
     let mut unread = link.mailbox().close();
-    // One that was cut off ends for the reason that it was told.
+    // If it was cut off, report the reason it was asked to end with.
     let end = end
         .or_else(|| first_cause(&mut unread).map(End::by))
         .unwrap_or_else(|| End::new(if overflowed { EndReason::Overloaded } else { EndReason::Crashed }));
@@ -560,7 +560,7 @@ fn finish(end: Option<End>, socket: &mut Socket) -> EndReason {
         metrics::counter!("adsum_channels_crashed_total").increment(1);
     }
     socket.detach();
-    // An extension's panic is in the log.
+    // Ignore the error: the panic is logged.
     let _ = tasks::guarded("extension of a channel", || socket.channel_ended(&end.reason));
     end.reason
 }

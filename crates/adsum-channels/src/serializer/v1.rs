@@ -1,4 +1,4 @@
-//! Version 1: JSON objects. Clients of before 2018 speak it, and those that name no version.
+//! Version 1: JSON objects. Clients from before 2018 use it, and those that request no version.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{Address, BadMessage, ClientMessage, Serializer, Unsendable, Wire, read_string};
 use crate::frame::{Frame, Head};
 
-/// Version 1 of the protocol: JSON objects, and no payloads of bytes. Clients that name no version speak it.
+/// Version 1 of the protocol: JSON objects, without binary payloads. Clients that request no version use it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct V1;
 
@@ -30,12 +30,12 @@ struct Object<'m> {
 
 impl Serializer for V1 {
     fn decode<'m>(&self, message: Wire<'m>) -> Result<ClientMessage<'m>, BadMessage> {
-        // Clients in Python send JSON as bytes, and Phoenix never looks at the kind of frame.
+        // Python clients send JSON in binary frames, and Phoenix ignores the kind of frame.
         let (Wire::Text(text) | Wire::Binary(text)) = message;
         let text = std::str::from_utf8(text)?;
-        // A struct is read from an array of its fields as well, which nobody would call version 1.
+        // serde would also read the struct from an array of its fields, which is not version 1.
         if !text.trim_start().starts_with('{') {
-            return Err(BadMessage::Other("a message of version 1 of the protocol is an object".into()));
+            return Err(BadMessage::Other("a message of version 1 of the protocol must be an object".into()));
         }
         let object: Object<'m> = serde_json::from_str(text)?;
         let join_ref = object.join_ref.map_or("null", RawValue::get);
@@ -104,7 +104,7 @@ mod tests {
         ] {
             assert!(V1.decode(Wire::Text(text.as_bytes())).is_err(), "{text}");
         }
-        // Each of Phoenix's keys must be there.
+        // Each of Phoenix's keys is required.
         let whole = r#"{"topic":"t","event":"e","payload":{},"ref":"1"}"#;
         for key in ["topic", "event", "payload", "ref"] {
             assert!(V1.decode(Wire::Text(whole.replace(key, "other").as_bytes())).is_err(), "{key}");

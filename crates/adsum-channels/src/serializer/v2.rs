@@ -1,4 +1,4 @@
-//! Version 2: JSON arrays, and binary frames for payloads that are bytes.
+//! Version 2: JSON arrays, and binary frames for binary payloads.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::{Address, BadMessage, ClientMessage, Serializer, Unsendable, Wire, read_string, v2_binary};
 use crate::frame::{Frame, Head};
 
-/// Version 2 of the protocol: JSON arrays, and binary frames for payloads that are bytes. phoenix.js speaks it.
+/// Version 2 of the protocol: JSON arrays, and binary frames for binary payloads. phoenix.js uses it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct V2;
 
@@ -66,7 +66,7 @@ fn decode(text: &[u8]) -> Result<ClientMessage<'_>, BadMessage> {
         join_ref: join_ref.get().into(),
         reference: reference.get().into(),
         topic: topic.get().into(),
-        // One that isn't a string keeps its JSON text, which no event of the protocol looks like.
+        // An event that isn't a string keeps its JSON text, which differs from all events of the protocol.
         event: read_string(event).unwrap_or(Cow::Borrowed(event)),
         payload: Payload::Json(payload.into()),
     })
@@ -88,7 +88,7 @@ fn head(to: Address<'_>, event: &str, before_payload: &str) -> Head {
     head
 }
 
-/// The first five elements of an array, unread: of a payload only the channel's types are ever built.
+/// The first five elements of an array, unparsed: a payload is only parsed as the channel's types.
 struct Parts;
 
 impl<'de> Visitor<'de> for Parts {

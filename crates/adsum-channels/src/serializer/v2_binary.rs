@@ -1,4 +1,4 @@
-//! The binary frames of version 2. Each name's length is one byte, in front of all names.
+//! The binary frames of version 2. The lengths of all names, one byte each, come before the names.
 //!
 //! ```text
 //! push of a client     0 | join_ref ref topic event         | names | data
@@ -22,10 +22,10 @@ const BROADCAST: u8 = 2;
 pub(super) fn decode(bytes: &[u8]) -> Result<ClientMessage<'_>, BadMessage> {
     let bad = |what: &'static str| BadMessage::Other(what.into());
     let [kind, join_ref, reference, topic, event, rest @ ..] = bytes else {
-        return Err(bad("a binary message is shorter than its five bytes of kind and lengths"));
+        return Err(bad("a binary message is shorter than its header of five bytes"));
     };
     if *kind != PUSH {
-        return Err(bad("a client's binary message is of kind 0"));
+        return Err(bad("a client's binary message must have the kind 0"));
     }
     let mut rest = rest;
     let mut name = |len: &u8| {

@@ -1,4 +1,4 @@
-//! Accepts connections, up to the limit of the program and that of the process.
+//! Accepts connections, up to the limits of the program and the process.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,11 +10,11 @@ use tokio::{
 
 use crate::log::limited;
 
-/// The pause after an error that hits every connection. It doubles with each in a row.
+/// The pause after an error that affects all connections. It doubles with each one in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A listener, and how accepting goes.
+/// A listener, and the state of accepting.
 pub(super) struct Acceptance {
     listener: TcpListener,
     places: Arc<Semaphore>,
@@ -27,7 +27,7 @@ impl Acceptance {
         Self { listener, places, pause: FIRST_PAUSE, paused_until: None }
     }
 
-    /// The next connection, and its place among the open ones. Cancel safe.
+    /// Waits for the next connection, and its permit. Cancel safe.
     pub(super) async fn next(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         loop {
             if let Some(until) = self.paused_until {
@@ -40,10 +40,10 @@ impl Acceptance {
                     if let Ok(place) = self.places.clone().try_acquire_owned() {
                         return (stream, peer, place);
                     }
-                    // Closed at once: a balancer asks the next node, and no memory is held.
+                    // Closed at once, so that a load balancer tries the next node, and no memory is used.
                     drop(stream);
                     metrics::counter!("adsum_connections_refused_total").increment(1);
-                    limited!(ERROR, "closed a new connection, since `max_connections` are open");
+                    limited!(ERROR, "closed a new connection: `max_connections` are open");
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -51,7 +51,7 @@ impl Acceptance {
                         ERROR,
                         %error,
                         retry_in = ?self.pause,
-                        "can't accept connections; if too many files are open, raise their limit (ulimit -n)"
+                        "can't accept connections; retrying; if too many files are open, raise the limit (ulimit -n)"
                     );
                     self.paused_until = Some(Instant::now() + self.pause);
                     self.pause = (2 * self.pause).min(LONGEST_PAUSE);
@@ -61,7 +61,7 @@ impl Acceptance {
     }
 }
 
-/// Whether only this client is concerned: it has gone away again.
+/// Whether an error affects only one connection, whose client has gone away.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

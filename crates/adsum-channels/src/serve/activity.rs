@@ -1,4 +1,4 @@
-//! What a connection is doing, from which follows until when it may do so.
+//! The activity of a connection, which determines its deadline.
 
 use std::{
     io,
@@ -18,16 +18,16 @@ use tokio::{
 
 use super::options::Options;
 
-/// How long a head that is on its way may take once the server ends.
+/// How long a partly received head may take once the server shuts down.
 const LAST_HEAD_GRACE: Duration = Duration::from_secs(1);
 
-/// What a connection is doing. Shared by its stream, its requests and the task that watches the time.
+/// The activity of a connection. Shared by its stream, its requests and the task that checks the deadline.
 pub(super) struct Activity(Mutex<State>);
 
 struct State {
     phase: Phase,
     since: Instant,
-    /// Since when the client takes nothing of what is written.
+    /// Since when the client reads nothing of the response.
     write_blocked: Option<Instant>,
     ends_by: Option<Instant>,
 }
@@ -35,9 +35,9 @@ struct State {
 enum Phase {
     /// The head of a request is being read.
     Head,
-    /// A request is being answered. Its body has a time of its own.
+    /// A request is being answered. Its body has its own timeout.
     Request,
-    /// A request has been answered, and the next one is waited for.
+    /// A request has been answered, and the next one has not begun.
     Idle,
 }
 
@@ -61,7 +61,7 @@ impl Activity {
         state.since = Instant::now();
     }
 
-    /// From now on a head that is being read has little time.
+    /// Shortens the deadline of a head that is being read, since the server shuts down.
     pub(super) fn server_ends(&self) {
         self.0.lock().ends_by = Some(Instant::now() + LAST_HEAD_GRACE);
     }
@@ -83,7 +83,7 @@ impl Activity {
         }
     }
 
-    /// When the connection is closed if nothing happens until then. `None` while a request is being answered.
+    /// When to close the connection if nothing happens until then. `None` while a request is being answered.
     pub(super) fn deadline(&self, options: &Options) -> Option<Instant> {
         let state = self.0.lock();
         let in_phase = match state.phase {
@@ -97,7 +97,7 @@ impl Activity {
     }
 }
 
-/// A client's stream, whose traffic is noted, and its place among the open connections.
+/// A client's stream that records its activity, and its permit as an open connection.
 pub(crate) struct WatchedStream {
     stream: TcpStream,
     activity: Arc<Activity>,
@@ -109,7 +109,7 @@ impl WatchedStream {
         Self { stream, activity, place }
     }
 
-    /// The bare stream, and its place, which is to be kept for as long.
+    /// Returns the bare stream, and its permit, which must be kept as long as the stream.
     pub(crate) fn into_parts(self) -> (TcpStream, OwnedSemaphorePermit) {
         (self.stream, self.place)
     }

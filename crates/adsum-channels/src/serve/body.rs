@@ -1,4 +1,4 @@
-//! Bodies: of requests, which must come in time, and of answers, whose end is noted.
+//! Bodies of requests, with a timeout, and of responses, whose end is recorded.
 
 use std::{
     error::Error,
@@ -16,10 +16,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{activity::Activity, options::MIN_BODY_RATE};
 
-/// The body of a request. Time counts while somebody waits for it.
+/// The body of a request. Its time only runs while the handler waits for it.
 pub(super) struct RequestBody<B = Incoming> {
     body: B,
-    /// The time that is left. What arrives adds to it, up to `most`.
+    /// The remaining time. Arriving bytes add to it, up to `most`.
     left: Duration,
     most: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
@@ -68,19 +68,19 @@ where
     }
 }
 
-/// The client didn't send its body in time.
+/// The client didn't send the body in time.
 #[derive(Debug)]
 struct TooSlow;
 
 impl fmt::Display for TooSlow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the body of the request didn't come in time")
+        f.write_str("the body of the request didn't arrive in time")
     }
 }
 
 impl Error for TooSlow {}
 
-/// The body of an answer.
+/// The body of a response.
 pub(super) struct AnswerBody {
     body: Body,
     _answering: Answering,
@@ -112,7 +112,7 @@ impl hyper::body::Body for AnswerBody {
     }
 }
 
-/// A request is being answered for as long as this lives.
+/// Marks the connection as answering a request until it is dropped.
 pub(super) struct Answering(Arc<Activity>);
 
 impl Answering {
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// How much of a body arrives that comes in pieces of a size, one every `pause`.
+    /// How much arrives of a body that comes in `pieces` of `bytes`, one every `pause`.
     async fn arrives(pieces: usize, bytes: usize, pause: Duration) -> Result<usize, axum::Error> {
         let body = Body::from_stream(stream::unfold(pieces, move |left| async move {
             tokio::time::sleep(pause).await;
@@ -149,7 +149,7 @@ mod tests {
     async fn a_body_has_time_as_long_as_it_comes_fast_enough() {
         let second = Duration::from_secs(1);
         assert_eq!(arrives(1000, 2 * MIN_BODY_RATE, second).await.ok(), Some(2_048_000));
-        // What comes fast gains no time for later.
+        // A fast start gains no time for later.
         assert_eq!(arrives(3, 1_000_000, 9 * second).await.ok(), Some(3_000_000));
         assert!(arrives(2, 1_000_000, 11 * second).await.is_err());
         let began = Instant::now();

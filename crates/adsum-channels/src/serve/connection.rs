@@ -1,4 +1,4 @@
-//! One connection: hyper's, and the time that it has.
+//! An HTTP connection and its deadline.
 
 use std::{
     future::{Future, poll_fn},
@@ -35,7 +35,7 @@ pub(super) async fn serve(
     let activity = Arc::new(Activity::new());
     let stream = WatchedStream::new(stream, activity.clone(), place);
     let site = SiteOfPeer { site, peer, activity: activity.clone(), body_timeout: options.body_timeout };
-    // Its own time for heads counts the rest between two requests as well, so it isn't used.
+    // hyper's own timeout for heads also runs while the connection is idle, so it isn't used.
     let mut http = http1::Builder::new();
     http.header_read_timeout(None).max_header_size(options.max_head_bytes);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), site).with_upgrades());
@@ -51,7 +51,7 @@ pub(super) async fn serve(
         if let Poll::Ready(served) = connection.as_mut().poll(cx) {
             return Poll::Ready(Some(served));
         }
-        // After the connection, which may have gone on to something else.
+        // Checked after the connection, which may have made progress.
         poll_deadline(cx, timer.as_mut(), || activity.deadline(&options)).map(|()| None)
     })
     .await;
@@ -60,19 +60,19 @@ pub(super) async fn serve(
         Some(Err(error)) => tracing::debug!(%error, "connection failed"),
         None => {
             metrics::counter!("adsum_connections_timed_out_total").increment(1);
-            tracing::debug!("closed a connection, since its client took too long");
+            tracing::debug!("closed a connection: its client took too long");
         }
     }
 }
 
-/// Ready once a deadline has passed that may move while it is waited for.
+/// Ready once the deadline has passed. The deadline may move meanwhile.
 fn poll_deadline(
     cx: &mut Context<'_>,
     mut timer: std::pin::Pin<&mut Sleep>,
     deadline: impl Fn() -> Option<Instant>,
 ) -> Poll<()> {
     while let Some(deadline) = deadline() {
-        // One that is due too early is cheaper than one that is set anew at each request.
+        // A timer that fires too early is cheaper than resetting it for each request.
         if timer.is_elapsed() || deadline < timer.deadline() {
             if deadline <= Instant::now() {
                 return Poll::Ready(());

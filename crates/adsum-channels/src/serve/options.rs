@@ -7,22 +7,22 @@ use adsum_pubsub::{
     bounds::{MAX_TIME, within},
 };
 
-/// How long the head of a request may take.
+/// Default timeout for the head of a request.
 pub const DEFAULT_HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a handler waits for the body of a request.
+/// Default time for which a handler waits for the body of a request.
 pub const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How many bytes of a body gain it a further second: a body that comes faster isn't cut off.
+/// The number of body bytes that extend the timeout by a second: a body that arrives faster isn't cut off.
 pub const MIN_BODY_RATE: usize = 1024;
-/// How long a connection may rest between two requests.
+/// Default time for which a connection may be idle between two requests.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long requests in flight may take once the server ends.
+/// Default time for requests in flight once the server shuts down.
 pub const DEFAULT_REQUEST_GRACE: Duration = Duration::from_secs(10);
-/// The longest head of a request, in bytes.
+/// Default maximum size of a request's head, in bytes.
 pub const DEFAULT_MAX_HEAD_BYTES: usize = 16 * 1024;
-/// How many connections may be open.
+/// Default maximum number of open connections.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 100_000;
 
-/// The shortest of these times: a test may want it, a client may not get further.
+/// Minimum of these times, short enough for tests.
 const MIN_TIME: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Debug)]

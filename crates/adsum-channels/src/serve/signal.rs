@@ -1,13 +1,13 @@
-//! What tells a program to end.
+//! The signals that terminate a program.
 
-/// Resolves once the process is told to end: by SIGTERM, as service managers and container runtimes send, or by ctrl-c.
+/// Resolves on SIGTERM, which service managers and container runtimes send, or on ctrl-c.
 ///
 /// # Panics
 /// Awaited outside of a tokio runtime with I/O.
 pub async fn termination() {
     let interrupt = async {
         if tokio::signal::ctrl_c().await.is_err() {
-            // The process can't listen for it, so it isn't told this way.
+            // The process can't listen for ctrl-c, so it is ignored.
             std::future::pending::<()>().await;
         }
     };

@@ -1,4 +1,4 @@
-//! The program's router, as one connection sees it.
+//! The program's router, for the requests of a connection.
 
 use std::{convert::Infallible, error::Error, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{Sockets, sockets::ServerSockets};
 
-/// The program's router, and what its requests are given.
+/// The program's router, and the extension that its requests get.
 #[derive(Clone)]
 pub(super) struct Site {
     router: TowerToHyperService<Router>,
@@ -66,26 +66,26 @@ impl Service<Request<Incoming>> for SiteOfPeer {
     }
 }
 
-/// As RFC 9112 asks for, section 3.2.
+/// Whether a request has exactly one `Host`, as RFC 9112 requires in section 3.2.
 fn names_one_host<B>(request: &Request<B>) -> bool {
     let hosts = request.headers().get_all(HOST).iter().count();
     hosts == 1 || (hosts == 0 && request.version() < Version::HTTP_11)
 }
 
-/// An answer that isn't sent where the server can help it: the connection is closed instead, so that a balancer, or the
-/// client itself, asks another node.
+/// Marks a response that isn't sent: the connection is closed instead, so that a load balancer or the client tries another
+/// node. Other servers send the response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unanswered;
 
 impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the server ends, and another node is to be asked")
+        f.write_str("the server is shutting down; try another node")
     }
 }
 
 impl Error for Unanswered {}
 
-/// Marks an answer as one that closes its connection, if it is this server's.
+/// Marks a response so that [`Serve`](crate::Serve) closes the connection instead of sending it.
 pub(crate) fn unanswered(mut answer: Response) -> Response {
     answer.extensions_mut().insert(Unanswered);
     answer

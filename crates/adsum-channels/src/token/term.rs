@@ -1,4 +1,4 @@
-//! The part of Erlang's external term format that tokens carry, to and from JSON values.
+//! Converts the subset of Erlang's external term format used by tokens to and from JSON values.
 //!
 //! | JSON               | written as          | read from                                        |
 //! |--------------------|---------------------|--------------------------------------------------|
@@ -11,7 +11,7 @@
 
 use serde_json::{Map, Number, Value};
 
-/// Lists, tuples and maps within each other, the outermost tuple not counted.
+/// Maximum nesting of lists, tuples and maps, not counting the outermost tuple.
 pub(crate) const MAX_DEPTH: usize = 32;
 
 const VERSION: u8 = 131;
@@ -30,15 +30,15 @@ const MAP: u8 = 116;
 const ATOM_UTF8: u8 = 118;
 const SMALL_ATOM_UTF8: u8 = 119;
 
-/// Data that has no term here: too deep, or a number beyond 64 bits.
+/// Data that can't be encoded as a term: too deep, or with a number beyond 64 bits.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unwritable;
 
-/// Bytes that are no term, or one that JSON can't say.
+/// Bytes that are not a term, or a term that JSON can't represent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable;
 
-/// Writes a tuple.
+/// Encodes a tuple.
 pub(crate) fn encode_tuple<const N: usize>(elements: [&Value; N]) -> Result<Vec<u8>, Unwritable> {
     let mut out = vec![VERSION, SMALL_TUPLE];
     out.push(u8::try_from(N).map_err(|_| Unwritable)?);
@@ -48,10 +48,10 @@ pub(crate) fn encode_tuple<const N: usize>(elements: [&Value; N]) -> Result<Vec<
     Ok(out)
 }
 
-/// Reads a tuple of any size, which has to fill `bytes`.
+/// Decodes a tuple of any size, which must fill `bytes`.
 ///
-/// What it allocates is a small multiple of `bytes`: no count in them is believed before the elements are read,
-/// and every element takes at least a byte.
+/// It allocates a small multiple of `bytes`: it never allocates for a count before the elements are read, and every element
+/// takes at least a byte.
 pub(crate) fn decode_tuple(bytes: &[u8]) -> Result<Vec<Value>, Unreadable> {
     let mut reader = Reader { rest: bytes };
     if reader.u8()? != VERSION || reader.u8()? != SMALL_TUPLE {
@@ -93,7 +93,7 @@ fn write(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), Unwritabl
     Ok(())
 }
 
-/// In the oldest of the forms of an atom, because every release of OTP reads that one.
+/// Uses the oldest form of an atom, which every release of OTP reads.
 fn write_atom(name: &'static str, out: &mut Vec<u8>) {
     out.extend([ATOM, 0, name.len() as u8]);
     out.extend(name.as_bytes());
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
             LIST => {
                 let size = self.u32()?;
                 let elements = self.values(size, deeper(depth)?)?;
-                // Anything else here would be the tail of an improper list.
+                // Anything else is the tail of an improper list.
                 if self.u8()? == NIL { Ok(Value::Array(elements)) } else { Err(Unreadable) }
             }
             SMALL_TUPLE => {
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
                 tag => self.atom(tag)?,
             };
             let value = self.value(depth)?;
-            // An Elixir map may have both `:id` and `"id"`; which one was meant isn't ours to guess.
+            // An Elixir map may have both `:id` and `"id"`, which is ambiguous here.
             if entries.insert(key, value).is_some() {
                 return Err(Unreadable);
             }
@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
         };
         let name = self.take(size)?;
         match tag {
-            // These two are Latin-1, whose characters are the first 256 of Unicode.
+            // These two forms are Latin-1, whose characters are the first 256 of Unicode.
             ATOM | SMALL_ATOM => Ok(name.iter().copied().map(char::from).collect()),
             _ => utf8(name),
         }

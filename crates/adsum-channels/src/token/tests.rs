@@ -24,7 +24,7 @@ struct Vector {
 
 fn vectors() -> Vec<Vector> {
     let rows = RECORDED.lines().filter(|line| !line.starts_with('#'));
-    // After the rows there is an empty line and what verifying answered.
+    // The rows are followed by an empty line and the results of verification.
     rows.take_while(|line| !line.is_empty())
         .map(|row| {
             let [name, secret, salt, signed_at, max_age, _elixir, token] =
@@ -45,7 +45,7 @@ fn vector(name: &str) -> Vector {
     vectors().into_iter().find(|vector| vector.name == name).unwrap()
 }
 
-/// What the data of each recorded token is here.
+/// The expected data of each recorded token.
 fn expected() -> BTreeMap<&'static str, Value> {
     BTreeMap::from([
         ("string", json!("user-7")),
@@ -72,14 +72,14 @@ fn tokens() -> Tokens {
     Tokens::new("a secret key base for tests only").unwrap()
 }
 
-/// Any bytes, signed as a token's term.
+/// Signs any bytes as a token's term.
 fn signed(tokens: &Tokens, term: &[u8]) -> String {
     let signed = format!("{HEADER}.{}", URL_SAFE_NO_PAD.encode(term));
     let signature = tokens.secrets[0].mac(SALT).chain_update(&signed).finalize().into_bytes();
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// The term of one value, as data of a token: without the rest of the tuple.
+/// Decodes the term of one value, without the rest of a token's tuple.
 fn decode(term: &[u8]) -> Result<Value, Unreadable> {
     let mut elements = decode_tuple(&[&[131, 104, 1], term].concat())?;
     assert_eq!(elements.len(), 1);
@@ -104,7 +104,7 @@ fn reads_what_phoenix_signed() {
 fn signs_what_phoenix_signs() {
     let expected = expected();
     for Vector { name, tokens, salt, signed_at_ms, max_age, token } in vectors() {
-        // Nothing here becomes a tuple or an atom as a key.
+        // No JSON value becomes a tuple or a map with atom keys.
         if name != "tuple" && name != "atom keys" {
             assert_eq!(
                 tokens.sign_at(salt, &expected[name], max_age, signed_at_ms).unwrap(),
@@ -298,7 +298,7 @@ fn long_and_deep_data_is_refused() {
     assert_eq!(tokens.verify(SALT, &deepest, DAY), Ok(nested(MAX_DEPTH)));
     assert!(matches!(tokens.sign(SALT, &nested(MAX_DEPTH + 1)), Err(SignError::Unsupported)));
 
-    // Beside the text: header, dots and signature, and the rest of the term.
+    // Besides the text there are the header, dots and signature, and the rest of the term.
     let longest = "x".repeat((MAX_TOKEN_BYTES - 52) / 4 * 3 - 22);
     let token = tokens.sign(SALT, &longest).unwrap();
     assert_eq!(token.len(), MAX_TOKEN_BYTES);
@@ -388,7 +388,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Bytes that look like terms more often than chance would have it.
+/// Bytes that resemble terms more often than random ones.
 fn termish() -> impl Strategy<Value = Vec<u8>> {
     let tag = prop::sample::select(b"Fabdhjklmnstvw".to_vec());
     let byte = prop_oneof![tag, 0..4_u8, any::<u8>()];

@@ -1,4 +1,4 @@
-//! The task of one WebSocket: reads its client, and writes what has gathered.
+//! The task of a WebSocket: reads from its client and writes the outbound queue.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -26,11 +26,11 @@ use crate::{
     sockets::{IDLE_CODE, RESTART_CODE},
 };
 
-/// What Phoenix closes with after a message that it can't read.
+/// The close code after a malformed message, as in Phoenix.
 const BAD_MESSAGE_CODE: u16 = 1011;
 
-/// How long a drain waits for a client that reads nothing to be told.
-const TELL_GRACE: Duration = Duration::from_secs(1);
+/// How long a drain waits until the close frame is written to a client that reads nothing.
+const WRITE_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves a socket until its client or the server closes it.
 pub(crate) fn run(
@@ -39,7 +39,7 @@ pub(crate) fn run(
     stream: Stream,
     shutdown: CancellationToken,
 ) -> impl Future<Output = ()> + Send {
-    // Put together here, outside of the future, which would keep room for each part as long as it lives.
+    // Built here, outside the future, which would otherwise reserve space for each part as long as it lives.
     let (source, sink, outbound) = stream.split(&endpoint.budget);
     let socket = WebSocket {
         reader: Reader::new(endpoint.options.max_message_bytes),
@@ -59,9 +59,9 @@ struct WebSocket {
     outbound: Arc<Outbound>,
     reader: Reader,
     silence: Silence,
-    /// When the message has begun that hasn't ended yet.
+    /// When the current, incomplete message began.
     begun: Option<Instant>,
-    /// Since when the client isn't read.
+    /// Since when reading is paused.
     paused: Option<Instant>,
 }
 
@@ -72,17 +72,17 @@ enum Ending {
     Gone,
     /// The client has closed, with this code to be sent back.
     ClosedByClient(u16),
-    /// The server closes, and the client answers.
+    /// The server closes, and waits for the client's close frame.
     Close(u16),
-    /// What the client sends makes no sense any more.
+    /// The client broke the WebSocket protocol.
     Fail(u16),
 }
 
 impl WebSocket {
     async fn run(mut self, mut source: Source, mut sink: Sink, shutdown: CancellationToken) {
         let ending = self.serve(&mut source, &mut sink, shutdown).await;
-        tracing::debug!(?ending, "socket closes");
-        // Boxed, as an open socket needs no room for it.
+        tracing::debug!(?ending, "closing a socket");
+        // Boxed, so that an open socket reserves no space for it.
         Box::pin(self.end(ending, source, sink)).await;
     }
 
@@ -111,8 +111,8 @@ impl WebSocket {
                     if let Err(ending) = self.receive(fed) {
                         return ending;
                     }
-                    // Reading takes nothing of the task's turn by itself, so a client that sends faster than it is read
-                    // would keep all others from theirs.
+                    // Reading doesn't consume the task's budget, so a client that sends faster than it is read would
+                    // starve other tasks.
                     if fed == READ_BYTES { yield_now().await } else { consume_budget().await }
                 }
                 state = sink.write(outbound) => match state {
@@ -133,7 +133,7 @@ impl WebSocket {
                 }
                 () = &mut shutdown => return Ending::Close(RESTART_CODE),
             }
-            // It is only moved on when it fires, but for a message that has to end before.
+            // The timer is only moved when it fires, except for a message that must end before.
             if self
                 .begun
                 .is_some_and(|begun| begun + self.endpoint.options.message_timeout < timer.deadline())
@@ -143,20 +143,20 @@ impl WebSocket {
         }
     }
 
-    /// When to look whether the client has been silent, or is too slow with a message.
+    /// When to check whether the client was silent, or is too slow with a message.
     fn due(&self) -> Instant {
         let options = &self.endpoint.options;
         let silence = self.silence.due(options);
         let message = self.begun.map(|begun| begun + options.message_timeout);
         let due = silence.into_iter().chain(message).min().filter(|_| self.paused.is_none());
-        // Nothing to wait for: a timer that only comes round.
+        // There is no deadline, so the timer merely fires periodically.
         due.unwrap_or_else(|| Instant::now() + options.timeout.unwrap_or(MAX_TIME))
     }
 
-    /// Whether the client is gone, or too slow with a message, at a time that was due. Pings it if need be.
+    /// Whether the client is gone, or too slow with a message. Pings it if necessary. `due` is when the timer was due.
     fn is_overdue(&mut self, due: Instant) -> bool {
         if self.paused.is_some() {
-            // Time in which we don't read is neither.
+            // Time in which reading is paused counts as neither.
             return false;
         }
         let now = Instant::now();
@@ -172,7 +172,7 @@ impl WebSocket {
         false
     }
 
-    /// Handles what has arrived in full, as far as the channels have room for it and the client isn't too fast.
+    /// Handles complete messages, as far as the channels have room and the client isn't too fast.
     fn receive(&mut self, bytes: usize) -> Result<(), Ending> {
         let now = Instant::now();
         self.silence.end(now);
@@ -185,7 +185,7 @@ impl WebSocket {
             self.connection.spend(self.reader.take_frames(), 0, now);
             match next {
                 Ok(None) => {
-                    // A message that goes on keeps the time at which it began.
+                    // A message that continues keeps the time at which it began.
                     self.begun = self.reader.is_amid().then(|| self.begun.unwrap_or(now));
                     return Ok(());
                 }
@@ -194,11 +194,11 @@ impl WebSocket {
                 Ok(Some(Incoming::Ping(payload))) => self.outbound.push(pong(&payload)),
                 Ok(Some(Incoming::Pong(payload))) => self.hear_pong(&payload, now),
                 Ok(Some(Incoming::Close { code, reason })) => {
-                    tracing::debug!(code, reason = %cut_name(&reason), "client closes");
+                    tracing::debug!(code, reason = %cut_name(&reason), "the client closed the socket");
                     return Err(Ending::ClosedByClient(code.unwrap_or(1000)));
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "client broke the WebSocket protocol");
+                    tracing::debug!(%error, "the client broke the WebSocket protocol; closing the socket");
                     return Err(Ending::Fail(error.close_code()));
                 }
             }
@@ -217,12 +217,12 @@ impl WebSocket {
     fn handle(&mut self, message: Wire<'_>) -> Result<(), Ending> {
         self.begun = None;
         self.connection.receive(message).map_err(|error| {
-            limited!(DEBUG, error = %cut(&error), "client sent a bad message");
+            limited!(DEBUG, error = %cut(&error), "the client sent a malformed message; closing the socket");
             Ending::Close(BAD_MESSAGE_CODE)
         })
     }
 
-    /// Says goodbye to the client while the channels end.
+    /// Runs the closing handshake with the client while the channels end.
     async fn end(mut self, ending: Ending, mut source: Source, mut sink: Sink) {
         match ending {
             Ending::Gone => self.outbound.shut(),
@@ -239,8 +239,8 @@ impl WebSocket {
         let grace = self.endpoint.options.shutdown_grace;
         let Self { mut reader, outbound, connection, .. } = self;
         let (tell_written, written) = oneshot::channel::<()>();
-        // A client that neither reads nor answers is left alone after a while.
-        let goodbye = timeout(grace, async {
+        // The timeout is for a client that neither reads nor answers.
+        let handshake = timeout(grace, async {
             match ending {
                 Ending::Gone => drop(tell_written),
                 Ending::Close(_) => {
@@ -260,19 +260,19 @@ impl WebSocket {
                 }
             }
         });
-        // A socket is closed once its channels have ended and the client has been told; a drain doesn't wait for the
-        // client's answer.
+        // A socket counts as closed once its channels have ended and the close frame is written; a drain doesn't wait for
+        // the client's answer.
         let closed = async {
             let open_socket = connection.finish().await;
-            let _ = timeout(TELL_GRACE, written).await;
+            let _ = timeout(WRITE_CLOSE_GRACE, written).await;
             drop(open_socket);
         };
-        let _ = tokio::join!(goodbye, closed);
+        let _ = tokio::join!(handshake, closed);
         outbound.shut();
     }
 }
 
-/// Reads until the client has closed as well. What else it sends comes too late.
+/// Reads until the client has closed as well. Ignores other messages.
 async fn hear_close(source: &mut Source, reader: &mut Reader) {
     loop {
         match reader.next() {

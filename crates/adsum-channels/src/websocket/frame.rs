@@ -1,13 +1,13 @@
-//! Writing frames. A server's frames carry no mask, so one encoding serves every socket.
+//! Encodes frames. A server's frames have no mask, so sockets share one encoding.
 
 use std::ops::Deref;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// The longest payload of a ping, a pong or a close.
+/// Maximum size of the payload of a ping, a pong or a close.
 pub(crate) const MAX_CONTROL_PAYLOAD: usize = 125;
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opcode {
     Continuation = 0x0,
@@ -32,13 +32,13 @@ impl Opcode {
         })
     }
 
-    /// Whether the frame stands between messages instead of being part of one.
+    /// Whether the frame is a control frame, not part of a message.
     pub(crate) fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
-/// The header of a whole (never fragmented) frame: two to ten bytes, held inline.
+/// The header of an unfragmented frame: two to ten bytes, stored inline.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
     bytes: [u8; 10],
@@ -53,7 +53,7 @@ impl Deref for Header {
     }
 }
 
-/// The header to send before a payload of `payload_len` bytes.
+/// Makes the header for a payload of `payload_len` bytes.
 pub(crate) fn header(opcode: Opcode, payload_len: usize) -> Header {
     let mut bytes = [0; 10];
     bytes[0] = 0x80 | opcode as u8;
@@ -72,7 +72,7 @@ pub(crate) fn header(opcode: Opcode, payload_len: usize) -> Header {
     Header { bytes, len }
 }
 
-/// How long a header is whose second byte, of a frame without a mask, is this.
+/// The length of a header without a mask, by its second byte.
 pub(crate) fn header_len(second_byte: u8) -> usize {
     match second_byte {
         126 => 4,
@@ -81,18 +81,18 @@ pub(crate) fn header_len(second_byte: u8) -> usize {
     }
 }
 
-/// A ping, whose payload its answer repeats.
+/// Makes a ping. The answer has the same payload.
 pub(crate) fn ping(payload: [u8; 4]) -> Bytes {
     frame(Opcode::Ping, &payload)
 }
 
-/// The answer to a ping, with the ping's payload.
+/// Makes the answer to a ping, with the ping's payload.
 pub(crate) fn pong(payload: &[u8]) -> Bytes {
     debug_assert!(payload.len() <= MAX_CONTROL_PAYLOAD, "a ping's payload is short");
     frame(Opcode::Pong, payload)
 }
 
-/// A close frame. A reason longer than the 123 bytes that fit is cut, between two characters.
+/// Makes a close frame. A reason longer than 123 bytes is truncated between two characters.
 pub(crate) fn close(code: u16, reason: &str) -> Bytes {
     let code = code.to_be_bytes();
     let reason = &reason[..reason.floor_char_boundary(MAX_CONTROL_PAYLOAD - code.len())];

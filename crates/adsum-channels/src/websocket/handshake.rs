@@ -1,4 +1,4 @@
-//! The upgrade from HTTP/1.1.
+//! The opening handshake: the upgrade from HTTP/1.1.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,13 +9,13 @@ use http::request::Parts;
 use http::{Method, Version};
 use sha1::{Digest, Sha1};
 
-/// What the protocol appends to a client's key before hashing it.
+/// The suffix that the protocol appends to a client's key before hashing it.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Why a request is no WebSocket upgrade. Every one is answered with 400, as Phoenix does.
+/// Why a request is not a WebSocket upgrade. Each gets a 400, as in Phoenix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HandshakeError {
-    #[error("a WebSocket upgrade is a GET request")]
+    #[error("a WebSocket upgrade must be a GET request")]
     Method,
     #[error("a WebSocket upgrade needs HTTP/1.1")]
     HttpVersion,
@@ -23,13 +23,13 @@ pub(crate) enum HandshakeError {
     Upgrade,
     #[error("not a WebSocket upgrade: the `connection` header does not name `upgrade`")]
     Connection,
-    #[error("only version 13 of the WebSocket protocol is spoken (`sec-websocket-version: 13`)")]
+    #[error("only version 13 of the WebSocket protocol is supported (`sec-websocket-version: 13`)")]
     WebSocketVersion,
     #[error("the `sec-websocket-key` header must be one base64 value of 16 bytes")]
     Key,
 }
 
-/// Checks an upgrade request and gives the `sec-websocket-accept` value of its answer.
+/// Checks an upgrade request and returns the `sec-websocket-accept` value for the response.
 pub(crate) fn accept(request: &Parts) -> Result<HeaderValue, HandshakeError> {
     if request.method != Method::GET {
         return Err(HandshakeError::Method);
@@ -52,7 +52,7 @@ pub(crate) fn accept(request: &Parts) -> Result<HeaderValue, HandshakeError> {
 }
 
 fn accept_value(key: &[u8]) -> Result<HeaderValue, HandshakeError> {
-    // 16 bytes are 24 characters, for which the decoder wants room for 18. A longer key finds no room.
+    // 16 bytes are 24 characters, for which the decoder needs 18 bytes. A longer key doesn't fit.
     let mut nonce = [0; 18];
     if STANDARD.decode_slice(key, &mut nonce) != Ok(16) {
         return Err(HandshakeError::Key);
@@ -61,7 +61,7 @@ fn accept_value(key: &[u8]) -> Result<HeaderValue, HandshakeError> {
     Ok(HeaderValue::from_str(&STANDARD.encode(digest)).expect("base64 is ASCII"))
 }
 
-/// Whether a header, a list over one or several lines, names `token`.
+/// Whether a header, a list in one or several lines, contains `token`.
 fn lists(headers: &HeaderMap, name: impl AsHeaderName, token: &str) -> bool {
     headers
         .get_all(name)
@@ -71,7 +71,7 @@ fn lists(headers: &HeaderMap, name: impl AsHeaderName, token: &str) -> bool {
         .any(|item| item.trim().eq_ignore_ascii_case(token))
 }
 
-/// The value of a header that may be there only once.
+/// The value of a header that must occur only once.
 fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&HeaderValue> {
     let mut lines = headers.get_all(name).iter();
     let first = lines.next()?;
@@ -84,7 +84,7 @@ mod tests {
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-    /// The example request of RFC 6455, changed by `change`.
+    /// The example request of RFC 6455, modified by `change`.
     fn request(change: impl FnOnce(&mut Parts)) -> Parts {
         let request = http::Request::get("/socket/websocket?vsn=2.0.0")
             .header("upgrade", "websocket")

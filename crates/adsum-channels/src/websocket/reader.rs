@@ -1,8 +1,7 @@
-//! Reading what a client sends, however the network cuts it.
+//! Decodes a client's frames from chunks of any size.
 //!
-//! Give a [`Reader`] each piece that was read with [`feed`](Reader::feed), then call [`next`](Reader::next)
-//! until it has nothing more. Pieces are best read into a buffer that the thread's sockets share: the reader
-//! copies a piece once, and an idle reader holds no buffer at all.
+//! Pass each chunk that was read to [`Reader::feed`], then call [`next`](Reader::next) until it returns `None`. Read chunks
+//! into a shared buffer: the reader copies a chunk once, and an idle reader has no buffer.
 
 #[cfg(test)]
 mod tests;
@@ -15,22 +14,22 @@ use bytes::{Buf, Bytes, BytesMut};
 use self::utf8::Utf8;
 use super::frame::{MAX_CONTROL_PAYLOAD, Opcode};
 
-/// What a client sent.
+/// A message or control frame from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
     /// A whole text message: valid UTF-8.
     Text(Bytes),
     /// A whole binary message.
     Binary(Bytes),
-    /// A ping, to be answered by a pong with this payload.
+    /// A ping. Answer it with a pong with this payload.
     Ping(Bytes),
-    /// A pong, asked for or not, with its payload.
+    /// A pong, solicited or not, with its payload.
     Pong(Bytes),
-    /// The client closes. Nothing is read after it.
+    /// The client closes. Nothing is decoded after it.
     Close { code: Option<u16>, reason: String },
 }
 
-/// What a client did wrong. The connection fails with [`close_code`](Self::close_code).
+/// A violation of the WebSocket protocol. Close the connection with [`close_code`](Self::close_code).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ProtocolError {
     #[error("a frame has reserved bits set, but no extension was agreed on")]
@@ -51,7 +50,7 @@ pub(crate) enum ProtocolError {
     LengthNotMinimal,
     #[error("a payload length has its top bit set")]
     LengthTopBit,
-    #[error("a close frame holds half a close code")]
+    #[error("a close frame has half a close code")]
     HalfCloseCode,
     #[error("a client must not close with the code {0}")]
     CloseCode(u16),
@@ -72,26 +71,26 @@ impl ProtocolError {
     }
 }
 
-/// Turns the bytes of one client into what it sent.
+/// Decodes the bytes of a client.
 ///
-/// It holds at most one message of the largest size allowed, and what was fed last.
+/// It buffers at most one message of the maximum size, and the last chunk.
 #[derive(Debug)]
 pub(crate) struct Reader {
     max_message_bytes: usize,
-    /// What was fed and not read yet; the payload of `frame` stands first.
+    /// Bytes that are not decoded yet, starting with the payload of `frame`.
     input: BytesMut,
-    /// The frame whose payload has not arrived in full.
+    /// The frame whose payload is incomplete.
     frame: Option<Frame>,
-    /// The message that is not at its end yet.
+    /// The message that is incomplete.
     message: Option<PartialMessage>,
-    /// The frames whose headers were read since somebody asked.
+    /// The number of frame headers since the last call of `take_frames`.
     frames: usize,
-    /// After a close or an error there is nothing to be read.
+    /// Set after a close or an error: nothing more is decoded.
     ended: bool,
 }
 
 impl Reader {
-    /// A reader that refuses messages of more than `max_message_bytes`.
+    /// Creates a reader that refuses messages of more than `max_message_bytes`.
     pub(crate) fn new(max_message_bytes: usize) -> Self {
         Self {
             max_message_bytes,
@@ -103,7 +102,7 @@ impl Reader {
         }
     }
 
-    /// Takes what was read from the client. After a close or an error it is dropped.
+    /// Adds bytes from the client. Drops them after a close or an error.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         if !self.ended {
             let frame_len = self.frame.map_or(0, |frame| frame.len);
@@ -111,7 +110,7 @@ impl Reader {
         }
     }
 
-    /// What comes next of what was fed; `None` if that is not there in full, and after a close or an error.
+    /// Decodes the next message or control frame. Returns `None` if it is incomplete, and after a close or an error.
     pub(crate) fn next(&mut self) -> Result<Option<Incoming>, ProtocolError> {
         if self.ended {
             return Ok(None);
@@ -125,17 +124,17 @@ impl Reader {
         next
     }
 
-    /// Whether a message or a frame has begun that has not ended yet.
+    /// Whether a message or a frame is incomplete.
     pub(crate) fn is_amid(&self) -> bool {
         self.frame.is_some() || self.message.is_some() || !self.input.is_empty()
     }
 
-    /// How many frames were begun since this was asked last.
+    /// Returns the number of frames that began since the last call.
     pub(crate) fn take_frames(&mut self) -> usize {
         mem::take(&mut self.frames)
     }
 
-    /// The bytes that it has room for.
+    /// The capacity of its buffers.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn held(&self) -> usize {
         self.input.capacity() + self.message.as_ref().map_or(0, |message| message.data.capacity())
@@ -178,7 +177,7 @@ impl Reader {
         }
     }
 
-    /// Reads a header, once it is there in full, but refuses it at its first wrong byte.
+    /// Decodes a header once it is complete. An invalid header is refused at its first invalid byte.
     fn read_header(&mut self) -> Result<Option<Frame>, ProtocolError> {
         let Some(&first) = self.input.first() else { return Ok(None) };
         if first & 0x70 != 0 {
@@ -236,22 +235,22 @@ impl Reader {
     }
 }
 
-/// A frame whose header was read.
+/// A frame whose header is decoded.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     opcode: Opcode,
     fin: bool,
-    /// How long its payload is.
+    /// The length of its payload.
     len: usize,
     mask: [u8; 4],
-    /// How much of the payload is there, unmasked and checked.
+    /// The length of the payload that has arrived, unmasked and checked.
     arrived: usize,
 }
 
-/// A message, of which some frames may be still to come.
+/// A message whose last frame has not arrived.
 #[derive(Debug)]
 struct PartialMessage {
-    /// The check of a text; none for a binary.
+    /// Validates a text. `None` for a binary message.
     text: Option<Utf8>,
     data: BytesMut,
 }
@@ -286,7 +285,7 @@ fn read_close(payload: &[u8]) -> Result<Incoming, ProtocolError> {
         return if payload.is_empty() { Ok(nothing) } else { Err(ProtocolError::HalfCloseCode) };
     };
     let code = u16::from_be_bytes(*code);
-    // 1004 to 1006 and 1015 are never sent; the rest up to 2999 is not given out.
+    // 1004 to 1006 and 1015 are never sent; the others up to 2999 are unassigned.
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(ProtocolError::CloseCode(code));
     }
@@ -294,7 +293,7 @@ fn read_close(payload: &[u8]) -> Result<Incoming, ProtocolError> {
     Ok(Incoming::Close { code: Some(code), reason: reason.to_owned() })
 }
 
-/// Undoes the mask of a piece that stands `offset` bytes into its payload.
+/// Unmasks bytes that begin at `offset` of their payload.
 fn unmask(piece: &mut [u8], mut mask: [u8; 4], offset: usize) {
     mask.rotate_left(offset % 4);
     let [a, b, c, d] = mask;
@@ -308,7 +307,7 @@ fn unmask(piece: &mut [u8], mut mask: [u8; 4], offset: usize) {
     }
 }
 
-/// Appends, and takes room by doubling, towards `limit`: a length that is only announced costs nothing.
+/// Appends bytes. The capacity grows by doubling, up to `limit`, so an announced length alone allocates nothing.
 fn append(buffer: &mut BytesMut, bytes: &[u8], limit: usize) {
     let len = buffer.len() + bytes.len();
     if len > buffer.capacity() {

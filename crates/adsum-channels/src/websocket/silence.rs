@@ -1,4 +1,4 @@
-//! Judges a client by its silence: when to ping it, and when it is gone.
+//! Decides by a client's silence when to ping it, and when it counts as gone.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use tokio::time::Instant;
 
 use crate::options::{Options, Ping};
 
-/// A timer that fires this much too late says that this process was stopped, or had too much to do. What clients sent
-/// meanwhile may wait to be read, so none of it is their silence.
+/// If a timer fires this much too late, this process was paused or overloaded. Bytes that clients sent meanwhile may not be
+/// read yet, so the time doesn't count as silence.
 const LATE: Duration = Duration::from_secs(1);
 
-/// When a client was heard, and asked whether it is still there.
+/// When a client last sent something, and when it was pinged.
 pub(super) struct Silence {
-    /// When the client has last sent something.
+    /// When the client last sent something.
     heard: Instant,
     asked: Asked,
-    /// Random. Spreads the pings of sockets that opened together, and tells the pongs of ours from others.
+    /// Random, so that sockets that opened together are pinged at different times, and to recognize our pongs.
     seed: u32,
 }
 
 #[derive(Clone, Copy)]
 enum Asked {
     Never,
-    /// It was sent a ping at this time, whose pong has not come.
+    /// A ping was sent at this time, and has no pong yet.
     At(Instant),
-    /// At this time a ping was due, but other messages still waited to be sent.
+    /// A ping was due at this time, but other messages were still queued.
     PutOff(Instant),
 }
 
-/// What to do about a client's silence.
+/// The decision about a client's silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Nothing yet.
@@ -44,7 +44,7 @@ impl Silence {
         Self { heard: now, asked: Asked::Never, seed: getrandom::u32().unwrap_or(0) }
     }
 
-    /// Something has come from the client.
+    /// Resets the silence, since the client has sent something.
     pub(super) fn end(&mut self, now: Instant) {
         self.heard = now;
     }
@@ -54,7 +54,7 @@ impl Silence {
         self.seed.to_be_bytes()
     }
 
-    /// How long the client took to answer, if this is the answer to a ping.
+    /// The round-trip time, if this is the answer to a ping.
     pub(super) fn round_trip(&mut self, pong: &[u8], now: Instant) -> Option<Duration> {
         let Asked::At(asked) = self.asked else { return None };
         if pong != self.payload() {
@@ -64,7 +64,7 @@ impl Silence {
         Some(now - asked)
     }
 
-    /// When there is something to be done if the client stays silent; `None`: never.
+    /// When to act if the client stays silent. `None` for never.
     pub(super) fn due(&self, options: &Options) -> Option<Instant> {
         let timeout = options.timeout.map(|timeout| self.heard + timeout);
         let ping = options.ping.map(|ping| match self.outstanding() {
@@ -74,7 +74,8 @@ impl Silence {
         timeout.into_iter().chain(ping).min()
     }
 
-    /// Judges the silence. `due` is when this was to be called; `is_sent` whether nothing waits to be sent to the client.
+    /// Decides what to do. `due` is when this should have been called; `is_sent` returns whether the outbound queue is
+    /// empty.
     pub(super) fn judge(
         &mut self,
         now: Instant,
@@ -94,7 +95,7 @@ impl Silence {
             Some(asked) if now >= asked + ping.close => Verdict::Gone,
             Some(_) => Verdict::Wait,
             None if now < self.ping_at(ping) => Verdict::Wait,
-            // Behind what waits, the ping would reach a slow client too late to be answered in time.
+            // Behind queued messages the ping would reach a slow client too late for an answer in time.
             None if !is_sent() => {
                 self.asked = Asked::PutOff(now);
                 Verdict::Wait
@@ -106,7 +107,7 @@ impl Silence {
         }
     }
 
-    /// When the ping was sent after which nothing has come.
+    /// When the last ping was sent, if nothing has arrived since.
     fn outstanding(&self) -> Option<Instant> {
         match self.asked {
             Asked::At(asked) if asked > self.heard => Some(asked),
@@ -114,7 +115,7 @@ impl Silence {
         }
     }
 
-    /// When to ping a client that stays silent: up to a quarter earlier than the option says, by the seed.
+    /// When to ping a client that stays silent: up to a quarter earlier than the option, depending on the seed.
     fn ping_at(&self, ping: Ping) -> Instant {
         let since = match self.asked {
             Asked::PutOff(at) => at.max(self.heard),
@@ -137,11 +138,11 @@ mod tests {
         let due = silence.due(&options).unwrap();
         assert_eq!(silence.judge(due, due, &options, || true), Verdict::Ping);
         let due = silence.due(&options).unwrap();
-        // The timer fires long after: the answer may wait to be read.
+        // The timer fires much too late: the answer may not be read yet.
         let late = due + 10 * LATE;
         assert_eq!(silence.judge(late, due, &options, || true), Verdict::Wait);
         assert!(silence.due(&options).unwrap() > late);
-        // Nothing came after all.
+        // Nothing has arrived.
         let due = silence.due(&options).unwrap();
         assert_eq!(silence.judge(due, due, &options, || true), Verdict::Ping);
         let due = silence.due(&options).unwrap();

@@ -1,4 +1,4 @@
-//! The two sides of a connection's stream, over bare TCP or anything else that hyper has upgraded.
+//! The reading and writing halves of a stream: bare TCP, or any other stream that hyper has upgraded.
 
 use std::{
     future::poll_fn,
@@ -26,19 +26,19 @@ use crate::{
     serve::WatchedStream,
 };
 
-/// How much is read at once. The buffer is on the stack, so an idle socket has none.
+/// The size of a read. The buffer is on the stack, so an idle socket has none.
 pub(super) const READ_BYTES: usize = 8 * 1024;
 
 type Io = TokioIo<Upgraded>;
 
-/// A stream that was upgraded, and what was read of it already.
+/// An upgraded stream, and the bytes that were already read from it.
 pub(crate) enum Stream {
     Tcp(TcpStream, Option<OwnedSemaphorePermit>, Bytes),
     Other(Io),
 }
 
 impl Stream {
-    /// Takes the bare TCP stream out of an upgraded connection, where that is what it is.
+    /// Extracts the bare TCP stream from an upgraded connection, if there is one.
     pub(crate) fn new(upgraded: Upgraded) -> Self {
         let upgraded = match upgraded.downcast::<TokioIo<WatchedStream>>() {
             Ok(parts) => {
@@ -47,7 +47,7 @@ impl Stream {
             }
             Err(upgraded) => upgraded,
         };
-        // `axum::serve` drives connections by hyper-util, others by hyper itself; each wraps in its own way.
+        // `axum::serve` uses hyper-util, other servers use hyper itself; each wraps the stream differently.
         let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
             Ok(parts) => return Self::tcp(parts.io.into_inner(), None, parts.read_buf),
             Err(upgraded) => upgraded,
@@ -59,14 +59,14 @@ impl Stream {
     }
 
     fn tcp(stream: TcpStream, place: Option<OwnedSemaphorePermit>, read: Bytes) -> Self {
-        // Frames are small and written whole; waiting for more only delays them. Without it all still works.
+        // Frames are small and written whole; waiting for more only delays them. Ignore the error: it works without it.
         let _ = stream.set_nodelay(true);
-        // Of nothing, too, hyper's whole buffer would be kept.
+        // Even an empty slice would keep hyper's whole buffer alive.
         let read = if read.is_empty() { Bytes::new() } else { read };
         Self::Tcp(stream, place, read)
     }
 
-    /// The reading side, the writing side, and the outbound queue before it.
+    /// Splits the stream into its reading and writing halves and the outbound queue.
     pub(crate) fn split(self, budget: &Arc<Budget>) -> (Source, Sink, Arc<Outbound>) {
         match self {
             Self::Tcp(stream, place, read) => {
@@ -87,14 +87,14 @@ impl Stream {
     }
 }
 
-/// The reading side.
+/// The reading half.
 pub(crate) struct Source {
-    /// What was read before the upgrade, or while nobody wanted to read.
+    /// Bytes that were read before the upgrade, or while reading was paused.
     read: Bytes,
-    /// The kernel may hold more than the readiness of the stream tells: it is asked, whatever that says.
+    /// Whether the kernel may hold bytes although the stream isn't marked as readable, so that a read must be tried.
     unsure: bool,
     side: ReadSide,
-    /// Its place among the connections of the server.
+    /// Its permit as a connection of the server.
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -104,7 +104,7 @@ enum ReadSide {
 }
 
 impl Source {
-    /// Reads a piece into `take`; false at the end of the stream. Cancel safe.
+    /// Reads a chunk into `take`. Returns false at the end of the stream. Cancel safe.
     pub(crate) async fn read(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
         if !self.read.is_empty() {
             take(&std::mem::take(&mut self.read));
@@ -127,10 +127,10 @@ impl Source {
         }
     }
 
-    /// Waits until the client has hung up, while it isn't read. Cancel safe.
+    /// Waits until the client has hung up, while reading is paused. Cancel safe.
     ///
-    /// Over a stream that isn't bare TCP this has to read ahead, a piece at most: a client that has sent more before it
-    /// hung up is missed by the next write or read.
+    /// For a stream other than bare TCP it reads ahead, at most one chunk. If the client has sent more before it hung up,
+    /// only the next write or read notices.
     pub(crate) async fn hung_up(&mut self) {
         match &mut self.side {
             ReadSide::Tcp(stream) => loop {
@@ -138,7 +138,7 @@ impl Source {
                     Ok(ready) if !ready.is_read_closed() => {}
                     _ => return,
                 }
-                // There is something to read. That is forgotten, so that the next news is waited for.
+                // There is something to read. Clear the readiness, to wait for the next event.
                 self.unsure = true;
                 let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
             },
@@ -167,7 +167,7 @@ async fn read_piece(stream: &mut ReadHalf<Io>, mut take: impl FnMut(&[u8])) -> i
     .await
 }
 
-/// Reads whatever the readiness says, until it is seen that the kernel holds nothing more: a later arrival is told again.
+/// Reads regardless of the readiness, until the kernel holds no more bytes: later arrivals set the readiness again.
 fn read_unsure(stream: &TcpStream, unsure: &mut bool, take: &mut impl FnMut(&[u8])) -> io::Result<bool> {
     let mut room = [0; READ_BYTES];
     let read = (&*SockRef::from(stream)).read(&mut room);
@@ -183,7 +183,7 @@ fn try_read(stream: &TcpStream, take: &mut impl FnMut(&[u8])) -> io::Result<bool
     let asked = stream.try_io(Interest::READABLE, || {
         let bytes = (&*SockRef::from(stream)).read(&mut room)?;
         read = Some(bytes);
-        // Where room is left, nothing more was there. Said here, it spares the call that would find out.
+        // A short read means that nothing more is there. Clearing the readiness saves the system call that would find out.
         let is_empty = (1..READ_BYTES).contains(&bytes);
         if is_empty { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     });
@@ -192,10 +192,10 @@ fn try_read(stream: &TcpStream, take: &mut impl FnMut(&[u8])) -> io::Result<bool
     Ok(bytes > 0)
 }
 
-/// The writing side.
+/// The writing half.
 pub(crate) struct Sink {
     side: WriteSide,
-    /// The queue was seen with something in it that isn't written yet.
+    /// Whether the queue had something that isn't written yet.
     backlog: bool,
 }
 
@@ -209,8 +209,7 @@ impl Sink {
         Self { side, backlog: false }
     }
 
-    /// Waits until the queue needs it, and writes all of it, or as much as the client has taken when the socket comes
-    /// to its end. Cancel safe.
+    /// Waits until the queue needs writing, and writes until it is empty, or until the socket closes. Cancel safe.
     pub(crate) async fn write(&mut self, outbound: &Arc<Outbound>) -> io::Result<State> {
         if !self.backlog {
             outbound.woken().await;
@@ -220,7 +219,7 @@ impl Sink {
             tokio::select! {
                 biased;
                 state = self.drain(outbound) => break state?,
-                // A push, or the end of a socket that isn't taken from.
+                // A push, or the close of a socket whose client doesn't read.
                 () = outbound.woken() => match outbound.state() {
                     State::Open => {}
                     state => return Ok(state),
@@ -240,7 +239,7 @@ impl Sink {
                     Poll::Ready(result) => return result,
                     Poll::Pending => {
                         stream.writable().await?;
-                        // Waiting for the stream takes nothing of the task's turn, however fast it is read.
+                        // Waiting for the stream doesn't consume the task's budget, however fast the client reads.
                         consume_budget().await;
                     }
                 }
@@ -259,24 +258,24 @@ impl Sink {
     }
 }
 
-/// Waits until something has waited for longer than it may.
+/// Waits until the oldest timed frame must be sent.
 async fn overdue(outbound: &Outbound) {
     match outbound.deadline() {
-        // Boxed, as a socket that takes all needs no room for it.
+        // Boxed, so that a socket without a backlog reserves no space for it.
         Some(deadline) => Box::pin(sleep_until(deadline)).await,
         None => std::future::pending().await,
     }
 }
 
-/// Tells the client that nothing more comes, and reads what it still sends until it ends the stream too.
+/// Shuts the writing half down, and reads until the client has closed its half.
 ///
-/// Closed with something unread, TCP would take back what was written but not read by the client.
+/// If TCP is closed with unread bytes, the client may lose written bytes that it hasn't read.
 pub(crate) async fn shut_down(source: Source, sink: Sink, outbound: &Arc<Outbound>) -> io::Result<()> {
     outbound.shut();
     match (source.side, sink.side) {
         (ReadSide::Tcp(stream), WriteSide::Tcp(other)) => {
             drop(other);
-            // The queue has let go of it, so this is the last.
+            // The queue has dropped its reference, so this is the last one.
             let Some(mut stream) = Arc::into_inner(stream) else { return Ok(()) };
             stream.shutdown().await?;
             read_to_end(stream).await

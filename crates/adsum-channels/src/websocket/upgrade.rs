@@ -1,4 +1,4 @@
-//! The HTTP request that becomes a socket.
+//! Handles the HTTP request that becomes a socket.
 
 use axum::{
     body::Body,
@@ -14,7 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use super::{connection, handshake, stream::Stream};
 use crate::{admission, endpoint::EndpointOwner};
 
-/// Answers an upgrade request, and starts the socket's task.
+/// Responds to an upgrade request, and starts the socket's task.
 pub(crate) async fn upgrade(owner: &EndpointOwner, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let accept = match handshake::accept(&parts) {
@@ -40,7 +40,7 @@ pub(crate) async fn upgrade(owner: &EndpointOwner, request: Request) -> Response
             Ok(upgraded) => {
                 connection::run(endpoint, admitted, Stream::new(upgraded), shutdown).await;
             }
-            Err(error) => tracing::debug!(%error, "client went away during the upgrade"),
+            Err(error) => tracing::debug!(%error, "the client went away during the upgrade"),
         }
     });
 

@@ -1,11 +1,11 @@
-//! The cases of the Autobahn test suite, by their numbers there, against a whole server.
+//! The cases of the Autobahn test suite, by their numbers, against a complete server.
 //!
-//! They are written for a server that sends each message back. [`Plain`], a serializer, makes one of ours: what
-//! it reads is an event, and the reply to it is the same message. So each case passes through all that a
-//! message of a program passes through. 8 and 11 don't exist; 12 and 13 are of compression, which isn't spoken.
+//! They expect a server that echoes each message. The serializer [`Plain`] makes such a server of ours: each message
+//! is an event, and its reply is the same message. So each case passes through everything that a program's
+//! message passes through. 8 and 11 don't exist; 12 and 13 are about compression, which isn't supported.
 //!
-//! Where a message is followed at once by something that fails the connection, the suite allows both that the
-//! message is still sent back and that it is not. Ours runs in a task of its own, so either may happen here.
+//! If a message is followed at once by something that fails the connection, the suite allows both that the
+//! message is still echoed and that it is not. Our channel runs in a task of its own, so either may happen here.
 
 mod cases;
 mod large;
@@ -28,14 +28,14 @@ use crate::{
     server::{Server, Transport},
 };
 
-/// The first message of a client. Its answer is no reply to a case.
+/// The first message of a client. Its answer doesn't belong to a case.
 const JOIN: &str = "join";
 
 struct Plain;
 
 impl Serializer for Plain {
     fn decode<'m>(&self, message: Wire<'m>) -> Result<ClientMessage<'m>, BadMessage> {
-        // The payload's first byte keeps which of the two it was.
+        // The payload's first byte records which of the two kinds it was.
         let payload = match message {
             Wire::Text(text) => [b"t", text].concat(),
             Wire::Binary(bytes) => [b"b", bytes].concat(),
@@ -107,7 +107,7 @@ async fn run(server: &Server, case: Case) {
         };
         perhaps.drain(..=at);
     }
-    // The end of the stream, and not a connection that is reset, which could cost the client the close.
+    // The stream must end without a reset, which could lose the close frame.
     assert_eq!(client.read().await, None, "{}", case.id);
 }
 

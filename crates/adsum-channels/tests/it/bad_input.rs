@@ -1,4 +1,4 @@
-//! What no client of ours sends. The server and the other sockets go on.
+//! Malformed input. The server and the other sockets keep working.
 
 use tokio_tungstenite::tungstenite::{
     Bytes, Message,
@@ -43,7 +43,7 @@ async fn invalid_utf8_and_broken_frames_have_their_codes(transport: Transport) {
 async fn a_message_that_is_too_long_is_refused_unread(transport: Transport) {
     let server = Server::start(transport).await;
     let mut client = server.client().await;
-    // The server may close before all is sent, and the rest is read and thrown away.
+    // The server may close before everything is sent, and discard the rest.
     client.send_message(raw_text(vec![b'x'; 10 * 1024 * 1024])).await;
     client.expect_close(1009).await;
     let server = Server::start_with(transport, |socket| socket.max_message_bytes(200)).await;

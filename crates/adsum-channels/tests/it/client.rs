@@ -13,7 +13,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::frame::coding::CloseCode},
 };
 
-/// What a frame may take to arrive before a test fails: no measure of speed.
+/// The timeout for a frame. Not a measure of speed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -45,7 +45,7 @@ impl Client {
         }
     }
 
-    /// Fails unless this is the next frame. Compared as JavaScript would: the order of keys doesn't count.
+    /// Fails unless this is the next frame. The order of keys doesn't matter, as in JavaScript.
     #[track_caller]
     pub(crate) fn expect(&mut self, frame: &str) -> impl Future<Output = ()> {
         let at = std::panic::Location::caller();
@@ -64,20 +64,20 @@ impl Client {
         }
     }
 
-    /// Fails unless nothing is on its way from the server.
+    /// Fails if the server has sent anything.
     pub(crate) async fn expect_nothing(&mut self) {
         self.send(r#"[null,"beat","phoenix","heartbeat",{}]"#).await;
         self.expect(r#"[null,"beat","phoenix","phx_reply",{"response":{},"status":"ok"}]"#).await;
     }
 
-    /// Joins a topic with a ref, which succeeds.
+    /// Joins a topic with a ref successfully.
     pub(crate) async fn join(&mut self, topic: &str, reference: &str) {
         self.send(&json!([reference, reference, topic, "phx_join", {}]).to_string()).await;
         let reply = json!([reference, reference, topic, "phx_reply", {"response": {}, "status": "ok"}]);
         assert_eq!(self.frame().await, reply);
     }
 
-    /// Closes as a client does that is done.
+    /// Closes normally.
     pub(crate) async fn close(mut self) {
         self.0.close(None).await.expect("the socket is open");
         loop {

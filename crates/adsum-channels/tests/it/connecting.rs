@@ -1,4 +1,4 @@
-//! Who may connect.
+//! Connecting: accepted and refused clients.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -78,7 +78,7 @@ async fn a_subprotocol_is_chosen_of_those_that_are_offered(transport: Transport)
         [("chat.v1", "chat.v1"), ("x, chat.v1,chat.v2", "chat.v2"), ("phoenix", "phoenix")]
     {
         let query = format!("vsn=2.0.0&chosen={chosen}");
-        // The client gives up unless one that it offers is chosen.
+        // The client fails unless one of its offers is chosen.
         let mut client = server.connect(&query, &offer(offered)).await.ok().unwrap();
         client.expect_nothing().await;
     }
@@ -120,7 +120,7 @@ async fn middleware_and_extractors_work_on_the_request(transport: Transport) {
             let site = Site { name: "extracted" };
             let State(Database(name)) = request.extract_with::<State<Database>, _>(&site).await?;
             assert_eq!((session, layered, &*name), (CookieSession(7), 1, "extracted"));
-            // What isn't there refuses the client.
+            // A missing extension refuses the client.
             let Extension(_) = request.extract::<Extension<u64>>().await?;
             Ok(Assigns::new())
         })
@@ -132,13 +132,13 @@ async fn middleware_and_extractors_work_on_the_request(transport: Transport) {
     };
     let server = Server::start_within(PubSub::local(), transport, configure, layers).await;
     let (status, _) = server.connect("vsn=2.0.0", &[]).await.map(drop).unwrap_err();
-    assert_eq!(status, 500, "as axum answers where an extension is missing");
+    assert_eq!(status, 500, "axum's response to a missing extension");
     let layers = |router| layers(router).layer(Extension(1u64));
     let server = Server::start_within(PubSub::local(), transport, configure, layers).await;
     server.connect("vsn=2.0.0", &[]).await.ok().unwrap().expect_nothing().await;
 }
 
-/// An extractor as of tower-sessions, whose rejection is an answer and no error.
+/// An extractor like that of tower-sessions, whose rejection is a response and not an error.
 struct SignedIn;
 
 impl<S: Sync> FromRequestParts<S> for SignedIn {
@@ -181,11 +181,11 @@ async fn boxed_errors_and_texts_refuse_a_client(transport: Transport) {
     assert_eq!(server.connect("vsn=2.0.0", &[]).await.map(drop), Err((403, Vec::new())));
 }
 
-/// The router by itself is a service, of requests with hyper's bodies as well.
+/// The router by itself is a service, also for requests with hyper's bodies.
 #[tokio::test]
 async fn a_router_is_a_plain_service() {
     let router: axum::Router = SocketBuilder::new(()).into_router(PubSub::local());
-    // A clone stays here: the last one takes its sockets along.
+    // Keeps a clone: dropping the last one closes its sockets.
     let service = TowerToHyperService::new(router.clone());
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(theirs), service).with_upgrades());
@@ -250,7 +250,7 @@ async fn a_route_assigns_to_its_channels(transport: Transport) {
         client
             .expect(&format!(r#"["1","2","{topic}","phx_reply",{{"response":{greeting},"status":"ok"}}]"#))
             .await;
-        // What was assigned at connect is there too.
+        // The values assigned at connect are there as well.
         client.send(&format!(r#"["1","3","{topic}","whoami",{{}}]"#)).await;
         client.expect(&format!(r#"["1","3","{topic}","phx_reply",{{"response":"u","status":"ok"}}]"#)).await;
     }
@@ -301,7 +301,7 @@ async fn requests_to_other_hosts_are_refused_where_ours_are_named(transport: Tra
     let page = ("origin", "http://localhost");
     assert_eq!(theirs.connect(query, &[page]).await.map(drop), Err((403, Vec::new())));
     assert!(theirs.connect(query, &[page, ("host", "example.org")]).await.is_ok());
-    // No browser: nobody's name was pointed at us.
+    // Not a browser, so DNS rebinding is impossible.
     assert!(theirs.connect(query, &[]).await.is_ok());
 }
 
@@ -323,7 +323,7 @@ async fn a_query_is_read_as_plug_reads_it(transport: Transport) {
     .await;
     let nested = "user[id]=7&roles[]=a&roles[]=b+c";
     for query in [
-        // phoenix.js adds its version after a parameter of the program's that has the same name.
+        // phoenix.js adds its version after a parameter of the program with the same name.
         format!("vsn=1.4.2&{nested}&vsn=2.0.0"),
         format!("vsn=2.0.0&user[id]=6&{nested}&vsn=2.0.0"),
         "user[id]=7&roles[0]=a&roles[1]=b%20c&vsn=2.0.0".to_owned(),
@@ -369,7 +369,7 @@ async fn a_disconnect_said_during_the_upgrade_reaches_the_socket(transport: Tran
         router.layer(middleware::from_fn(move |request: Request, next: Next| {
             let told = told.clone();
             async move {
-                // The client is let in, and doesn't know yet.
+                // The client is admitted, but doesn't know yet.
                 let response = next.run(request).await;
                 told.broadcast("user:u", "disconnect", ()).unwrap();
                 response
@@ -383,7 +383,7 @@ async fn a_disconnect_said_during_the_upgrade_reaches_the_socket(transport: Tran
 async fn a_token_is_sent_as_a_subprotocol(transport: Transport) {
     let server = Server::start(transport).await;
     let offered = &[("sec-websocket-protocol", "phoenix, base64url.bearer.phx.c2VjcmV0")];
-    // The client gives up unless `phoenix` is chosen.
+    // The client fails unless `phoenix` is chosen.
     let mut client = server.connect("vsn=2.0.0&user_id=u", offered).await.expect("the client is accepted");
     client.join("room:a", "1").await;
     client.send(r#"["1","2","room:a","token",{}]"#).await;
@@ -402,7 +402,7 @@ async fn all_sockets_of_an_id_are_told_to_disconnect(transport: Transport) {
     one.expect_close(1001).await;
     two.expect_close(1001).await;
     other.expect_nothing().await;
-    // Its channels end with it.
+    // The channels end with the socket.
     server.logged("terminate room:a Closed").await;
 }
 

@@ -1,4 +1,4 @@
-//! A server that goes sends its clients away in good order.
+//! Graceful drain of a server that shuts down.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     server::{Server, Transport},
 };
 
-/// Connects a client whose socket is open for sure. The upgrade is answered a moment before that.
+/// Connects a client and waits until its socket is open, slightly after the upgrade response.
 async fn open(server: &Server) -> Client {
     let mut client = server.client().await;
     client.expect_nothing().await;
@@ -80,7 +80,7 @@ async fn a_client_that_does_not_answer_its_close_does_not_stretch_the_drain(tran
     let sockets = Sockets::new();
     let mut server =
         Server::start_with(transport, |socket| socket.sockets(&sockets).shutdown_grace(day)).await;
-    // It reads no more, so it doesn't answer either.
+    // It reads nothing more, so it doesn't answer either.
     let mut asleep = open(&server).await;
     asleep.join("room:a", "1").await;
     let drained = sockets.drain(Drain::default().timeout(day));
@@ -114,7 +114,7 @@ async fn a_join_while_draining_closes_its_socket(transport: Transport) {
         let sockets = sockets.clone();
         async move { sockets.drain(drain).await }
     });
-    // One of the two waits for its batch, and is closed by its join before.
+    // One of the two sockets waits for its batch, and is closed earlier by its join.
     let frame = r#"["1","1","room:a","phx_join",{}]"#;
     tokio::select! {
         message = first.message() => {

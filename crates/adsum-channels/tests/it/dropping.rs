@@ -1,4 +1,4 @@
-//! Values of the program's that panic as they are dropped, and runtimes that end.
+//! Values that panic when they are dropped, and runtimes that shut down.
 
 use std::{collections::HashMap, future, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-/// Panics as it is dropped.
+/// Panics when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -59,7 +59,7 @@ impl Channel for Brittle {
         socket.extension_or_insert_with(|_: &Witness| true, || Witness(app));
         let joined = Joined::new(Self { _bomb: bomb });
         if topic.as_str() == "room:unsayable" {
-            // JSON has no keys but strings.
+            // JSON has only string keys.
             return Ok(joined.reply(HashMap::from([((1, 2), 3)])));
         }
         Ok(joined)
@@ -98,7 +98,7 @@ async fn join(client: &mut Client, topic: &str) {
     expect(client, json!(["1", "1", topic, "phx_reply", {"response": {}, "status": "ok"}])).await;
 }
 
-/// Leaves, and hears all that belongs to it.
+/// Leaves, and receives all frames of the leave.
 async fn leave(client: &mut Client, topic: &str) {
     send(client, &json!(["1", "9", topic, "phx_leave", {}]));
     expect(client, json!(["1", "9", topic, "phx_reply", {"response": {}, "status": "ok"}])).await;
@@ -149,7 +149,7 @@ async fn a_message_that_waits_and_panics_in_its_drop_does_not_keep_the_channel_f
     assert_eq!(*app.ended.lock(), [EndReason::Left]);
 }
 
-/// A future that is dropped inside of a spawn, as by a runtime that ends, must find no lock held.
+/// A future that is dropped inside a spawn, as by a runtime that shuts down, must find no lock held.
 #[test]
 fn a_runtime_ends_while_a_long_poll_session_opens() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -158,7 +158,7 @@ fn a_runtime_ends_while_a_long_poll_session_opens() {
         let connecting = connecting.clone();
         async move {
             connecting.send(()).unwrap();
-            // Until the runtime ends: what is spawned then has ended already.
+            // Waits until the runtime shuts down: a task that is spawned then is dropped at once.
             loop {
                 let task = tokio::spawn(future::pending::<()>());
                 if task.is_finished() {

@@ -105,7 +105,7 @@ async fn a_leave_that_waits_behind_a_crash_is_answered(transport: Transport) {
     server.logged_at_last("slow").await;
     client.send(r#"["1","3","room:a","crash",{}]"#).await;
     client.send(r#"["1","4","room:a","phx_leave",{}]"#).await;
-    // Read before the channel goes on.
+    // Read before the channel continues.
     client.expect_nothing().await;
     server.app.gate.add_permits(1);
     client.expect(r#"["1","2","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
@@ -160,7 +160,7 @@ async fn an_end_that_takes_too_long_is_cut_off(transport: Transport) {
 }
 
 async fn a_channel_may_have_a_grace_of_its_own(transport: Transport) {
-    // That of all others would outlast the test.
+    // The default grace would outlast the test.
     let grace = Duration::from_hours(1);
     let server = Server::start_with(transport, |socket| socket.shutdown_grace(grace)).await;
     let mut client = server.client().await;
@@ -227,7 +227,7 @@ async fn an_extension_hears_every_return(transport: Transport) {
     let mut client = joined(&server, "room:witness").await;
     server.logged("join room:witness").await;
     server.logged("handler returned").await;
-    // And `joined`.
+    // Also when `joined` ends the channel.
     server.logged("handler returned").await;
     client.send(r#"["1","2","room:witness","extension",{}]"#).await;
     client.expect(r#"["1","2","room:witness","phx_reply",{"response":true,"status":"ok"}]"#).await;

@@ -89,7 +89,7 @@ async fn a_client_is_kept_from_the_events_that_its_join_names(transport: Transpo
         if is_heard {
             deaf.expect(&frame).await;
         }
-        // An intercepted one is pushed by the channel, and names its join.
+        // An intercepted broadcast is pushed by the channel, with its join_ref.
         other.expect(&if event == "as_it_is" { frame.replacen("null", "\"1\"", 1) } else { frame }).await;
     }
     deaf.expect_nothing().await;
@@ -115,7 +115,7 @@ async fn a_slow_handler_holds_up_its_own_channel_only(transport: Transport) {
     client.send(r#"["1","4","room:a","echo",{"n":2}]"#).await;
     client.send(r#"["2","5","room:b","shout",{}]"#).await;
     client.expect(r#"[null,null,"room:b","shout",{}]"#).await;
-    // A broadcast doesn't pass through the channel, so not even a busy one delays it.
+    // A broadcast doesn't pass through the channel, so a busy channel doesn't delay it.
     server.pubsub.broadcast("room:a", "news", adsum_channels::Json::empty_object()).unwrap();
     client.expect(r#"[null,null,"room:a","news",{}]"#).await;
     client.expect_nothing().await;
@@ -132,7 +132,7 @@ async fn what_was_assigned_is_there(transport: Transport) {
     client.expect(r#"["1","2","room:a","phx_reply",{"response":"anna b","status":"ok"}]"#).await;
 }
 
-/// A frame of kind 0, as clients send it.
+/// A client's binary frame, of kind 0.
 fn binary_push(names: [&str; 4], data: &[u8]) -> Message {
     let lens = names.map(|name| u8::try_from(name.len()).expect("a name of a test is short"));
     Message::binary([&[0], &lens[..], names.concat().as_bytes(), data].concat())
@@ -176,7 +176,7 @@ async fn an_event_may_be_answered_later(transport: Transport) {
     client.expect(r#"["1","3","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
     server.app.gate.add_permits(1);
     client.expect(r#"["1","2","room:a","phx_reply",{"response":{"n":1},"status":"ok"}]"#).await;
-    // Once the channel has ended, nobody waits for an answer.
+    // Once the channel has ended, a late reply is dropped.
     client.send(r#"["1","4","room:a","later",{}]"#).await;
     client.send(r#"["1","5","room:a","phx_leave",{}]"#).await;
     client.expect(r#"["1","5","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;
@@ -256,7 +256,7 @@ async fn nobody_can_forge_what_the_protocol_says(transport: Transport) {
             forger.send(&format!(r#"["1","2","room:a","{push}","{event}"]"#)).await;
             assert_eq!(forger.frame().await[4]["status"], "error", "{push} {event}");
         }
-        // A program may send its client a state that it has made.
+        // A program may send its client a presence state of its own.
         forger.send(&format!(r#"["1","3","room:a","{push}","presence_state"]"#)).await;
         forger.expect(r#"["1",null,"room:a","presence_state",{}]"#).await;
         forger.expect(r#"["1","3","room:a","phx_reply",{"response":{},"status":"ok"}]"#).await;

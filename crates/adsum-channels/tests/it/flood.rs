@@ -1,4 +1,4 @@
-//! A client that floods, and innocents beside it.
+//! A flooding client, and other clients beside it.
 
 use std::{
     io::{Read, Write},
@@ -20,7 +20,7 @@ use crate::{
 
 /// An echo may take this long on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long each kind of flood goes on. If a flood takes the floor, an echo takes until the flood is over.
+/// The duration of each flood. If a flood starves the others, an echo takes until the flood is over.
 const FLOOD: Duration = Duration::from_millis(2500);
 
 /// A frame of a client, masked with zeros.
@@ -45,7 +45,7 @@ fn text(text: &str) -> Vec<u8> {
 const JOIN: &str = r#"["1","1","room:flood","phx_join",{}]"#;
 const LEAVE: &str = r#"["1","1","room:flood","phx_leave",{}]"#;
 
-/// What a flooder sends once, and then over and over.
+/// The bytes that a flooder sends once, and those that it repeats.
 fn kinds() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let more = "x".repeat(60_000);
     vec![
@@ -60,8 +60,8 @@ fn kinds() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     ]
 }
 
-/// Sends as fast as it can for the time of a flood, and reads all that comes. If its connection is closed, it begins
-/// again. Returns how many bytes it has sent.
+/// Sends as fast as it can for the duration of a flood, and reads everything. If its connection is closed, it reconnects.
+/// Returns how many bytes it has sent.
 fn flood(address: SocketAddr, first: &[u8], again: &[u8]) -> usize {
     let again = again.repeat(64 * 1024 / again.len() + 1);
     let mut sent = 0;
@@ -89,15 +89,15 @@ fn flood(address: SocketAddr, first: &[u8], again: &[u8]) -> usize {
                 }
             }
         }
-        // Whatever is still on its way to either side.
+        // Everything that is still in flight.
         let _ = stream.shutdown(std::net::Shutdown::Both);
         reading.join().unwrap();
     }
     sent
 }
 
-/// Five clients that echo every 50 ms, each in a room of its own, while one floods. All have one worker, and no rate
-/// slows the flood down.
+/// Five clients echo every 50 ms, each in a room of its own, while another one floods. All share one worker thread, and no
+/// rate limit slows the flood down.
 #[tokio::test]
 async fn nobody_is_kept_waiting_by_a_client_that_floods() {
     let configure = |socket: SocketBuilder<Arc<App>>| socket.max_message_rate(None).max_byte_rate(None);
@@ -126,7 +126,7 @@ async fn nobody_is_kept_waiting_by_a_client_that_floods() {
         let address = server.address();
         let flooding = std::thread::spawn({
             let stop = stop.clone();
-            // The flooding thread ends the round: the runtime's timers stand still if the flood takes the floor.
+            // The flooding thread ends the test: the runtime's timers don't fire if the flood starves it.
             move || {
                 let sent = flood(address, &first, &again);
                 stop.store(true, Ordering::Relaxed);

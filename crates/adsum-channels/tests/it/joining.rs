@@ -149,7 +149,7 @@ async fn after_a_failed_duplicate_join_the_one_before_is_closed_too(transport: T
     let mut client = server.client().await;
     server.app.gate.add_permits(1);
     client.join("room:slow", "1").await;
-    // The gate is shut for ever now, so that the second join fails.
+    // The gate is closed now, so the second join fails.
     server.app.gate.close();
     client.send(r#"["2","2","room:slow","phx_join",{}]"#).await;
     client

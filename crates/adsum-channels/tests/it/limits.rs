@@ -1,4 +1,4 @@
-//! Bounds, and what happens at them.
+//! Limits, and their effects.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     server::{Server, Transport},
 };
 
-/// A channel that asks for more time than there is.
+/// A channel with a shutdown grace that is out of bounds.
 struct Endless;
 
 impl Channel for Endless {
@@ -56,7 +56,7 @@ async fn a_socket_has_so_many_channels(transport: Transport) {
     client.expect(r#"["2","2","room:b","phx_close",{}]"#).await;
 }
 
-/// As many as a socket of Phoenix's has.
+/// The same number as in Phoenix.
 async fn by_default_a_socket_has_100_channels(transport: Transport) {
     let server = Server::start(transport).await;
     let mut client = server.client().await;
@@ -95,7 +95,7 @@ async fn a_flooded_channel_is_ended_and_others_go_on(transport: Transport) {
     for _ in 0..11 {
         client.send(r#"["1","3","room:a","echo",{}]"#).await;
     }
-    // Handled after the flood was read, so that the channel finds its mailbox full.
+    // Handled after the flood was read, so that the channel's mailbox is full.
     client.send(r#"["2","4","room:b","echo",{}]"#).await;
     client.expect(r#"["2","4","room:b","phx_reply",{"response":{},"status":"ok"}]"#).await;
     server.app.gate.add_permits(1);
@@ -131,7 +131,7 @@ async fn a_client_that_does_not_read_is_closed_and_others_go_on(transport: Trans
     slow.join("room:a", "1").await;
     fast.join("room:a", "1").await;
     let large = "x".repeat(200_000);
-    // More than the kernel holds for a connection, besides our own queue.
+    // More than the kernel buffers for a connection, in addition to our own queue.
     for n in 0..100 {
         fast.send(&format!(r#"["1","2","room:a","shout",[{n},"{large}"]]"#)).await;
         assert_eq!(fast.frame().await[4][0], n);

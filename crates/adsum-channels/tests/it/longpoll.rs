@@ -71,7 +71,7 @@ impl Server {
         (parts.status, parts.headers, to_bytes(body, usize::MAX).await.unwrap().to_vec())
     }
 
-    /// The JSON of an answer, whose HTTP status is 200.
+    /// The JSON of a response with the HTTP status 200.
     pub(crate) async fn json(
         &self,
         method: &str,
@@ -85,18 +85,18 @@ impl Server {
         serde_json::from_slice(&body).unwrap()
     }
 
-    /// At another path than clients are told.
+    /// Serves the socket at another path.
     pub(crate) fn start_at(pubsub: PubSub, path: &str) -> Self {
         let server = Self::start_on(pubsub, |socket| socket);
         server.below(path)
     }
 
-    /// At a path below another, or below one that varies. The socket's path is `/socket` below this one.
+    /// Serves the socket below another path, which may contain a parameter. The socket's path is `/socket` below it.
     fn below(self, path: &str) -> Self {
         Self { router: Router::new().nest(path, self.router), ..self }
     }
 
-    /// As [`json`](Self::json), of a server at another path.
+    /// As [`json`](Self::json), for a server at another path.
     pub(crate) async fn json_at(&self, path: &str, method: &str, query: &str, body: &'static str) -> Value {
         let uri = format!("{path}/socket/longpoll?{query}");
         let request = Request::builder().method(method).uri(uri).body(Body::from(body)).unwrap();
@@ -124,7 +124,7 @@ pub(crate) struct Client<'s> {
 }
 
 impl Client<'_> {
-    /// The same client, whose requests come to another server.
+    /// The same client, whose requests reach another server.
     pub(crate) fn at<'s>(&self, server: &'s Server) -> Client<'s> {
         Client { server, query: self.query.clone(), token: self.token.clone() }
     }
@@ -133,7 +133,7 @@ impl Client<'_> {
         self.server.json("GET", &self.query, &[], "").await
     }
 
-    /// The messages of the next poll that has any, parsed.
+    /// The parsed messages of the next non-empty poll.
     pub(crate) async fn messages(&self) -> Vec<Value> {
         let answer = self.poll().await;
         assert_eq!((&answer["status"], &answer["token"]), (&json!(200), &json!(self.token)));
@@ -168,7 +168,7 @@ async fn what_is_posted_is_answered_by_the_next_poll() {
     let posted = server.json("POST", "vsn=2.0.0", &headers, r#"["1","4","room:a","echo",[]]"#).await;
     assert_eq!(posted, json!({"status": 200}));
     assert_eq!(client.messages().await, [reply("4", json!([]))]);
-    // The one in the header counts, also beside another.
+    // The token in the header has precedence.
     let stale = r#"["1","5","room:a","echo",{}]"#;
     assert_eq!(server.json("POST", "vsn=2.0.0&token=stale", &headers, stale).await, json!({"status": 200}));
     assert_eq!(client.messages().await, [reply("5", json!({}))]);
@@ -192,7 +192,7 @@ async fn a_poll_is_held_open_until_something_comes_or_the_window_has_passed() {
     assert_eq!(messages, [json!([null, null, "room:a", "said", {"n": 1}])]);
     assert_eq!(start.elapsed(), DEFAULT_LONGPOLL_WINDOW + Duration::from_secs(3));
 
-    // A second poll takes the place of the first.
+    // A second poll replaces the first.
     let (first, second) = tokio::join!(client.poll(), async {
         tokio::task::yield_now().await;
         client.poll().await
@@ -249,7 +249,7 @@ async fn its_path_may_have_variables() {
     assert_eq!(polled["messages"].as_array().unwrap().len(), 1, "{polled}");
 }
 
-/// An event that finds its channel's mailbox full waits for room, and so do those behind it.
+/// If a channel's mailbox is full, an event waits for room, and so do those behind it.
 #[tokio::test(start_paused = true)]
 async fn a_post_that_is_not_taken_within_a_window_is_late_and_not_lost() {
     const WINDOW: Duration = Duration::from_secs(1);
@@ -259,7 +259,7 @@ async fn a_post_that_is_not_taken_within_a_window_is_late_and_not_lost() {
     let client = server.open("2.0.0").await;
     client.join().await;
     let start = Instant::now();
-    // One is handled, one waits in the mailbox, one for room in it.
+    // One is handled, one is in the mailbox, and one waits for room.
     let three: Vec<_> =
         (2..5).map(|n| json!(["1", n.to_string(), "room:a", "slow", n]).to_string()).collect();
     assert_eq!(client.post(three.join("\n")).await, json!({"status": 408}));
@@ -298,7 +298,7 @@ async fn a_session_ends_when_its_client_is_silent() {
     assert_ne!(answer["token"], json!(token), "a new session");
 }
 
-/// Waits until the session's channel ends, and gives the time since `start`, for a clock that is paused.
+/// Waits until the session's channel ends, and returns the paused time since `start`.
 async fn ended(server: &mut Server, start: Instant) -> Duration {
     while !server.logged().await.contains("terminate") {}
     start.elapsed()
@@ -324,7 +324,7 @@ async fn a_post_and_the_end_of_a_window_are_signs_of_life() {
     let start = {
         let client = server.open("2.0.0").await;
         client.join().await;
-        // Each of these comes later than one and a half windows after the poll before, or after its beginning.
+        // Each of these comes more than one and a half windows after the previous poll, or after its start.
         let nearly = DEFAULT_LONGPOLL_WINDOW.mul_f32(1.4);
         tokio::time::sleep(nearly).await;
         assert_eq!(client.post(r#"["1","2","room:a","echo",1]"#).await, json!({"status": 200}));
@@ -343,10 +343,10 @@ async fn where_the_host_is_not_passed_on_a_page_is_refused_at_once_or_served() {
     let server = Server::start();
     let query = "user_id=u&vsn=2.0.0";
     let host = ("host", "127.0.0.1:4100");
-    // A page's GET to its own origin names no origin; its POST does.
+    // A page's GET to its own origin has no `Origin`; its POST has one.
     let page = ("referer", "https://example.org/page");
     assert_eq!(server.json("GET", query, &[host, page], "").await, json!({"status": 403}));
-    // What a browser says of the two origins, no page can forge.
+    // Pages can't forge the browser's `Sec-Fetch-Site`.
     let same = ("sec-fetch-site", "same-origin");
     let answer = server.json("GET", query, &[host, page, same], "").await;
     let query = format!("{query}&token={}", answer["token"].as_str().unwrap());
@@ -379,7 +379,7 @@ async fn what_nobody_has_read_waits_for_the_next_poll() {
     let server = Server::start();
     let client = server.open("2.0.0").await;
     client.join().await;
-    // The client gives up its poll; what comes meanwhile is not lost with it.
+    // The client cancels its poll; messages that come meanwhile are not lost.
     assert!(tokio::time::timeout(Duration::from_secs(1), client.poll()).await.is_err());
     server.pubsub.broadcast("room:a", "said", json!(1)).unwrap();
     assert_eq!(client.messages().await, [json!([null, null, "room:a", "said", 1])]);
@@ -396,7 +396,7 @@ async fn version_one_and_binary_messages_are_posted_too() {
     // 0, the lengths of "1", "2", "room:a" and "size", these, and three bytes; in base64.
     let posted = two.post("AAEBBgQxMnJvb206YWVjaG8AAf8=").await;
     assert_eq!(posted, json!({"status": 200}));
-    assert_eq!(two.poll().await["status"], 204, "bytes have no form in an answer");
+    assert_eq!(two.poll().await["status"], 204, "binary messages are not in a response");
 }
 
 #[tokio::test(start_paused = true)]

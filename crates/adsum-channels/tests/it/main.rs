@@ -1,14 +1,14 @@
-//! Sockets as a client sees them, over TCP and over a stream that is none.
+//! Sockets as a client sees them, over TCP and over another stream.
 
-// A test that can't go on fails.
+// A test that can't continue fails.
 #![allow(clippy::unwrap_used)]
 
 mod client;
 mod room;
 mod server;
 
-/// Runs each of these tests over both transports: a bare TCP stream, written by whoever pushes, and another
-/// stream, written by the socket's task alone.
+/// Runs each of these tests over both kinds of streams: a bare TCP stream, written by the pushing tasks, and another
+/// stream, written only by the socket's task.
 macro_rules! over_both {
     ($($test:ident),* $(,)?) => {
         mod tcp {

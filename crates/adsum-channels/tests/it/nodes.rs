@@ -44,7 +44,7 @@ async fn a_long_poll_session_is_reached_from_every_node() {
     let (messages, ()) = tokio::join!(at_b.messages(), said);
     assert_eq!(messages, [json!([null, null, "room:a", "said", {"n": 1}])]);
 
-    // A poll here takes the place of one there, and the other way round.
+    // A poll on either node replaces one on the other.
     let (first, second) = tokio::join!(at_b.poll(), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         at_a.poll().await
@@ -70,7 +70,7 @@ async fn what_nobody_has_read_elsewhere_waits_for_the_next_poll() {
     let at_b = a.open("2.0.0").await.at(&b);
     at_b.join().await;
     assert!(timeout(Duration::from_secs(1), at_b.poll()).await.is_err());
-    // The session's task hears of it.
+    // The session's task processes it.
     tokio::time::sleep(Duration::from_millis(1)).await;
     a.pubsub.broadcast("room:a", "said", json!(1)).unwrap();
     assert_eq!(at_b.messages().await, [json!([null, null, "room:a", "said", 1])]);
@@ -117,7 +117,7 @@ async fn what_comes_between_the_parts_of_an_answer_follows_them() {
     assert_eq!(refs, [Some("0"), Some("1"), Some("2"), Some("3"), Some("4"), None]);
 }
 
-/// Longer than one message between nodes may be, in both directions, and of signs that JSON would double.
+/// Messages longer than the limit between nodes, in both directions, of characters that JSON escapes.
 #[tokio::test(start_paused = true)]
 async fn the_longest_messages_are_passed_on() {
     let (_network, a, b) = two();
@@ -167,7 +167,7 @@ async fn the_sessions_of_a_node_that_is_gone_are_gone() {
     let (network, a, b) = two();
     let at_b = a.open("2.0.0").await.at(&b);
     at_b.join().await;
-    // Another node of that name knows nothing of them.
+    // Another node with that name doesn't know the sessions.
     let _restarted = network.node("a");
     let start = Instant::now();
     assert_eq!(at_b.post("[]").await, json!({"status": 410}));
@@ -195,7 +195,7 @@ async fn sockets_of_an_id_are_told_to_disconnect_on_all_nodes(transport: Transpo
     let b = server::Server::start_on(b, transport, |socket| socket).await;
     let (mut at_a, mut at_b) = (a.client().await, b.client().await);
     let mut other = b.connect("vsn=2.0.0&user_id=other", &[]).await.expect("the client is accepted");
-    // Once they are answered they are listened for; the handshake's end alone doesn't say so.
+    // Once they have replies, their ids are subscribed; the end of the handshake alone doesn't prove that.
     at_a.expect_nothing().await;
     at_b.expect_nothing().await;
     a.pubsub.broadcast("user:u", "disconnect", ()).unwrap();

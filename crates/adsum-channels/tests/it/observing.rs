@@ -1,4 +1,4 @@
-//! What a program learns of its sockets: by an observer, the log, and metrics.
+//! Observability of sockets: the observer, the log, and metrics.
 
 use std::{
     collections::BTreeMap,
@@ -57,7 +57,7 @@ async fn an_observer_hears_of_connects_joins_and_events(transport: Transport) {
     .await;
     let mut tells = async |line: &str| assert_eq!(told.recv().await.as_deref(), Some(line));
     let _ = server.connect("vsn=3.0.0", &[]).await;
-    tells(r#"websocket 3.0.0 Err("version \"3.0.0\" of the protocol isn't spoken")"#).await;
+    tells(r#"websocket 3.0.0 Err("version \"3.0.0\" of the protocol isn't supported")"#).await;
     let mut client = server.client().await;
     tells(r#"websocket 2.0.0 Ok("ok")"#).await;
     for (topic, params, told) in [
@@ -102,7 +102,7 @@ async fn an_observer_hears_of_connects_joins_and_events(transport: Transport) {
     tells("room:a hang Crashed Json({})").await;
 }
 
-/// Tells of ends, limits and drains only.
+/// Records only ends, limits and drains.
 struct TellingEnds(mpsc::UnboundedSender<String>);
 
 impl Observer for TellingEnds {
@@ -203,7 +203,7 @@ over_both!(
     an_observer_hears_of_limits,
 );
 
-/// All that is logged.
+/// The whole log.
 #[derive(Clone, Default)]
 pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -229,7 +229,7 @@ impl Written {
         (written, tracing::subscriber::set_default(subscriber))
     }
 
-    /// How many lines contain this.
+    /// The number of lines that contain this.
     pub(crate) fn count(&self, part: &str) -> usize {
         let text = String::from_utf8(self.0.lock().clone()).unwrap();
         text.lines().filter(|line| line.contains(part)).count()
@@ -249,7 +249,7 @@ async fn tell_secrets(server: &longpoll::Server) {
     for (body, answers) in [
         (r#"["1","1","room:a","phx_join",{"page":7,"user":{"password":"hunter2"}}]"#, 1),
         (r#"["1","2","room:a","echo",{"page":7,"list":[{"api_Secret":"hunter2"}]}]"#, 1),
-        // Errors of reading quote what they read.
+        // Errors from parsing quote their input.
         (r#"["2","2","typed:a","phx_join",{"count":1,"password":"hunter2"}]"#, 1),
         (r#"["1","4","room:a","typed",{"count":1,"password":"hunter2"}]"#, 1),
     ] {
@@ -270,7 +270,7 @@ async fn secrets_of_clients_are_in_no_log() {
         ("connected", r#"params="{\"page\":\"7\",\"token\":\"[FILTERED]\",\"user_id\":\"u\","#),
         ("joined", r#"params="{\"page\":7,\"user\":{\"password\":\"[FILTERED]\"}}""#),
         (" handled", r#"params="{\"list\":[{\"api_Secret\":\"[FILTERED]\"}],\"page\":7}""#),
-        ("join with invalid params", ""),
+        ("a join has invalid params", ""),
         ("channel crashed", ""),
     ] {
         let line = written.line(part).unwrap_or_else(|| panic!("nothing logged of {part:?}"));
@@ -290,7 +290,7 @@ async fn levels_and_filters_are_the_programs_to_choose() {
         line.contains(r#"\"token\":\"hunter2\""#) && line.contains(r#"\"page\":\"[FILTERED]\""#),
         "{line}"
     );
-    // A channel that says so, and one that doesn't.
+    // A channel that logs at INFO, and one that doesn't log.
     assert!(written.line("joined").unwrap().contains("typed:a"));
     assert_eq!(written.line(" handled"), None);
     let (written, _guard) = Written::at(Level::TRACE);
@@ -311,7 +311,7 @@ async fn what_the_program_logs_in_a_channel_names_its_topic_and_its_socket() {
     assert!(line.contains("channel{topic=room:a socket_id=user:u}"), "{line}");
 }
 
-/// Counts what is recorded by name.
+/// Counts recordings by name.
 #[derive(Default)]
 struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
 

@@ -1,4 +1,4 @@
-//! Pings: a client that is silent is asked whether it is still there.
+//! Pings of silent clients.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-/// A ping comes up to a quarter earlier than it has to.
+/// A ping is sent up to a quarter earlier than the option.
 const EARLIEST: Duration = DEFAULT_PING_AFTER.saturating_sub(DEFAULT_PING_AFTER.checked_div(4).unwrap());
 
 async fn start(
@@ -33,7 +33,7 @@ async fn start(
     (server, client)
 }
 
-/// The next message is a ping, which is answered when the client reads on.
+/// Expects a ping, which the client answers when it reads again.
 async fn expect_ping(client: &mut Client) {
     let message = client.0.next().await.expect("the socket is open").expect("the stream is sound");
     assert!(matches!(message, Message::Ping(_)), "no ping but {message:?}");
@@ -70,7 +70,7 @@ async fn a_client_that_does_not_answer_is_closed_so_long_after_the_ping() {
 async fn any_byte_counts_and_not_the_answer_alone() {
     let (_server, mut client) = start(|socket| socket).await;
     for _ in 0..10 {
-        // A client that never reads sends no pong, so its heartbeat is all there is: after the ping, and before the close.
+        // A client that never reads sends no pong, only a heartbeat: after the ping, and before the close.
         sleep(DEFAULT_PING_AFTER + SECOND).await;
         client.send(r#"[null,"beat","phoenix","heartbeat",{}]"#).await;
     }
@@ -117,7 +117,7 @@ struct Stopwatch(mpsc::UnboundedSender<Duration>);
 
 impl Observer for Stopwatch {
     fn round_trip(&self, answered: &ObservedRoundTrip<'_>) {
-        assert!(answered.assigns.get::<User>().is_some(), "it is said whose");
+        assert!(answered.assigns.get::<User>().is_some(), "the assigns are the socket's");
         let _ = self.0.send(answered.duration);
     }
 }
@@ -132,7 +132,7 @@ async fn an_observer_hears_how_long_a_ping_and_its_answer_took() {
         client.expect_nothing().await;
         assert_eq!(told.recv().await, Some(delay));
     }
-    // A pong with another payload is no answer, but a sign of life.
+    // A pong with another payload is no answer, but ends the silence.
     expect_ping(&mut client).await;
     client.send_message(Message::Pong("of its own".into())).await;
     client.expect_nothing().await;
@@ -142,7 +142,7 @@ async fn an_observer_hears_how_long_a_ping_and_its_answer_took() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_slowly_is_not_asked_to_answer_in_time() {
     let (server, mut client) = start(|socket| socket.timeout(None)).await;
-    // Eight times what the stream holds.
+    // Eight times the stream's buffer.
     let large = "x".repeat(1000);
     for _ in 0..500 {
         server.pubsub.broadcast("room:a", "news", json!(large)).unwrap();

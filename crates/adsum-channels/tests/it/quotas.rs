@@ -1,4 +1,4 @@
-//! How many sockets there may be: in all, of one address, of one key.
+//! Limits on the number of sockets: in total, per address, per key.
 
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ async fn nobody_is_believed_who_is_not_trusted() {
     for _ in 0..100 {
         assert_eq!(refusal(&server, QUERY, &[("x-forwarded-for", "192.0.2.2")]).await.0, 429);
     }
-    // Who runs the server learns what may be wrong, and a flood writes no flood.
+    // The log explains what may be wrong, and a flood of refusals doesn't flood the log.
     assert!((1..=20).contains(&log.count("trusted_proxies")));
     assert_eq!(log.count("127.0.0.1"), log.count("refused a socket"));
 }

@@ -1,4 +1,4 @@
-//! How fast a client is read.
+//! Pausing and limiting reads of a client.
 
 use std::{
     io,
@@ -32,7 +32,7 @@ use crate::{
 
 const NEVER: Duration = Duration::from_hours(1);
 
-/// Sends all of them in as few writes as possible, and gives the refs of as many replies.
+/// Sends all frames in as few writes as possible, and returns the refs of as many replies.
 async fn burst(client: Client, frames: Vec<String>) -> Vec<String> {
     let number = frames.len();
     let (mut sink, mut stream) = client.0.split();
@@ -66,7 +66,7 @@ async fn a_burst_in_one_write_is_answered_in_full(transport: Transport) {
     }
 }
 
-/// The channel and the socket share a thread, so a socket that doesn't wait finds the mailbox full.
+/// The channel and the socket share a thread, so without waiting the socket would overflow the mailbox.
 #[tokio::test(start_paused = true)]
 async fn a_burst_is_answered_on_one_thread() {
     a_burst_in_one_write_is_answered_in_full(Transport::Duplex).await;
@@ -93,7 +93,7 @@ async fn broadcasts_of_one_handler_do_not_end_the_channels_that_intercept_them()
     }
 }
 
-/// A client of a room whose handler waits for the gate, and whose mailbox is full but for the event that follows.
+/// A client of a room whose handler waits for the gate, and whose mailbox has room for one more event.
 async fn full(mut server: Server) -> (Server, Client) {
     let mut client = server.client().await;
     client.join("room:a", "1").await;
@@ -164,7 +164,7 @@ async fn a_client_that_hangs_up_while_it_is_not_read_is_gone(transport: Transpor
     let configure = |socket: SocketBuilder<Arc<App>>| small(socket).mailbox_timeout(NEVER).timeout(None);
     let (mut server, mut client) = full(Server::start_with(transport, configure).await).await;
     client.send(r#"["1","2","room:a","echo",{}]"#).await;
-    // More than is read ahead, where the stream tells that its other end is closed.
+    // More than is read ahead, on a stream that reports a hang-up only by reading.
     if transport == Transport::Tcp {
         client.send(&format!(r#"["1","3","room:a","echo","{}"]"#, "x".repeat(100_000))).await;
     }
@@ -172,7 +172,7 @@ async fn a_client_that_hangs_up_while_it_is_not_read_is_gone(transport: Transpor
     server.logged_at_last("ended room:a Closed").await;
 }
 
-/// All of what was sent while nothing was read is found afterwards, whatever the stream has told of it.
+/// Everything that was sent while reading was paused is read afterwards, whatever the stream's readiness was.
 async fn what_was_sent_meanwhile_is_read_afterwards(transport: Transport) {
     let configure = |socket: SocketBuilder<Arc<App>>| small(socket).mailbox_timeout(NEVER);
     let (server, mut client) = full(Server::start_with(transport, configure).await).await;
@@ -187,15 +187,15 @@ async fn what_was_sent_meanwhile_is_read_afterwards(transport: Transport) {
     client.expect_nothing().await;
 }
 
-/// The stream of a client whose bytes never run dry, until it has sent enough.
+/// The stream of a client that always has bytes to read, until it has sent enough.
 struct Endless {
     unsent: Vec<u8>,
     sent: usize,
-    /// How often another task has had its turn, and how often it had when this was read last.
+    /// How often another task has run, and how often it had at the last read.
     turns: Arc<AtomicUsize>,
     seen: usize,
     sent_since: usize,
-    /// The most bytes that were read without a turn of the other task's.
+    /// The maximum number of bytes read without a run of the other task.
     most: Arc<AtomicUsize>,
 }
 
@@ -212,7 +212,7 @@ impl AsyncRead for Endless {
         if turns != self.seen {
             (self.seen, self.sent_since) = (turns, 0);
         }
-        // After the head, empty frames of a message that doesn't end.
+        // After the head come empty frames of a message that doesn't end.
         let len = buffer.remaining().min(8 * 1024);
         while self.unsent.len() < len {
             self.unsent.extend([0, 0x80, 0, 0, 0, 0]);
@@ -240,7 +240,7 @@ impl AsyncWrite for Endless {
     }
 }
 
-/// However fast a client sends, and however slow its server reads.
+/// The socket's task yields, however fast a client sends.
 #[tokio::test]
 async fn a_client_whose_bytes_never_run_dry_leaves_the_others_their_turns() {
     let configure = |socket: SocketBuilder<Arc<App>>| socket.max_message_rate(None).max_byte_rate(None);
@@ -265,7 +265,7 @@ async fn a_client_whose_bytes_never_run_dry_leaves_the_others_their_turns() {
     };
     let ended = async {
         server.serve(endless).await;
-        // The socket's task has the stream until it has ended.
+        // The socket's task owns the stream until it ends.
         while Arc::strong_count(&most) > 1 {
             yield_now().await;
         }
@@ -285,7 +285,7 @@ async fn a_fast_client_is_read_more_slowly_and_not_closed() {
     }
     for n in 1..=31_u32 {
         assert_eq!(client.frame().await[1], "1");
-        // A second's worth and one are free.
+        // A second's allowance and one more message are free.
         let due = Duration::from_millis(100) * n.saturating_sub(11);
         let late = start.elapsed().checked_sub(due).unwrap_or_else(|| panic!("{n} comes too early"));
         assert!(late <= Duration::from_millis(5), "{n} comes {late:?} late");
@@ -335,14 +335,14 @@ async fn a_message_that_has_begun_has_to_end() {
     assert_eq!(start.elapsed(), DEFAULT_MESSAGE_TIMEOUT);
 }
 
-/// A client of a transport of the program's own, whose channel has no room any more.
+/// A client of a custom transport, whose channel has no room.
 async fn accepted(acceptor: &Acceptor) -> Accepted {
     let request = http::Request::get("/?vsn=2.0.0&user_id=u").body(()).unwrap().into_parts().0;
     let mut client = acceptor.accept("test", request).await.unwrap();
     client.receive(Wire::Text(br#"["1","1","room:a","phx_join",{}]"#)).unwrap();
     assert!(matches!(client.next().await, Outgoing::Text(_)));
     client.receive(Wire::Text(br#"["1","s","room:a","slow",{}]"#)).unwrap();
-    // Until the channel waits for the gate.
+    // Waits until the channel waits for the gate.
     assert!(timeout(Duration::from_secs(1), client.next()).await.is_err());
     for _ in 0..2 {
         client.receive(Wire::Text(br#"["1","2","room:a","echo",{}]"#)).unwrap();
@@ -367,7 +367,7 @@ async fn a_transport_of_the_program_s_own_is_told_when_to_read() {
         }
     }
 
-    // One that reads on all the same has the channel end.
+    // If the transport reads anyway, the channel ends.
     let mut client = accepted(&acceptor).await;
     client.receive(Wire::Text(br#"["1","4","room:a","echo",{}]"#)).unwrap();
     let Outgoing::Text(text) = client.next().await else { panic!("the channel ends") };

@@ -1,4 +1,4 @@
-//! The channels under test, and what they tell the test.
+//! The channels under test, and their log for the test.
 
 use std::{collections::HashMap, future, sync::Arc, time::Duration};
 
@@ -14,9 +14,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 pub(crate) struct App {
     pub(crate) log: mpsc::UnboundedSender<String>,
-    /// What the slow ones wait for.
+    /// The gate that slow channels wait for.
     pub(crate) gate: Semaphore,
-    /// A sender of each room joined last.
+    /// A sender for the last joined channel of each room.
     pub(crate) senders: Mutex<HashMap<String, Sender<Info>>>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) async fn connect(_: Arc<App>, request: Connect) -> Result<Assigns, Re
 #[derive(Clone)]
 struct Token(Option<String>);
 
-/// What a route assigns.
+/// A value that a route assigns.
 #[derive(Clone)]
 pub(crate) struct Greeting(pub(crate) &'static str);
 
@@ -138,7 +138,7 @@ impl Channel for Room {
                 socket.broadcast_from("shout", payload)?;
                 Reply::ok(Json::empty_object())
             }
-            // The name of the event is the client's, as it must not be.
+            // The client chooses the event's name, which a program should not allow.
             "broadcast_as" => refusal(socket.broadcast(&payload.decode::<String>()?, json!({}))),
             "broadcast_from_as" => refusal(socket.broadcast_from(&payload.decode::<String>()?, json!({}))),
             "push_as" => refusal(socket.push(&payload.decode::<String>()?, json!({}))),
@@ -222,7 +222,7 @@ impl Channel for Room {
     }
 }
 
-/// Replies with what an error says.
+/// Replies with an error's text.
 fn refusal(sent: Result<(), impl std::fmt::Display>) -> Reply {
     match sent {
         Ok(()) => Reply::ok(json!({})),
@@ -236,7 +236,7 @@ impl Drop for Room {
     }
 }
 
-/// Tells what an extension hears. What handlers do is told by the frames.
+/// Logs the calls of an extension. The frames show what handlers do.
 struct Witness {
     app: Arc<App>,
     topic: Topic,
@@ -260,7 +260,7 @@ impl Drop for Witness {
     }
 }
 
-/// A channel whose params have a shape, and which handles nothing.
+/// A channel with typed params, which handles no events.
 pub(crate) struct Typed;
 
 #[derive(Deserialize)]
@@ -287,7 +287,7 @@ impl Channel for Typed {
     }
 }
 
-/// A channel whose params have a shape, and a default where they don't fit.
+/// A channel with typed params, and a default for invalid ones.
 pub(crate) struct Lenient;
 
 impl Channel for Lenient {

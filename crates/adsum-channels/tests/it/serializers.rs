@@ -1,4 +1,4 @@
-//! Serializers of a program's own, around one that is built in.
+//! Custom serializers that wrap a built-in one.
 
 use adsum_channels::{
     Address, BadMessage, ClientMessage, Frame, Message, Payload, Serializer, Unsendable, V1, V2, Wire,
@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite;
 
 use crate::server::{Server, Transport};
 
-/// A version, and broadcasts of bytes under a name of the user's: `4 | length of the name | name | data`. `*` in front of
+/// A version with binary broadcasts under a user's event: `4 | length of the name | name | data`. A leading `*` in
 /// a message stands for a ref that is too long.
 struct UserEvents<S>(S);
 
@@ -48,7 +48,7 @@ impl<S: Serializer> Serializer for UserEvents<S> {
 async fn bytes_keep_the_name_of_their_event_on_every_node() {
     let network = LocalNetwork::new();
     let [a, b] = ["a", "b"].map(|name| network.node(name));
-    // One node speaks version 2 as it is built in.
+    // One node uses the built-in version 2.
     let plain = Server::start_on(a, Transport::Tcp, |socket| socket).await;
     let named = Server::start_on(b, Transport::Tcp, |socket| {
         socket.serializer(2, 0, UserEvents(V2)).serializer(1, 0, UserEvents(V1))

@@ -93,12 +93,12 @@ impl Server {
         Self { app, pubsub, log, listening }
     }
 
-    /// Connects a client, which is accepted.
+    /// Connects a client that is accepted.
     pub(crate) async fn client(&self) -> Client {
         self.connect("vsn=2.0.0&user_id=u", &[]).await.expect("the client is accepted")
     }
 
-    /// Connects a client, or gives the status and the body with which it is refused.
+    /// Connects a client, or returns the status and the body of the refusal.
     pub(crate) async fn connect(
         &self,
         query: &str,
@@ -116,7 +116,7 @@ impl Server {
         }
     }
 
-    /// Sends the text of a request, and gives the answer's first line.
+    /// Sends the text of a request, and returns the first line of the response.
     pub(crate) async fn request(&self, text: &str) -> String {
         let mut stream = self.stream().await;
         stream.write_all(text.as_bytes()).await.unwrap();
@@ -127,7 +127,7 @@ impl Server {
         answer.trim_end().to_owned()
     }
 
-    /// Where a server over TCP listens.
+    /// The address of a server over TCP.
     pub(crate) fn address(&self) -> SocketAddr {
         match &self.listening {
             Listening::Tcp(address, _) => *address,
@@ -135,7 +135,7 @@ impl Server {
         }
     }
 
-    /// Serves a stream as if it was a new connection. Only a server that isn't one over TCP can.
+    /// Serves a stream as a new connection. Only for a server that isn't over TCP.
     pub(crate) async fn serve(&self, stream: impl Stream + 'static) {
         match &self.listening {
             Listening::Tcp(..) => panic!("a server that accepts its streams itself"),
@@ -143,7 +143,7 @@ impl Server {
         }
     }
 
-    /// A new connection to the server.
+    /// Opens a new connection to the server.
     pub(crate) async fn stream(&self) -> Box<dyn Stream> {
         match &self.listening {
             Listening::Tcp(address, _) => Box::new(TcpStream::connect(address).await.unwrap()),
@@ -155,7 +155,7 @@ impl Server {
         }
     }
 
-    /// Stops the server, as a program does that is done with it.
+    /// Stops the server, as a program does.
     pub(crate) fn stop(&mut self) {
         match std::mem::replace(&mut self.listening, Listening::Duplex(Router::new())) {
             Listening::Tcp(_, task) => task.abort(),
@@ -163,16 +163,16 @@ impl Server {
         }
     }
 
-    /// Fails unless this is what a channel tells next.
+    /// Fails unless a channel logs this next.
     pub(crate) async fn logged(&mut self, line: &str) {
         let next = timeout(Duration::from_secs(20), self.log.recv()).await;
-        assert_eq!(next.expect("a channel tells something").as_deref(), Some(line));
+        assert_eq!(next.expect("a channel logs something").as_deref(), Some(line));
     }
 
-    /// Fails unless a channel tells this at some time.
+    /// Fails unless a channel logs this eventually.
     pub(crate) async fn logged_at_last(&mut self, line: &str) {
         let found = async { while self.log.recv().await.expect("the app is there") != line {} };
-        timeout(Duration::from_secs(20), found).await.unwrap_or_else(|_| panic!("nobody tells {line:?}"));
+        timeout(Duration::from_secs(20), found).await.unwrap_or_else(|_| panic!("no channel logs {line:?}"));
     }
 }
 
@@ -182,7 +182,7 @@ async fn serve(stream: impl Stream + 'static, router: Router) {
         request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 1))));
         router.clone().oneshot(request)
     });
-    // A client that goes away during its request is of no interest.
+    // Ignore a client that goes away during its request.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
 }
 

@@ -1,4 +1,4 @@
-//! The ready server, over TCP: what it closes, what it leaves open, and how it ends.
+//! The ready server, over TCP: timeouts, limits and shutdown.
 
 use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,9 +25,9 @@ use crate::{
     room::{App, Room, connect},
 };
 
-/// What may take this long only in a failing test.
+/// A timeout that passes only in a failing test.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A time after which a test's server closes.
+/// The timeouts of a test's server.
 const SHORT: Duration = Duration::from_millis(100);
 const WEBSOCKET: &str = "GET /socket/websocket?vsn=2.0.0&user_id=u HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -111,7 +111,7 @@ impl Server {
         client
     }
 
-    /// Tells the server to end, and waits until nothing listens any more.
+    /// Tells the server to shut down, and waits until it stops listening.
     async fn end(&mut self) {
         self.signal.take().unwrap().send(()).unwrap();
         let refused = async { while TcpStream::connect(self.address).await.is_ok() {} };
@@ -123,7 +123,7 @@ impl Server {
     }
 }
 
-/// All that the server sends until it closes.
+/// Everything that the server sends until it closes.
 async fn until_closed(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the server closes");
@@ -133,7 +133,7 @@ async fn until_closed(stream: &mut TcpStream) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// The head and the body of the next answer, whose length is given.
+/// The head and the body of the next response, with a `content-length`.
 async fn answer(stream: &mut TcpStream) -> (String, String) {
     let read = async {
         let mut head = String::new();
@@ -192,7 +192,7 @@ async fn an_idle_connection_is_closed_and_one_in_use_is_not() {
     let server = Server::start(|serve| serve.idle_timeout(SHORT).head_timeout(PATIENCE)).await;
     let mut stream = server.send(&request("/")).await;
     let peer = stream.local_addr().unwrap();
-    assert_eq!(answer(&mut stream).await.1, peer.to_string(), "a handler learns who it is");
+    assert_eq!(answer(&mut stream).await.1, peer.to_string(), "a handler gets the peer's address");
     stream.write_all(request("/").as_bytes()).await.unwrap();
     assert_eq!(answer(&mut stream).await.1, peer.to_string());
     assert_eq!(until_closed(&mut stream).await, "");
@@ -201,7 +201,7 @@ async fn an_idle_connection_is_closed_and_one_in_use_is_not() {
 #[tokio::test]
 async fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
     let server = Server::start(|serve| serve.idle_timeout(SHORT)).await;
-    // More answers than all buffers on the way hold, and the client reads none.
+    // More responses than all buffers on the way hold, of which the client reads none.
     let (mut reader, mut writer) = server.stream().await.into_split();
     let asked = async { while writer.write_all(request("/").repeat(100).as_bytes()).await.is_ok() {} };
     timeout(PATIENCE, asked).await.expect("the server closes");
@@ -226,7 +226,7 @@ async fn a_held_poll_and_a_socket_live_on() {
     let (_, held) = answer(&mut poll).await;
     assert!(held.contains("204"), "{held}");
     assert!(started.elapsed() >= window, "it is held for its window");
-    // All of this time the socket has sent nothing.
+    // The socket has sent nothing for all this time.
     client.expect_nothing().await;
 }
 
@@ -247,7 +247,7 @@ async fn heads_have_bounds_and_name_one_host() {
     assert_eq!(status(with(&format!("Host: h\r\n{}", headers(101)))).await, "431");
     assert_eq!(status(with(&format!("Host: h\r\nX: {}\r\n", "x".repeat(15 * 1024)))).await, "200");
     assert_eq!(status(with(&format!("Host: h\r\nX: {}\r\n", "x".repeat(16 * 1024)))).await, "431");
-    // Refused before it has come in full.
+    // Refused before it has arrived completely.
     assert_eq!(status(format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", "x".repeat(16 * 1024))).await, "431");
 }
 
@@ -259,7 +259,7 @@ async fn connections_have_a_limit_and_sockets_count() {
     answer(&mut rests).await;
     assert_eq!(until_closed(&mut server.stream().await).await, "");
     client.close().await;
-    // Its place is free once the server has seen the end of it.
+    // Its permit is free once the server has seen it close.
     let has_place = async {
         loop {
             let mut stream = server.stream().await;
@@ -271,7 +271,7 @@ async fn connections_have_a_limit_and_sockets_count() {
             }
         }
     };
-    timeout(PATIENCE, has_place).await.expect("there is a place");
+    timeout(PATIENCE, has_place).await.expect("there is a free permit");
 }
 
 #[tokio::test]
@@ -284,7 +284,7 @@ async fn what_is_in_flight_at_the_signal_is_answered_and_sockets_are_sent_away()
     let mut poll = server.send(&request("/socket/longpoll?vsn=2.0.0&user_id=u")).await;
     let (_, opened) = answer(&mut poll).await;
     let token = opened.split("\"token\":\"").nth(1).unwrap().split('"').next().unwrap();
-    assert_eq!(sockets.len(), 2, "the server knows its sockets, which were not given to it");
+    assert_eq!(sockets.len(), 2, "the server knows its sockets without being given the set");
     let mut poll = server.send(&request(&format!("/socket/longpoll?vsn=2.0.0&token={token}"))).await;
     let mut slow = server.send(&request("/slow")).await;
     server.entered.recv().await.unwrap();

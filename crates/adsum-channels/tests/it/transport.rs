@@ -1,4 +1,4 @@
-//! A transport of a program's own.
+//! A custom transport.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ fn start(
     (configure(socket).into_acceptor(pubsub.clone()), pubsub, log)
 }
 
-/// With the app that opens the gate.
+/// Also returns the app, which opens the gate.
 pub(crate) fn start_small(
     configure: impl FnOnce(SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>>,
 ) -> (Acceptor, Arc<App>) {
@@ -120,7 +120,7 @@ async fn a_client_may_be_silent_for_ever_if_the_program_says_so() {
     let mut client = accept(&acceptor).await;
     join(&mut client).await;
     let year = Duration::from_hours(24 * 365);
-    assert!(tokio::time::timeout(year, client.next()).await.is_err(), "nobody sends it away");
+    assert!(tokio::time::timeout(year, client.next()).await.is_err(), "it is not closed");
     client.receive(Wire::Text(br#"["1","2","room:a","echo",{}]"#)).unwrap();
     assert_eq!(text(&mut client).await[1], "2");
 }

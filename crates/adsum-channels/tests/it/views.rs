@@ -1,4 +1,4 @@
-//! What a slow client is shown.
+//! Views of a slow client.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,19 +19,19 @@ use crate::{
     server::{Server, Transport},
 };
 
-/// A number that grows, under the topic of those who watch it.
+/// An increasing number, and the topic of its changes.
 struct Board {
     topic: String,
     number: Mutex<u64>,
     sender: SubscriberId,
-    /// How many bytes its state has, about.
+    /// The approximate size of its state in bytes.
     state_len: usize,
 }
 
-/// All boards, as a channel is given nothing but its topic.
+/// All boards by topic, since a channel only gets its topic.
 static BOARDS: Mutex<Vec<Arc<Board>>> = Mutex::new(Vec::new());
 
-/// More than the kernel holds for a connection, besides our own queue.
+/// More than the kernel buffers for a connection, in addition to our own queue.
 const MANY: u64 = 400;
 const MAX_QUEUE: usize = 500_000;
 
@@ -53,7 +53,7 @@ impl Board {
         Mark { sender: self.sender, number }
     }
 
-    /// Changes the number, and tells everybody at great length.
+    /// Changes the number, and broadcasts a large change.
     fn change(&self, pubsub: &PubSub) {
         let mut number = self.number.lock();
         *number += 1;
@@ -107,7 +107,7 @@ impl Channel for Watching {
     }
 }
 
-/// A client that checks that it misses nothing but what a state makes up for.
+/// A client that checks that it gets every change that no state contains.
 struct Watcher {
     client: Client,
     number: u64,
@@ -124,7 +124,7 @@ impl Watcher {
         watcher
     }
 
-    /// Reads one frame, and gives its event.
+    /// Reads one frame, and returns its event.
     async fn read(&mut self) -> String {
         let frame = self.client.frame().await;
         let n = frame[4]["n"].as_u64();
@@ -162,7 +162,7 @@ async fn a_client_that_reads_again_is_shown_the_state_and_others_see_no_delay(tr
         slow.read().await;
     }
     assert!(slow.states > 1, "the changes would have taken more room than there is");
-    // The kernel may have taken more from time to time as it made room for the client.
+    // The kernel may have accepted more whenever its buffer grew.
     if transport == Transport::Duplex {
         assert_eq!(slow.states, 2);
     }
@@ -205,7 +205,7 @@ async fn a_state_that_is_owed_ends_with_its_subscription(transport: Transport) {
         tokio::task::yield_now().await;
     }
     while slow.read().await != "phx_close" {}
-    assert!(slow.number < MANY, "the state is not sent any more");
+    assert!(slow.number < MANY, "the state is no longer sent");
     slow.client.expect_nothing().await;
 }
 
@@ -243,14 +243,14 @@ async fn a_state_that_is_not_read_in_time_closes_its_socket_whatever_heartbeats_
             .shutdown_grace(Duration::from_millis(50))
     };
     let server = Server::start_with(transport, configure).await;
-    // More than the kernel holds for a connection.
+    // More than the kernel buffers for a connection.
     let board = Board::with_state_of(24 * 1024 * 1024);
     let mut client = server.client().await;
     client.join(&board.topic, "1").await;
     assert_eq!(sockets.len(), 1);
     let closed = async {
         while !sockets.is_empty() {
-            // It may be closed at this moment.
+            // Ignore the error: it may be closing.
             let _ = client.0.send(tungstenite::Message::text(r#"[null,"b","phoenix","heartbeat",{}]"#)).await;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -291,7 +291,7 @@ async fn a_long_poll_that_is_owed_a_state_is_sent_it_at_once() {
     for _ in 0..10 {
         board.change(&server.pubsub);
     }
-    // All changes were more than may wait, so nothing but the state is left to be said.
+    // The changes exceed the queue, so only the state is left to send.
     let start = Instant::now();
     let messages = client.messages().await;
     let last = messages.last().unwrap();

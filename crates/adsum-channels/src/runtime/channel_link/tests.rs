@@ -1,4 +1,4 @@
-//! What a client is sent about the end of a join, and of a state that is sent anew.
+//! Tests of the frames at the end of a join, and of renewed states.
 
 use std::sync::atomic::AtomicU64;
 
@@ -7,7 +7,7 @@ use adsum_pubsub::SubscriberId;
 use super::*;
 use crate::{Sockets, ViewState, outbound::Budget, serializer::V2};
 
-/// A number that grows.
+/// A number that increases.
 #[derive(Clone)]
 struct Board {
     number: Arc<AtomicU64>,
@@ -23,7 +23,7 @@ impl View for Board {
 }
 
 impl Board {
-    /// The change to a number, however old.
+    /// The change to a number.
     fn change(&self, number: u64) -> Arc<Message> {
         let payload = Payload::Json(Json::encode(&number).unwrap());
         let message = Message::new("room:a", "change", payload);
@@ -31,7 +31,7 @@ impl Board {
     }
 }
 
-/// A joined link, before a queue that holds a few frames.
+/// A joined link with a queue that holds a few frames.
 fn joined() -> (Arc<ChannelLink>, Board) {
     let address = JoinAddress { join_ref: r#""1""#.into(), topic: r#""room:a""#.into() };
     let options = Options { max_queue_bytes: 1000, ..Options::default() };
@@ -51,7 +51,7 @@ fn leave(link: &ChannelLink) {
     drop(shown);
 }
 
-/// The events and payloads that wait for the client.
+/// The queued events and payloads.
 fn sent(link: &ChannelLink) -> Vec<String> {
     let frames = link.outbound.take().0;
     let texts = frames.into_iter().map(|frame| match frame.into_message() {
@@ -61,7 +61,7 @@ fn sent(link: &ChannelLink) -> Vec<String> {
     texts.map(|frame| format!("{} {}", frame[3].as_str().unwrap(), frame[4])).collect()
 }
 
-/// Shows the board to a client, and has it read so slowly that it is owed the state.
+/// Shows the board to a client that reads so slowly that it is owed the state.
 fn slow(link: &Arc<ChannelLink>, board: &Board) {
     link.show(Box::new(board.clone())).unwrap();
     assert_eq!(sent(link), ["state 0"]);

@@ -1,4 +1,4 @@
-//! The reader against the cases of the Autobahn suite that need no network, and against any input at all.
+//! Tests the reader with the Autobahn cases that need no network, and with arbitrary input.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 type Outcome = (Vec<Incoming>, Option<ProtocolError>);
 
-/// A client's frame with the first byte given, in the fewest bytes.
+/// A client's frame with this first byte, in minimal encoding.
 fn raw(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     let mut frame = super::super::frame::header(Opcode::Text, payload.len()).to_vec();
     frame[0] = first;
@@ -20,17 +20,17 @@ fn raw(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     frame
 }
 
-/// A frame that ends its message.
+/// A final frame of a message.
 fn last(opcode: Opcode, payload: impl AsRef<[u8]>) -> Vec<u8> {
     raw(0x80 | opcode as u8, payload.as_ref(), MASK)
 }
 
-/// A frame after which its message goes on.
+/// A frame whose message continues.
 fn open(opcode: Opcode, payload: impl AsRef<[u8]>) -> Vec<u8> {
     raw(opcode as u8, payload.as_ref(), MASK)
 }
 
-/// What a reader makes of these pieces, each drained before the next.
+/// The output of a reader for these pieces, each drained before the next.
 fn feed<'a>(reader: &mut Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut got = Vec::new();
     for piece in pieces {
@@ -46,7 +46,7 @@ fn feed<'a>(reader: &mut Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
     (got, None)
 }
 
-/// What is made of a stream: the same at once and byte by byte.
+/// The output for a stream, which is the same at once and byte by byte.
 fn read(frames: &[Vec<u8>]) -> Outcome {
     let stream = frames.concat();
     let at_once = feed(&mut Reader::new(MAX), [&stream[..]]);
@@ -215,7 +215,7 @@ const VALID: [&str; 11] = [
     "🦀♟🦀",
 ];
 
-/// Invalid bytes, and how many of them make the text invalid for good.
+/// Invalid bytes, and how many of them make the text irreparably invalid.
 const INVALID: [(&[u8], usize); 20] = [
     (b"\x80", 1),
     (b"\xbf", 1),
@@ -380,7 +380,7 @@ fn an_idle_reader_holds_no_buffer() {
     for pieces in [stream.chunks(1), stream.chunks(stream.len())] {
         let (mut got, _) = feed(&mut reader, pieces);
         assert_eq!((got.len(), reader.held()), (3, 0));
-        // Nor does it keep alive what the messages were cut from.
+        // It doesn't keep the buffer of the messages alive either.
         let Some(Incoming::Binary(last)) = got.pop() else { panic!("a binary was fed last") };
         drop(got);
         assert!(last.is_unique());
@@ -407,7 +407,7 @@ fn a_message_in_one_frame_is_not_copied_again() {
     assert_eq!((&text[..], text.as_ptr()), (&b"Hello"[..], payload_at));
 }
 
-// Anything
+// Arbitrary input
 
 /// A message in fragments, with pings between them.
 #[derive(Clone, Debug)]
@@ -451,7 +451,7 @@ fn sent() -> impl Strategy<Value = Sent> {
     (message, vec(cut, 0..4), any::<[u8; 4]>()).prop_map(|(message, cuts, mask)| Sent { message, cuts, mask })
 }
 
-/// A stream of valid messages, and what is to be read from it.
+/// A stream of valid messages, and the expected output.
 fn stream() -> impl Strategy<Value = (Vec<u8>, Vec<Incoming>)> {
     vec(sent(), 0..6).prop_map(|messages| {
         let (mut stream, mut expected) = (Vec::new(), Vec::new());
@@ -462,7 +462,7 @@ fn stream() -> impl Strategy<Value = (Vec<u8>, Vec<Incoming>)> {
     })
 }
 
-/// Cuts a stream into pieces of these lengths, over and over.
+/// Splits a stream into pieces of these lengths, repeatedly.
 fn pieces<'a>(mut stream: &'a [u8], lens: &[usize]) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     for &len in lens.iter().cycle() {
@@ -476,7 +476,7 @@ fn pieces<'a>(mut stream: &'a [u8], lens: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// Reads a stream piece by piece, and checks after each how much is held.
+/// Reads a stream piece by piece, and checks the buffered size after each.
 fn read_within(max: usize, pieces: &[&[u8]]) -> Result<Outcome, TestCaseError> {
     let mut reader = Reader::new(max);
     let mut got = Vec::new();
@@ -484,7 +484,7 @@ fn read_within(max: usize, pieces: &[&[u8]]) -> Result<Outcome, TestCaseError> {
         let (more, error) = feed(&mut reader, [*piece]);
         got.extend(more);
         let message = reader.message.as_ref().map_or(0, |message| message.data.len());
-        // A header, or a control frame within a message, stands beside the largest message.
+        // A header, or a control frame within a message, is buffered beside the largest message.
         prop_assert!(reader.input.len() + message <= max + 14 + MAX_CONTROL_PAYLOAD);
         prop_assert!(reader.held() <= 2 * max + 14 + MAX_CONTROL_PAYLOAD + piece.len());
         if error.is_some() {

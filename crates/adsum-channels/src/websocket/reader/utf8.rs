@@ -1,6 +1,6 @@
-//! UTF-8 checked as it arrives, however it is cut.
+//! Incremental validation of UTF-8.
 
-/// Checks a text piece by piece, and keeps what a piece ended in the middle of.
+/// Validates a text piece by piece, and keeps an incomplete character between pieces.
 #[derive(Debug, Default)]
 pub(super) struct Utf8 {
     started: [u8; 4],
@@ -8,14 +8,14 @@ pub(super) struct Utf8 {
 }
 
 impl Utf8 {
-    /// Takes the next piece. False as soon as no further piece could make the text valid.
+    /// Validates the next piece. Returns false once no later piece can make the text valid.
     pub(super) fn push(&mut self, mut piece: &[u8]) -> bool {
         while self.len > 0 {
             let Some((&byte, rest)) = piece.split_first() else { return true };
             piece = rest;
             self.started[self.len] = byte;
             self.len += 1;
-            // A started character is a valid beginning, so its fourth byte at the latest ends it or fails.
+            // An incomplete character is a valid prefix, so at most its fourth byte completes or invalidates it.
             match std::str::from_utf8(&self.started[..self.len]) {
                 Ok(_) => self.len = 0,
                 Err(error) if error.error_len().is_some() => return false,
@@ -32,7 +32,7 @@ impl Utf8 {
         true
     }
 
-    /// Whether the text so far ends with a whole character.
+    /// Whether the text so far ends with a complete character.
     pub(super) fn is_whole(&self) -> bool {
         self.len == 0
     }

@@ -5,19 +5,19 @@ use super::raw::{close, frame, last, open};
 pub(super) struct Case {
     pub(super) id: String,
     pub(super) rounds: Vec<Round>,
-    /// What may, but needs not, come in this order before the close.
+    /// Optional frames before the close, in this order.
     pub(super) perhaps: Vec<Back>,
     pub(super) end: End,
 }
 
-/// What is written, and what comes back before the next is written.
+/// The bytes to write, and the frames to receive before the next write.
 pub(super) struct Round {
     pub(super) send: Vec<Vec<u8>>,
     pub(super) chop: Chop,
     pub(super) back: Vec<Back>,
 }
 
-/// How the bytes are cut.
+/// How the bytes are split into writes.
 #[derive(Clone, Copy)]
 pub(super) enum Chop {
     /// All at once.
@@ -43,12 +43,12 @@ impl Back {
     }
 }
 
-/// How a case ends: always with a close of the server's and then the end of the stream.
+/// How a case ends: always with a close from the server and then the end of the stream.
 #[derive(Clone, Copy)]
 pub(super) enum End {
     /// The client closes with 1000, and the server answers with the same.
     Clean,
-    /// The server closes with this code, on account of what was written.
+    /// The server closes with this code because of the written bytes.
     Close(u16),
 }
 
@@ -115,7 +115,7 @@ fn pings() -> Vec<Case> {
     ]
 }
 
-/// A good message, then a bad frame, then a ping that has to stay unanswered.
+/// A good message, then a bad frame, then a ping that must stay unanswered.
 fn after_a_message(id: &str, chop: Chop, bad: Vec<u8>) -> Case {
     let send = [last(1, HELLO), bad, last(9, "")];
     Case { perhaps: vec![text(HELLO)], ..case(id, chop, send, [], PROTOCOL_ERROR) }
@@ -146,7 +146,7 @@ fn reserved_opcodes() -> Vec<Case> {
     cases
 }
 
-/// A case in three ways of cutting it, numbered from `first` on.
+/// A case split in three ways, numbered from `first`.
 fn thrice(first: u8, send: &[Vec<u8>], back: impl Fn() -> Vec<Back>, end: End) -> impl Iterator<Item = Case> {
     [Chop::No, Chop::Frames, Chop::Octets(1)]
         .into_iter()
@@ -179,7 +179,7 @@ fn fragments() -> Vec<Case> {
     cases
 }
 
-/// The first ping is answered while the message is still under way.
+/// The first ping is answered while the message is still incomplete.
 fn pinged_twice(id: &str, chop: Chop) -> Case {
     let first = [open(1, "fragment1"), open(0, "fragment2"), last(9, "pongme 1!")];
     let rest = [open(0, "fragment3"), open(0, "fragment4"), last(9, "pongme 2!"), last(0, "fragment5")];
@@ -221,7 +221,7 @@ fn closes() -> Vec<Case> {
     let valid = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999];
     numbered("7.7", &valid, End::Close);
     numbered("7.9", &[0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999], |_| PROTOCOL_ERROR);
-    // The suite leaves open what these do.
+    // The suite doesn't specify the result of these.
     numbered("7.13", &[5000, 65_535], |_| PROTOCOL_ERROR);
     cases
 }

@@ -1,5 +1,5 @@
-//! Large messages, and many: 9. Sizes are those of the suite, except that fragments and chops of a few bytes
-//! are of a smaller message, and that messages go back and forth a hundred times, not a thousand.
+//! Large messages, and many of them: 9. Sizes are those of the suite, except that fragments and chops of a few bytes
+//! use a smaller message, and that messages go back and forth a hundred times, not a thousand.
 
 use super::{
     cases::{Back, Case, Chop, End, Round, case, in_fragments},

@@ -1,4 +1,4 @@
-//! A client that writes bytes and reads frames, and knows no more of the protocol.
+//! A client that writes bytes and reads frames, without the rest of the protocol.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::{
 use super::cases::Chop;
 use crate::{client::Stream, server::Server};
 
-/// What a frame may take to arrive before a test fails: no measure of speed.
+/// The timeout for a frame. Not a measure of speed.
 const PATIENCE: Duration = Duration::from_mins(1);
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -19,7 +19,7 @@ pub(super) fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     announced(first, payload.as_ref().len(), payload)
 }
 
-/// A frame that is announced with `len` bytes and so far has these.
+/// A frame whose header announces `len` bytes, with only these so far.
 pub(super) fn announced(first: u8, len: usize, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let mut frame = vec![first];
     match (len, u16::try_from(len)) {
@@ -38,7 +38,7 @@ pub(super) fn announced(first: u8, len: usize, payload: impl AsRef<[u8]>) -> Vec
     frame
 }
 
-/// Bytes of a payload from `offset` on.
+/// Bytes of a payload, starting at `offset`.
 pub(super) fn masked(payload: &[u8], offset: usize) -> Vec<u8> {
     let mut mask = MASK;
     mask.rotate_left(offset % 4);
@@ -53,12 +53,12 @@ pub(super) fn masked(payload: &[u8], offset: usize) -> Vec<u8> {
     masked
 }
 
-/// A frame that ends its message.
+/// A final frame of a message.
 pub(super) fn last(opcode: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     frame(0x80 | opcode, payload)
 }
 
-/// A frame after which its message goes on.
+/// A frame whose message continues.
 pub(super) fn open(opcode: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     frame(opcode, payload)
 }
@@ -70,12 +70,12 @@ pub(super) fn close(code: u16, reason: impl AsRef<[u8]>) -> Vec<u8> {
 
 pub(super) struct Raw {
     stream: Box<dyn Stream>,
-    /// What the server answered the upgrade request.
+    /// The server's response to the upgrade request.
     pub(super) answer: String,
 }
 
 impl Raw {
-    /// Connects with further header lines.
+    /// Connects with additional header lines.
     pub(super) async fn connect(server: &Server, headers: &str) -> Self {
         let mut stream = server.stream().await;
         let request = format!(
@@ -113,7 +113,7 @@ impl Raw {
         }
     }
 
-    /// The first byte and the payload of the next frame; none at the end of the stream.
+    /// The first byte and the payload of the next frame. `None` at the end of the stream.
     pub(super) async fn read(&mut self) -> Option<(u8, Vec<u8>)> {
         timeout(PATIENCE, self.read_frame()).await.expect("a frame or the end arrives")
     }
@@ -123,7 +123,7 @@ impl Raw {
         if self.stream.read(&mut first).await.expect("the stream isn't reset") == 0 {
             return None;
         }
-        // Of a server's frame the bit of the mask isn't set, so this is all of the length.
+        // The mask bit of a server's frame isn't set, so this is the whole length.
         let len = match self.stream.read_u8().await.unwrap() {
             126 => self.stream.read_u16().await.unwrap().into(),
             127 => self.stream.read_u64().await.unwrap(),

@@ -1,4 +1,4 @@
-//! Text that is UTF-8 and text that is not: 6.
+//! Valid and invalid UTF-8: 6.
 
 use super::{
     cases::{Case, Chop, End, Round, case, in_fragments, pong, text},
@@ -8,7 +8,7 @@ use super::{
 const NO_UTF8: End = End::Close(1007);
 /// Greek, in characters of two and three bytes.
 const KOSME: &[u8] = "κ\u{1f79}σμε".as_bytes();
-/// A code point beyond the last, invalid from its second byte on.
+/// A code point beyond the last one, invalid from its second byte.
 const BEYOND: &[u8] = b"\xf4\x90\x80\x80";
 
 pub(super) fn all() -> Vec<Case> {
@@ -45,16 +45,16 @@ fn fragmented() -> Vec<Case> {
     ]
 }
 
-/// The suite's are cut in three: valid so far, the end of all hope, and a rest. A server may read all three
-/// before it fails, but ours is to fail at the second, so the third is never sent.
+/// The suite splits these texts in three: a valid prefix, the invalid byte, and the rest. A server may read all three
+/// before it fails, but ours must fail at the second, so the third is never sent.
 fn failing_fast() -> Vec<Case> {
-    // As far as the octet that is still valid, and the next.
+    // Up to the last valid octet, and the next one.
     let (valid, hopeless) = BEYOND.split_at(1);
     let octet = (&[KOSME, valid].concat()[..], &hopeless[..1]);
     let part = (KOSME, BEYOND);
     let mut cases = Vec::new();
     for (id, (first, second)) in [("6.4.1", part), ("6.4.2", octet)] {
-        // A pong shows that the first fragment was accepted.
+        // A pong proves that the first fragment was accepted.
         let mut case = case(id, Chop::No, [open(1, first), last(9, "")], [pong("")], NO_UTF8);
         case.rounds.push(Round { send: vec![open(0, second)], chop: Chop::No, back: Vec::new() });
         cases.push(case);
@@ -66,7 +66,7 @@ fn failing_fast() -> Vec<Case> {
     cases
 }
 
-/// The texts of 6.5 and on, after Markus Kuhn's list of what a decoder has to bear.
+/// The texts from 6.5 on, after Markus Kuhn's stress test for decoders.
 fn families() -> [Vec<Vec<u8>>; 19] {
     let bytes = |texts: &[&[u8]]| texts.iter().map(|text| text.to_vec()).collect::<Vec<_>>();
     let lonely_starts = |range: std::ops::RangeInclusive<u8>| range.flat_map(|start| [start, b' ']).collect();
@@ -92,17 +92,17 @@ fn families() -> [Vec<Vec<u8>>; 19] {
         ["hello$world", "hello¢world", "hello€world", "hello\u{24b62}world", "κ\u{1f79}σμε"]
             .map(Into::into)
             .into(),
-        // All prefixes of one.
+        // All prefixes of one text.
         (1..=KOSME.len()).map(|len| KOSME[..len].to_vec()).collect(),
         // The first sequence of each length.
         characters(vec![0, 0x80, 0x800, 0x1_0000]),
         bytes(&[b"\xf8\x88\x80\x80\x80", b"\xfc\x84\x80\x80\x80\x80"]),
-        // The last of each.
+        // The last sequence of each length.
         characters(vec![0x7f, 0x7ff, 0xffff, 0x10_ffff]),
         bytes(&[b"\xf7\xbf\xbf\xbf", b"\xfb\xbf\xbf\xbf\xbf", b"\xfd\xbf\xbf\xbf\xbf\xbf"]),
         // Other bounds.
         [characters(vec![0xd7ff, 0xe000, 0xfffd, 0x10_ffff]), bytes(&[BEYOND])].concat(),
-        // Continuations of nothing.
+        // Continuation bytes without a start.
         bytes(&[
             b"\x80",
             b"\xbf",
@@ -113,14 +113,14 @@ fn families() -> [Vec<Vec<u8>>; 19] {
             b"\x80\xbf\x80\xbf\x80\xbf",
             &(0x80..=0xbf).collect::<Vec<_>>(),
         ]),
-        // Starts of nothing.
+        // Start bytes without a continuation.
         [0xc0..=0xdf, 0xe0..=0xef, 0xf0..=0xf7, 0xf8..=0xfb, 0xfc..=0xfd].map(lonely_starts).into(),
-        // Sequences without their last byte, each by itself and all in a row.
+        // Sequences without their last byte, each alone and all in a row.
         bytes(unfinished),
         vec![unfinished.concat()],
-        // Bytes that are never there.
+        // Impossible bytes.
         bytes(&[b"\xfe", b"\xff", b"\xfe\xfe\xff\xff"]),
-        // In more bytes than needed: a slash, the largest of each length, and NUL.
+        // Overlong encodings: a slash, the largest of each length, and NUL.
         overlong([
             b"\xc0\xaf",
             b"\xe0\x80\xaf",
@@ -145,7 +145,7 @@ fn families() -> [Vec<Vec<u8>>; 19] {
         // Surrogates, single and in pairs.
         bytes(&[&high[..], &[low[0], b"\xed\xbe\x80", low[1]]].concat()),
         high.iter().flat_map(|high| low.map(|low| [high, low].concat())).collect(),
-        // Code points that are no characters are valid all the same, and so are special ones.
+        // Noncharacters and special code points are valid.
         characters((0..=16).flat_map(|plane| [plane << 16 | 0xfffe, plane << 16 | 0xffff]).collect()),
         characters((0xfff9..=0xffff).collect()),
     ]
