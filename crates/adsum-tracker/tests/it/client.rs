@@ -10,7 +10,7 @@ pub(crate) type View = BTreeMap<Key, Vec<Ref>>;
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     view: View,
-    /// Diffs that came before the first state of this join; none once it has come.
+    /// Diffs that came before the first state of this join. `None` once it has come.
     pending: Option<Vec<Change>>,
     joins: usize,
     joined: bool,
@@ -66,7 +66,7 @@ impl Client {
         &self.view
     }
 
-    /// Which of these the client knows.
+    /// Returns which of these the client knows.
     pub(crate) fn knows<'c>(&'c self, joins: &'c View) -> impl Iterator<Item = Ref> + 'c {
         let known = |key, reference: &Ref| self.view.get(key).is_some_and(|refs| refs.contains(reference));
         joins.iter().flat_map(move |(key, refs)| refs.iter().copied().filter(move |r| known(key, r)))

@@ -1,4 +1,4 @@
-//! Whatever a stranger says, in whole messages of any values: nothing panics, and the nodes among themselves go on.
+//! A stranger sends complete messages with any values: nothing panics, and the nodes go on among themselves.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn name_of(reference: Ref) -> [u8; 12] {
     postcard::to_allocvec(&reference).unwrap().try_into().unwrap()
 }
 
-/// The presences of a topic, as a node has them.
+/// Returns the presences of a topic on a node.
 fn view(world: &World, node: usize, topic: &str) -> Vec<(String, Vec<Ref>)> {
     let list = world.node(node).tracker.list(topic).into_iter();
     let mut view: Vec<_> = list
@@ -149,7 +149,7 @@ fn a_copied_name_costs_nobody_a_presence() {
     let owner = world.track(a, "room", "7");
     world.pass(MOMENT);
     let reference = world.refs(a, "room", "7")[0];
-    // A third node says that the very presence is its own, to both.
+    // A third node claims to both that the same presence is its own.
     let mut names = World::new();
     let c = names.start("c", 3);
     names.pass(Duration::from_secs(3));
@@ -198,7 +198,7 @@ fn presences_at_the_limits_always_fit_a_message() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let large = |n: usize| Meta::from_encoded(format!("{{\"n\":\"{}\"}}", "x".repeat(n - 8)));
     let mut owner = world.owner(a);
-    // Windows close early, and both batches and chunks carry more than they were to.
+    // Windows close early, and both batches and chunks carry more than their target size.
     for n in 0..24 {
         let name = format!("{n:02}{}", "k".repeat(253));
         let bytes = if n % 3 == 0 { 64 * 1024 } else { 60_000 };

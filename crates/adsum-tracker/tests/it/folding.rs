@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    /// Returns what was told: exactly the sum of the diffs sent so far.
+    /// Sends a client the state that was told: exactly the sum of the diffs sent so far.
     fn state(&mut self, client: usize) {
         if !self.clients[client].is_joined() {
             return;

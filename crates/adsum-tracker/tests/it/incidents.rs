@@ -1,4 +1,4 @@
-//! Losses are made up for soon, busy shards stay cheap, and what a stranger says counts for nothing.
+//! Losses are made up for soon, busy shards stay cheap, and messages from strangers change nothing.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
-/// Has the first of these messages lost.
+/// Drops the first of these messages.
 fn lose_first(world: &mut World, is_meant: impl Fn(&Sent) -> bool + 'static) {
     let mut lost = false;
     world.lose(move |sent| {
@@ -92,7 +92,7 @@ fn few_shards_of_a_node_are_asked_for_at_a_time() {
         pulls.collect()
     };
     assert_eq!(asked(&world).len(), 8, "{:?}", asked(&world));
-    // An answer makes room for the next.
+    // An answer lets the next pull go.
     world.lose(carries_changes);
     world.pass(5 * SECOND);
     assert_eq!(asked(&world).len(), adsum_tracker::SHARDS);
@@ -139,7 +139,7 @@ fn the_messages_of_a_node_that_is_not_woken_are_bounded() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let text = format!(r#"{{"padding":"{}"}}"#, "x".repeat(60_000));
     let mut owner = world.owner(a);
-    // A hundred times what closes a batch.
+    // A hundred times the size that closes a batch.
     for n in 0..500 {
         owner.track(&"room".into(), &key(&format!("{n:03}")), Meta::from_encoded(text.clone())).unwrap();
     }

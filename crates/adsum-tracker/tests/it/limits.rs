@@ -21,7 +21,7 @@ fn over(error: TrackError) -> OverLimit {
     }
 }
 
-/// A JSON object of so many bytes.
+/// Returns a JSON object of this many bytes.
 fn meta_of(bytes: usize) -> Meta {
     Meta::from_encoded(format!("{{{}}}", " ".repeat(bytes - 2)))
 }
@@ -103,7 +103,7 @@ fn presences_of_a_key() {
     first.track(&"hall".into(), &key("guest"), meta()).expect("another topic has its own");
     first.track(&"room".into(), &key("8"), meta()).expect("and so has another key");
 
-    // One that is about to leave makes room for another.
+    // A presence that is about to leave makes room for another.
     first.end(OwnerExit::Depart(LeaveReason::Gone, Duration::from_secs(10)));
     let _third = track().unwrap();
     assert!(track().is_err());

@@ -1,6 +1,6 @@
-//! The presence set through its public face.
+//! The presence set, by its public API.
 
-// Helpers are outside of test functions, where the workspace allows it.
+// For helpers outside test functions.
 #![allow(clippy::unwrap_used)]
 
 mod client;
@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use adsum_tracker::{Bare, Key, Layer, Limits, Meta, Replica, Tracker, Windows};
 
-/// A tracker with one way of putting changes together, whose owners' ends nobody hears of.
+/// Makes a tracker whose topics all have these windows, and that ignores the ends of owners.
 fn tracker(windows: Windows) -> Arc<Tracker<Bare>> {
     Tracker::new(Replica::start("node"), Limits::default(), move |_| windows, |_| {})
 }
@@ -45,7 +45,7 @@ fn meta() -> Meta {
     Meta::from_encoded("{}")
 }
 
-/// The number of topics that the shards hold.
+/// Returns the number of topics that the shards keep.
 fn topics_held<X: Layer>(tracker: &Tracker<X>) -> usize {
     tracker.shards().map(|shard| shard.topics().count()).sum()
 }

@@ -1,4 +1,4 @@
-//! A crowd that has gone leaves no memory behind.
+//! Memory is freed when many presences have left.
 //!
 //! Bytes are counted for the measuring thread alone, so other tests don't disturb the figures.
 
@@ -10,7 +10,7 @@ use crate::{key, meta, topics_held, tracker};
 
 const CROWD: usize = 100_000;
 
-/// The bytes that are live after `churn` beyond those before.
+/// Returns how many more bytes are live after `churn` than before.
 fn left_behind(churn: impl FnOnce()) -> i64 {
     allocation_counter::measure(churn).bytes_current
 }

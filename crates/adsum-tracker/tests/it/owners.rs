@@ -1,4 +1,4 @@
-//! However an owner ends, its presences end.
+//! The presences of an owner end, however it ends.
 
 use std::{future::pending, panic, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::{key, meta, tracker};
 
 type Told = Arc<Mutex<Vec<Topic>>>;
 
-/// A tracker, and the topics that it was told of by ends of owners.
+/// Makes a tracker, and the list of topics that ends of owners reported.
 fn watched() -> (Arc<Tracker<Bare>>, Told) {
     let told = Told::default();
     let tell = told.clone();
@@ -23,7 +23,7 @@ fn watched() -> (Arc<Tracker<Bare>>, Told) {
     (Tracker::new(Replica::start("node"), Limits::default(), |_| Windows::Net, owner_dropped), told)
 }
 
-/// An owner in two topics, twice in the first.
+/// Makes an owner in two topics, twice in the first.
 fn owner_in_two_topics(tracker: &Arc<Tracker<Bare>>) -> RawOwner<Bare> {
     let mut owner = tracker.owner();
     for (topic, user) in [("room:1", "7"), ("room:2", "7"), ("room:1", "8")] {
@@ -33,7 +33,7 @@ fn owner_in_two_topics(tracker: &Arc<Tracker<Bare>>) -> RawOwner<Bare> {
     owner
 }
 
-/// Nobody is there, each topic was told of once, and after diffs and tidying nothing is held.
+/// Checks that there are no presences, each topic was reported once, and nothing is kept after diffs and tidying.
 fn assert_ended(tracker: &Tracker<Bare>, told: &Told) {
     assert_eq!((tracker.count("room:1"), tracker.count("room:2")), (0, 0));
     let mut told = std::mem::take(&mut *told.lock());
@@ -250,7 +250,7 @@ proptest! {
         let mut owners: Vec<_> = (0..6).map(|_| Some(tracker.owner())).collect();
         for (owner, topic, user) in tracked {
             let topic = format!("room:{topic}").into();
-            // The same may be drawn twice: that it is refused is tested elsewhere.
+            // The same key may be drawn twice. Another test checks that it is refused.
             let _ = owners[owner].as_mut().unwrap().track(&topic, &key(&user.to_string()), meta());
         }
         for (owner, flushed) in order.into_iter().zip(flushed) {

@@ -1,4 +1,4 @@
-//! A cluster in two places with one link between them.
+//! A cluster in two regions with one link between them.
 
 use std::time::Duration;
 
@@ -172,7 +172,7 @@ fn a_link_that_is_there_for_a_moment_only_proves_nothing() {
     assert_eq!(regions.world.keys(a, "room"), ["7", "8"]);
     let restored = |report: &Report| matches!(report, Report::LinkRestored { .. });
     assert_eq!(regions.reports(a, restored), 0);
-    // The grace is counted from when the link broke.
+    // The grace begins when the link breaks.
     regions.world.pass(10 * SECOND);
     assert!(regions.world.keys(a, "room").is_empty());
     assert_eq!(regions.reports(a, restored), 0);

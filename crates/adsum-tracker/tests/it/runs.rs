@@ -1,4 +1,4 @@
-//! Several runs of one name: restarts, clocks that were set back, twins.
+//! Several runs of one name: restarts, clocks set back, twins.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn a_twin_is_named_and_displaces_nobody() {
     world.kill(a);
     world.pass(Duration::from_secs(7));
     assert!(world.keys(b, "room").is_empty());
-    // It says so, and that it is in sync.
+    // It reports that, and that it is in sync.
     let last_two = world.node(twin).reports.last_chunk::<2>().unwrap();
     assert_eq!(*last_two, [Report::DuplicateGone(replica("a", 1)), Report::Ready { synced: true }]);
     let mut owner = world.owner(twin);
@@ -80,7 +80,7 @@ fn a_node_does_not_outbid_a_twin_that_is_alive() {
     let (first, second) =
         (world.node(a).cluster.replica().clone(), world.node(twin).cluster.replica().clone());
     world.mend();
-    // From the node that is lower, and hears that a higher one is known.
+    // From the node with the lower incarnation, which hears that a higher one is known.
     world.hear(a, ClusterMessage::Stale { of: first.clone(), highest: second.incarnation });
     world.pass(Duration::from_secs(6));
     assert_eq!(*world.node(a).cluster.replica(), first);
@@ -152,7 +152,7 @@ fn a_twin_that_yields_is_forgotten_even_if_its_goodbye_is_lost() {
     world.cut(shown, c);
     world.pass(MOMENT + SECOND);
     world.mend();
-    // Whoever is heard now goes on being heard.
+    // The node that is heard now stays the one that is heard.
     world.pass(6 * SECOND);
     let lists: Vec<_> = world.keys(c, "room");
     assert_eq!(lists.len(), 1, "{shown} or {hidden} is heard");

@@ -4,7 +4,7 @@ use adsum_tracker::{SHARDS, shard_of};
 
 #[test]
 fn a_topic_s_shard_never_changes() {
-    // Worked out apart from this code, by the definition of FNV-1a.
+    // Computed independently, by the definition of FNV-1a.
     let longest = "x".repeat(255);
     let known = [
         ("", 1),

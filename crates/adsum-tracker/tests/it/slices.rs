@@ -1,4 +1,4 @@
-//! What changes while a snapshot is read slice by slice: another thread's turn whenever the shard is let go.
+//! Changes while a snapshot is read slice by slice: another thread runs whenever the shard is unlocked.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     world::{START, World},
 };
 
-/// Rows enough for many slices, and for more than is kept in batches.
+/// Enough rows for many slices, and for more than the log keeps.
 const ROWS: usize = 5000;
 
 fn name(n: usize) -> String {
@@ -35,7 +35,7 @@ fn a_row_that_comes_and_goes_while_a_snapshot_is_read_is_not_in_it() {
     let mut other = world.owner(a);
     let mut are_there = false;
     between_holds(Some(Box::new(move || {
-        // Some in each slice, every other time: before one is read, and no more after it.
+        // At every other unlock, a row that is in the next slice to be read, and none in slices already read.
         are_there = !are_there;
         for n in (0..ROWS).step_by(100) {
             let key = key(&format!("{}-other", name(n)));

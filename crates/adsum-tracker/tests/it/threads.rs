@@ -1,4 +1,4 @@
-//! Owners of several threads in the same topics.
+//! Owners on several threads in the same topics.
 
 use std::{
     collections::BTreeSet,
@@ -65,7 +65,7 @@ fn the_list_is_right_after_a_crowd_of_threads() {
     let refs: BTreeSet<_> = rows.iter().map(|row| row.reference).collect();
     assert_eq!(refs.len(), rows.len());
 
-    // Ended by other threads than tracked them, all at once.
+    // Other threads than those that tracked them end them, all at once.
     let mut shares: Vec<Vec<_>> = (0..THREADS).map(|_| Vec::new()).collect();
     for (index, owner) in kept.into_iter().map(|(owner, _)| owner).enumerate() {
         shares[index % THREADS].push(owner);
@@ -89,7 +89,7 @@ fn the_list_is_right_after_a_crowd_of_threads() {
 #[test]
 fn a_node_that_starts_while_the_others_change_arrives_at_what_they_have() {
     let (mut world, [a]) = World::of(["a"]);
-    // More than is kept in batches, so that the rest is a snapshot, and more than is read of it at once.
+    // More than the log keeps, so that the rest is a snapshot, and more than one slice of it.
     let topic = adsum_pubsub::Topic::from("room");
     let mut crowd = world.owner(a);
     for n in 0..5000 {
@@ -120,7 +120,7 @@ fn a_node_that_starts_while_the_others_change_arrives_at_what_they_have() {
         }
         let others = (2..10).map(|n| {
             let other = world.start(&n.to_string(), n);
-            // Longer than a snapshot is kept, so that each is sent one of its own.
+            // Longer than a snapshot is kept, so that each node gets a new one.
             world.pass(4 * START);
             other
         });

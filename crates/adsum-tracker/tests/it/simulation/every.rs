@@ -45,7 +45,7 @@ impl Choices {
         choice
     }
 
-    /// Returns the choices of the next run, if there is one.
+    /// Moves on to the choices of the next run. Returns whether there is one.
     fn next(&mut self) -> bool {
         self.at = 0;
         while let Some((choice, options)) = self.taken.pop() {

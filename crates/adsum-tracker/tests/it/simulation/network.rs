@@ -40,7 +40,7 @@ impl Network {
         }
     }
 
-    /// Puts a message on its way. Says what becomes of it.
+    /// Sends a message. Returns what happens to it, for the trace.
     pub(super) fn send(
         &mut self,
         now: Time,
@@ -57,7 +57,7 @@ impl Network {
         }
         let times = 1 + usize::from(random.percent(self.doubled));
         for _ in 0..times {
-            // Most are quick, also where some are slow.
+            // Most are quick, even if some are slow.
             let below = if random.percent(80) { self.delay.min(10) } else { self.delay };
             let delay = Duration::from_micros(random.below(1000 * below) as u64);
             self.inject(now + delay, from, to, packet);
@@ -65,7 +65,7 @@ impl Network {
         if times == 1 { "sent" } else { "sent twice" }
     }
 
-    /// Has something come at a time, whatever becomes of others.
+    /// Delivers a message at a time, whatever happens to others.
     pub(super) fn inject(&mut self, at: Time, from: usize, to: usize, packet: &Sealed<ClusterMessage>) {
         self.sent += 1;
         self.under_way.insert((at, self.sent), Delivery { from, to, packet: packet.clone() });
@@ -87,7 +87,7 @@ impl Network {
         self.cut.clear();
     }
 
-    /// Nothing is cut, lost, doubled or slow any more.
+    /// From now on, nothing is cut, lost, duplicated or slow.
     pub(super) fn heal(&mut self) {
         self.mend();
         (self.lost, self.doubled, self.delay) = (0, 0, 5);

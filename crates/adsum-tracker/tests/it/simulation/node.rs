@@ -1,4 +1,4 @@
-//! One node of the simulation: what a program does with its [`Cluster`], and what its clients see.
+//! One node of the simulation: a program with its [`Cluster`], and the views of its clients.
 
 use std::{
     cell::RefCell,
@@ -169,7 +169,7 @@ impl Node {
             let is_departed = |node: &NodeInfo| node.state == NodeState::Departed;
             nodes.iter().any(|node| node.incarnation == incarnation && is_departed(node))
         };
-        // Of two runs that were started at the same time the higher one is outbid.
+        // If two runs started at the same time, the higher one is outbid.
         let is_outbid = |other: &Incarnation| {
             let is_higher = |stale: &Incarnation| stale.started == other.started && stale > other;
             is.started == other.started + 1 && !self.stale.iter().any(is_higher)
@@ -203,7 +203,7 @@ impl Node {
         }
     }
 
-    /// Checks what it reports of itself.
+    /// Returns what it reports of itself.
     pub(super) fn info(&self) -> NodeInfo {
         let nodes = self.cluster.nodes(self.now);
         nodes.into_iter().find(|node| node.is_self).unwrap()

@@ -14,7 +14,7 @@ use super::{
 type ListedRefs = BTreeSet<(usize, Ref)>;
 
 impl World {
-    /// Checks that once all is whole again, all lists are those of the live owners within a bounded time.
+    /// Mends everything, and checks that all lists are those of the live owners within a bounded time.
     pub(super) fn heal(&mut self) {
         self.step(&Step::Engine { node: None, up: true });
         self.network.heal();

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use adsum_tracker::{Batch, ClusterMessage, RowChange, Time, Versions};
 
-/// Keeps lines where somebody wants to read them. The lines outlive a panic.
+/// Collects lines, if they are to be read. They outlive a panic.
 #[derive(Clone, Default)]
 pub(super) struct Trace(Option<Arc<Mutex<Vec<String>>>>);
 
@@ -24,7 +24,7 @@ impl Trace {
     }
 }
 
-/// A message in a line.
+/// Describes a message in one line.
 pub(super) fn short(message: &ClusterMessage) -> String {
     match message {
         ClusterMessage::Hello { from } => format!("hello, {from}"),
@@ -45,7 +45,7 @@ pub(super) fn short(message: &ClusterMessage) -> String {
     }
 }
 
-/// The versions that aren't zero.
+/// Describes the versions that aren't zero.
 fn moved(versions: &Versions) -> String {
     let text = format!("{versions:?}");
     let numbers = text.trim_start_matches("Versions([").trim_end_matches("])").split(", ");

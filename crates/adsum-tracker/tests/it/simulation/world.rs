@@ -23,17 +23,17 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) random: Random,
     pub(super) had_twins: bool,
-    /// What was said of late: when, to whom, and what.
+    /// The messages sent lately: the time, the receiver, and the message.
     recorded: VecDeque<Recorded>,
 }
 
-/// A node that comes to know another takes what that one said up to 5 s before, and up to 10 s after what was said
-/// later; the answer may be under way meanwhile.
+/// The age from which a message isn't accepted by any node: a node that admits another accepts its messages of the last
+/// 5 s, for up to 10 s after later ones, and the answer may be under way meanwhile.
 const STALE: Duration = Duration::from_secs(16);
 
 type Recorded = (Time, Option<Arc<str>>, Sealed<ClusterMessage>);
 
-/// So much is recorded.
+/// Maximum number of recorded messages.
 const RECORDED: usize = 3000;
 
 impl World {
@@ -55,7 +55,7 @@ impl World {
         world
     }
 
-    /// Runs a schedule, and then lets all settle.
+    /// Runs a schedule, and then checks that everything settles.
     pub(super) fn run(schedule: &Schedule, trace: Trace) {
         let mut world = Self::new(&schedule.config, trace);
         world.known.tells_reasons = schedule.tells_reasons();
@@ -107,7 +107,7 @@ impl World {
         self.check();
     }
 
-    /// Does something at a node that runs, is awake and hasn't left.
+    /// Calls a function on a node that runs, is awake and hasn't left.
     fn at(&mut self, place: usize, act: impl FnOnce(&mut Node, &mut Known)) {
         let Some(node) = &mut self.nodes[place] else { return };
         if node.is_awake(self.now) && !node.is_leaving {
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// Lets time pass, with all that is due in it.
+    /// Lets time pass, and does everything that becomes due.
     pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
@@ -243,7 +243,7 @@ impl World {
         self.hear(to, packet);
     }
 
-    /// A node takes what has come, unless it was said before.
+    /// Lets a node handle a message that has arrived, unless it is a replay.
     fn hear(&mut self, place: usize, packet: Sealed<ClusterMessage>) {
         let (now, mut nonce) = (self.now, [0; 16]);
         nonce[..8].copy_from_slice(&self.random.next().to_le_bytes());
@@ -260,7 +260,7 @@ impl World {
             } else {
                 message
             };
-            // Most when its presences are being read.
+            // Most while its presences are being read.
             let often = if matches!(message, ClusterMessage::Pull { .. }) { 60 } else { 10 };
             let is_busy = self.config.interleaved && self.random.percent(often) && !node.is_leaving;
             let changes = if is_busy { 1 + self.random.below(4) } else { 0 };
@@ -274,7 +274,7 @@ impl World {
         self.send(place);
     }
 
-    /// Puts something on its way, and records it.
+    /// Sends a message, and records it.
     fn put(&mut self, place: usize, to: Option<Arc<str>>, packet: Sealed<ClusterMessage>) {
         let now = self.now;
         for other in 0..self.nodes.len() {
@@ -298,15 +298,15 @@ impl World {
         to.is_none_or(|to| to.strip_prefix('n') == Some(&(place % self.config.nodes).to_string()))
     }
 
-    /// Says something again that nobody can take for news, once all is whole: where all nodes have heard all that they
-    /// could, and it is too old for those that started later.
+    /// Replays messages that no node accepts, once all is whole: all nodes have received everything they could, and the
+    /// messages are too old for nodes that started later.
     pub(super) fn replay_what_is_known(&mut self, count: usize, shuffled: bool) {
         if self.known.is_prompt {
             self.replay(STALE, count, shuffled);
         }
     }
 
-    /// Says something again that was recorded at least so long ago, to all whom it reached or would have.
+    /// Replays messages that were recorded at least this long ago, to all nodes that they were meant for.
     fn replay(&mut self, age: Duration, count: usize, shuffled: bool) {
         let old = self.recorded.partition_point(|(said, ..)| *said + age <= self.now);
         let Some(last) = old.checked_sub(1) else { return };
@@ -326,7 +326,7 @@ impl World {
     fn wake(&mut self, place: usize) {
         let Some(node) = &mut self.nodes[place] else { return };
         if std::mem::take(&mut node.has_slept) {
-            // Either may be first.
+            // Either may come first.
             if self.random.percent(50) {
                 node.tick(self.now);
             }
@@ -340,7 +340,7 @@ impl World {
         self.send(place);
     }
 
-    /// Sends what a node has to say.
+    /// Sends a node's messages.
     fn send(&mut self, place: usize) {
         let Some(node) = &mut self.nodes[place] else { return };
         let (messages, reports) = node.take_effects();
