@@ -35,7 +35,7 @@ fn a_row_that_comes_and_goes_while_a_snapshot_is_read_is_not_in_it() {
     let mut other = world.owner(a);
     let mut are_there = false;
     between_holds(Some(Box::new(move || {
-        // At every other unlock, a row that is in the next slice to be read, and none in slices already read.
+        // At every other unlock some rows of each slice are added, and at the next one they are removed.
         are_there = !are_there;
         for n in (0..ROWS).step_by(100) {
             let key = key(&format!("{}-other", name(n)));
