@@ -33,6 +33,8 @@ pub(crate) struct Admitted {
     pub(crate) sets: SocketSets,
     /// The transport's name.
     pub(crate) transport: &'static str,
+    /// The client's address, if it is known.
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// A refused client. Its request is kept if `on_refused` or an observer needs it.
@@ -124,7 +126,7 @@ async fn decide(
     };
     let sets = sets.counted(counted);
     let disconnects = DisconnectListener::attach(endpoint, &assigns);
-    Ok(Admitted { codec, assigns, disconnects, subprotocol, sets, transport })
+    Ok(Admitted { codec, assigns, disconnects, subprotocol, sets, transport, address: client })
 }
 
 /// Chooses the first of our subprotocols that the client offers. A client that offers none gets none.

@@ -11,6 +11,7 @@ use adsum_pubsub::{OptionsError, Pattern, PubSub, tasks::TaskGroup};
 use axum::{Router, response::IntoResponse};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
 use tracing::Level;
 
 use crate::{
@@ -555,6 +556,7 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
                 watch: self.watch,
                 handle_in_seconds: OnceLock::new(),
                 pubsub,
+                started: Instant::now(),
             }),
             tasks: TaskGroup::new(),
         });

@@ -19,10 +19,12 @@ use crate::{
     observe::Opened,
     outbound::{Outbound, State},
     pace::Pace,
+    probe::About,
     protocol_session::{Action, Liveness, ProtocolSession, TOO_MANY_CHANNELS, TOPIC_TOO_LONG},
     runtime::{ChannelLink, ChannelTasks, EndCause, JoinAddress, MailboxMessage, Start, reason_json},
     serializer::{Address, BadMessage, ClientMessage, Codec, Wire, read_string},
     sockets::{OpenSocket, RESTART_CODE},
+    trace::{Traced, show_received},
 };
 
 pub(crate) struct Connection {
@@ -50,8 +52,9 @@ impl Liveness for Arc<ChannelLink> {
 
 impl Connection {
     pub(crate) fn new(endpoint: Arc<Endpoint>, admitted: Admitted, outbound: Arc<Outbound>) -> Self {
-        let Admitted { codec, assigns, disconnects, sets, transport, .. } = admitted;
+        let Admitted { codec, assigns, disconnects, sets, transport, address, .. } = admitted;
         let assigns = Arc::new(assigns);
+        outbound.set_about(About::new(endpoint.clone(), assigns.clone(), transport, address));
         let open_socket = sets.open(&outbound);
         if let Some(disconnects) = &disconnects {
             disconnects.opened(&outbound);
@@ -83,6 +86,7 @@ impl Connection {
 
     /// Counts what the client has sent. Pauses reading if the client sends too fast.
     pub(crate) fn spend(&mut self, messages: usize, bytes: usize, now: Instant) {
+        self.outbound.note_heard(now);
         let waits = self.pace.spend(messages, bytes, &self.endpoint.options, now);
         if let Some(until) = waits.filter(|_| self.is_ready()) {
             self.limited(ClientLimit::Rate, None);
@@ -99,7 +103,14 @@ impl Connection {
             wait.give_up();
         }
         let codec = self.codec.clone();
+        let bytes = match &message {
+            Wire::Text(bytes) | Wire::Binary(bytes) => bytes.len(),
+        };
         let message = codec.decode(message)?;
+        if self.outbound.is_traced() {
+            let text = show_received(&self.endpoint.watch.filter, &message);
+            self.outbound.trace(Traced::Received { bytes, text });
+        }
         let routes = &self.endpoint.routes;
         let action =
             self.session.handle(&message, |topic| routes.iter().position(|route| route.matches(topic)))?;
@@ -181,6 +192,7 @@ impl Connection {
         if let Some(opened) = &mut self.opened {
             opened.end = end;
         }
+        self.outbound.note_end(end);
         let drained = self.open_socket.is_draining() && self.outbound.state() == State::Closing(RESTART_CODE);
         let cause = if drained { EndCause::Draining } else { EndCause::Closed };
         for channel in self.session.channels() {

@@ -10,6 +10,7 @@ use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use metrics::Histogram;
+use tokio::time::Instant;
 
 use crate::{
     Assigns, Connect, Refusal, Refused, Sockets, observe::Watch, options::Options, origin::Origins,
@@ -44,6 +45,7 @@ pub(crate) struct Endpoint {
     /// Looked up once, at the first event.
     pub(crate) handle_in_seconds: OnceLock<Histogram>,
     pub(crate) pubsub: PubSub,
+    pub(crate) started: Instant,
 }
 
 impl Endpoint {

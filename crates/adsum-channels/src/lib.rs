@@ -77,6 +77,7 @@ mod options;
 mod origin;
 mod outbound;
 mod pace;
+mod probe;
 mod protocol_session;
 mod query;
 mod quota;
@@ -89,6 +90,7 @@ mod serve;
 mod socket;
 mod sockets;
 mod token;
+mod trace;
 mod view;
 mod websocket;
 
@@ -124,6 +126,7 @@ pub use self::{
         DEFAULT_MAX_TOPIC_BYTES, DEFAULT_MAX_TOTAL_QUEUE_BYTES, DEFAULT_MESSAGE_TIMEOUT, DEFAULT_PING_AFTER,
         DEFAULT_PING_CLOSE, DEFAULT_SHUTDOWN_GRACE, DEFAULT_STATE_TIMEOUT, DEFAULT_TIMEOUT,
     },
+    probe::{SocketDetails, SocketProbe},
     query::ParamsError,
     refusal::{Refusal, Refused, Rejected, SocketLimit},
     reply::{Reply, ReplyRef, Stop},
@@ -141,5 +144,6 @@ pub use self::{
         DEFAULT_TOKEN_MAX_AGE, MAX_TOKEN_BYTES, MIN_SECRET_BYTES, MaxAge, SecretTooShort, SignError,
         TokenError, Tokens,
     },
+    trace::{SocketTrace, TracedMessage},
     view::{News, View, ViewState},
 };

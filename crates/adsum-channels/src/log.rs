@@ -66,6 +66,11 @@ impl ParamFilter {
         }
     }
 
+    /// What of a value may be shown.
+    pub(crate) fn show_value(&self, value: Value) -> String {
+        self.text(value)
+    }
+
     fn text(&self, mut value: Value) -> String {
         self.filter(&mut value);
         let mut text = value.to_string();

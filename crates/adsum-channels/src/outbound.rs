@@ -15,7 +15,10 @@ mod tests;
 use std::{
     io::{self, IoSlice},
     mem,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
     task::{Poll, ready},
 };
 
@@ -30,7 +33,13 @@ pub(crate) use self::{
     conflation::Renewable,
     held_changes::HeldChanges,
 };
-use crate::{frame::Frame, websocket::frame};
+use crate::{
+    SocketDetails, SocketEnd,
+    frame::Frame,
+    probe::{About, Tick},
+    trace::{Trace, Traced},
+    websocket::frame,
+};
 
 /// Maximum number of parts in one write: about twenty small frames.
 const MAX_SLICES: usize = 64;
@@ -42,6 +51,12 @@ pub(crate) struct Outbound {
     queue: Mutex<OutboundQueue>,
     /// Wakes the connection's task when there is something to write, or when the state has changed.
     wake: Notify,
+    about: OnceLock<About>,
+    /// When the client was last heard, in [`Tick`]s.
+    heard: AtomicU32,
+    /// How the socket has ended, as [`SocketEnd::to_bits`] says; 0 while it is open.
+    end: AtomicU32,
+    is_traced: AtomicBool,
 }
 
 #[expect(
@@ -69,6 +84,8 @@ pub(crate) struct OutboundQueue {
     pushed: bool,
     /// Whether the queue is enrolled in the write pass of replies.
     is_urgent: bool,
+    /// Somebody watches the messages.
+    trace: Option<Box<Trace>>,
 }
 
 /// The state of a socket.
@@ -99,8 +116,16 @@ impl Outbound {
             due: false,
             pushed: false,
             is_urgent: false,
+            trace: None,
         };
-        Self { queue: Mutex::new(queue), wake: Notify::new() }
+        Self {
+            queue: Mutex::new(queue),
+            wake: Notify::new(),
+            about: OnceLock::new(),
+            heard: AtomicU32::new(0),
+            end: AtomicU32::new(0),
+            is_traced: AtomicBool::new(false),
+        }
     }
 
     /// Runs a critical section: frames pushed in it are consecutive, with no other push in between.
@@ -252,6 +277,68 @@ impl Outbound {
     }
 }
 
+/// For operators.
+impl Outbound {
+    /// Says whose socket this is. Called once, when it opens.
+    pub(crate) fn set_about(&self, about: About) {
+        // It is set once only.
+        let _ = self.about.set(about);
+    }
+
+    pub(crate) fn about(&self) -> Option<&About> {
+        self.about.get()
+    }
+
+    /// The client was heard.
+    pub(crate) fn note_heard(&self, now: Instant) {
+        if let Some(about) = self.about.get() {
+            self.heard.store(about.tick(now).0, Ordering::Relaxed);
+        }
+    }
+
+    /// The socket ends.
+    pub(crate) fn note_end(&self, end: SocketEnd) {
+        self.end.store(end.to_bits(), Ordering::Relaxed);
+    }
+
+    /// What is known of the socket. `None` before it opens.
+    pub(crate) fn details(&self) -> Option<SocketDetails> {
+        let heard = Tick(self.heard.load(Ordering::Relaxed));
+        let end = SocketEnd::from_bits(self.end.load(Ordering::Relaxed));
+        Some(self.about.get()?.details(heard, end))
+    }
+
+    /// Whether somebody watches the messages.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.is_traced.load(Ordering::Relaxed)
+    }
+
+    /// Has the messages watched, in place of an earlier trace.
+    pub(crate) fn set_trace(&self, trace: Trace) {
+        let before = self.queue.lock().trace.replace(Box::new(trace));
+        self.is_traced.store(true, Ordering::Relaxed);
+        drop(before);
+    }
+
+    /// Ends the trace that has this counter.
+    pub(crate) fn end_trace(&self, of: &Arc<AtomicU64>) {
+        let mut queue = self.queue.lock();
+        let ended = queue.trace.take_if(|trace| trace.is_of(of));
+        if ended.is_some() {
+            self.is_traced.store(false, Ordering::Relaxed);
+        }
+        drop(queue);
+        drop(ended);
+    }
+
+    /// Tells the one who watches of a message.
+    pub(crate) fn trace(&self, message: Traced) {
+        if let Some(trace) = &self.queue.lock().trace {
+            trace.note(message);
+        }
+    }
+}
+
 impl OutboundQueue {
     /// Queues a frame. Drops it if the socket is closing.
     pub(crate) fn push(&mut self, frame: Frame) {
@@ -285,6 +372,9 @@ impl OutboundQueue {
     }
 
     fn append(&mut self, entry: Entry) {
+        if let Some(trace) = &self.trace {
+            trace.note(Traced::Queued(entry.frame.clone()));
+        }
         let first = self.entries.is_empty();
         self.entries.push(entry);
         if self.stream.is_none() {

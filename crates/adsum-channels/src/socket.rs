@@ -7,7 +7,7 @@ use adsum_pubsub::{
 };
 
 use crate::{
-    Assigns, Channel, EndReason, ReplyRef, Sender, SocketExtension, View,
+    Assigns, Channel, EndReason, ReplyRef, Sender, SocketExtension, SocketProbe, View,
     runtime::{ChannelLink, ExtraSubscription},
     serializer::Unsendable,
 };
@@ -47,6 +47,11 @@ impl Socket {
     /// Identifies this channel as a sender, for [`PubSub::broadcast_from`].
     pub fn subscriber_id(&self) -> SubscriberId {
         self.id
+    }
+
+    /// A handle to the client's socket, for operators: what carries it, when it was last heard, and what it sends.
+    pub fn probe(&self) -> SocketProbe {
+        self.link.probe()
     }
 
     /// Sends an event to the client of this channel.

@@ -11,5 +11,8 @@ mod silence;
 mod stream;
 pub(crate) mod upgrade;
 
+/// What carries the messages of a WebSocket.
+pub(crate) const WEBSOCKET: &str = "websocket";
+
 pub(crate) use frame::Opcode;
 pub(crate) use reader::{Incoming, Reader};

@@ -7,6 +7,7 @@
 
 mod applying;
 mod effects;
+mod holding;
 mod jitter;
 mod leaving;
 mod membership;
@@ -41,6 +42,7 @@ use self::{
 };
 pub use self::{
     effects::{Effect, Report},
+    holding::{HeldPresence, PresenceOrigin},
     nodes::{NodeInfo, NodeState},
     options::ClusterOptions,
     usage::Usage,

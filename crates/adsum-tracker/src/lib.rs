@@ -52,7 +52,9 @@ mod wire;
 pub use self::locked::between_holds;
 #[doc(inline)]
 pub use self::{
-    cluster::{Cluster, ClusterOptions, Effect, NodeInfo, NodeState, Report, Usage},
+    cluster::{
+        Cluster, ClusterOptions, Effect, HeldPresence, NodeInfo, NodeState, PresenceOrigin, Report, Usage,
+    },
     diff::{Diff, JoinedRow, LeftRow},
     group::{Group, Rows},
     layer::{Bare, KeyLayer, Layer, TopicLayer},

@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::replica::Incarnation;
 
@@ -20,6 +20,12 @@ pub struct Ref([u8; 12]);
 impl Ref {
     /// The length of a ref as text.
     pub const TEXT_LEN: usize = 16;
+
+    /// Whether this is a ref that an incarnation has made. A node whose part in the cluster was restarted goes on making
+    /// refs of its first incarnation.
+    pub fn is_made_by(self, incarnation: Incarnation) -> bool {
+        self.0[..6] == incarnation.random.to_be_bytes()[..6]
+    }
 
     /// Returns the ref as URL-safe base64.
     pub fn text(self) -> [u8; Self::TEXT_LEN] {
@@ -52,10 +58,15 @@ impl Serialize for Ref {
     }
 }
 
-/// Reads the bytes that [`Serialize`] writes. A ref is never read from text.
+/// Reads what [`Serialize`] writes, as text and as bytes.
 impl<'de> Deserialize<'de> for Ref {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <[u8; 12]>::deserialize(deserializer).map(Self)
+        if !deserializer.is_human_readable() {
+            return <[u8; 12]>::deserialize(deserializer).map(Self);
+        }
+        let text = String::deserialize(deserializer)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| D::Error::custom("a ref is 16 characters of base64"))
     }
 }
 
@@ -94,5 +105,16 @@ mod tests {
         assert!(first < second);
         assert_eq!(first.to_string().len(), Ref::TEXT_LEN);
         assert_eq!(first.to_string(), "________AAAAAAAA");
+        let text = serde_json::to_string(&second).unwrap();
+        assert_eq!(serde_json::from_str::<Ref>(&text).unwrap(), second);
+        assert!(serde_json::from_str::<Ref>("\"________AAAA\"").is_err());
+    }
+
+    #[test]
+    fn a_ref_tells_which_incarnation_made_it() {
+        let incarnation = Incarnation { started: 1, random: 77 << 16 };
+        let reference = RefSource::new(incarnation).next();
+        assert!(reference.is_made_by(incarnation));
+        assert!(!reference.is_made_by(Incarnation { started: 1, random: 78 << 16 }));
     }
 }

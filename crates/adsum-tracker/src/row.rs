@@ -20,6 +20,16 @@ impl OwnerId {
     /// Stands for all owners on other nodes.
     pub const REMOTE: Self = Self(0);
 
+    /// Returns the id as a number, which is 0 for owners on other nodes.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the id that has a [number](Self::number).
+    pub fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+
     /// Returns a new id, unlike all others of this process.
     pub fn unique() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -232,6 +232,7 @@ impl Running {
                     }
                     Some(Request::Poll(answer)) => {
                         heard = Instant::now();
+                        self.outbound.note_heard(heard);
                         // A client has one poll at a time: a new poll means that it has given up the previous one.
                         if let Some((before, _)) = self.waiting.replace((answer, heard + self.window)) {
                             before.send_nothing();

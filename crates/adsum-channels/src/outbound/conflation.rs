@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Entry, OutboundQueue, State};
-use crate::frame::Frame;
+use crate::{frame::Frame, trace::Traced};
 
 /// A state that can be sent to the client again in place of its changes.
 pub(crate) trait Renewable: Send + Sync {
@@ -75,6 +75,9 @@ impl OutboundQueue {
             let Some(of) = of.upgrade() else { continue };
             let frames = of.renew();
             for entry in self.state_entries(frames) {
+                if let Some(trace) = &self.trace {
+                    trace.note(Traced::Queued(entry.frame.clone()));
+                }
                 self.entries.push(entry);
             }
             self.renewed.push(of);

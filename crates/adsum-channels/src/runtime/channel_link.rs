@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::mailbox::{Capacity, EndCause, Mailbox, MailboxError, MailboxMessage};
 use crate::{
-    News, PushError, View,
+    News, PushError, SocketProbe, View,
     frame::Frame,
     log::{cut_name, limited},
     options::Options,
@@ -88,6 +88,10 @@ impl ChannelLink {
 
     pub(crate) fn topic(&self) -> &Topic {
         &self.topic
+    }
+
+    pub(crate) fn probe(&self) -> SocketProbe {
+        SocketProbe::new(&self.outbound)
     }
 
     /// Whether the channel still accepts events. Returns false before its client can know.

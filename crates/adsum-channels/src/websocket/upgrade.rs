@@ -24,7 +24,7 @@ pub(crate) async fn upgrade(owner: &EndpointOwner, request: Request) -> Response
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return (StatusCode::BAD_REQUEST, "this connection can't be upgraded").into_response();
     };
-    let mut admitted = match admission::admit(&owner.endpoint, parts, "websocket").await {
+    let mut admitted = match admission::admit(&owner.endpoint, parts, super::WEBSOCKET).await {
         Ok(admitted) => admitted,
         Err(denied) => return denied.response(&owner.endpoint),
     };

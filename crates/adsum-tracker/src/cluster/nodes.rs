@@ -78,7 +78,7 @@ impl<X: Layer> Cluster<X> {
 }
 
 impl NodePhase {
-    fn state(&self) -> NodeState {
+    pub(super) fn state(&self) -> NodeState {
         match self {
             Self::Listening { .. } => NodeState::Starting,
             Self::Twin { .. } => NodeState::Duplicate,
@@ -89,17 +89,21 @@ impl NodePhase {
 }
 
 impl Peer {
+    pub(super) fn node_state(&self) -> NodeState {
+        match self.state {
+            PeerState::Up => NodeState::Up,
+            PeerState::Down(_) => NodeState::Down,
+            PeerState::Departed { .. } => NodeState::Departed,
+        }
+    }
+
     fn info(&self, now: Time) -> NodeInfo {
         NodeInfo {
             name: self.replica.name.clone(),
             incarnation: self.replica.incarnation,
             region: self.region.clone(),
             is_self: false,
-            state: match self.state {
-                PeerState::Up => NodeState::Up,
-                PeerState::Down(_) => NodeState::Down,
-                PeerState::Departed { .. } => NodeState::Departed,
-            },
+            state: self.node_state(),
             behind: self.shards.iter().map(|shard| shard.known.saturating_sub(shard.version)).sum(),
             silent_for: now.since(self.heard_at),
             presences: self.rows(),
