@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use adsum_pubsub::{OptionsError, Pattern, PubSub, bounds::within};
+use adsum_pubsub::{
+    OptionsError, Pattern, PubSub,
+    bounds::{MAX_TIME, within},
+};
 use adsum_tracker::{ClusterOptions, Limits, Replica, Tracker, Windows};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -10,7 +13,9 @@ use crate::{
     backlog::Backlog,
     budget::DeliveryBudget,
     core::Core,
+    explain::exchange::Exchange,
     handler::{NoFetch, PresenceHandler, check_info},
+    leave_memory::{DEFAULT_LEAVE_MEMORY, DEFAULT_LEAVE_MEMORY_AGE, LeaveMemory, MAX_LEAVE_MEMORY},
     observing::{DiffObserver, ObservedDiff},
     policy::DiffPolicy,
     presence::Presence,
@@ -32,6 +37,7 @@ pub struct Builder<H> {
     without_diffs: Vec<Pattern>,
     counted: Vec<Pattern>,
     observer: DiffObserver,
+    leave_memory: (usize, Duration),
 }
 
 impl Presence {
@@ -72,6 +78,7 @@ impl Builder<NoFetch> {
             without_diffs: Vec::new(),
             counted: Vec::new(),
             observer: DiffObserver::default(),
+            leave_memory: (DEFAULT_LEAVE_MEMORY, DEFAULT_LEAVE_MEMORY_AGE),
         }
     }
 }
@@ -79,8 +86,30 @@ impl Builder<NoFetch> {
 impl<H: PresenceHandler> Builder<H> {
     /// Sets the types of the presences, and the `fetch` of their infos. Default: maps without infos.
     pub fn handler<H2: PresenceHandler>(self, handler: H2) -> Builder<H2> {
-        let Self { pubsub, name, timing, cluster, limits, without_diffs, counted, observer, .. } = self;
-        Builder { pubsub, name, handler, timing, cluster, limits, without_diffs, counted, observer }
+        let Self {
+            pubsub,
+            name,
+            timing,
+            cluster,
+            limits,
+            without_diffs,
+            counted,
+            observer,
+            leave_memory,
+            ..
+        } = self;
+        Builder {
+            pubsub,
+            name,
+            handler,
+            timing,
+            cluster,
+            limits,
+            without_diffs,
+            counted,
+            observer,
+            leave_memory,
+        }
     }
 
     /// Sets the type of the metas, for presences without infos.
@@ -208,6 +237,18 @@ impl<H: PresenceHandler> Builder<H> {
         self
     }
 
+    /// Sets how many leaves this node remembers, and for how long, for [`Presence::explain`]: those of its own presences and
+    /// those of other nodes. Default [`DEFAULT_LEAVE_MEMORY`] (4,096) and [`DEFAULT_LEAVE_MEMORY_AGE`] (15 min); at most a
+    /// million, and a day. Zero remembers nothing.
+    ///
+    /// A leave takes about 80 bytes, and the sockets of as many channels that have ended about 150 bytes each. A leave that
+    /// no diff has isn't remembered: that of a presence that came and went between two diffs, and those in topics
+    /// [without diffs](Self::without_diffs) and in [counted](Self::counted) ones.
+    pub fn leave_memory(mut self, count: usize, age: Duration) -> Self {
+        self.leave_memory = (count, age);
+        self
+    }
+
     /// Calls a function with each diff of a topic, for example for metrics, even if the topic has no subscribers.
     /// [Watches](Presence::watch_all) get the presences themselves.
     ///
@@ -241,6 +282,8 @@ impl<H: PresenceHandler> Builder<H> {
         within("name (bytes)", self.name.len(), 1, MAX_NAME_BYTES)?;
         check_info::<H::Info>()?;
         self.timing.check()?;
+        within("leave_memory", self.leave_memory.0, 0, MAX_LEAVE_MEMORY)?;
+        within("leave_memory (age)", self.leave_memory.1, Duration::ZERO, MAX_TIME)?;
         self.cluster.check()?;
         self.limits.check(self.pubsub.is_networked())
     }
@@ -252,7 +295,18 @@ impl<H: PresenceHandler> Builder<H> {
     /// [`check`](Self::check).
     pub fn start(self) -> Presence<H> {
         self.check().unwrap_or_else(|error| panic!("{error}"));
-        let Self { pubsub, name, handler, timing, cluster, limits, without_diffs, counted, observer } = self;
+        let Self {
+            pubsub,
+            name,
+            handler,
+            timing,
+            cluster,
+            limits,
+            without_diffs,
+            counted,
+            observer,
+            leave_memory,
+        } = self;
         let windows = if timing.sends_each_change() { Windows::Each } else { Windows::Net };
         let policy = DiffPolicy { without_diffs: without_diffs.into(), counted: counted.into() };
         let of_windows = policy.clone();
@@ -276,8 +330,10 @@ impl<H: PresenceHandler> Builder<H> {
             move || changed.wake(),
         );
         let peer_topic = PeerTopic::new(pubsub.clone(), &name);
-        let core = Core::new(handler, pubsub, tracker, timing, backlog, policy, observer);
-        Presence::start(core, inbox, peer_topic, cluster)
+        let exchange = Exchange::new(pubsub.clone(), &name);
+        let leaves = LeaveMemory::new(leave_memory.0, leave_memory.1);
+        let core = Core::new(handler, pubsub, tracker, timing, backlog, policy, observer, leaves);
+        Presence::start(core, inbox, peer_topic, exchange, cluster)
     }
 }
 
@@ -290,6 +346,7 @@ impl<H> fmt::Debug for Builder<H> {
             .field("limits", &self.limits)
             .field("without_diffs", &self.without_diffs)
             .field("counted", &self.counted)
+            .field("leave_memory", &self.leave_memory)
             .finish_non_exhaustive()
     }
 }

@@ -15,14 +15,15 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use adsum_pubsub::{Mark, PubSub, SubscriberId};
-use adsum_tracker::Tracker;
+use adsum_pubsub::{Mark, PubSub, SubscriberId, Topic};
+use adsum_tracker::{Diff, Tracker};
 
 #[cfg(feature = "testing")]
 use crate::failed_fetches::FailedFetches;
 use crate::{
-    backlog::Backlog, handler::PresenceHandler, layer::PresenceLayer, observing::DiffObserver,
-    policy::DiffPolicy, timing::Timing, watch_queue::Watchers,
+    backlog::Backlog, handler::PresenceHandler, holders::Holders, key_cache::KeyCache, layer::PresenceLayer,
+    leave_memory::LeaveMemory, observing::DiffObserver, policy::DiffPolicy, timing::Timing,
+    watch_queue::Watchers,
 };
 
 pub(crate) struct Core<H: PresenceHandler> {
@@ -32,6 +33,11 @@ pub(crate) struct Core<H: PresenceHandler> {
     pub(crate) timing: Timing,
     pub(crate) backlog: Arc<Backlog<H::Info>>,
     pub(crate) watchers: Watchers<H::Info>,
+    /// The owners of this node's presences.
+    pub(crate) holders: Holders,
+    pub(crate) leaves: LeaveMemory,
+    #[cfg(feature = "dashboard")]
+    pub(crate) activity: crate::activity::Activity,
     pub(crate) policy: DiffPolicy,
     pub(crate) observer: DiffObserver,
     /// Names this presence as a sender of diffs.
@@ -45,6 +51,7 @@ pub(crate) struct Core<H: PresenceHandler> {
 }
 
 impl<H: PresenceHandler> Core<H> {
+    #[expect(clippy::too_many_arguments, reason = "it is called in one place")]
     pub(crate) fn new(
         handler: H,
         pubsub: PubSub,
@@ -53,6 +60,7 @@ impl<H: PresenceHandler> Core<H> {
         backlog: Arc<Backlog<H::Info>>,
         policy: DiffPolicy,
         observer: DiffObserver,
+        leaves: LeaveMemory,
     ) -> Self {
         Self {
             handler,
@@ -61,6 +69,10 @@ impl<H: PresenceHandler> Core<H> {
             timing,
             backlog,
             watchers: Watchers::default(),
+            holders: Holders::new(leaves.bounds().0),
+            leaves,
+            #[cfg(feature = "dashboard")]
+            activity: crate::activity::Activity::new(),
             policy,
             observer,
             sender: SubscriberId::unique(),
@@ -78,6 +90,26 @@ impl<H: PresenceHandler> Core<H> {
 
     pub(crate) fn is_ours(&self, mark: Mark) -> bool {
         mark.sender == self.sender
+    }
+
+    /// Remembers the leaves of a diff, and tells the program's observer of it.
+    pub(crate) fn note_diff(&self, topic: &Topic, diff: &Diff<KeyCache<H::Info>>) {
+        self.leaves.note(&diff.leaves);
+        #[cfg(feature = "dashboard")]
+        self.activity.note(diff.joins.len(), diff.leaves.len());
+        self.observer.observe(topic, diff);
+    }
+
+    /// Returns the number of presences, and that of topics with presences. Takes time with the number of topics.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let (mut presences, mut topics) = (0, 0);
+        for shard in self.tracker.shards() {
+            for set in shard.topics().filter(|set| set.count() > 0) {
+                presences += set.count();
+                topics += 1;
+            }
+        }
+        (presences, topics)
     }
 
     /// Returns the number of the last diff that was sent. Read under a shard's lock, it is at least that of the shard's

@@ -153,7 +153,7 @@ impl<H: PresenceHandler> Core<H> {
             shard.tidy(topic);
             drop(shard);
             for diff in &diffs {
-                self.observer.observe(topic, diff);
+                self.note_diff(topic, diff);
             }
             return None;
         }
@@ -234,7 +234,7 @@ impl<H: PresenceHandler> Core<H> {
                 // To this node's subscribers only: each node tells its own.
                 self.pubsub.deliver(message.with_source(Arc::new(source)));
             }
-            self.observer.observe(published.topic(), published.diff());
+            self.note_diff(published.topic(), published.diff());
             for watcher in &watchers {
                 watcher.push(&published);
             }

@@ -28,6 +28,7 @@
 //! - `nats` and `redis`: `PubSub::nats` and `PubSub::redis`, for nodes that reach each other through one of these
 //!   engines.
 //! - `uuid`: a [`Key`] from a UUID.
+//! - `dashboard`: the module `dashboard`, a page for operators.
 //! - `testing`: the module `testing`, for tests of channels and presences without a network.
 //! - `typescript`: the module `typescript`, for the types of clients.
 //!
@@ -68,23 +69,29 @@ mod testing_guide {}
 #[doc = include_str!("../../../docs/side-by-side.md")]
 mod side_by_side {}
 
+mod activity;
 mod backlog;
 mod budget;
 mod builder;
 mod core;
 mod counting;
+#[cfg(feature = "dashboard")]
+pub mod dashboard;
 mod diffs;
 mod encode;
 mod entry;
 mod errors;
+mod explain;
 #[cfg(feature = "testing")]
 mod failed_fetches;
 mod fetching;
 mod flush;
 mod flusher;
 mod handler;
+mod holders;
 mod key_cache;
 mod layer;
+mod leave_memory;
 mod observing;
 mod owner;
 #[cfg(feature = "testing")]
@@ -93,6 +100,7 @@ mod policy;
 mod presence;
 mod refreshed;
 mod replication;
+mod seconds;
 mod socket;
 mod sync_status;
 #[cfg(feature = "testing")]
@@ -124,9 +132,9 @@ pub use adsum_channels::{
     MissingAssign, News, NoParams, ObservedConnect, ObservedDisconnect, ObservedDrain, ObservedEvent,
     ObservedJoin, ObservedLeave, ObservedLimit, ObservedRoundTrip, Observer, Outgoing, ParamFilter,
     ParamsError, PushError, Refusal, Refused, Rejected, Reply, ReplyRef, SecretTooShort, SendError, Sender,
-    Serializer, Serve, SignError, Socket, SocketBuilder, SocketEnd, SocketExtension, SocketLimit, Sockets,
-    Stop, TokenError, Tokens, TrustedProxies, Unsendable, V1, V2, View, ViewState, Wire, read_string, serve,
-    termination, write_string,
+    Serializer, Serve, SignError, Socket, SocketBuilder, SocketDetails, SocketEnd, SocketExtension,
+    SocketLimit, SocketProbe, SocketTrace, Sockets, Stop, TokenError, Tokens, TracedMessage, TrustedProxies,
+    Unsendable, V1, V2, View, ViewState, Wire, read_string, serve, termination, write_string,
 };
 #[doc(inline)]
 pub use adsum_pubsub::{
@@ -147,13 +155,21 @@ pub use adsum_tracker::{
     MAX_TOPIC_BYTES, NodeInfo, NodeState, OverLimit, Ref,
 };
 
+#[cfg(feature = "dashboard")]
+#[doc(inline)]
+pub use self::dashboard::{Dashboard, dashboard};
 #[doc(inline)]
 pub use self::{
     builder::Builder,
     encode::MetaError,
     entry::{Entry, Presences, Tracked},
     errors::{OtherPubSub, PushStateError, TrackError, UpdateError},
+    explain::{
+        EXPLAIN_TIMEOUT, ExplainedDeparture, ExplainedLeave, ExplainedNode, ExplainedPresence,
+        ExplainedSocket, Explanation, Holder, HoldingNode, Remembers,
+    },
     handler::{Entries, FetchError, FetchResult, NoFetch, PresenceHandler},
+    leave_memory::{DEFAULT_LEAVE_MEMORY, DEFAULT_LEAVE_MEMORY_AGE},
     observing::ObservedDiff,
     owner::Owner,
     presence::Presence,

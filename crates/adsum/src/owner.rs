@@ -50,7 +50,9 @@ impl<H: PresenceHandler> Presence<H> {
 
 impl<H: PresenceHandler> Owner<H> {
     pub(crate) fn new(presence: Presence<H>) -> Self {
-        Self { owner: presence.core.tracker.owner(), presence }
+        let owner = presence.core.tracker.owner();
+        presence.core.holders.begin(owner.id(), None);
+        Self { owner, presence }
     }
 
     /// Adds a presence, visible on this node when the call returns.
@@ -180,6 +182,7 @@ impl<H: PresenceHandler> Drop for Owner<H> {
     fn drop(&mut self) {
         let reason = if std::thread::panicking() { LeaveReason::Crashed } else { LeaveReason::Cancelled };
         let core = &self.presence.core;
+        core.holders.forget(self.owner.id());
         for topic in self.owner.end(core.tracker.owner_exit().because(reason)) {
             core.backlog.look_at(&topic);
         }

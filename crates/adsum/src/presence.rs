@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::{
     core::Core,
     entry::{Entry, Presences, Snapshot},
+    explain::exchange::{self, Exchange},
     flusher::{self, FlusherEnd},
     handler::{NoFetch, PresenceHandler},
     replication::{self, PeerTopic, ReplicationInbox},
@@ -26,7 +27,8 @@ use crate::{
 pub struct Presence<H: PresenceHandler = NoFetch> {
     pub(crate) core: Arc<Core<H>>,
     peer_topic: PeerTopic,
-    inbox: Arc<ReplicationInbox>,
+    pub(crate) inbox: Arc<ReplicationInbox>,
+    pub(crate) exchange: Arc<Exchange>,
     status: watch::Receiver<SyncStatus>,
     tasks: Arc<PresenceTasks<H>>,
 }
@@ -36,6 +38,7 @@ impl<H: PresenceHandler> Presence<H> {
         core: Core<H>,
         inbox: Arc<ReplicationInbox>,
         peer_topic: PeerTopic,
+        exchange: Arc<Exchange>,
         options: ClusterOptions,
     ) -> Self {
         let core = Arc::new(core);
@@ -48,12 +51,20 @@ impl<H: PresenceHandler> Presence<H> {
         let replication =
             replication::run(core.clone(), inbox.clone(), peer_topic.clone(), options, new_status);
         let replication = tasks::spawn("replication", replication);
+        // Without other nodes, there is nobody to answer.
+        let answering = core.pubsub.is_networked().then(|| {
+            let (core, inbox, exchange) = (core.clone(), inbox.clone(), exchange.clone());
+            tasks::spawn("explain", async move {
+                tasks::restarted("explain", || exchange::run(&core, &inbox, &exchange)).await;
+            })
+        });
         let tasks = Arc::new(PresenceTasks {
             _flusher: flusher,
             _replication: replication,
+            _answering: answering,
             _ending: FlusherEnd(core.clone()),
         });
-        Self { core, peer_topic, inbox, status, tasks }
+        Self { core, peer_topic, inbox, exchange, status, tasks }
     }
 
     /// Waits until this node has the presences of all others. Accept sockets after it: clients of a node with half of
@@ -292,6 +303,7 @@ impl<H: PresenceHandler> Clone for Presence<H> {
             core: self.core.clone(),
             peer_topic: self.peer_topic.clone(),
             inbox: self.inbox.clone(),
+            exchange: self.exchange.clone(),
             status: self.status.clone(),
             tasks: self.tasks.clone(),
         }
@@ -308,6 +320,7 @@ impl<H: PresenceHandler> fmt::Debug for Presence<H> {
 struct PresenceTasks<H: PresenceHandler> {
     _flusher: Task,
     _replication: Task,
+    _answering: Option<Task>,
     // Dropped last, when the flusher has ended.
     _ending: FlusherEnd<H>,
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::inbox::{HandedOver, InboxPart};
+use self::inbox::{HandedOver, HeldRequest, InboxPart};
 pub(crate) use self::{inbox::ReplicationInbox, peer_topic::PeerTopic};
 use crate::{core::Core, handler::PresenceHandler, layer::PresenceLayer, sync_status::SyncStatus};
 
@@ -188,7 +188,8 @@ impl<H: PresenceHandler> Replication<H> {
     /// for dead.
     async fn drain_inbox(&mut self) {
         loop {
-            let InboxPart { messages, is_last, refreshes, leave, node_requests } = self.inbox.take();
+            let InboxPart { messages, is_last, refreshes, leave, node_requests, held_requests } =
+                self.inbox.take();
             for (topic, key) in refreshes {
                 self.core.refresh(&topic, &key);
             }
@@ -209,6 +210,9 @@ impl<H: PresenceHandler> Replication<H> {
                     // Ignore the error: the caller has given up.
                     let _ = request.send(nodes.clone());
                 }
+            }
+            for HeldRequest { topic, key, answer } in held_requests {
+                let _ = answer.send(self.cluster.held(self.now(), &topic, &key));
             }
             self.do_effects().await;
             if is_last {
@@ -270,8 +274,13 @@ impl<H: PresenceHandler> Replication<H> {
                 // The next report says whether it is in sync.
                 self.status.send_replace(SyncStatus::Starting);
             }
-            Report::Up(replica) => tracing::info!(%replica, "a node is up"),
+            Report::Up(replica) => {
+                tracing::info!(%replica, "a node is up");
+                self.core.leaves.note_run(&replica);
+            }
             Report::Down(replica) => {
+                let silent_for = self.cluster.silence_of(self.now(), &replica).unwrap_or_default();
+                self.core.leaves.note_down(&replica, silent_for);
                 tracing::warn!(%replica, "a node is silent; its presences are hidden until it is heard again");
                 // For those that wait for that node, such as long polls of its sessions.
                 let _ = self.peer_topic.pubsub.local_broadcast(NODES_TOPIC, NODE_DOWN, &*replica.name);
@@ -288,7 +297,10 @@ impl<H: PresenceHandler> Replication<H> {
             Report::LinkRestored { region } => {
                 tracing::info!(region = &*region, "a region is heard again");
             }
-            Report::Departed(replica) => tracing::info!(%replica, "a node has left"),
+            Report::Departed(replica) => {
+                tracing::info!(%replica, "a node has left");
+                self.core.leaves.note_run(&replica);
+            }
             Report::Left { held, of } => {
                 tracing::info!(held, of, "left the cluster; `held` of `of` nodes confirmed the final set");
                 if let Some(told) = self.left.take() {

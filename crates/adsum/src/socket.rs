@@ -202,10 +202,12 @@ impl<H: PresenceHandler> Presence<H> {
 
     fn of<'s>(&self, socket: &'s mut Socket) -> &'s mut TrackedChannel<H> {
         let is_ours = |tracked: &TrackedChannel<H>| Arc::ptr_eq(&tracked.presence.core, &self.core);
-        socket.extension_or_insert_with(is_ours, || TrackedChannel {
-            owner: self.core.tracker.owner(),
-            presence: self.clone(),
-            changed: Vec::new(),
+        // Looked up twice at the first use, and without a handle to the socket later.
+        let probe = socket.extension(is_ours).is_none().then(|| socket.probe());
+        socket.extension_or_insert_with(is_ours, || {
+            let owner = self.core.tracker.owner();
+            self.core.holders.begin(owner.id(), probe);
+            TrackedChannel { owner, presence: self.clone(), changed: Vec::new() }
         })
     }
 }
@@ -261,6 +263,8 @@ impl<H: PresenceHandler> SocketExtension for TrackedChannel<H> {
             }
             (_, exit) => exit.because(reason),
         };
+        // Under a grace the owner has another name afterwards.
+        self.presence.core.holders.end(self.owner.id());
         for topic in self.owner.end(exit) {
             self.note(topic);
         }
@@ -270,6 +274,7 @@ impl<H: PresenceHandler> SocketExtension for TrackedChannel<H> {
 
 impl<H: PresenceHandler> Drop for TrackedChannel<H> {
     fn drop(&mut self) {
+        self.presence.core.holders.forget(self.owner.id());
         // Not empty only if the channel was aborted in a handler. The owner's drop sees to the other topics.
         for topic in &self.changed {
             self.presence.core.backlog.look_at(topic);

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, mem, sync::Arc};
 
 use adsum_pubsub::{Message, Payload, Subscriber, Topic};
-use adsum_tracker::{Key, NodeInfo};
+use adsum_tracker::{HeldPresence, Key, NodeInfo};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -31,10 +31,19 @@ struct InboxState {
     leave: Option<oneshot::Sender<HandedOver>>,
     /// Requests for the list of nodes. Each caller waits for its answer, so there are no more of them than callers.
     node_requests: Vec<oneshot::Sender<Vec<NodeInfo>>>,
+    /// Requests for the presences of a key. As with the nodes, each caller waits.
+    held_requests: Vec<HeldRequest>,
     /// This node was asked to leave.
     leaving: bool,
     /// The task has ended, and takes nothing any more.
     closed: bool,
+}
+
+/// Asks for the presences that are held under a key.
+pub(super) struct HeldRequest {
+    pub(super) topic: Topic,
+    pub(super) key: Key,
+    pub(super) answer: oneshot::Sender<Vec<HeldPresence>>,
 }
 
 /// How many of the other nodes have this one's final set.
@@ -52,6 +61,7 @@ pub(super) struct InboxPart {
     pub(super) refreshes: VecDeque<(Topic, Key)>,
     pub(super) leave: Option<oneshot::Sender<HandedOver>>,
     pub(super) node_requests: Vec<oneshot::Sender<Vec<NodeInfo>>>,
+    pub(super) held_requests: Vec<HeldRequest>,
 }
 
 impl ReplicationInbox {
@@ -90,6 +100,19 @@ impl ReplicationInbox {
         nodes
     }
 
+    /// Asks the task for the presences that are held under a key. The receiver gets an error as with
+    /// [`nodes`](Self::nodes).
+    pub(crate) fn held(&self, topic: &Topic, key: &Key) -> oneshot::Receiver<Vec<HeldPresence>> {
+        let (answer, held) = oneshot::channel();
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.held_requests.push(HeldRequest { topic: topic.clone(), key: key.clone(), answer });
+        }
+        drop(state);
+        self.wake();
+        held
+    }
+
     fn push(&self, message: &Bytes) {
         let mut state = self.state.lock();
         if state.closed || state.bytes + message.len() > INBOX_BYTES {
@@ -120,6 +143,7 @@ impl ReplicationInbox {
             refreshes: mem::take(&mut state.refreshes),
             leave: state.leave.take(),
             node_requests: mem::take(&mut state.node_requests),
+            held_requests: mem::take(&mut state.held_requests),
         }
     }
 

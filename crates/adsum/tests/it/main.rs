@@ -10,6 +10,7 @@ mod counted;
 mod counters;
 mod docs;
 mod dropping;
+mod explaining;
 mod failing;
 mod fetching;
 mod following;

@@ -1,0 +1,238 @@
+//! The messages of one socket, which may be of another node, for as long as somebody watches.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use adsum_pubsub::{
+    Json,
+    tasks::{self, Task},
+};
+use adsum_tracker::OwnerId;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout_at},
+};
+
+use crate::{Presence, core::Core, explain::exchange::Exchange, handler::PresenceHandler};
+
+/// The events on the topic of questions.
+const WATCH: &str = "watch";
+const UNWATCH: &str = "unwatch";
+const ITEM: &str = "item";
+
+/// A watch ends by itself after this.
+const WATCH_TIME: Duration = Duration::from_secs(60);
+/// How long the node of the socket has to begin.
+const BEGIN_TIME: Duration = Duration::from_secs(2);
+/// How many sockets of one node are watched at once.
+const MAX_WATCHED: usize = 4;
+/// The pause after each message, so that a busy socket doesn't fill the network. Messages that come meanwhile are left out.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How many messages wait for the page.
+const WAITING: usize = 256;
+
+/// One step of a watch, as its page hears it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum StreamItem {
+    /// The watch has begun.
+    Begun,
+    Message {
+        from_client: bool,
+        bytes: usize,
+        text: String,
+        skipped: u64,
+    },
+    /// Nothing more comes, for this reason.
+    End(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Watch {
+    stream: u64,
+    from: String,
+    owner: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Item {
+    stream: u64,
+    item: StreamItem,
+}
+
+/// The watches of this node: of its pages, and of its sockets.
+#[derive(Default)]
+pub(crate) struct Watches {
+    streams: Mutex<HashMap<u64, mpsc::Sender<StreamItem>>>,
+    watched: Mutex<HashMap<u64, Task>>,
+}
+
+/// The messages of a socket on their way to a page. Dropped, the watch ends.
+pub(crate) struct Stream {
+    exchange: Arc<Exchange>,
+    id: u64,
+    node: String,
+    items: mpsc::Receiver<StreamItem>,
+    ends_at: Instant,
+    begun: bool,
+    ended: bool,
+}
+
+impl Stream {
+    /// Watches the socket of an owner on a node.
+    pub(crate) fn open<H: PresenceHandler>(presence: &Presence<H>, node: String, owner: u64) -> Self {
+        let exchange = presence.exchange.clone();
+        let (sender, items) = mpsc::channel(WAITING);
+        let id = RandomState::new().build_hasher().finish();
+        exchange.watches.streams.lock().insert(id, sender);
+        let from = exchange.pubsub.node().to_owned();
+        if node == from {
+            exchange.watches.begin(&presence.core, &exchange, Watch { stream: id, from, owner });
+        } else if let Ok(payload) = Json::encode(&Watch { stream: id, from, owner }) {
+            // A node that doesn't hear it doesn't begin, which is said.
+            let _ = exchange.pubsub.direct_broadcast(&node, &exchange.topic, WATCH, payload);
+        }
+        let ends_at = Instant::now() + WATCH_TIME;
+        Self { exchange, id, node, items, ends_at, begun: false, ended: false }
+    }
+
+    /// The next message, or why there is none any more. `None` after that.
+    pub(crate) async fn next(&mut self) -> Option<StreamItem> {
+        if self.ended {
+            return None;
+        }
+        let deadline = if self.begun { self.ends_at } else { self.ends_at.min(Instant::now() + BEGIN_TIME) };
+        let item = match timeout_at(deadline, self.items.recv()).await {
+            Ok(Some(item)) => item,
+            Ok(None) => StreamItem::End("the watch has ended".to_owned()),
+            Err(_) if self.begun => StreamItem::End(over()),
+            Err(_) => StreamItem::End(format!("{} did not answer", self.node)),
+        };
+        self.begun = true;
+        self.ended = matches!(item, StreamItem::End(_));
+        Some(item)
+    }
+}
+
+fn over() -> String {
+    format!("a watch ends by itself after {} s", WATCH_TIME.as_secs())
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Self { exchange, id, node, .. } = self;
+        let sender = exchange.watches.streams.lock().remove(id);
+        drop(sender);
+        if node == exchange.pubsub.node() {
+            exchange.watches.end(*id);
+        } else if let Ok(payload) = Json::encode(id) {
+            let _ = exchange.pubsub.direct_broadcast(node, &exchange.topic, UNWATCH, payload);
+        }
+    }
+}
+
+impl Watches {
+    /// Begins to watch a socket of this node.
+    fn begin<H: PresenceHandler>(&self, core: &Core<H>, exchange: &Arc<Exchange>, watch: Watch) {
+        let Watch { stream, from, owner } = watch;
+        let trace = core.holders.socket(OwnerId::numbered(owner)).and_then(|probe| probe.trace());
+        let sender = Sender { exchange: exchange.clone(), stream, to: from };
+        let Some(mut trace) = trace else {
+            return sender.send(StreamItem::End("its socket is gone".to_owned()));
+        };
+        let over_tasks: Vec<Task> = {
+            let mut watched = self.watched.lock();
+            let over: Vec<u64> =
+                watched.iter().filter(|(_, task)| task.has_ended()).map(|(id, _)| *id).collect();
+            over.into_iter().filter_map(|id| watched.remove(&id)).collect()
+        };
+        drop(over_tasks);
+        if self.watched.lock().len() >= MAX_WATCHED {
+            let why = format!("{MAX_WATCHED} sockets of that node are watched already");
+            return sender.send(StreamItem::End(why));
+        }
+        let ends_at = Instant::now() + WATCH_TIME;
+        let task = tasks::spawn("watch of a socket", async move {
+            sender.send(StreamItem::Begun);
+            loop {
+                let item = match timeout_at(ends_at, trace.next()).await {
+                    Ok(Some(message)) => StreamItem::Message {
+                        from_client: message.is_from_client,
+                        bytes: message.bytes,
+                        text: message.text,
+                        skipped: message.skipped,
+                    },
+                    Ok(None) => StreamItem::End("its socket is gone, or somebody else watches it".to_owned()),
+                    Err(_) => StreamItem::End(over()),
+                };
+                let ends = matches!(item, StreamItem::End(_));
+                sender.send(item);
+                if ends {
+                    return;
+                }
+                sleep(PAUSE).await;
+            }
+        });
+        let before = self.watched.lock().insert(stream, task);
+        drop(before);
+    }
+
+    fn end(&self, stream: u64) {
+        let task = self.watched.lock().remove(&stream);
+        drop(task);
+    }
+
+    fn deliver(&self, Item { stream, item }: Item) {
+        let sender = self.streams.lock().get(&stream).cloned();
+        if let Some(sender) = sender {
+            // A page that is too slow doesn't see all.
+            let _ = sender.try_send(item);
+        }
+    }
+}
+
+/// The way of messages to the node of the page.
+struct Sender {
+    exchange: Arc<Exchange>,
+    stream: u64,
+    to: String,
+}
+
+impl Sender {
+    fn send(&self, item: StreamItem) {
+        let Self { exchange, stream, to } = self;
+        let item = Item { stream: *stream, item };
+        if to == exchange.pubsub.node() {
+            exchange.watches.deliver(item);
+        } else if let Ok(payload) = Json::encode(&item) {
+            let _ = exchange.pubsub.direct_broadcast(to, &exchange.topic, ITEM, payload);
+        }
+    }
+}
+
+/// Handles what other nodes say of watches.
+pub(crate) fn handle<H: PresenceHandler>(core: &Core<H>, exchange: &Arc<Exchange>, event: &str, json: &Json) {
+    match event {
+        WATCH => {
+            if let Ok(watch) = json.decode::<Watch>() {
+                exchange.watches.begin(core, exchange, watch);
+            }
+        }
+        UNWATCH => {
+            if let Ok(stream) = json.decode() {
+                exchange.watches.end(stream);
+            }
+        }
+        ITEM => {
+            if let Ok(item) = json.decode() {
+                exchange.watches.deliver(item);
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,154 @@
+//! One explanation from what each node says.
+
+use std::{collections::HashMap, time::Duration};
+
+use adsum_pubsub::Topic;
+use adsum_tracker::{Key, NodeInfo, NodeState, Ref};
+
+use super::{
+    ExplainedLeave, ExplainedNode, ExplainedPresence, Explanation, HoldingNode, Remembers,
+    exchange::{Answer, Explained, HeldHere, LeftHere, Told},
+};
+
+/// Puts an explanation together. The first answer is that of the node that was asked.
+pub(super) fn explanation(
+    topic: Topic,
+    key: Key,
+    node: &str,
+    (count, age): (usize, Duration),
+    nodes: &[NodeInfo],
+    answers: Vec<Told>,
+) -> Explanation {
+    let answers: Vec<(String, Explained)> = answers
+        .into_iter()
+        .filter_map(|told| match told.answer {
+            Answer::Explained(explained) => Some((told.node, explained)),
+            Answer::Nodes(_) => None,
+        })
+        .collect();
+    Explanation {
+        topic,
+        key,
+        node: node.to_owned(),
+        presences: presences(&answers),
+        leaves: leaves(&answers),
+        nodes: explained_nodes(node, nodes, &answers),
+        remembers: Remembers { count, age },
+    }
+}
+
+fn explained_nodes(me: &str, nodes: &[NodeInfo], answers: &[(String, Explained)]) -> Vec<ExplainedNode> {
+    let has_answered = |name: &str| answers.iter().any(|(node, _)| node == name);
+    let mut explained: Vec<ExplainedNode> = nodes
+        .iter()
+        .filter(|node| node.is_self || node.state == NodeState::Up || has_answered(&node.name))
+        .map(|node| ExplainedNode {
+            name: node.name.to_string(),
+            is_self: node.is_self,
+            answered: has_answered(&node.name),
+            state: Some(node.state),
+            silent_for: node.silent_for,
+        })
+        .collect();
+    // An earlier run that has departed stands beside the newer one of its name.
+    explained.dedup_by(|later, earlier| {
+        let is_same = later.name == earlier.name;
+        if is_same && later.state == Some(NodeState::Up) {
+            std::mem::swap(later, earlier);
+        }
+        is_same
+    });
+    for (name, _) in answers {
+        if explained.iter().all(|node| node.name != *name) {
+            explained.push(ExplainedNode {
+                name: name.clone(),
+                is_self: name == me,
+                answered: true,
+                state: None,
+                silent_for: Duration::ZERO,
+            });
+        }
+    }
+    explained
+}
+
+fn presences(answers: &[(String, Explained)]) -> Vec<ExplainedPresence> {
+    let mut presences: Vec<ExplainedPresence> = Vec::new();
+    let mut places: HashMap<Ref, usize> = HashMap::new();
+    for (node, explained) in answers {
+        for held in &explained.presences {
+            let place = *places.entry(held.reference).or_insert(presences.len());
+            if place == presences.len() {
+                presences.push(ExplainedPresence {
+                    reference: held.reference,
+                    node: held.node.clone(),
+                    holder: None,
+                    departing: held.departing,
+                    shown_by: Vec::new(),
+                    hidden_by: Vec::new(),
+                    missing_on: Vec::new(),
+                });
+            }
+            note(&mut presences[place], node, held);
+        }
+    }
+    for presence in &mut presences {
+        let has_it = |node: &String| presence.shown_by.contains(node) || presence.hidden_by.contains(node);
+        let missing = answers.iter().map(|(node, _)| node).filter(|node| !has_it(node));
+        presence.missing_on = missing.cloned().collect();
+    }
+    presences
+}
+
+fn note(presence: &mut ExplainedPresence, node: &str, held: &HeldHere) {
+    let list = if held.is_shown { &mut presence.shown_by } else { &mut presence.hidden_by };
+    list.push(node.to_owned());
+    if presence.departing.is_none() || held.is_own {
+        presence.departing = held.departing;
+    }
+    if held.is_own {
+        presence.holder.clone_from(&held.holder);
+        let known = presence.node.take().or_else(|| held.node.clone());
+        presence.node = known.map(|known| HoldingNode { answered: true, ..known });
+    }
+}
+
+fn leaves(answers: &[(String, Explained)]) -> Vec<ExplainedLeave> {
+    let mut leaves: Vec<ExplainedLeave> = Vec::new();
+    for (node, explained) in answers {
+        for left in &explained.leaves {
+            let same = leaves
+                .iter_mut()
+                .find(|known| known.reference == left.reference && known.reason == left.reason);
+            match same {
+                Some(known) => note_leave(known, node, left),
+                None => leaves.push(ExplainedLeave {
+                    reference: left.reference,
+                    node: left.node.clone(),
+                    reason: left.reason,
+                    ago: left.ago,
+                    node_silent_for: left.node_silent_for,
+                    holder: left.holder.clone(),
+                    told_by: vec![node.clone()],
+                }),
+            }
+        }
+    }
+    leaves.sort_by_key(|leave| leave.ago);
+    leaves
+}
+
+fn note_leave(known: &mut ExplainedLeave, node: &str, left: &LeftHere) {
+    // A presence that was hidden twice has left twice on one node.
+    if known.told_by.iter().any(|told| told == node) {
+        return;
+    }
+    known.told_by.push(node.to_owned());
+    if known.node.is_none() {
+        known.node.clone_from(&left.node);
+    }
+    known.node_silent_for = known.node_silent_for.or(left.node_silent_for);
+    if left.is_own {
+        known.holder.clone_from(&left.holder);
+    }
+}
