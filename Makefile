@@ -146,10 +146,10 @@ test-clients: tests/clients/$(INSTALLED) python-clients ## Run clients that othe
 	cargo build --package rooms --package supabase --locked
 	cd tests/clients && ROOMS_BIN=$(BUILT)/rooms SUPABASE_BIN=$(BUILT)/supabase $(NODE_TEST) *.test.mjs
 
-test-browser: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Run the chess site in Chromium
+test-browser: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Run the chess site and the dashboard in Chromium
 	$(call heading,browser tests)
-	cargo build --package chess --locked
-	cd tests/browser && CHESS_BIN=$(BUILT)/chess CHROMIUM=$(CHROMIUM) $(NODE_TEST) *.test.mjs
+	cargo build --package chess --package rooms --locked
+	cd tests/browser && CHESS_BIN=$(BUILT)/chess ROOMS_BIN=$(BUILT)/rooms CHROMIUM=$(CHROMIUM) $(NODE_TEST) *.test.mjs
 
 python-clients: $(PYTHON_CLIENTS:%=tests/clients/python/venv-%/installed) ## Install the clients in Python that are tested
 

@@ -80,6 +80,13 @@ impl Hall {
         adsum::serve(listener, site).presence(&self.node.presence).request_grace(STOP_GRACE).await
     }
 
+    /// Serves a page for operators, which shows everyone who is online, for as long as the future is polled. Only this
+    /// machine reaches it.
+    pub async fn serve_dashboard(&self, listener: TcpListener) -> std::io::Result<()> {
+        let page = adsum::dashboard(&self.node.presence).loopback_only().into_router();
+        adsum::serve(listener, page).until(std::future::pending()).await
+    }
+
     /// The socket that browsers connect to.
     pub(crate) fn socket(&self, sessions: Sessions, origin: Option<&Origin>, hosts: &[String]) -> Router {
         channels::socket(App { node: self.node.clone(), sessions }, origin, hosts)

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
 };
@@ -54,6 +54,10 @@ struct Options {
     #[arg(long, env = "NODE")]
     node: Option<String>,
 
+    /// Serves a page for operators on this port of 127.0.0.1, for this machine alone; 0 takes any free one.
+    #[arg(long, env = "DASHBOARD", value_name = "PORT")]
+    dashboard: Option<u16>,
+
     #[command(flatten)]
     settings: Settings,
 
@@ -98,6 +102,16 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     // Only now: a balancer takes a node that listens for one that is ready.
     let listener = port.listen(BACKLOG).map_err(|error| cannot_listen(address, &error))?;
     let address = address_to_open(address);
+    let dashboard = match options.dashboard {
+        Some(port) => Some(listen_for_operators(port).await?),
+        None => None,
+    };
+    let dashboard = async {
+        match dashboard {
+            Some(listener) => hall.serve_dashboard(listener).await,
+            None => std::future::pending().await,
+        }
+    };
     let say_so = async {
         println!("chess is on {address}");
         std::future::pending::<()>().await;
@@ -106,6 +120,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         biased;
         // First: from then on it ends well when it is told to.
         served = hall.serve(listener, site) => served?,
+        served = dashboard => served?,
         () = say_so => {}
     }
     db.close().await;
@@ -146,6 +161,16 @@ fn reserve(address: SocketAddr) -> Result<TcpSocket, String> {
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
     format!("cannot listen on {address}: {error}. Choose another port with PORT=, such as PORT=4001")
+}
+
+async fn listen_for_operators(port: u16) -> Result<TcpListener, String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| {
+        format!("cannot listen on port {port}: {error}. Choose another port with DASHBOARD=")
+    })?;
+    if let Ok(address) = listener.local_addr() {
+        println!("the dashboard is on http://{address}/");
+    }
+    Ok(listener)
 }
 
 fn address_to_open(address: SocketAddr) -> String {

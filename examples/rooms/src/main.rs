@@ -4,14 +4,15 @@
 //! `ws://127.0.0.1:4100/socket` with a `user_id`.
 
 use std::{
-    net::SocketAddr,
+    future::{IntoFuture, pending},
+    net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use adsum::{
     Assigns, Channel, Connect, JoinError, Joined, Key, NoParams, Payload, Presence, PubSub, Ref, Refused,
-    Reply, Socket, SocketBuilder, Stop, Topic,
+    Reply, Serve, Socket, SocketBuilder, Sockets, Stop, Topic,
 };
 use clap::Parser;
 use serde::Deserialize;
@@ -23,6 +24,8 @@ use tracing_subscriber::EnvFilter;
 #[derive(Clone)]
 struct App {
     presence: Presence,
+    /// Operators may disconnect sockets by their ids.
+    has_ids: bool,
 }
 
 /// The user behind a socket; every channel of the socket can look it up.
@@ -30,13 +33,14 @@ struct App {
 struct User(Key);
 
 /// Accepts a socket that says who it is. (A real program would verify a token here.)
-async fn connect(_app: App, request: Connect) -> Result<Assigns, Refused> {
+async fn connect(app: App, request: Connect) -> Result<Assigns, Refused> {
     #[derive(Deserialize)]
     struct Params {
         user_id: String,
     }
     let Params { user_id } = request.params()?;
-    Ok(Assigns::new().with(User(user_id.into())))
+    let assigns = if app.has_ids { Assigns::new().id(format!("users:{user_id}")) } else { Assigns::new() };
+    Ok(assigns.with(User(user_id.into())))
 }
 
 /// `room:*`: everyone in it is tracked, and sees who else is.
@@ -184,6 +188,9 @@ struct Options {
     /// nodes, and known to them alone
     #[arg(long, env = "SECRET", default_value = PUBLIC_SECRET, hide_env_values = true)]
     secret: String,
+    /// Serves a page for operators on this port of 127.0.0.1, for this machine alone; 0 takes any free one
+    #[arg(long, env = "DASHBOARD", value_name = "PORT")]
+    dashboard: Option<u16>,
 }
 
 #[tokio::main]
@@ -216,8 +223,10 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         [] if options.listen.ip().is_loopback() => vec!["localhost", "127.0.0.1", "[::1]"],
         hosts => hosts.iter().map(String::as_str).collect(),
     };
-    let socket = SocketBuilder::new(App { presence: presence.clone() })
+    let sockets = Sockets::new();
+    let socket = SocketBuilder::new(App { presence: presence.clone(), has_ids: options.dashboard.is_some() })
         .connect(connect)
+        .sockets(&sockets)
         .longpoll(&options.secret)?
         .longpoll_window(Duration::from_millis(options.longpoll_window))
         .host(hosts)
@@ -229,10 +238,30 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|error| format!("can't listen on {}: {error}; try another --listen", options.listen))?;
+    let dashboard = match options.dashboard {
+        Some(port) => dashboard(port, &presence, &sockets).await?.into_future(),
+        None => Box::pin(pending()),
+    };
     println!("listening on {}", listener.local_addr()?);
-    // At SIGTERM or ctrl-c the clients are sent to whoever listens next, and nobody sees them leave.
-    adsum::serve(listener, site).presence(&presence).await?;
+    tokio::select! {
+        // At SIGTERM or ctrl-c the clients are sent to whoever listens next, and nobody sees them leave.
+        served = adsum::serve(listener, site).presence(&presence).into_future() => served?,
+        served = dashboard => served?,
+    }
     Ok(())
+}
+
+/// A page for operators, on a listener of its own that only this machine reaches.
+async fn dashboard(port: u16, presence: &Presence, sockets: &Sockets) -> Result<Serve, String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(|error| format!("can't listen on port {port}: {error}; try another --dashboard"))?;
+    if let Ok(address) = listener.local_addr() {
+        println!("dashboard on http://{address}/");
+    }
+    let page = adsum::dashboard(presence).sockets(sockets).allow_disconnect().loopback_only().into_router();
+    // It stays until the server has ended.
+    Ok(adsum::serve(listener, page).until(pending()))
 }
 
 /// Joins the cluster that the options name.

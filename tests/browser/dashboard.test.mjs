@@ -1,0 +1,177 @@
+// The dashboard, as somebody uses it who has never seen it: why is this user shown as online, or not?
+
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import axe from "axe-core";
+
+import { Engine } from "../conformance/lib/engine.mjs";
+import { Node, Operator, Visitor, request } from "./lib/dashboard.mjs";
+import { Relay } from "./lib/relay.mjs";
+import { launchBrowser } from "./lib/scene.mjs";
+
+const ROOM = "room:lobby";
+const SCREENSHOTS = fileURLToPath(new URL("screenshots/", import.meta.url));
+
+let browser;
+let engine;
+let one;
+let two;
+const operators = [];
+
+before(async () => {
+  [browser, engine] = await Promise.all([launchBrowser(), Engine.start("nats")]);
+});
+after(() => Promise.all([browser?.close(), engine?.kill()]));
+beforeEach(async () => {
+  const pubsub = engine.url();
+  [one, two] = await Promise.all([Node.start("one", { pubsub, linger: 60_000 }), Node.start("two", { pubsub })]);
+});
+afterEach(async () => {
+  await Promise.all(operators.splice(0).map((operator) => operator.close()));
+  await Promise.all([one.kill(), two.kill()]);
+});
+
+async function look(node, options) {
+  const operator = await Operator.open(browser, node, options);
+  operators.push(operator);
+  return operator;
+}
+
+/** Takes a picture for people, if somebody wants it: SHOTS=1. */
+async function photograph({ page }, name) {
+  if (process.env.SHOTS === undefined) return;
+  mkdirSync(SCREENSHOTS, { recursive: true });
+  await page.screenshot({ path: `${SCREENSHOTS}dashboard-${name}.png`, fullPage: true });
+}
+
+test("a newcomer learns why each of four people is shown as online, or isn't", async () => {
+  const relay = await Relay.to(one.url);
+  try {
+    const crashing = await Visitor.join(two.url, "crashed", ROOM);
+    await Visitor.join(two.url, "killed", ROOM);
+    await Visitor.join(relay.url, "asleep", ROOM);
+    const lingering = await Visitor.join(one.url, "lingering", ROOM);
+    const operator = await look(one);
+
+    // Thrown out by a crash of the channel.
+    crashing.push(ROOM, "crash");
+    await operator.explain(ROOM, "crashed");
+    await operator.untilSaid("one doesn't show \"crashed\" in room:lobby.");
+    await operator.untilSaid("crashed: its channel or task failed on two");
+    await photograph(operator, "crashed");
+
+    // Shown as online, as the node waits for the client to come back.
+    lingering.vanish();
+    await operator.explain(ROOM, "lingering");
+    await operator.untilSaid(/Its socket was lost.* It lingers for another \d+ s, so that its client can come back/);
+    await photograph(operator, "lingering");
+
+    // Shown as online, but the client sleeps.
+    relay.silence();
+    await operator.explain(ROOM, "asleep");
+    await operator.untilSaid(/Its client has been silent for [\d.]+ s: it has nothing to say, is asleep, or its network is gone/);
+    await operator.untilSaid(/The server closes the socket if it stays silent for another \d+ s/);
+    await photograph(operator, "asleep");
+
+    // Shown as online for a moment, though the node was killed.
+    await operator.explain(ROOM, "killed");
+    await operator.untilSaid("one shows \"killed\" in room:lobby, by one presence.");
+    await two.kill();
+    await operator.untilSaid(/two has not been heard for [\d.]+ s/);
+    await operator.untilSaid(/unreachable: two silent for [\d.]+ s/);
+    await operator.untilSaid("counts as down: it was killed, or is cut off");
+    await photograph(operator, "killed");
+    assert.deepEqual(operator.errors, []);
+  } finally {
+    relay.close();
+  }
+});
+
+test("one cluster is seen from any node, down to the messages of a socket", async () => {
+  const visitor = await Visitor.join(two.url, "ann", ROOM);
+  for (const node of [one, two]) {
+    const operator = await look(node);
+    const { page } = operator;
+    const hears = page.locator("[aria-label='How each node hears the others'] tbody tr");
+    await page.locator("tbody tr", { hasText: "two" }).locator(".badge[data-state=up]").first().waitFor();
+    await hears.filter({ hasText: "one" }).getByText(/up, [\d.]+ s/).waitFor();
+    await operator.choose("Topics");
+    await page.locator("#search").fill("lob");
+    await page.locator("a", { hasText: ROOM }).click();
+    await page.locator("tbody tr", { hasText: "ann" }).getByText("online_at").waitFor();
+    await page.locator("a", { hasText: "Explain ann" }).click();
+    await operator.untilSaid("A channel on two has held it for");
+
+    await page.locator("button", { hasText: "Watch its messages" }).click();
+    await page.locator("#watch [role=status]", { hasText: "Watching on two" }).waitFor();
+    visitor.push(ROOM, "echo", { text: "hello", token: "hunter2" });
+    await page.locator(".messages li[data-from=client]", { hasText: "echo" }).first().waitFor();
+    await page.locator(".messages li[data-from=server]", { hasText: "phx_reply" }).first().waitFor();
+    const messages = await page.locator(".messages").innerText();
+    assert.ok(messages.includes("[FILTERED]") && !messages.includes("hunter2"), messages);
+    await photograph(operator, `watching-${node === one ? "one" : "two"}`);
+    await page.locator("#watch button").click();
+
+    await operator.choose("Plots");
+    await page.locator("figure canvas").first().waitFor();
+    await page.locator(".now", { hasText: "presences 1" }).waitFor();
+    assert.deepEqual(operator.errors, []);
+    await operator.close();
+  }
+});
+
+test("an operator disconnects the sockets of an id, at the second click", async () => {
+  const visitor = await Visitor.join(two.url, "bob", ROOM);
+  const operator = await look(one);
+  await operator.explain(ROOM, "bob");
+  const button = operator.page.locator(".danger");
+  await button.filter({ hasText: "Disconnect all sockets of users:bob" }).click();
+  await button.filter({ hasText: "Really?" }).click();
+  await visitor.untilClosed(1001);
+  await operator.untilSaid("was told to disconnect");
+  assert.deepEqual(operator.errors, []);
+});
+
+test("pages of other sites get nothing, whatever name they come by", async () => {
+  const { port } = new URL(one.dashboard);
+  const ask = async (headers) => (await request(port, headers)).statusCode;
+  assert.equal(await ask({ host: `localhost:${port}` }), 200);
+  assert.equal(await ask({ host: `evil.example:${port}` }), 421);
+  assert.equal(await ask({ host: `localhost:${port}`, origin: "https://evil.example" }), 421);
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  for (const width of [360, 1280]) {
+    test(`every view is accessible, ${colorScheme}, at ${width} px`, async () => {
+      await Visitor.join(one.url, "ann", ROOM);
+      const lingering = await Visitor.join(one.url, "lingering", ROOM);
+      lingering.vanish();
+      const operator = await look(one, { colorScheme, viewport: { width, height: 800 } });
+      const { page } = operator;
+      await page.evaluate(axe.source);
+      for (const view of ["Nodes", "Topics", "Plots", "Explain"]) {
+        await operator.choose(view);
+        if (view === "Nodes") await page.locator(".badge[data-state=up]").first().waitFor();
+        if (view === "Topics") await page.locator("a", { hasText: ROOM }).waitFor();
+        if (view === "Plots") await page.locator("figure canvas").first().waitFor();
+        if (view === "Explain") {
+          await operator.explain(ROOM, "lingering");
+          await operator.untilSaid("It lingers for another");
+        }
+        await photograph(operator, `${view}-${colorScheme}-${width}`);
+        const { violations } = await page.evaluate(() => window.axe.run());
+        const said = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
+        assert.deepEqual(said, [], view);
+        const overflow = await page.evaluate(() => {
+          const { scrollWidth, clientWidth } = document.documentElement;
+          return scrollWidth - clientWidth;
+        });
+        assert.ok(overflow <= 0, `${view} is ${overflow} px too wide`);
+      }
+      assert.deepEqual(operator.errors, []);
+    });
+  }
+}
