@@ -66,7 +66,7 @@ impl ParamFilter {
         }
     }
 
-    /// What of a value may be shown.
+    /// Shows a value as far as it may be shown.
     pub(crate) fn show_value(&self, value: Value) -> String {
         self.text(value)
     }

@@ -301,7 +301,7 @@ impl Outbound {
         self.end.store(end.to_bits(), Ordering::Relaxed);
     }
 
-    /// What is known of the socket. `None` before it opens.
+    /// Describes the socket. `None` before it opens.
     pub(crate) fn details(&self) -> Option<SocketDetails> {
         let heard = Tick(self.heard.load(Ordering::Relaxed));
         let end = SocketEnd::from_bits(self.end.load(Ordering::Relaxed));

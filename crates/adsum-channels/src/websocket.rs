@@ -11,7 +11,7 @@ mod silence;
 mod stream;
 pub(crate) mod upgrade;
 
-/// What carries the messages of a WebSocket.
+/// The name of the WebSocket transport.
 pub(crate) const WEBSOCKET: &str = "websocket";
 
 pub(crate) use frame::Opcode;
