@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 import axe from "axe-core";
 
-import { Engine } from "../conformance/lib/engine.mjs";
+import { Engine } from "../lib/engine.mjs";
 import { Node, Operator, Visitor, request } from "./lib/dashboard.mjs";
 import { Relay } from "./lib/relay.mjs";
 import { launchBrowser } from "./lib/scene.mjs";
