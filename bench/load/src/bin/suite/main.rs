@@ -107,7 +107,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut all_correct = true;
     // Of the first row, if it is among those that are chosen.
     let mut micros_per_write = None;
-    println!("| work | Phoenix | adsum | goal | reached | correct |\n| --- | --- | --- | --- | --- | --- |");
+    println!("| work | adsum | goal | reached | correct |\n| --- | --- | --- | --- | --- |");
     for row in ROWS.iter().filter(chosen) {
         let result =
             options.run(row.server, row.args, None).map_err(|error| format!("{}: {error}", row.work))?;
@@ -122,9 +122,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             Some(true) => "yes",
             Some(false) => "no",
         };
-        let (Row { work, phoenix, goal, .. }, told) = (row, row.told(&result, micros_per_write));
+        let (Row { work, goal, .. }, told) = (row, row.told(&result, micros_per_write));
         println!(
-            "| {work} | {phoenix} | {told} | {goal} | {reached} | {} |",
+            "| {work} | {told} | {goal} | {reached} | {} |",
             if correct { "yes" } else { "NO" }
         );
     }

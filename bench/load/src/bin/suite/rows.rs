@@ -1,9 +1,4 @@
-//! The rows that the suite measures, and the figures beside it.
-//!
-//! Phoenix's were taken from Phoenix 1.8.12, `phoenix_pubsub` 2.2.0 and Bandit 1.12.5 on Elixir 1.18 and OTP 25 in
-//! production mode with its default options, the server alone on one core of a machine with two, by a generator that
-//! sent the same frames. If two runs differ, both figures are given. The goals are this project's own: what a server
-//! of an order of magnitude less CPU has to reach.
+//! The rows that the suite measures. The goals are this project's own.
 
 use serde_json::Value;
 
@@ -24,7 +19,6 @@ pub(crate) enum Server {
 
 pub(crate) struct Row {
     pub(crate) work: &'static str,
-    pub(crate) phoenix: &'static str,
     pub(crate) goal: &'static str,
     /// The goal once more: fields of the result, each with the most that it may be.
     pub(crate) limits: &'static [(&'static str, f64)],
@@ -117,7 +111,6 @@ const NODES: &[(&str, &str, f64, &str)] = &[
 pub(crate) const ROWS: &[Row] = &[
     Row {
         work: "no server: a `send` of 700 bytes to each of 500 loopback connections, every 50 ms",
-        phoenix: "",
         goal: "",
         limits: &[],
         server: Server::Reader,
@@ -126,7 +119,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "200 people join one room until all see all",
-        phoenix: "0.53 to 1.05 s, 2.7 ms CPU a join",
         goal: "",
         limits: &[],
         server: Server::Rooms(&[]),
@@ -135,7 +127,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "1,000 people",
-        phoenix: "16.5 to 28 s, 16 to 18 ms",
         goal: "1.5 s, 0.4 ms",
         limits: &[("/total_ms", 1500.0), ("/cpu_us_per_join", 400.0)],
         server: Server::Rooms(&[]),
@@ -144,7 +135,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "2,000 people",
-        phoenix: "86 s or more, 36 ms",
         goal: "5 s, 0.8 ms",
         limits: &[("/total_ms", 5000.0), ("/cpu_us_per_join", 800.0)],
         server: Server::Rooms(&[]),
@@ -153,7 +143,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "churn, one room of 500, 10 pairs of a leave and a join a second",
-        phoenix: "p99 12 to 24 ms, 19 to 22 ms CPU a pair",
         goal: "",
         limits: &[],
         server: Server::Rooms(&[]),
@@ -162,7 +151,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "the same, 50 pairs",
-        phoenix: "saturated: p50 0.5 to 3.3 s",
         goal: "p99 90 ms, 1.5 ms",
         limits: &[
             ("/join_seen_us/p99", 90_000.0),
@@ -175,7 +163,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "the same with `--diff-interval 50`",
-        phoenix: "",
         goal: "",
         limits: &[],
         server: Server::Rooms(&["--diff-interval", "50"]),
@@ -184,7 +171,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "churn, 100 rooms of 20, 100 pairs",
-        phoenix: "p99 5 to 9 ms, 2.5 to 3 ms CPU a pair",
         goal: "",
         limits: &[],
         server: Server::Rooms(&[]),
@@ -193,7 +179,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "the same, 400 pairs",
-        phoenix: "1.5 to 2.1 ms CPU a pair",
         goal: "",
         limits: &[],
         server: Server::Rooms(&[]),
@@ -202,7 +187,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "a meta updated 100 times a second, seen by 100 members",
-        phoenix: "p99 4 to 10 ms, 2.3 to 3.5 ms CPU an update",
         goal: "p99 90 ms, 0.25 ms",
         limits: &[("/join_seen_us/p99", 90_000.0), ("/cpu_us_per_update", 250.0)],
         server: Server::Rooms(&[]),
@@ -211,7 +195,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "the same with `--diff-interval 50`",
-        phoenix: "",
         goal: "",
         limits: &[],
         server: Server::Rooms(&["--diff-interval", "50"]),
@@ -220,7 +203,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "broadcast to 1,000 members, 16 in flight",
-        phoenix: "53,000 to 56,000 deliveries a second, 14 to 18 us CPU",
         goal: "2 us",
         limits: &[("/cpu_us_per_delivery", 2.0)],
         server: Server::Rooms(&[]),
@@ -229,7 +211,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "echo, 50 connections, 1 in flight",
-        phoenix: "14,000 to 22,000 replies a second, 37 to 47 us CPU",
         goal: "",
         limits: &[],
         server: Server::Rooms(&[]),
@@ -238,7 +219,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "echo, 16 in flight",
-        phoenix: "32,000 to 37,000, 22 to 25 us",
         goal: "3 us",
         limits: &[("/cpu_us_per_reply", 3.0)],
         server: Server::Rooms(&[]),
@@ -247,7 +227,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "5 clients echo every 50 ms while one floods empty frames",
-        phoenix: "",
         goal: "p99 50 ms",
         limits: &[("/echo_us/p99", 50_000.0)],
         server: Server::Rooms(&[]),
@@ -256,7 +235,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "the same, heartbeats",
-        phoenix: "",
         goal: "p99 50 ms",
         limits: &[("/echo_us/p99", 50_000.0)],
         server: Server::Rooms(&[]),
@@ -265,7 +243,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "9,000 idle connections, each in a channel",
-        phoenix: "31 KB each",
         goal: "",
         limits: &[],
         server: Server::Rooms(&[]),
@@ -274,7 +251,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "9,000, each present in a room of its own",
-        phoenix: "206 to 367 KB each",
         goal: "8 KB",
         limits: &[("/kb_per_connection", 8.0)],
         server: Server::Rooms(&[]),
@@ -283,7 +259,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "300 members, 100 updates of 7.5 KB a second, 30 members stop reading",
-        phoenix: "",
         goal: "the others see no delay",
         limits: &[],
         server: Server::Rooms(&[]),
@@ -298,7 +273,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "a change on one node seen on another, `--diff-interval 0`, 50 a second, a room of 200",
-        phoenix: "p50 735 ms, p99 1,490 ms",
         goal: "p50 5 ms, p99 30 ms",
         limits: &[("/join_seen_us/p50", 5000.0), ("/join_seen_us/p99", 30_000.0)],
         server: Server::Cluster { diff_interval: Some("0"), kill: false },
@@ -307,7 +281,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "the same at the default",
-        phoenix: "",
         goal: "p99 90 ms",
         limits: &[("/join_seen_us/p99", 90_000.0)],
         server: Server::Cluster { diff_interval: None, kill: false },
@@ -316,7 +289,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "a node killed until its people are seen to leave",
-        phoenix: "27.5 s",
         goal: "4 s",
         limits: &[("/all_gone_ms", 4000.0)],
         server: Server::Cluster { diff_interval: None, kill: true },
@@ -325,7 +297,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "100,000 presences in a counted topic, 1,000 clients, 1,000 changes a second",
-        phoenix: "",
         goal: "it holds",
         limits: &[],
         server: Server::Large,
@@ -339,7 +310,6 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         work: "the same with diffs, to 1,000 subscribers and 10 lists inside",
-        phoenix: "",
         goal: "it holds",
         limits: &[],
         server: Server::Watched,
