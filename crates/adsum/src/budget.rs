@@ -8,8 +8,8 @@
 //! A further account counts what the changes would have cost if each were sent alone. If that is more than the node can
 //! send, as when a thousand people join one room, topics over their share collect changes for at least [`GATHERING`].
 //! Otherwise diffs would be sent as often as the rate allows, with a few changes each, and take the time from the
-//! clients that join. This debt ends early, once less than half of the node's rate was asked for a while, so that it
-//! doesn't outlast the storm.
+//! clients that join. This debt doesn't outlast the storm: it ends once less than three quarters of the node's rate was
+//! asked for a [`LULL`], or nothing was.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,6 +21,8 @@ const LIGHT: Duration = Duration::from_millis(125);
 const HEAVY: Duration = Duration::from_millis(250);
 /// How long a topic over its share collects changes at least, while more is asked of the node than it can send.
 const GATHERING: Duration = Duration::from_millis(50);
+/// How long little has to be asked until a storm is over.
+const LULL: Duration = Duration::from_millis(100);
 /// The cost up to which a flush is small.
 const SMALL: u64 = 128;
 /// A topic's share of the rate is one part in this many.
@@ -45,6 +47,8 @@ pub(crate) struct DeliveryBudget<T> {
     shared: Account,
     /// Like `node`, for what the changes would cost if each were sent alone.
     asked: Account,
+    /// When something was asked last.
+    asked_at: Duration,
     /// The time since which `asked_time` is counted.
     asked_since: Duration,
     /// How long it would take to send what was asked since then.
@@ -73,6 +77,7 @@ impl<T: Ord + Clone> DeliveryBudget<T> {
             node: Account::default(),
             shared: Account::default(),
             asked: Account::default(),
+            asked_at: Duration::ZERO,
             asked_since: Duration::ZERO,
             asked_time: Duration::ZERO,
             waiting: BTreeMap::new(),
@@ -87,7 +92,8 @@ impl<T: Ord + Clone> DeliveryBudget<T> {
     /// Returns when a flush may go, if nothing else goes before it.
     fn ready_at(&self, flush: WaitingFlush, since: Duration) -> Duration {
         let (Account(node), Account(shared), Account(topic)) = (self.node, self.shared, flush.account);
-        let node = node.max(self.asked.0.min(since.saturating_add(GATHERING)));
+        let storm = if since > self.asked_at.saturating_add(LULL) { Duration::ZERO } else { self.asked.0 };
+        let node = node.max(storm.min(since.saturating_add(GATHERING)));
         let within_share = shared.saturating_sub(LIGHT).max(topic);
         let ready = node.min(within_share).min(since.saturating_add(self.max_delay));
         if flush.cost <= SMALL { ready.min(shared.saturating_sub(HEAVY)) } else { ready }
@@ -105,11 +111,15 @@ impl<T: Ord + Clone> DeliveryBudget<T> {
     /// Notes the number of changes in a flush, and what each would have cost alone.
     pub(crate) fn ask(&mut self, now: Duration, changes: usize, cost: u64) {
         let time = self.time(cost).min(LIGHT).saturating_mul(u32::try_from(changes).unwrap_or(u32::MAX));
+        if now > self.asked_at.saturating_add(LULL) {
+            self.asked.0 = self.asked.0.min(now);
+        }
+        self.asked_at = now;
         self.asked_time = self.asked_time.saturating_add(time);
         let elapsed = now.saturating_sub(self.asked_since);
-        if elapsed >= 2 * GATHERING {
+        if elapsed >= LULL {
             // More than this is asked of a server that was only delayed for a moment.
-            if self.asked_time < elapsed / 2 {
+            if self.asked_time < elapsed * 3 / 4 {
                 self.asked.0 = self.asked.0.min(now);
             }
             (self.asked_since, self.asked_time) = (now, Duration::ZERO);
@@ -234,7 +244,9 @@ mod tests {
         assert!(budget.may_go(ms(50), topic, ms(0), 200));
         assert!(budget.may_go(ms(0), topic, ms(0), 128), "a small topic doesn't gather");
         assert!(budget.may_go(ms(0), Account::default(), ms(0), 200), "nor does one within its share");
-        budget.ask(ms(460), 100, 10);
+        for now in [100, 200, 300, 400, 460] {
+            budget.ask(ms(now), 100, 10);
+        }
         assert!(!budget.may_go(ms(499), topic, ms(490), 200), "half a second is owed");
         assert!(budget.may_go(ms(540), topic, ms(490), 200));
     }
@@ -251,8 +263,20 @@ mod tests {
             budget.ask(ms(100), asked - asked / 2, 1);
             !budget.may_go(ms(200), topic, ms(200), 200)
         };
-        assert!(!waits_after(49));
-        assert!(waits_after(50));
+        assert!(!waits_after(74));
+        assert!(waits_after(76));
+    }
+
+    #[test]
+    fn the_debt_of_a_storm_ends_when_nothing_comes_for_a_while() {
+        let mut budget = budget();
+        let mut topic = Account::default();
+        budget.pay(ms(0), &mut topic, 200);
+        budget.ask(ms(0), 100, 10);
+        assert!(!budget.may_go(ms(100), topic, ms(100), 200));
+        assert!(budget.may_go(ms(101), topic, ms(101), 200));
+        budget.ask(ms(101), 1, 10);
+        assert!(budget.may_go(ms(102), topic, ms(102), 200), "what comes after it is not of the storm");
     }
 
     #[test]
