@@ -27,11 +27,11 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::{net::TcpStream, sync::Notify, time::Instant};
 
 use self::entries::{Entries, Entry};
-use self::pass::Urgency;
 pub(crate) use self::{
     budget::{Budget, Total},
     conflation::Renewable,
     held_changes::HeldChanges,
+    pass::Urgency,
 };
 use crate::{
     SocketDetails, SocketEnd,
@@ -82,8 +82,8 @@ pub(crate) struct OutboundQueue {
     due: bool,
     /// Set by a push that a write pass may write.
     pushed: bool,
-    /// Whether the queue is enrolled in the write pass of replies.
-    is_urgent: bool,
+    /// The soonest pass in which the queue is enrolled.
+    enrolled: Option<Urgency>,
     /// Somebody watches the messages.
     trace: Option<Box<Trace>>,
 }
@@ -115,7 +115,7 @@ impl Outbound {
             woken: false,
             due: false,
             pushed: false,
-            is_urgent: false,
+            enrolled: None,
             trace: None,
         };
         Self {
@@ -136,23 +136,23 @@ impl Outbound {
         self.locked_for(Urgency::Reply, section)
     }
 
-    /// As [`locked`](Self::locked), for a frame to many sockets: frames for a single client are written first.
-    pub(crate) fn locked_for_broadcast<R>(
+    /// As [`locked`](Self::locked), for frames that other sockets get too: more urgent ones are written first.
+    pub(crate) fn locked_for<R>(
         self: &Arc<Self>,
+        urgency: Urgency,
         section: impl FnOnce(&mut OutboundQueue) -> R,
     ) -> R {
-        self.locked_for(Urgency::Broadcast, section)
-    }
-
-    fn locked_for<R>(self: &Arc<Self>, urgency: Urgency, section: impl FnOnce(&mut OutboundQueue) -> R) -> R {
         let mut queue = self.queue.lock();
         let result = section(&mut queue);
         let (due, pushed) = (mem::take(&mut queue.due), mem::take(&mut queue.pushed));
         let enrols = match urgency {
+            Urgency::Many => due,
             // Everything queued before it is written now as well.
-            Urgency::Reply => pushed && !mem::replace(&mut queue.is_urgent, true),
-            Urgency::Broadcast => due,
+            sooner => pushed && queue.enrolled.is_none_or(|enrolled| enrolled > sooner),
         };
+        if enrols {
+            queue.enrolled = Some(urgency);
+        }
         self.unlock(queue);
         if enrols && !pass::enrol(self, urgency) {
             self.write();
@@ -391,7 +391,7 @@ impl OutboundQueue {
 
     /// Writes what the kernel accepts now, and leaves the rest to the connection's task.
     fn write(&mut self) {
-        self.is_urgent = false;
+        self.enrolled = None;
         let Some(stream) = self.stream.clone().filter(|_| !self.blocked) else { return };
         match self.drain(&mut |parts| try_write(&stream, parts)) {
             Poll::Ready(Ok(())) => {}

@@ -3,7 +3,10 @@
 use std::{
     any::Any,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -25,6 +28,7 @@ pub struct Message {
     is_deferrable: bool,
     source: Option<Arc<dyn Any + Send + Sync>>,
     encodings: OnceLock<Box<Encoding>>,
+    subscribers: AtomicUsize,
 }
 
 /// A message's position in its sender's sequence. A subscriber that was given a state uses it to skip the changes that
@@ -48,6 +52,7 @@ impl Message {
             is_deferrable: false,
             source: None,
             encodings: OnceLock::new(),
+            subscribers: AtomicUsize::new(0),
         }
     }
 
@@ -101,6 +106,15 @@ impl Message {
     /// The value that its payload was made from, if that is a `T`.
     pub fn source<T: Any>(&self) -> Option<&T> {
         self.source.as_deref()?.downcast_ref()
+    }
+
+    /// The number of this node's subscribers that it is delivered to, as of the start of the delivery.
+    pub fn subscribers(&self) -> usize {
+        self.subscribers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_subscribers(&self, count: usize) {
+        self.subscribers.store(count, Ordering::Relaxed);
     }
 
     /// Returns the message in an encoding. The first caller encodes it; all others share the result.

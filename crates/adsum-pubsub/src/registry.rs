@@ -118,6 +118,7 @@ impl Registry {
         let mut topics = self.shard(topic).lock();
         let Some(entry) = topics.get_mut(topic) else { return };
         let before = self.next_subscription.load(Ordering::Relaxed);
+        message.set_subscribers(entry.subscribers.len());
         let job = Job { message: message.clone(), from, before };
         if entry.subscribers.len() <= INLINE && !entry.queue.as_ref().is_some_and(|queue| queue.is_busy()) {
             let blocks = entry.subscribers.blocks().clone();

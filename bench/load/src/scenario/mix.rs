@@ -1,5 +1,3 @@
-mod hot;
-
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -10,7 +8,6 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::sleep};
 
-use self::hot::Hot;
 use super::{Schedule, Stage, finish, wrong_views};
 use crate::{
     client::{Client, Greeting},
@@ -49,12 +46,6 @@ pub(crate) struct Options {
     /// Then ask for more until a change in a hundred is seen after 100 ms
     #[arg(long)]
     saturate: bool,
-    /// Then measure the rates once more beside a room of this many members that asks for more than the server can send
-    #[arg(long, default_value_t = 0)]
-    hot: usize,
-    /// How many updates a second it asks for
-    #[arg(long, default_value_t = 1000.0)]
-    hot_rate: f64,
 }
 
 /// Those present in a room, oldest first.
@@ -91,45 +82,14 @@ impl Options {
                 rate *= factor;
             }
         }
-        let beside = self.beside_hot(stage, &rooms).await;
         let settled = self.is_settled(stage, &rooms).await;
         let own = json!({
             "users": self.users,
             "rooms": self.rooms,
             "loads": loads,
-            "beside": beside,
             "saturated_at": saturated_at,
         });
         stage.result("mix", full && settled, (&first, &stage.usage()), own)
-    }
-
-    /// The loads beside a hot room.
-    async fn beside_hot(&self, stage: &Stage, rooms: &Rc<Rooms>) -> Value {
-        if self.hot == 0 {
-            return Value::Null;
-        }
-        let (world, first) = (&stage.world, rooms.next_user.get());
-        let member = |n: usize| {
-            let client =
-                Client::new(first + n as u32, self.rooms, stage.room(self.rooms), Greeting::State, hot::PRESENT);
-            client.sampled.set(false);
-            client
-        };
-        let members: Vec<_> = (0..self.hot.max(hot::PRESENT)).map(member).collect();
-        rooms.next_user.set(first + members.len() as u32);
-        let (present, listeners) = members.split_at(hot::PRESENT);
-        enter(stage, present, listeners).await;
-        let first_plain = rooms.next_user.get();
-        rooms.next_user.set(first_plain + hot::PRESENT as u32);
-        let _hot = Hot::start(stage, present.to_vec(), first_plain, self.hot_rate).await;
-        sleep(PAUSE).await;
-        let mut loads = Vec::new();
-        for rate in &self.rates {
-            let mut load = self.load(stage, rooms, *rate, self.secs).await;
-            load["echo"] = world.latencies.echo.json();
-            loads.push(load);
-        }
-        loads.into()
     }
 
     async fn enter(&self, stage: &Stage) -> Rc<Rooms> {
@@ -140,7 +100,14 @@ impl Options {
         };
         let clients: Vec<_> = (0..self.users * self.rooms).map(client).collect();
         let (members, listeners) = clients.split_at(present * self.rooms);
-        enter(stage, members, listeners).await;
+        for entering in listeners.chunks(ENTERING) {
+            stage.join_all(entering).await;
+            for listener in entering {
+                listener.push("t", "untrack", "{}");
+            }
+            wait_for(stage.common.timeout, || entering.iter().all(|listener| listener.sees() == 0)).await;
+        }
+        stage.join_all(members).await;
         let of_room = |clients: &[Rc<Client>], room| -> Vec<_> {
             clients.iter().filter(|client| client.room == room).cloned().collect()
         };
@@ -200,18 +167,6 @@ impl Options {
         })
         .await
     }
-}
-
-/// Has all join, and the listeners untrack themselves before the others come.
-async fn enter(stage: &Stage, members: &[Rc<Client>], listeners: &[Rc<Client>]) {
-    for entering in listeners.chunks(ENTERING) {
-        stage.join_all(entering).await;
-        for listener in entering {
-            listener.push("t", "untrack", "{}");
-        }
-        wait_for(stage.common.timeout, || entering.iter().all(|listener| listener.sees() == 0)).await;
-    }
-    stage.join_all(members).await;
 }
 
 impl Rooms {

@@ -5,6 +5,7 @@ mod churn;
 mod cluster;
 mod echo;
 mod flood;
+mod hot;
 mod idle;
 mod join;
 mod large;
@@ -57,6 +58,8 @@ pub(crate) enum Scenario {
     Kill(cluster::KillOptions),
     /// Users come, go and update their metas, at one rate after the other
     Mix(mix::Options),
+    /// A room that asks for more than the server can send, for others to be measured beside it
+    Hot(hot::Options),
     /// Some of a room's members stop reading for a while
     Slow(slow::Options),
     /// A counted topic of `large_server`, the server beside this program
@@ -79,6 +82,7 @@ impl Scenario {
             Self::Cluster(options) => options.run(stage).await,
             Self::Kill(options) => options.run(stage).await,
             Self::Mix(options) => options.run(stage).await,
+            Self::Hot(options) => options.run(stage).await,
             Self::Slow(options) => options.run(stage).await,
             Self::Large(options) => options.run(stage).await,
             Self::WriteFloor(options) => options.run(stage).await,

@@ -4,8 +4,9 @@
 //! Sixteen replies to sixteen events that arrived together are one write, and so are the broadcasts of any number of tasks
 //! to the same socket. If no other task is ready, the pass runs next, so there is no delay.
 //!
-//! There are two passes: one for frames to a single client, such as a reply, and one for broadcasts, which yields after a
-//! few sockets. So a reply doesn't wait until a broadcast was written to hundreds of other sockets.
+//! There are three passes: one for frames to a single client, such as a reply; one for broadcasts to few sockets; and one
+//! for broadcasts to many. The last two yield after some sockets. So a reply doesn't wait until a broadcast was written to
+//! hundreds of other sockets, nor does a game of two wait for a room of thousands.
 
 use std::{cell::RefCell, sync::Arc, vec};
 
@@ -16,25 +17,44 @@ use tokio::{runtime::Handle, task};
 use super::Outbound;
 
 /// When a socket must be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Urgency {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Urgency {
     /// Before any broadcast.
     Reply,
-    Broadcast,
+    /// A broadcast to few sockets.
+    Few,
+    /// A broadcast to many.
+    Many,
 }
 
-/// The number of sockets to write a broadcast to before other tasks run.
-const SOCKETS_PER_TURN: usize = 16;
+/// The largest number of sockets that is few.
+const FEW: usize = 128;
+
+impl Urgency {
+    /// The urgency of a broadcast to this number of sockets.
+    pub(crate) fn of_broadcast(sockets: usize) -> Self {
+        if sockets <= FEW { Self::Few } else { Self::Many }
+    }
+
+    /// The number of sockets to write before other tasks run.
+    fn sockets_per_turn(self) -> usize {
+        match self {
+            Self::Reply => usize::MAX,
+            Self::Few => 64,
+            Self::Many => 16,
+        }
+    }
+}
 
 thread_local! {
-    /// The next passes for pushes on this thread: of replies, and of broadcasts.
-    static NEXT_PASS: RefCell<[Option<Arc<Pass>>; 2]> = const { RefCell::new([None, None]) };
+    /// The next pass of each urgency for pushes on this thread.
+    static NEXT_PASS: RefCell<[Option<Arc<Pass>>; 3]> = const { RefCell::new([None, None, None]) };
 }
 
 /// Enrols a socket in the next pass of its urgency. Returns false outside a runtime, where there is none.
 pub(super) fn enrol(outbound: &Arc<Outbound>, urgency: Urgency) -> bool {
     let enrolled = NEXT_PASS.try_with(|next| {
-        let kind = usize::from(urgency == Urgency::Broadcast);
+        let kind = urgency as usize;
         if next.borrow()[kind].as_ref().is_some_and(|pass| pass.add(outbound)) {
             return true;
         }
@@ -71,7 +91,7 @@ impl Writer {
         self.begin();
         let mut written = 0;
         for outbound in self.sockets.by_ref() {
-            if urgency == Urgency::Broadcast && written == SOCKETS_PER_TURN {
+            if written == urgency.sockets_per_turn() {
                 task::yield_now().await;
                 written = 0;
             }

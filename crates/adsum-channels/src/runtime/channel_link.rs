@@ -22,7 +22,7 @@ use crate::{
     frame::Frame,
     log::{cut_name, limited},
     options::Options,
-    outbound::{HeldChanges, Outbound, OutboundQueue, Renewable},
+    outbound::{HeldChanges, Outbound, OutboundQueue, Renewable, Urgency},
     serializer::{Address, Codec, Unsendable, write_string},
 };
 
@@ -332,7 +332,7 @@ impl Subscriber for ChannelLink {
             return;
         }
         let Some(frame) = self.codec.broadcast(message) else { return };
-        self.outbound.locked_for_broadcast(|queue| {
+        self.outbound.locked_for(Urgency::of_broadcast(message.subscribers()), |queue| {
             if !self.subscribed.load(Ordering::Relaxed) {
                 return;
             }

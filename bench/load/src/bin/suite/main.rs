@@ -123,10 +123,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             Some(false) => "no",
         };
         let (Row { work, goal, .. }, told) = (row, row.told(&result, micros_per_write));
-        println!(
-            "| {work} | {told} | {goal} | {reached} | {} |",
-            if correct { "yes" } else { "NO" }
-        );
+        println!("| {work} | {told} | {goal} | {reached} | {} |", if correct { "yes" } else { "NO" });
     }
     if !all_correct {
         eprintln!("suite: not all results are correct; the errors are above");

@@ -36,10 +36,6 @@ const ROOMS: &[Rooms] = &[
         rooms: "1 of 9,000, of whom 10 are present",
         args: &["--users", "9000", "--present", "10", "--rates", "0.1,1,4", "--saturate"],
     },
-    Rooms {
-        rooms: "20 of 100 and a hot one",
-        args: &["--users", "100", "--rooms", "20", "--rates", "20,50", "--hot", "2000", "--hot-rate", "500"],
-    },
 ];
 
 const INTERVALS: &[(&str, Server)] = &[
@@ -74,15 +70,7 @@ pub(crate) fn print(options: &Options) -> Result<bool, Box<dyn Error>> {
                 println!("| {rooms} | {}", row(interval, &result["loads"][load]));
             }
         }
-        for load in 0..results[0].1["beside"].as_array().map_or(0, Vec::len) {
-            for (interval, result) in &results {
-                let beside = &result["beside"][load];
-                let echo = beside["echo"]["p99"].as_f64().unwrap_or_default() * MILLI;
-                let rooms = format!("{rooms}, which is busy (echoes p99 {} ms)", short(echo));
-                println!("| {rooms} | {}", row(interval, beside));
-            }
-        }
-        for (interval, result) in results.iter().filter(|_| args.contains(&"--saturate")) {
+        for (interval, result) in &results {
             let most = result["saturated_at"].as_f64().map_or("not reached".to_owned(), short);
             println!("| {rooms} | {most}, until a p99 passes 100 ms | {interval} | | | | | |");
         }
