@@ -112,7 +112,7 @@ impl<T: Ord + Clone> DeliveryBudget<T> {
     pub(crate) fn ask(&mut self, now: Duration, changes: usize, cost: u64) {
         let time = self.time(cost).min(LIGHT).saturating_mul(u32::try_from(changes).unwrap_or(u32::MAX));
         if now > self.asked_at.saturating_add(LULL) {
-            self.asked.0 = self.asked.0.min(now);
+            self.asked = Account::default();
         }
         self.asked_at = now;
         self.asked_time = self.asked_time.saturating_add(time);
