@@ -66,6 +66,10 @@ mod from_phoenix {}
 mod testing_guide {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/seeing-inside.md")]
+mod seeing_inside {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/side-by-side.md")]
 mod side_by_side {}
 

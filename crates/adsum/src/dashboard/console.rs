@@ -83,19 +83,19 @@ impl<H: PresenceHandler> Channel for Console<H> {
         let board = self.board.clone();
         Ok(match event {
             "topics" => {
-                let Search { search } = payload.decode()?;
+                let Search { search } = payload.decode_or_refuse()?;
                 Reply::ok(board.topics(&search).await)
             }
             "page" => {
-                let PageOf { topic, after } = payload.decode()?;
+                let PageOf { topic, after } = payload.decode_or_refuse()?;
                 Reply::ok(board.page(&topic, after.as_deref()))
             }
             "explain" => {
-                let KeyOf { topic, key } = payload.decode()?;
+                let KeyOf { topic, key } = payload.decode_or_refuse()?;
                 Reply::ok(in_words(&board.presence.explain(topic, key).await))
             }
             "disconnect" if board.allows_disconnect => {
-                let SocketId { id } = payload.decode()?;
+                let SocketId { id } = payload.decode_or_refuse()?;
                 tracing::info!(socket_id = %id, "an operator disconnects sockets");
                 match board.presence.core.pubsub.disconnect(id) {
                     Ok(()) => Reply::ok(json!({})),
@@ -103,7 +103,7 @@ impl<H: PresenceHandler> Channel for Console<H> {
                 }
             }
             "watch" => {
-                let OwnerOn { node, owner } = payload.decode()?;
+                let OwnerOn { node, owner } = payload.decode_or_refuse()?;
                 self.watching = Some(watch(&board, node, owner, socket));
                 Reply::ok(json!({}))
             }

@@ -8,6 +8,7 @@ mod counted;
 #[path = "../../../adsum-pubsub/tests/it/counters.rs"]
 #[allow(dead_code, reason = "the tests of adsum-pubsub look at counts")]
 mod counters;
+mod dashboard;
 mod docs;
 mod dropping;
 mod explaining;

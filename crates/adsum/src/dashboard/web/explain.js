@@ -199,6 +199,7 @@ function watchPanel(page) {
       offs = [
         page.on("watching", () => { status.textContent = `Watching on ${node}, for a minute. Secrets are filtered.`; }),
         page.on("message", add),
+        page.on("phx_error", () => end("The connection was lost.")),
         page.on("unwatched", ({ why }) => end(`Ended: ${why}.`)),
       ];
       try {
