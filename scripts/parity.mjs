@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Checks that every test that docs/phoenix-parity.md names exists, and that each of its rows says something.
+// Checks that every test that these documents name exists, and that each of their rows says something.
 
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -8,9 +8,9 @@ import { namesIn, rowsWithoutAnswer } from "./parity-doc.mjs";
 import { testsOf } from "./tests-of.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const DOC = "docs/phoenix-parity.md";
+const DOCS = ["docs/phoenix-parity.md", "apps/chess/SITUATIONS.md"];
 
-/** The document's names of folders, and where their files may be. */
+/** The documents' names of folders, and where their files may be. */
 const FOLDERS = {
   channels: ["crates/adsum-channels/tests/it", "crates/adsum-channels/src"],
   pubsub: ["crates/adsum-pubsub/tests/it", "crates/adsum-pubsub/src"],
@@ -18,6 +18,8 @@ const FOLDERS = {
   presence: ["crates/adsum/tests/it", "crates/adsum/src"],
   conformance: ["tests/conformance"],
   fuzz: ["fuzz"],
+  chess: ["apps/chess/tests/it", "apps/chess/src"],
+  browser: ["tests/browser"],
 };
 
 function exists({ file, name }) {
@@ -26,12 +28,15 @@ function exists({ file, name }) {
   return paths.some((path) => testsOf(path, readFileSync(path, "utf8")).has(name));
 }
 
-const doc = readFileSync(root + DOC, "utf8");
-const names = namesIn(doc);
-const missing = names.filter((name) => !exists(name));
-const empty = rowsWithoutAnswer(doc);
-
-for (const { file, name } of missing) console.error(`${DOC} names "${name}" of ${file}, which is no test there`);
-for (const row of empty) console.error(`${DOC} has no answer to ${row}`);
-console.log(`${names.length} tests named in ${DOC}, ${missing.length} missing`);
-process.exitCode = names.length > 0 && missing.length === 0 && empty.length === 0 ? 0 : 1;
+let isRight = true;
+for (const path of DOCS) {
+  const doc = readFileSync(root + path, "utf8");
+  const names = namesIn(doc);
+  const missing = names.filter((name) => !exists(name));
+  const empty = rowsWithoutAnswer(doc);
+  for (const { file, name } of missing) console.error(`${path} names "${name}" of ${file}, which is no test there`);
+  for (const row of empty) console.error(`${path} has no answer to ${row}`);
+  console.log(`${names.length} tests named in ${path}, ${missing.length} missing`);
+  isRight &&= names.length > 0 && missing.length === 0 && empty.length === 0;
+}
+process.exitCode = isRight ? 0 : 1;

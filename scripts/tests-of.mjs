@@ -18,7 +18,8 @@ function* ofRust(source) {
 }
 
 function* ofNode(source) {
-  for (const [, name] of source.matchAll(/\btest\(\s*"((?:[^"\\]|\\.)*)"/g)) yield name;
+  // `play` is a test in a browser.
+  for (const [, name] of source.matchAll(/\b(?:test|play)\(\s*"((?:[^"\\]|\\.)*)"/g)) yield name;
   // Scenarios that are run for each version of the client.
   for (const [, name] of source.matchAll(/^ {2}"((?:[^"\\]|\\.)*)": async /gm)) yield name;
 }

@@ -10,7 +10,7 @@ use std::{
 use adsum::PubSub;
 use chess::{Db, Hall, Origin, Sessions, Settings, Site, site};
 use clap::Parser;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpSocket};
 use tracing_subscriber::EnvFilter;
 
 /// How many connections wait to be accepted.

@@ -326,6 +326,9 @@ export class GameView {
     else says = `${capital(turn)} to move.`;
     if (!result && check && !this.#pending) says += " Check!";
     setText($("#game-state"), says);
+    const seconds = Math.ceil(this.#game.paused_ms / 1000);
+    $("#game-pause").hidden = seconds === 0;
+    setText($("#game-pause"), `The site was down for ${seconds} s in all. Nobody's clock ran meanwhile.`);
     $("#game-state").dataset.over = String(Boolean(result));
     $("#game-pgn").hidden = !result;
     $("#game-pgn").href = `/game/${this.#game.id}/pgn`;

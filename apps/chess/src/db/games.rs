@@ -58,7 +58,7 @@ pub(crate) struct Due {
 }
 
 pub(super) const COLUMNS: &str = "g.id, g.initial_ms, g.increment_ms, g.version, g.ply, g.fen, g.last, g.white_ms, g.black_ms, \
-    g.turn_at, g.draw_offer, g.white_gone_at, g.black_gone_at, g.white_bye, g.black_bye, g.winner, g.reason, \
+    g.turn_at, g.paused_ms, g.draw_offer, g.white_gone_at, g.black_gone_at, g.white_bye, g.black_bye, g.winner, g.reason, \
     g.rematch_offer, g.rematch, w.id AS white_id, w.name AS white_name, w.bot AS white_bot, \
     b.id AS black_id, b.name AS black_name, b.bot AS black_bot";
 
@@ -340,7 +340,8 @@ impl Db {
         // Never into the future: a turn that began after the last sign of life began at most now.
         sqlx::query(
             "UPDATE games SET deadline_at = deadline_at - turn_at + CASE WHEN turn_at + $1 > $2 THEN $2 ELSE turn_at + $1 END, \
-             turn_at = CASE WHEN turn_at + $1 > $2 THEN $2 ELSE turn_at + $1 END WHERE ended_at IS NULL",
+             turn_at = CASE WHEN turn_at + $1 > $2 THEN $2 ELSE turn_at + $1 END, paused_ms = paused_ms + $1 \
+             WHERE ended_at IS NULL",
         )
         .bind(gap)
         .bind(now)
@@ -378,6 +379,7 @@ fn table(row: &AnyRow, played: Played, left_ms: Vec<i64>) -> Result<Table, sqlx:
         played,
         left_ms,
         clock: listed.clock,
+        paused_ms: row.try_get("paused_ms")?,
         draw_offer: color(row, "draw_offer")?,
         white_gone: gone("white_gone_at", "white_bye")?,
         black_gone: gone("black_gone_at", "black_bye")?,

@@ -314,6 +314,7 @@ mod tests {
             played: Played::from_fen(fen).unwrap(),
             left_ms: Vec::new(),
             clock: Clock { white_ms: 10_000, black_ms: 10_000, turn_at: 100_000 },
+            paused_ms: 0,
             draw_offer: None,
             white_gone: None,
             black_gone: None,

@@ -21,6 +21,8 @@ pub(crate) struct Table {
     /// The mover's clock after each move.
     pub(crate) left_ms: Vec<i64>,
     pub(crate) clock: Clock,
+    /// How long in all nobody's clock ran, as no node was up.
+    pub(crate) paused_ms: i64,
     pub(crate) draw_offer: Option<Color>,
     pub(crate) white_gone: Option<Gone>,
     pub(crate) black_gone: Option<Gone>,
@@ -112,6 +114,7 @@ impl Table {
             check: played.is_check(),
             legal: if self.ending.is_some() { Vec::new() } else { played.legal() },
             clocks: self.clock.shown(self.running(), now),
+            paused_ms: self.paused_ms.max(0).cast_unsigned(),
             draw_offer: self.draw_offer,
             result: self.ending.map(|ending| result(ending, played.turn())),
             rematch: self.rematch.clone(),

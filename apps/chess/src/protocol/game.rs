@@ -117,6 +117,8 @@ pub struct Position {
     pub legal: Vec<String>,
     /// The clocks as this was sent.
     pub clocks: Clocks,
+    /// How long in all nobody's clock ran, as the site was down.
+    pub paused_ms: u64,
     /// The side that has offered a draw.
     pub draw_offer: Option<Color>,
     /// How it ended.

@@ -154,6 +154,7 @@ async fn a_restart_costs_nobody_time() {
         assert_eq!(joined["game"]["result"], json!(null), "{joined}");
         assert_eq!(joined["game"]["moves"][0]["uci"], "e2e4");
         assert!(joined["game"]["clocks"]["black_ms"].as_u64().unwrap() > 300, "{joined}");
+        assert!(joined["game"]["paused_ms"].as_u64().unwrap() >= 4_000, "{joined}");
         let over = ben.tab.event_where(&game, "change", |change| !change["result"].is_null()).await;
         assert_eq!(over["result"]["reason"], "time");
     })
