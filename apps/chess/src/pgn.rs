@@ -41,7 +41,8 @@ pub(crate) fn pgn(table: &Table, created_at: i64, site: &str) -> String {
         ("TimeControl", &time),
         ("Termination", termination),
     ] {
-        text += &format!("[{name} \"{}\"]\n", value.replace('\\', "\\\\").replace('"', "\\\""));
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+        text.extend(["[", name, " \"", &value, "\"]\n"]);
     }
     text.push('\n');
     let mut column = 0;

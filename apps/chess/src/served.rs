@@ -42,13 +42,13 @@ impl<K: Eq + Hash + Clone, V> Shared<K, V> {
             return there;
         }
         // Made outside of the lock, since it subscribes. Of two at once one is kept.
-        let made = Arc::new(make());
+        let new = Arc::new(make());
         let mut values = self.0.lock();
         if let Some(there) = values.get(key).and_then(Weak::upgrade) {
             return there;
         }
-        values.insert(key.clone(), Arc::downgrade(&made));
-        made
+        values.insert(key.clone(), Arc::downgrade(&new));
+        new
     }
 
     /// All that are held by somebody.

@@ -109,10 +109,8 @@ impl<H: PresenceHandler> Dashboard<H> {
             visitors,
             topics: topics.clone(),
         });
-        // Ended with the last clone of the router.
         let sampler = Arc::new(sampling::start(&board));
-        let socket =
-            SocketBuilder::new(App { board, _sampler: sampler }).channel::<Console<H>>(console::TOPIC);
+        let socket = SocketBuilder::new(App { board, sampler }).channel::<Console<H>>(console::TOPIC);
         let socket = if is_loopback { socket.host(loopback::NAMES) } else { socket };
         let router = assets::router().nest("/live", socket.into_router(topics));
         if is_loopback { router.layer(middleware::from_fn(loopback::check)) } else { router }
@@ -144,11 +142,12 @@ struct Board<H: PresenceHandler> {
 /// The state of the channels.
 struct App<H: PresenceHandler> {
     board: Arc<Board<H>>,
-    _sampler: Arc<Task>,
+    /// Ends with the last clone of the router.
+    sampler: Arc<Task>,
 }
 
 impl<H: PresenceHandler> Clone for App<H> {
     fn clone(&self) -> Self {
-        Self { board: self.board.clone(), _sampler: self._sampler.clone() }
+        Self { board: self.board.clone(), sampler: self.sampler.clone() }
     }
 }

@@ -186,7 +186,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_bounded_by_number_and_by_age() {
-        let memory = LeaveMemory::new(2, Duration::from_secs(60));
+        let memory = LeaveMemory::new(2, Duration::from_mins(1));
         memory.note(&leaves(&["a", "b", "c"]));
         assert_eq!(["a", "b", "c"].map(|key| count(&memory, key)), [0, 1, 1]);
         tokio::time::advance(Duration::from_secs(61)).await;
@@ -194,7 +194,7 @@ mod tests {
         memory.note(&leaves(&["d"]));
         assert_eq!(memory.leaves.lock().len(), 1);
 
-        let nothing = LeaveMemory::new(0, Duration::from_secs(60));
+        let nothing = LeaveMemory::new(0, Duration::from_mins(1));
         nothing.note(&leaves(&["a"]));
         assert_eq!(count(&nothing, "a"), 0);
     }

@@ -55,7 +55,7 @@ impl<X: Layer> Cluster<X> {
         let hidden = self.peers.values().filter(|peer| !peer.shards[index].shown).flat_map(|peer| {
             let rows = peer.shards[index].rows.values();
             let of_key = rows.filter(|row| row.topic.as_str() == topic && *row.key == *key);
-            of_key.map(move |row| self.hidden(now, peer, row, index))
+            of_key.map(move |row| peer.hidden(now, row, index))
         });
         let mut held: Vec<HeldPresence> = shown.into_iter().map(|row| self.shown(now, row, index)).collect();
         held.extend(hidden);
@@ -80,12 +80,6 @@ impl<X: Layer> Cluster<X> {
         HeldPresence { row, by, is_shown: true, departing }
     }
 
-    fn hidden(&self, now: Time, peer: &Peer, row: &Arc<Row>, index: usize) -> HeldPresence {
-        let departing = peer.shards[index].departing.get(&row.reference);
-        let departing = departing.map(|(end, reason)| (*reason, end.since(now)));
-        HeldPresence { row: row.clone(), by: Some(peer.held_by(now)), is_shown: false, departing }
-    }
-
     fn held_by_self(&self) -> PresenceOrigin {
         PresenceOrigin {
             replica: self.me.clone(),
@@ -98,6 +92,12 @@ impl<X: Layer> Cluster<X> {
 }
 
 impl Peer {
+    fn hidden(&self, now: Time, row: &Arc<Row>, index: usize) -> HeldPresence {
+        let departing = self.shards[index].departing.get(&row.reference);
+        let departing = departing.map(|(end, reason)| (*reason, end.since(now)));
+        HeldPresence { row: row.clone(), by: Some(self.held_by(now)), is_shown: false, departing }
+    }
+
     fn held_by(&self, now: Time) -> PresenceOrigin {
         PresenceOrigin {
             replica: self.replica.clone(),

@@ -20,7 +20,7 @@ const MAX_SHOWN: usize = 20;
 
 /// The largest topics.
 #[derive(Serialize)]
-pub(super) struct Topics {
+pub(super) struct LargestTopics {
     topics: Vec<TopicSize>,
     /// How many topics the search finds.
     found: usize,
@@ -62,7 +62,7 @@ struct ShownRow {
 
 impl<H: PresenceHandler> Board<H> {
     /// The largest topics whose names contain a text. Looks at all topics, a part of them after another.
-    pub(super) async fn topics(&self, search: &str) -> Topics {
+    pub(super) async fn topics(&self, search: &str) -> LargestTopics {
         let search = search.to_lowercase();
         let (mut largest, mut found, mut all) = (BinaryHeap::new(), 0, 0);
         for index in 0..SHARDS {
@@ -83,7 +83,7 @@ impl<H: PresenceHandler> Board<H> {
             }
         }
         let topics = largest.into_sorted_vec().into_iter().map(|Reverse(topic)| topic).collect();
-        Topics { topics, found, all }
+        LargestTopics { topics, found, all }
     }
 
     /// The keys of a topic after one, or from the first on.

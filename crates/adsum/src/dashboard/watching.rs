@@ -27,7 +27,7 @@ const UNWATCH: &str = "unwatch";
 const ITEM: &str = "item";
 
 /// A watch ends by itself after this.
-const WATCH_TIME: Duration = Duration::from_secs(60);
+const WATCH_TIME: Duration = Duration::from_mins(1);
 /// How long the node of the socket has to begin.
 const BEGIN_TIME: Duration = Duration::from_secs(2);
 /// How many sockets of one node are watched at once.

@@ -79,7 +79,7 @@ async fn while_nobody_looks_no_node_is_asked() {
     let other = network.node("b");
     let mut questions = other.subscribe("adsum:explain:presence");
     let _router: Router = adsum::dashboard(&presence).into_router();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert!(questions.try_recv().is_none());
     // Other questions do come.
     presence.explain("room:1", "7").await;
