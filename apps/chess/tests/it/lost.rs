@@ -14,7 +14,7 @@ struct Two {
     network: Network,
     anna: Person,
     ben: Person,
-    _nodes: [Served; 2],
+    nodes: [Served; 2],
 }
 
 async fn two(url: &str, settings: Settings) -> Two {
@@ -24,7 +24,7 @@ async fn two(url: &str, settings: Settings) -> Two {
     };
     let nodes = [start("a").await, start("b").await];
     let (anna, ben) = (nodes[0].person("Anna").await, nodes[1].person("Ben").await);
-    Two { network, anna, ben, _nodes: nodes }
+    Two { network, anna, ben, nodes }
 }
 
 fn often() -> Settings {
@@ -98,7 +98,7 @@ async fn an_opponent_who_is_gone_is_told_though_the_word_was_lost() {
         let game = meet(&mut two.anna, &mut two.ben).await;
         // A spectator on each node: which of the two notes the absence is chance.
         let mut watchers = Vec::new();
-        for (node, name) in two._nodes.iter().zip(["Carl", "Dora"]) {
+        for (node, name) in two.nodes.iter().zip(["Carl", "Dora"]) {
             let mut watcher = node.person(name).await;
             watcher.join(&game).await;
             watchers.push(watcher);

@@ -31,7 +31,7 @@ async fn person(nodes: &[Served], index: usize, name: &str) -> Person {
         // Each has a tab there until it is known.
         let mut tab = node.tab(&person.user, &person.cookie).await;
         let state = tab.event("lobby", "presence_state").await;
-        if state[&key]["metas"].as_array().is_none_or(|metas| metas.is_empty()) {
+        if state[&key]["metas"].as_array().is_none_or(Vec::is_empty) {
             tab.event_where("lobby", "presence_diff", |diff| !diff["joins"][&key].is_null()).await;
         }
         tab.close().await;
@@ -129,17 +129,17 @@ async fn of_claims_on_two_nodes_and_a_return_one_is_what_all_see() {
                 tab.event_where(&game, "absent", |absent| !absent["black"].is_null()).await;
             }
             let claim = json!({ "as": "win" });
-            let (one, other, moved) = tokio::join!(
+            let (near, far, moved) = tokio::join!(
                 white.tab.push(&game, "claim", claim.clone()),
                 elsewhere.push(&game, "claim", claim),
                 async {
-                    let mut back = nodes[2].tab(&user, &cookie).await;
-                    back.join(&game, json!({ "status": "here" })).await.unwrap();
-                    back.push(&game, "move", json!({ "ply": 3, "move": "Nc6" })).await
+                    let mut returned = nodes[2].tab(&user, &cookie).await;
+                    returned.join(&game, json!({ "status": "here" })).await.unwrap();
+                    returned.push(&game, "move", json!({ "ply": 3, "move": "Nc6" })).await
                 },
             );
-            let won = usize::from(one.is_ok()) + usize::from(other.is_ok());
-            assert_eq!(won + usize::from(moved.is_ok()), 1, "{one:?} {other:?} {moved:?}");
+            let won = usize::from(near.is_ok()) + usize::from(far.is_ok());
+            assert_eq!(won + usize::from(moved.is_ok()), 1, "{near:?} {far:?} {moved:?}");
             let mut states = Vec::new();
             for tab in [&mut white.tab, &mut elsewhere] {
                 let state = tab.push(&game, "sync", json!({})).await.unwrap()["game"].clone();

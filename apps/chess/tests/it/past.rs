@@ -92,8 +92,11 @@ async fn whoever_has_left_was_last_seen_then() {
     .await;
 }
 
-/// The tags and the moves of a game in PGN, with the clock after each move, read without our own code.
-fn read_pgn(text: &str) -> (Vec<(String, String)>, Vec<(String, String)>, String) {
+/// Names and values, or moves and the clock after each.
+type Pairs = Vec<(String, String)>;
+
+/// The tags, the moves and the result of a game in PGN, read without our own code.
+fn read_pgn(text: &str) -> (Pairs, Pairs, String) {
     assert!(text.lines().all(|line| line.len() < 80), "{text}");
     let (tags, moves) = text.split_once("\n\n").unwrap();
     let tags = tags.lines().map(|line| {
@@ -106,9 +109,9 @@ fn read_pgn(text: &str) -> (Vec<(String, String)>, Vec<(String, String)>, String
     while let Some(word) = words.next() {
         if word == "{[%clk" {
             let (_, clock): &mut (String, String) = played.last_mut().unwrap();
-            *clock = words.next().unwrap().strip_suffix("]}").unwrap().to_owned();
+            words.next().unwrap().strip_suffix("]}").unwrap().clone_into(clock);
         } else if ["1-0", "0-1", "1/2-1/2", "*"].contains(&word) {
-            result = word.to_owned();
+            word.clone_into(&mut result);
         } else if !word.ends_with('.') {
             played.push((word.to_owned(), String::new()));
         }
