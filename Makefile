@@ -22,7 +22,7 @@ heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: 
 now = $(shell date +%s)
 took = $(shell expr $(now) - $(BEGAN))
 
-.PHONY: help chess test soak fmt lint bench bench-table bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser python-clients scripts-test licences parity words external-types format clippy features docs-check
+.PHONY: help chess test ops soak fmt lint bench bench-table bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser python-clients scripts-test licences parity words external-types format clippy features docs-check
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ test: deps lint test-rust counts test-node test-clients test-browser ## What mus
 fmt: ## Format the Rust code
 	cargo fmt --all
 
-lint: scripts-test licences parity words external-types format clippy features docs-check ## Check format, clippy's warnings, words, features, docs and licences; changes nothing
+lint: scripts-test licences parity words ops external-types format clippy features docs-check ## Check format, clippy's warnings, words, features, docs and licences; changes nothing
 
 format:
 	$(call heading,format)
@@ -64,6 +64,11 @@ scripts-test:
 words: ## Check comments and documents for sentences that are read twice
 	$(call heading,words)
 	scripts/words.mjs
+
+ops: ## Check the alert rules and the dashboard in ops/ against the table of metrics, and run the rules' tests
+	$(call heading,rules and dashboard for operators)
+	@scripts/install-missing promtool=prometheus
+	scripts/ops.mjs
 
 external-types: ## Check that public signatures name only those types of other crates that are meant
 	$(call heading,types of other crates)
@@ -127,7 +132,7 @@ deps: ## Install what the tests need and this machine lacks: Debian packages, pa
 	$(call heading,what the tests need)
 	scripts/install-missing cc=build-essential $(CHROMIUM)=chromium \
 		/usr/sbin/nats-server=nats-server redis-server=redis-server /usr/bin/pg_ctlcluster=postgresql \
-		/usr/sbin/nginx=nginx /usr/sbin/haproxy=haproxy python3=python3-venv
+		/usr/sbin/nginx=nginx /usr/sbin/haproxy=haproxy python3=python3-venv promtool=prometheus
 	cargo fmt --version && cargo clippy --version || rustup component add rustfmt clippy
 	@$(MAKE) --no-print-directory $(addsuffix /$(INSTALLED),apps/chess tests/conformance tests/clients tests/browser) \
 		python-clients

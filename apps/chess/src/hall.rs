@@ -77,7 +77,9 @@ impl Hall {
     /// Serves a site with this hall in it until the program is told to stop. Then everyone is sent to the other nodes,
     /// or to whoever listens here next, and nobody is seen to leave.
     pub async fn serve(&self, listener: TcpListener, site: Router) -> std::io::Result<()> {
-        adsum::serve(listener, site).presence(&self.node.presence).request_grace(STOP_GRACE).await
+        let drain_delay = self.node.settings.drain_delay();
+        let server = adsum::serve(listener, site).presence(&self.node.presence).request_grace(STOP_GRACE);
+        server.drain_delay(drain_delay).await
     }
 
     /// Serves a page for operators, which shows everyone who is online, for as long as the future is polled. Only this

@@ -21,6 +21,7 @@ mod limits;
 mod name;
 mod node;
 mod offers;
+mod operations;
 mod origin;
 mod passwords;
 mod past;
@@ -40,6 +41,7 @@ pub use crate::{
     hall::Hall,
     ids::UserId,
     name::{Name, NameError},
+    operations::serve_operators,
     origin::{Origin, OriginError},
     problem::Problem,
     rules::{Ending, HalfMove, IllegalMove, Played},

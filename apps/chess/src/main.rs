@@ -8,7 +8,7 @@ use std::{
 };
 
 use adsum::PubSub;
-use chess::{Db, Hall, Origin, Sessions, Settings, Site, site};
+use chess::{Db, Hall, Origin, Sessions, Settings, Site, serve_operators, site};
 use clap::Parser;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing_subscriber::EnvFilter;
@@ -58,6 +58,11 @@ struct Options {
     #[arg(long, env = "DASHBOARD", value_name = "PORT")]
     dashboard: Option<u16>,
 
+    /// Where operators find /metrics, /health/live and /health/ready: a port of this machine such as 9100, or an address.
+    /// Nowhere, unless it is given.
+    #[arg(long, env = "METRICS_ADDR", value_name = "ADDR", value_parser = adsum::operations::address)]
+    metrics: Option<SocketAddr>,
+
     #[command(flatten)]
     settings: Settings,
 
@@ -90,6 +95,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let pubsub = pubsub(&options.pubsub, options.node.as_deref(), secret.as_bytes()).await?;
     let sessions = Sessions::new(db.clone(), options.settings.session_lifetime());
     let hall = Hall::open(pubsub, db.clone(), options.settings).await?;
+    let _operations = serve_operators(&hall, options.metrics).await?;
     let hosts = own_hosts(address, options.origin.as_ref());
     let site = site(
         Site { db: db.clone(), sessions, hall: hall.clone(), origin: options.origin, hosts },

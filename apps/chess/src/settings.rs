@@ -98,6 +98,11 @@ pub struct Settings {
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = proxy)]
     pub trusted_proxies: Vec<String>,
 
+    /// How long the site goes on once it is told to stop, while `/health/ready` says no already: as long as a balancer takes
+    /// to notice.
+    #[arg(long, env = "DRAIN_DELAY_MS", default_value_t = 0, value_parser = ms(MS_OR_NONE))]
+    pub drain_delay_ms: u64,
+
     /// How many sockets a person may have open at once.
     #[arg(long, env = "MAX_SOCKETS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sockets: u32,
@@ -157,6 +162,10 @@ impl Settings {
 
     pub(crate) fn claim_times(&self) -> ClaimTimes {
         ClaimTimes { lost_ms: self.claim_ms.cast_signed(), bye_ms: self.claim_bye_ms.cast_signed() }
+    }
+
+    pub(crate) fn drain_delay(&self) -> Duration {
+        Duration::from_millis(self.drain_delay_ms)
     }
 
     pub(crate) fn names(&self) -> Rate {

@@ -6,13 +6,14 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, request::Parts};
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::{Instrument, debug_span};
 
 use crate::{
     Assigns, Connect, ObservedConnect, Refusal,
     connect::offered_subprotocols,
     disconnect::DisconnectListener,
     endpoint::Endpoint,
-    log::{LoggedError, is_enabled, limited},
+    log::{LoggedError, cut_name, is_enabled, limited},
     query::{self, BadQuery},
     serializer::Codec,
     serve::unanswered,
@@ -82,11 +83,12 @@ pub(crate) async fn admit(
 
     let vsn = vsn.map_err(|error| Refusal::Query(error.reason()));
     let version = vsn.as_deref().unwrap_or_default().to_owned();
-    let decided = decide(endpoint, request, client, transport, vsn, subprotocol).await;
+    let span = debug_span!("connect", transport, version = %cut_name(&version));
+    let decided = decide(endpoint, request, client, transport, vsn, subprotocol).instrument(span).await;
     let duration = start.elapsed();
-    metrics::histogram!("adsum_socket_connect_seconds").record(duration);
+    endpoint.metrics.connect_seconds.record(duration.as_secs_f64());
     if let Err(refusal) = &decided {
-        metrics::counter!("adsum_sockets_refused_total").increment(1);
+        endpoint.metrics.refused(refusal);
         // A refused origin or host has a log line of its own, with more detail.
         if !matches!(refusal, Refusal::Origin | Refusal::Host) {
             limited!(INFO, transport, reason = %LoggedError::of(refusal), "connect refused");

@@ -1,11 +1,6 @@
 //! Builds a router from channels.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use adsum_pubsub::{OptionsError, Pattern, PubSub, tasks::TaskGroup};
 use axum::{Router, response::IntoResponse};
@@ -20,6 +15,7 @@ use crate::{
     address::TrustedProxies,
     endpoint::{ConnectFn, Endpoint, EndpointOwner, OnRefused},
     longpoll::LongPoll,
+    metrics::{QueueMetrics, SocketMetrics},
     observe::Watch,
     options::{Options, Ping},
     origin::{Origins, OwnHost, Pattern as OriginPattern, Rule},
@@ -172,8 +168,8 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
     }
 
     fn route<C: Channel<App = App>>(mut self, pattern: &str, assigns: Option<Assigns>) -> Self {
-        let pattern = Pattern::new(pattern).unwrap_or_else(|error| panic!("{error}"));
-        self.routes.push(Route::new::<C>(pattern, self.app.clone(), assigns));
+        let parsed = Pattern::new(pattern).unwrap_or_else(|error| panic!("{error}"));
+        self.routes.push(Route::new::<C>(pattern, parsed, self.app.clone(), assigns));
         self
     }
 
@@ -541,21 +537,23 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         if let Some(observer) = &self.watch.observer {
             self.sockets.note_observer(observer);
         }
+        let metrics = pubsub.metrics();
+        self.sockets.register(metrics);
         let owner = Arc::new(EndpointOwner {
             endpoint: Arc::new(Endpoint {
                 connect: self.connect,
                 on_refused: self.on_refused,
                 subprotocols: self.subprotocols,
-                routes: self.routes,
                 codecs: self.codecs,
                 origins: self.origins,
-                budget: Budget::new(&self.options, &self.sockets),
+                budget: Budget::new(&self.options, &self.sockets, QueueMetrics::new(metrics, &self.options)),
+                metrics: SocketMetrics::new(metrics, &self.options, self.routes.iter().map(Route::pattern)),
                 sockets: self.sockets,
+                routes: self.routes,
+                quota: Quota::new(&self.options, metrics),
                 options: self.options,
-                quota: Quota::default(),
                 watch: self.watch,
-                handle_in_seconds: OnceLock::new(),
-                pubsub,
+                pubsub: pubsub.clone(),
                 started: Instant::now(),
             }),
             tasks: TaskGroup::new(),

@@ -16,6 +16,7 @@ use crate::{
     disconnect::DisconnectListener,
     endpoint::Endpoint,
     log::limited,
+    metrics::CountedSocket,
     observe::Opened,
     outbound::{Outbound, State},
     pace::Pace,
@@ -40,6 +41,7 @@ pub(crate) struct Connection {
     wait: Option<Box<Wait>>,
     /// Notifies the observer when it is dropped, after the channels have ended.
     opened: Option<Box<Opened>>,
+    counted: CountedSocket,
     _disconnects: Option<DisconnectListener>,
     open_socket: OpenSocket,
 }
@@ -62,6 +64,7 @@ impl Connection {
         Self {
             session: ProtocolSession::new(&endpoint.options),
             opened: Opened::new(&endpoint.watch, &assigns, transport),
+            counted: endpoint.metrics.opened(transport),
             endpoint,
             assigns,
             codec,
@@ -87,6 +90,9 @@ impl Connection {
     /// Counts what the client has sent. Pauses reading if the client sends too fast.
     pub(crate) fn spend(&mut self, messages: usize, bytes: usize, now: Instant) {
         self.outbound.note_heard(now);
+        if bytes > 0 {
+            self.endpoint.metrics.bytes_received.add(bytes as u64);
+        }
         let waits = self.pace.spend(messages, bytes, &self.endpoint.options, now);
         if let Some(until) = waits.filter(|_| self.is_ready()) {
             self.limited(ClientLimit::Rate, None);
@@ -102,6 +108,9 @@ impl Connection {
         if let Some(wait) = self.wait.take_if(|wait| wait.held.is_some()) {
             wait.give_up();
         }
+        self.endpoint.metrics.messages_received.increment();
+        let (Wire::Text(bytes) | Wire::Binary(bytes)) = &message;
+        self.endpoint.metrics.most_message_bytes.note(bytes.len());
         let codec = self.codec.clone();
         let bytes = match &message {
             Wire::Text(bytes) | Wire::Binary(bytes) => bytes.len(),
@@ -136,10 +145,13 @@ impl Connection {
                     event: message.event.into(),
                     payload: message.payload,
                 };
-                if let Err(event) = channel.put_event(event) {
-                    self.limited(ClientLimit::Mailbox, Some(channel.topic()));
-                    let until = Instant::now() + self.endpoint.options.mailbox_timeout;
-                    self.wait = Some(Box::new(Wait::for_room(channel, event, until)));
+                match channel.put_event(event) {
+                    Ok(waiting) => self.endpoint.metrics.most_mailbox.note(waiting),
+                    Err(event) => {
+                        self.limited(ClientLimit::Mailbox, Some(channel.topic()));
+                        let until = Instant::now() + self.endpoint.options.mailbox_timeout;
+                        self.wait = Some(Box::new(Wait::for_room(channel, event, until)));
+                    }
                 }
             }
             Action::Leave(channel) => {
@@ -193,6 +205,7 @@ impl Connection {
             opened.end = end;
         }
         self.outbound.note_end(end);
+        self.counted.end = end;
         let drained = self.open_socket.is_draining() && self.outbound.state() == State::Closing(RESTART_CODE);
         let cause = if drained { EndCause::Draining } else { EndCause::Closed };
         for channel in self.session.channels() {
@@ -221,6 +234,7 @@ impl Connection {
     ) {
         let address =
             JoinAddress { join_ref: join_ref.clone(), topic: crate::serializer::write_string(&topic).into() };
+        let counts = self.endpoint.metrics.route(route).clone();
         let route = &self.endpoint.routes[route];
         let link = ChannelLink::new(
             topic.clone(),
@@ -235,16 +249,20 @@ impl Connection {
             link: link.clone(),
             assigns: route.assigns(&self.assigns),
             endpoint: self.endpoint.clone(),
+            counts,
             params: message.payload,
             join_ref: message.join_ref.into(),
             reference: message.reference.into(),
             after,
         };
         route.spawn(start, &mut self.tasks);
+        let most = &self.endpoint.metrics.most_channels;
+        most.note(self.tasks.len().min(self.endpoint.options.max_channels));
         self.session.insert(topic, join_ref, link);
     }
 
     fn limited(&self, limit: ClientLimit, topic: Option<&str>) {
+        self.endpoint.metrics.limited(limit);
         self.endpoint.watch.limited(&ObservedLimit { limit, topic, assigns: &self.assigns });
     }
 

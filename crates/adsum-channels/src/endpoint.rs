@@ -1,20 +1,16 @@
 //! State shared by all sockets of a router.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use adsum_pubsub::{PubSub, tasks::TaskGroup};
 use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
-use metrics::Histogram;
 use tokio::time::Instant;
 
 use crate::{
-    Assigns, Connect, Refusal, Refused, Sockets, observe::Watch, options::Options, origin::Origins,
-    outbound::Budget, quota::Quota, runtime::Route, serializer::Codec,
+    Assigns, Connect, Refusal, Refused, Sockets, metrics::SocketMetrics, observe::Watch, options::Options,
+    origin::Origins, outbound::Budget, quota::Quota, runtime::Route, serializer::Codec,
 };
 
 pub(crate) type ConnectFn =
@@ -42,8 +38,7 @@ pub(crate) struct Endpoint {
     pub(crate) options: Options,
     pub(crate) quota: Quota,
     pub(crate) watch: Watch,
-    /// Looked up once, at the first event.
-    pub(crate) handle_in_seconds: OnceLock<Histogram>,
+    pub(crate) metrics: Arc<SocketMetrics>,
     pub(crate) pubsub: PubSub,
     pub(crate) started: Instant,
 }

@@ -47,13 +47,7 @@
 //!
 //! # Metrics
 //!
-//! Counters of the `metrics` crate: `adsum_sockets_opened_total`, `adsum_sockets_closed_total`,
-//! `adsum_sockets_refused_total`, `adsum_sockets_drained_total`, `adsum_sockets_overflowed_total` (a client read too
-//! slowly), `adsum_states_conflated_total` (a slow client got a state again instead of its changes),
-//! `adsum_channels_joined_total` and `adsum_channels_crashed_total`.
-//!
-//! Histograms, in seconds: `adsum_socket_connect_seconds` (the decision about a client), `adsum_channel_join_seconds`
-//! (from a join to its reply) and `adsum_channel_handle_in_seconds` (a channel's handler of an event).
+//! Sockets, channels and messages are counted in [`PubSub::metrics`]; [`adsum_pubsub::metrics::table`] has all names.
 
 mod acceptor;
 mod address;
@@ -72,6 +66,7 @@ mod frame;
 pub mod fuzzing;
 mod log;
 mod longpoll;
+mod metrics;
 mod observe;
 mod options;
 mod origin;

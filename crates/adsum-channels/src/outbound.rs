@@ -88,6 +88,14 @@ pub(crate) struct OutboundQueue {
     trace: Option<Box<Trace>>,
 }
 
+/// The sum of what one call has written.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    frames: usize,
+    bytes: usize,
+    writes: usize,
+}
+
 /// The state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -162,14 +170,15 @@ impl Outbound {
 
     fn unlock(&self, mut queue: MutexGuard<'_, OutboundQueue>) {
         let woken = mem::take(&mut queue.woken);
-        let crowded = queue.entries.is_crowded().then(|| queue.entries.budget.clone());
+        let counted = queue.entries.counted_cost().map(|cost| (cost, queue.entries.budget.clone()));
         let renewed = mem::take(&mut queue.renewed);
         drop(queue);
         drop(renewed);
         if woken {
             self.wake.notify_one();
         }
-        if let Some(budget) = crowded {
+        if let Some((cost, budget)) = counted {
+            budget.note(cost);
             budget.relieve();
         }
     }
@@ -211,6 +220,8 @@ impl Outbound {
             }
         }
         let state = queue.state;
+        let bytes = frames.iter().map(Frame::len).sum();
+        queue.count_sent(Sent { frames: frames.len(), bytes, writes: 0 });
         self.unlock(queue);
         (frames, state)
     }
@@ -249,6 +260,12 @@ impl Outbound {
                 queue.overflow("state");
             }
         });
+    }
+
+    /// Returns the bytes that wait, as far as the node's total counts them.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        let queue = self.queue.lock();
+        if queue.entries.counted_since().is_some() { queue.entries.cost() } else { 0 }
     }
 
     /// Since when this queue is counted in the node's total.
@@ -414,7 +431,7 @@ impl OutboundQueue {
 
     /// Closes the socket of a client that doesn't read: only a partly written frame stays queued.
     fn overflow(&mut self, reason: &'static str) {
-        metrics::counter!("adsum_sockets_overflowed_total", "reason" => reason).increment(1);
+        self.entries.budget.metrics.overflowed(reason);
         self.entries.truncate(usize::from(self.offset > 0));
         self.close(OVERFLOW_CODE);
     }
@@ -444,6 +461,31 @@ impl OutboundQueue {
         &mut self,
         write: &mut impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<()>> {
+        let mut sent = Sent::default();
+        let drained = self.drain_counted(write, &mut sent);
+        self.count_sent(sent);
+        drained
+    }
+
+    fn count_sent(&self, sent: Sent) {
+        let metrics = &self.entries.budget.metrics;
+        // Once for a burst, as many threads add to them.
+        for (counter, count) in [
+            (&metrics.messages_sent, sent.frames),
+            (&metrics.bytes_sent, sent.bytes),
+            (&metrics.writes, sent.writes),
+        ] {
+            if count > 0 {
+                counter.add(count as u64);
+            }
+        }
+    }
+
+    fn drain_counted(
+        &mut self,
+        write: &mut impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+        sent: &mut Sent,
+    ) -> Poll<io::Result<()>> {
         while !self.entries.is_empty() || self.renew() {
             let mut parts = [IoSlice::new(&[]); MAX_SLICES];
             let mut filled = 0;
@@ -458,21 +500,29 @@ impl OutboundQueue {
             }
             match ready!(written)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.advance(written),
+                written => {
+                    sent.writes += 1;
+                    sent.bytes += written;
+                    sent.frames += self.advance(written);
+                }
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    fn advance(&mut self, written: usize) {
+    /// How many frames are written in full.
+    fn advance(&mut self, written: usize) -> usize {
         self.offset += written;
+        let mut frames = 0;
         while let Some(first) = self.entries.first().map(Frame::len) {
             if self.offset < first {
-                return;
+                break;
             }
             self.offset -= first;
             self.entries.pop();
+            frames += 1;
         }
+        frames
     }
 }
 

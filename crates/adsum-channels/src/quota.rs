@@ -2,14 +2,31 @@
 
 use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
 
+use adsum_pubsub::metrics::{HighWater, Metrics, Readings, Source};
 use parking_lot::Mutex;
 
 use crate::{address, log::limited, options::Options, refusal::SocketLimit};
 
 /// Counts the sockets of a router.
-#[derive(Default)]
 pub(crate) struct Quota {
     counts: Arc<Mutex<Counts>>,
+    most: Arc<Most>,
+}
+
+/// The most that there have been.
+struct Most {
+    sockets: HighWater,
+    longpolls: HighWater,
+    of_address: HighWater,
+    of_key: HighWater,
+}
+
+impl Source for Most {
+    fn read(&self, readings: &mut Readings) {
+        for most in [&self.sockets, &self.longpolls, &self.of_address, &self.of_key] {
+            most.read(readings);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -29,6 +46,21 @@ pub(crate) struct Counted {
 }
 
 impl Quota {
+    pub(crate) fn new(options: &Options, metrics: &Metrics) -> Self {
+        let most = Arc::new(Most {
+            sockets: HighWater::new(SocketLimit::Sockets.option(), Some(options.max_sockets)),
+            longpolls: HighWater::new(
+                SocketLimit::LongPollSessions.option(),
+                Some(options.max_longpoll_sessions),
+            ),
+            of_address: HighWater::new(SocketLimit::Address.option(), options.max_sockets_per_address),
+            of_key: HighWater::new(SocketLimit::Key.option(), options.max_sockets_per_key),
+        });
+        let source: Arc<dyn Source> = most.clone();
+        metrics.register(Arc::downgrade(&source));
+        Self { counts: Arc::default(), most }
+    }
+
     /// Counts a socket that a client is about to open. The client's address may be unknown.
     pub(crate) fn enter(
         &self,
@@ -38,22 +70,30 @@ impl Quota {
     ) -> Result<Counted, SocketLimit> {
         let address = client.map(address::counted);
         let mut counts = self.counts.lock();
-        let limit = if counts.sockets >= options.max_sockets {
-            Some(SocketLimit::Sockets)
+        let of_address = if counts.sockets >= options.max_sockets {
+            Err(SocketLimit::Sockets)
         } else if is_longpoll && counts.longpolls >= options.max_longpoll_sessions {
-            Some(SocketLimit::LongPollSessions)
-        } else if !add(&mut counts.by_address, address, options.max_sockets_per_address) {
-            Some(SocketLimit::Address)
+            Err(SocketLimit::LongPollSessions)
         } else {
-            None
+            let of_address = add(&mut counts.by_address, address, options.max_sockets_per_address);
+            of_address.ok_or(SocketLimit::Address)
         };
-        if let Some(limit) = limit {
-            drop(counts);
-            Self::log(limit, client);
-            return Err(limit);
-        }
+        let of_address = match of_address {
+            Ok(of_address) => of_address,
+            Err(limit) => {
+                drop(counts);
+                Self::log(limit, client);
+                return Err(limit);
+            }
+        };
         counts.sockets += 1;
         counts.longpolls += usize::from(is_longpoll);
+        let (sockets, longpolls) = (counts.sockets, counts.longpolls);
+        drop(counts);
+        // Without the lock, since they may write to the log.
+        self.most.sockets.note(sockets);
+        self.most.longpolls.note(longpolls);
+        self.most.of_address.note(of_address);
         Ok(Counted { counts: self.counts.clone(), is_longpoll, address, key: None })
     }
 
@@ -65,10 +105,12 @@ impl Quota {
         mut counted: Counted,
         key: &Arc<str>,
     ) -> Result<Counted, SocketLimit> {
-        if !add(&mut self.counts.lock().by_key, Some(key.clone()), options.max_sockets_per_key) {
+        let of_key = add(&mut self.counts.lock().by_key, Some(key.clone()), options.max_sockets_per_key);
+        let Some(of_key) = of_key else {
             Self::log(SocketLimit::Key, client);
             return Err(SocketLimit::Key);
-        }
+        };
+        self.most.of_key.note(of_key);
         counted.key = Some(key.clone());
         Ok(counted)
     }
@@ -85,15 +127,15 @@ impl Quota {
     }
 }
 
-/// Increments a count if that stays within the limit.
-fn add<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: Option<K>, limit: Option<usize>) -> bool {
-    let Some(key) = key else { return true };
+/// Increments a count and returns it, if that stays within the limit.
+fn add<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: Option<K>, limit: Option<usize>) -> Option<usize> {
+    let Some(key) = key else { return Some(0) };
     let count = counts.entry(key).or_default();
     if limit.is_some_and(|limit| *count >= limit) {
-        return false;
+        return None;
     }
     *count += 1;
-    true
+    Some(*count)
 }
 
 fn take<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
@@ -125,8 +167,8 @@ mod tests {
 
     #[test]
     fn what_has_closed_is_counted_no_more_and_nothing_is_kept_of_it() {
-        let (quota, options) =
-            (Quota::default(), Options { max_sockets_per_key: Some(1), ..Options::default() });
+        let options = Options { max_sockets_per_key: Some(1), ..Options::default() };
+        let quota = Quota::new(&options, &Metrics::new());
         let client = Some("192.0.2.1".parse().expect("an address"));
         let key: Arc<str> = "7".into();
         let open = || {

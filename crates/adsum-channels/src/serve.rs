@@ -17,13 +17,26 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{OptionsError, tasks};
+use adsum_pubsub::{
+    OptionsError,
+    bounds::{MAX_TIME, within},
+    tasks,
+};
 use axum::Router;
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use self::{accept::Acceptance, options::Options, site::Site};
+use self::{
+    accept::{Acceptance, ConnectionCount},
+    options::Options,
+    site::Site,
+};
 pub(crate) use self::{activity::WatchedStream, site::unanswered};
 pub use self::{
     options::{
@@ -58,6 +71,8 @@ pub fn serve(listener: TcpListener, site: Router) -> Serve {
         departing: Vec::new(),
         drain: Drain::default(),
         until: None,
+        drain_delay: Duration::ZERO,
+        is_counted: true,
     }
 }
 
@@ -76,7 +91,7 @@ pub fn serve(listener: TcpListener, site: Router) -> Serve {
 ///
 /// # Shutdown
 ///
-/// On the [signal](Self::until) the server stops listening, so that a load balancer sends new clients to other nodes. Then,
+/// On the [signal](Self::until), or once the [`drain_delay`](Self::drain_delay) after it is over, the server stops listening, so that a load balancer sends new clients to other nodes. Then,
 /// concurrently:
 ///
 /// - the sockets are [drained](Self::drain) with 1012, and [presences](Self::presence) leave;
@@ -93,11 +108,16 @@ pub struct Serve {
     departing: Vec<Arc<dyn Depart>>,
     drain: Drain,
     until: Option<BoxFuture<'static, ()>>,
+    drain_delay: Duration,
+    is_counted: bool,
 }
 
 /// Something that leaves when a server shuts down, like the presences of a node. `adsum::Presence` implements it.
 pub trait Depart: Send + Sync + 'static {
-    /// Called before the server's sockets are closed.
+    /// Called before the server is told to end. It still takes clients, but should be sent no more.
+    fn announce(&self) {}
+
+    /// The server's sockets are closed.
     fn departing(&self);
 
     /// Called once the server's sockets are closed.
@@ -131,7 +151,22 @@ impl Serve {
         self
     }
 
-    /// Sets how long requests in flight may take once the server shuts down. Default 10 s.
+    /// Sets how long the server goes on as before once it is told to end, while its presences say that the node isn't ready
+    /// (`adsum::Health`). Default zero; at most a day. As long as a balancer takes to notice: then it sends no client here
+    /// that is refused.
+    pub fn drain_delay(mut self, delay: Duration) -> Self {
+        self.drain_delay = delay;
+        self
+    }
+
+    /// Leaves its connections out of the metrics: it serves the operator.
+    #[doc(hidden)]
+    pub fn uncounted(mut self) -> Self {
+        self.is_counted = false;
+        self
+    }
+
+    /// How long requests in flight may take once the server shuts down. Default 10 s.
     pub fn request_grace(mut self, grace: Duration) -> Self {
         self.options.request_grace = grace;
         self
@@ -176,19 +211,33 @@ impl Serve {
     /// An option is out of its bounds.
     pub fn check(&self) -> Result<(), OptionsError> {
         self.options.check()?;
+        within("drain_delay", self.drain_delay, Duration::ZERO, MAX_TIME)?;
         self.drain.check()
     }
 
     async fn run(self) -> io::Result<()> {
         self.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let Self { listener, site, options, sockets, departing, drain, until } = self;
-        let mut until = until.unwrap_or_else(|| termination().boxed());
+        let Self { listener, site, options, sockets, departing, drain, until, drain_delay, is_counted } =
+            self;
+        let told = until.unwrap_or_else(|| termination().boxed());
+        let announced = departing.clone();
+        let mut until = Box::pin(async move {
+            told.await;
+            for presence in &announced {
+                presence.announce();
+            }
+            if !drain_delay.is_zero() {
+                tracing::info!(?drain_delay, "the server is told to end, and isn't ready any more");
+                sleep(drain_delay).await;
+            }
+        });
         let grace = options.request_grace;
         let places = Arc::new(Semaphore::new(options.max_connections));
+        let counted = ConnectionCount::new(places.clone(), options.max_connections, is_counted);
         let site = Site::new(site, sockets.clone());
         let (options, ending) = (Arc::new(options), CancellationToken::new());
         let mut connections = JoinSet::new();
-        let mut acceptance = Acceptance::new(listener, places);
+        let mut acceptance = Acceptance::new(listener, places, counted);
         loop {
             tokio::select! {
                 () = &mut until => break,

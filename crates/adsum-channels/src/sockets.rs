@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::bounds::{MAX_TIME, OptionsError, within};
+use adsum_pubsub::{
+    bounds::{MAX_TIME, OptionsError, within},
+    metrics::{Metrics, Readings, Source, table},
+};
 use http::Extensions;
 use parking_lot::Mutex;
 use tokio::{
@@ -142,6 +145,21 @@ impl Drain {
     }
 }
 
+impl Source for Inner {
+    fn read(&self, readings: &mut Readings) {
+        let total = self.total.bytes();
+        readings.add_count(&table::QUEUE_BYTES, &[], total);
+        let mut most = 0;
+        // As a rule nothing waits, and no socket has to be looked at.
+        if total > 0 {
+            let open: Vec<_> = self.open.lock().values().filter_map(Weak::upgrade).collect();
+            most = open.iter().map(|outbound| outbound.waiting_bytes()).max().unwrap_or(0);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        readings.max(&table::QUEUE_BYTES_MAX, &[], most as f64);
+    }
+}
+
 impl Sockets {
     /// Creates an empty set.
     pub fn new() -> Self {
@@ -180,12 +198,9 @@ impl Sockets {
                     sleep(drain.interval).await;
                 }
                 tracing::info!(sockets = batch.len(), of = open.len(), "draining");
-                let mut drained = 0;
                 for outbound in batch.iter().filter_map(Weak::upgrade) {
                     outbound.close(RESTART_CODE);
-                    drained += 1;
                 }
-                metrics::counter!("adsum_sockets_drained_total").increment(drained);
             }
             loop {
                 // Created before the check, so that no notification is missed.
@@ -217,6 +232,12 @@ impl Sockets {
             observers.retain(|known| known.strong_count() > 0);
             observers.push(Arc::downgrade(observer));
         }
+    }
+
+    /// Has what waits in them read with the metrics of a node.
+    pub(crate) fn register(&self, metrics: &Metrics) {
+        let source: Arc<dyn Source> = self.0.clone();
+        metrics.register(Arc::downgrade(&source));
     }
 
     pub(crate) fn total(&self) -> &Arc<Total> {
@@ -326,7 +347,6 @@ impl SocketSets {
 
     /// Adds an open socket until the returned value is dropped.
     pub(crate) fn open(self, outbound: &Arc<Outbound>) -> OpenSocket {
-        metrics::counter!("adsum_sockets_opened_total").increment(1);
         let (router, server) =
             (self.router.enter(outbound), self.server.map(|server| server.enter(outbound)));
         OpenSocket { router, server, _counted: self.counted }
@@ -344,11 +364,5 @@ impl OpenSocket {
     pub(crate) fn is_draining(&self) -> bool {
         self.router.sockets.are_draining()
             || self.server.as_ref().is_some_and(|server| server.sockets.are_draining())
-    }
-}
-
-impl Drop for OpenSocket {
-    fn drop(&mut self) {
-        metrics::counter!("adsum_sockets_closed_total").increment(1);
     }
 }

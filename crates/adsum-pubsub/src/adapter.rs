@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::{event::ReservedEvent, message::Message, topic::Topic};
+use crate::{event::ReservedEvent, message::Message, metrics::Metrics, topic::Topic};
 
 /// Carries messages between the nodes of a cluster.
 ///
@@ -53,6 +53,12 @@ pub trait Adapter: Send + Sync + 'static {
     /// The default is for adapters whose network can't fail.
     fn connected(&self) -> watch::Receiver<bool> {
         watch::channel(true).1
+    }
+
+    /// Returns the metrics of the adapter, if it counts before it is started.
+    #[doc(hidden)]
+    fn metrics(&self) -> Option<Arc<Metrics>> {
+        None
     }
 
     /// Leaves the cluster. Resolves once all accepted messages are sent, or after a bounded time. Sending fails after

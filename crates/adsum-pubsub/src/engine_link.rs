@@ -29,6 +29,7 @@ use crate::{
     envelope::{Content, Control, Envelopes, MAX_NODE_BYTES, Opened, Refusal, Refused},
     interest::Interest,
     message::Message,
+    metrics::{HighWater, Histogram, Metrics, Readings, Source, table},
     replay::{FRESH, Numbers, Origin, Received, ReplayGuard, Timeline},
     topic::Topic,
 };
@@ -55,8 +56,9 @@ pub(crate) struct EngineLink {
     /// Refuses replayed messages. Used only with a secret: without one, origins can be forged.
     replays: Mutex<ReplayGuard<Message>>,
     queue: mpsc::Sender<Outgoing>,
-    queued_bytes: Arc<AtomicUsize>,
+    queued: Arc<OutgoingQueue>,
     pub(crate) max_queued_bytes: usize,
+    pub(crate) round_trip: Arc<Histogram>,
     logged: Mutex<HashSet<(Refusal, Box<str>)>>,
 }
 
@@ -70,23 +72,33 @@ pub(crate) struct Outgoing {
 
 /// A message's share of the queue's bytes. If it is dropped without [`sent`](Self::sent), the message counts as unsent.
 pub(crate) struct Room {
-    engine: &'static str,
-    queued: Arc<AtomicUsize>,
+    queued: Arc<OutgoingQueue>,
     bytes: usize,
     /// Why the message is not sent. `None` if it is sent.
     unsent: Option<&'static str>,
 }
 
+/// The bytes that wait to be sent, and the metrics of the link.
+struct OutgoingQueue {
+    bytes: AtomicUsize,
+    engine: &'static str,
+    metrics: Arc<Metrics>,
+    most_bytes: HighWater,
+    most_messages: HighWater,
+}
+
+impl OutgoingQueue {
+    fn count_unsent(&self, reason: &'static str) {
+        self.metrics.add(&table::UNSENT_MESSAGES, &[self.engine, reason], 1);
+    }
+}
+
 impl Room {
     /// Reserves bytes, or returns how many are in use if they don't fit.
-    fn take(
-        engine: &'static str,
-        queued: &Arc<AtomicUsize>,
-        bytes: usize,
-        max: usize,
-    ) -> Result<Self, usize> {
-        let before = queued.fetch_add(bytes, Ordering::Relaxed);
-        let room = Self { engine, queued: queued.clone(), bytes, unsent: Some("disconnected") };
+    fn take(queued: &Arc<OutgoingQueue>, bytes: usize, max: usize) -> Result<Self, usize> {
+        let before = queued.bytes.fetch_add(bytes, Ordering::Relaxed);
+        queued.most_bytes.note((before + bytes).min(max));
+        let room = Self { queued: queued.clone(), bytes, unsent: Some("disconnected") };
         if before + bytes <= max {
             return Ok(room);
         }
@@ -107,15 +119,11 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.queued.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.queued.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         if let Some(reason) = self.unsent {
-            count_unsent(self.engine, reason);
+            self.queued.count_unsent(reason);
         }
     }
-}
-
-fn count_unsent(engine: &'static str, reason: &'static str) {
-    metrics::counter!("adsum_unsent_messages_total", "engine" => engine, "reason" => reason).increment(1);
 }
 
 /// How much the outgoing queue may hold.
@@ -135,6 +143,12 @@ impl EngineLink {
         limits: QueueLimits,
     ) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
         let (queue, outgoing) = mpsc::channel(limits.messages);
+        let metrics = Metrics::new();
+        // They are zero from the start.
+        for reasons in [&table::UNSENT_MESSAGES, &table::REFUSED_MESSAGES] {
+            metrics.counters(reasons, &[engine]);
+        }
+        metrics.counter(&table::LAGGED_MESSAGES, &[engine]);
         let link = Self {
             engine,
             namespace: namespace.into(),
@@ -148,15 +162,29 @@ impl EngineLink {
             sent: Mutex::default(),
             replays: Mutex::default(),
             queue,
-            queued_bytes: Arc::default(),
+            round_trip: metrics.histogram(&table::ENGINE_ROUND_TRIP_SECONDS, &[engine]),
+            queued: Arc::new(OutgoingQueue {
+                bytes: AtomicUsize::new(0),
+                engine,
+                metrics: metrics.clone(),
+                most_bytes: HighWater::new("queue_bytes", Some(limits.bytes)),
+                most_messages: HighWater::new("queue_messages", Some(limits.messages)),
+            }),
             max_queued_bytes: limits.bytes,
             logged: Mutex::default(),
         };
-        (Arc::new(link), outgoing)
+        let link = Arc::new(link);
+        let source: Arc<dyn Source> = link.clone();
+        metrics.register(Arc::downgrade(&source));
+        (link, outgoing)
     }
 
     pub(crate) fn node(&self) -> &str {
         self.envelopes.node()
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.queued.metrics
     }
 
     /// The subject for messages of a topic.
@@ -191,10 +219,13 @@ impl EngineLink {
     }
 
     fn enqueue(&self, subject: String, envelope: Bytes) -> Result<(), BroadcastError> {
-        let queued = match Room::take(self.engine, &self.queued_bytes, envelope.len(), self.max_queued_bytes)
-        {
+        let queued = match Room::take(&self.queued, envelope.len(), self.max_queued_bytes) {
             Ok(room) => match self.queue.try_send(Outgoing { subject, envelope, room }) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    let max = self.queue.max_capacity();
+                    self.queued.most_messages.note(max - self.queue.capacity());
+                    return Ok(());
+                }
                 // The node is closed, or its driver has stopped.
                 Err(TrySendError::Closed(outgoing)) => {
                     outgoing.room.unsent("disconnected");
@@ -215,7 +246,7 @@ impl EngineLink {
     }
 
     fn unsent(&self, reason: &'static str, error: BroadcastError) -> BroadcastError {
-        count_unsent(self.engine, reason);
+        self.queued.count_unsent(reason);
         error
     }
 
@@ -326,8 +357,7 @@ impl EngineLink {
 
     fn refuse(&self, refused: &Refused<'_>) {
         let Refused { why, peer } = *refused;
-        metrics::counter!("adsum_refused_messages_total", "engine" => self.engine, "reason" => why.label())
-            .increment(1);
+        self.metrics().add(&table::REFUSED_MESSAGES, &[self.engine, why.label()], 1);
         {
             let mut logged = self.logged.lock();
             if logged.len() >= MAX_LOGGED_REFUSALS || !logged.insert((why, peer.into())) {
@@ -341,6 +371,15 @@ impl EngineLink {
             "refused a message from another node: {}; further ones for this reason are only counted",
             why.explanation()
         );
+    }
+}
+
+impl Source for EngineLink {
+    fn read(&self, readings: &mut Readings) {
+        let connected = usize::from(*self.connected.borrow());
+        readings.add_count(&table::ENGINE_CONNECTED, &[self.engine], connected);
+        self.queued.most_bytes.read(readings);
+        self.queued.most_messages.read(readings);
     }
 }
 
@@ -389,6 +428,10 @@ impl Adapter for Node {
 
     fn connected(&self) -> watch::Receiver<bool> {
         self.link.connected.subscribe()
+    }
+
+    fn metrics(&self) -> Option<Arc<Metrics>> {
+        Some(self.link.metrics().clone())
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

@@ -53,6 +53,7 @@ mod interest;
 mod large_topic;
 mod local;
 mod message;
+pub mod metrics;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(any(feature = "nats", feature = "redis"))]

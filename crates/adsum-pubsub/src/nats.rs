@@ -14,7 +14,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
-use tokio::time::{Interval, interval, sleep, timeout};
+use tokio::time::{Instant, Interval, interval, sleep, timeout};
 
 use self::reader::{Backlog, Lagging, read};
 use crate::{
@@ -107,7 +107,7 @@ impl Nats {
 
     async fn dial_one(&self, server: &ServerAddr, link: &Arc<EngineLink>) -> Result<NatsSession, Failure> {
         let lost = Lost::default();
-        let lagging = Arc::<Lagging>::default();
+        let lagging = Lagging::new(link);
         let (told, lagged) = (lost.clone(), lagging.clone());
         let options = self.options(server, link)?.event_callback(move |event| {
             match event {
@@ -142,8 +142,18 @@ impl Nats {
             ))));
         }
         let looks = interval(self.settings.ping_interval);
+        let pinger = ping(client.clone(), link.clone(), self.settings.ping_interval);
+        let pinger = tasks::spawn("NATS pinger", pinger);
         let backlog = Backlog::new(link.max_queued_bytes, lagging);
-        Ok(NatsSession { client, link: link.clone(), readers: HashMap::new(), backlog, lost, looks })
+        Ok(NatsSession {
+            client,
+            link: link.clone(),
+            readers: HashMap::new(),
+            backlog,
+            lost,
+            looks,
+            _pinger: pinger,
+        })
     }
 }
 
@@ -179,6 +189,21 @@ pub(crate) struct NatsSession {
     lost: Lost,
     /// When to check the connection's state. Its end is also an event, but a flood of events can hide it.
     looks: Interval,
+    _pinger: Task,
+}
+
+/// Measures from time to time how long the server takes to answer.
+async fn ping(client: Client, link: Arc<EngineLink>, interval: Duration) {
+    let nobody = format!("{}.p", link.namespace);
+    loop {
+        sleep(interval).await;
+        let asked = Instant::now();
+        // The answer is that nobody listens to this subject.
+        let answer = client.request(nobody.clone(), Bytes::new()).await;
+        if answer.map_or_else(|error| error.kind() == RequestErrorKind::NoResponders, |_| true) {
+            link.round_trip.record(asked.elapsed().as_secs_f64());
+        }
+    }
 }
 
 impl EngineSession for NatsSession {

@@ -10,6 +10,7 @@ use crate::{
     ids::SubscriberId,
     inbox::{DEFAULT_INBOX_CAPACITY, Inbox},
     message::Message,
+    metrics::{self, Metrics, Sample, Source, Value},
     payload::{IntoPayload, Json},
     registry::{Attachment, Registry},
     subscribers::Subscriber,
@@ -27,7 +28,10 @@ impl PubSub {
     /// A `PubSub` that reaches other nodes through an adapter.
     pub fn new(adapter: impl Adapter) -> Self {
         let adapter: Arc<dyn Adapter> = Arc::new(adapter);
-        let registry = Arc::new(Registry::new(adapter.clone()));
+        let metrics = adapter.metrics().unwrap_or_else(Metrics::new);
+        let registry = Arc::new(Registry::new(adapter.clone(), metrics.clone()));
+        let source: Arc<dyn Source> = registry.clone();
+        metrics.register(Arc::downgrade(&source));
         let target = Arc::downgrade(&registry);
         adapter.start(Inbound::new(target));
         Self { registry, adapter }
@@ -56,6 +60,52 @@ impl PubSub {
     /// Whether the network between the nodes is reachable now, and every change of that.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.adapter.connected()
+    }
+
+    /// Hands all metrics of this node to the recorder of the `metrics` crate. Call it at each scrape, or at an interval for
+    /// a recorder that pushes; the module [`metrics`](crate::metrics) says more.
+    ///
+    /// ```
+    /// # use adsum_pubsub as adsum;
+    /// # async fn run(pubsub: adsum::PubSub) {
+    /// let mut times = tokio::time::interval(std::time::Duration::from_secs(10));
+    /// loop {
+    ///     times.tick().await;
+    ///     pubsub.record_metrics();
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// A process that has several nodes, as tests have, records them as one: counters add up, and gauges are those of the
+    /// node that was recorded last.
+    pub fn record_metrics(&self) {
+        metrics::process().record();
+        self.metrics().record();
+    }
+
+    /// Returns the values of all metrics of this node, without a recorder: for a page of the operator's.
+    pub fn read_metrics(&self) -> Vec<Sample> {
+        let mut samples = self.metrics().read();
+        for of_process in metrics::process().read() {
+            let same = |sample: &&mut Sample| {
+                (sample.metric.name, &sample.labels) == (of_process.metric.name, &of_process.labels)
+            };
+            match samples.iter_mut().find(same) {
+                Some(Sample { value: Value::Count(count), .. }) => {
+                    if let Value::Count(more) = of_process.value {
+                        *count += more;
+                    }
+                }
+                _ => samples.push(of_process),
+            }
+        }
+        samples.sort_by(|a, b| (a.metric.name, &a.labels).cmp(&(b.metric.name, &b.labels)));
+        samples
+    }
+
+    /// Returns where this node counts: for what belongs to it, such as a transport of the program's own.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.registry.metrics()
     }
 
     /// Returns an inbox of at most [`DEFAULT_INBOX_CAPACITY`] messages, subscribed to one topic.

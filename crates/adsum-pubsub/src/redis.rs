@@ -13,11 +13,12 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ErrorKind, IntoConnectionInfo, Pipeline, ProtocolVersion,
     PushInfo, PushKind, RedisError, ServerErrorKind, TlsCertificates, Value, aio::MultiplexedConnection,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     driver::{Engine, EngineSession, Failure, Lost},
     engine_link::{EngineLink, Outgoing, Room},
+    metrics::Histogram,
     settings::{ConfigError, Settings, StartError},
     tasks::{self, Task, noticed},
 };
@@ -124,7 +125,14 @@ impl Engine for Redis {
                 failed.tell(Failure::away("the pinger panicked"));
             }
         });
-        Ok(RedisSession { connection, unanswered: FuturesUnordered::new(), heard, lost, _pinger: pinger })
+        Ok(RedisSession {
+            connection,
+            unanswered: FuturesUnordered::new(),
+            heard,
+            lost,
+            round_trip: link.round_trip.clone(),
+            _pinger: pinger,
+        })
     }
 }
 
@@ -170,6 +178,7 @@ pub(crate) struct RedisSession {
     /// Set whenever Redis sends anything, for the pinger.
     heard: Arc<AtomicBool>,
     lost: Lost,
+    round_trip: Arc<Histogram>,
     _pinger: Task,
 }
 
@@ -215,8 +224,11 @@ impl EngineSession for RedisSession {
             rooms.push(room);
         }
         let (mut connection, heard) = (self.connection.clone(), self.heard.clone());
+        let round_trip = self.round_trip.clone();
         self.request(Box::pin(async move {
+            let asked = Instant::now();
             let response = pipeline.exec_async(&mut connection).await;
+            round_trip.record(asked.elapsed().as_secs_f64());
             heard.store(true, Ordering::Relaxed);
             match response {
                 // Redis is up and rejects the messages: the user may not publish, for example.

@@ -17,6 +17,7 @@ use crate::{
     ids::SubscriberId,
     large_topic::{INLINE, Job, LargeTopicQueue},
     message::Message,
+    metrics::{Metrics, Readings, Source, table},
     subscribers::{Block, Subscriber, Subscribers, Subscription, is_wasteful},
     topic::Topic,
 };
@@ -54,6 +55,7 @@ pub(crate) struct Registry {
     shards: Box<[Mutex<HashMap<Topic, TopicEntry>>]>,
     adapter: Arc<dyn Adapter>,
     next_subscription: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -64,13 +66,18 @@ struct TopicEntry {
 }
 
 impl Registry {
-    pub(crate) fn new(adapter: Arc<dyn Adapter>) -> Self {
+    pub(crate) fn new(adapter: Arc<dyn Adapter>, metrics: Arc<Metrics>) -> Self {
         Self {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             adapter,
             next_subscription: AtomicU64::new(0),
+            metrics,
         }
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     pub(crate) fn attach(
@@ -144,6 +151,13 @@ impl Registry {
 
     fn shard(&self, topic: &str) -> &Mutex<HashMap<Topic, TopicEntry>> {
         &self.shards[self.hasher.hash_one(topic) as usize % SHARDS]
+    }
+}
+
+impl Source for Registry {
+    fn read(&self, readings: &mut Readings) {
+        let topics = self.shards.iter().map(|shard| shard.lock().len()).sum();
+        readings.add_count(&table::TOPICS, &[], topics);
     }
 }
 

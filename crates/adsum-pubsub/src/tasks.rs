@@ -10,6 +10,8 @@ use futures_util::FutureExt;
 use tokio::{runtime::Handle, task::JoinSet, time::sleep};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use crate::metrics;
+
 /// The pause before a task that panicked is started again. It doubles with each panic in a row.
 pub const RESTART_PAUSE: Duration = Duration::from_millis(50);
 /// Maximum pause before a restart. A task that has run for this long starts over with the shortest pause.
@@ -178,7 +180,7 @@ pub fn guarded<T>(name: &'static str, work: impl FnOnce() -> T) -> Result<T, Pan
 
 /// Counts a panic, for callers that log it themselves.
 pub fn count_panic(name: &'static str) {
-    metrics::counter!("adsum_task_panics_total", "task" => name).increment(1);
+    metrics::process().add(&metrics::table::TASK_PANICS, &[name], 1);
 }
 
 /// Logs and counts a panic that was caught.

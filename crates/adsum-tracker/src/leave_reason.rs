@@ -28,7 +28,7 @@ pub enum LeaveReason {
 
 impl LeaveReason {
     /// All reasons. Nodes send the position in this list, so append new ones.
-    const ALL: [Self; 7] = [
+    pub const ALL: [Self; 7] = [
         Self::Left,
         Self::Gone,
         Self::Unreachable,

@@ -22,6 +22,7 @@
 //! as a state machine of the same kind.
 
 mod cluster;
+mod counts;
 mod departing;
 mod diff;
 mod group;
@@ -55,6 +56,7 @@ pub use self::{
     cluster::{
         Cluster, ClusterOptions, Effect, HeldPresence, NodeInfo, NodeState, PresenceOrigin, Report, Usage,
     },
+    counts::{ClusterCounts, Counts, LimitCounts},
     diff::{Diff, JoinedRow, LeftRow},
     group::{Group, Rows},
     layer::{Bare, KeyLayer, Layer, TopicLayer},

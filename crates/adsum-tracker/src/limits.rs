@@ -148,6 +148,13 @@ pub struct OverLimit {
     limit: usize,
 }
 
+impl OverLimit {
+    /// The name of the limit in [`Limits`].
+    pub fn option(&self) -> &'static str {
+        self.option
+    }
+}
+
 fn at_most(
     what: &'static str,
     unit: &'static str,

@@ -45,10 +45,14 @@ impl<X: Layer> RawOwner<X> {
     /// This owner tracks the topic and key already, or the presence is over a limit. Nothing is changed then.
     pub fn track(&mut self, topic: &Topic, key: &Key, meta: Meta) -> Result<Ref, TrackError> {
         let Self { tracker, id, presences } = self;
-        tracker.limits().check_presence(topic, key, presences.len())?;
-        tracker.limits().check_meta(meta.as_str())?;
+        let counts = tracker.limit_counts();
+        counts.note(tracker.limits().check_presence(topic, key, presences.len()))?;
+        counts.note(tracker.limits().check_meta(meta.as_str()))?;
+        counts.meta_bytes.note(meta.as_str().len());
+        counts.of_owner.note(presences.len() + 1);
         let reference = tracker.next_ref();
-        let tracked = {
+        let (tracked, of_key) = {
+            let mut of_key = 1;
             let mut shard = tracker.lock(topic);
             // A presence that is about to leave makes room for it.
             if let Some(set) = shard.topic(topic)
@@ -56,10 +60,13 @@ impl<X: Layer> RawOwner<X> {
                 && set.find(*id, key).is_none()
                 && set.departing(key).is_none()
             {
-                tracker.limits().check_presences_of_key(group.rows().len())?;
+                counts.note(tracker.limits().check_presences_of_key(group.rows().len()))?;
+                of_key = group.rows().len() + 1;
             }
-            shard.track(*id, topic, key, meta, reference)
+            (shard.track(*id, topic, key, meta, reference), of_key)
         };
+        // Without the lock, since it may write to the log.
+        counts.of_key.note(of_key);
         if !tracked {
             return Err(TrackError::AlreadyTracked { owner: *id, topic: topic.clone(), key: key.clone() });
         }
@@ -83,7 +90,8 @@ impl<X: Layer> RawOwner<X> {
         // change the meta meanwhile.
         let old = self.tracker.lock(topic).find(self.id, topic, key).cloned().ok_or_else(missing)?;
         let new = change(&old).map_err(UpdateError::Change)?;
-        self.tracker.limits().check_meta(new.as_str())?;
+        self.tracker.limit_counts().note(self.tracker.limits().check_meta(new.as_str()))?;
+        self.tracker.limit_counts().meta_bytes.note(new.as_str().len());
         let reference = self.tracker.next_ref();
         let updated = self.tracker.lock(topic).update(self.id, topic, key, new, reference);
         self.tracker.to_publish(topic);
@@ -100,7 +108,8 @@ impl<X: Layer> RawOwner<X> {
             Some(old) if old == meta => return Ok(None),
             Some(_) => {}
         }
-        self.tracker.limits().check_meta(meta.as_str())?;
+        self.tracker.limit_counts().note(self.tracker.limits().check_meta(meta.as_str()))?;
+        self.tracker.limit_counts().meta_bytes.note(meta.as_str().len());
         let reference = self.tracker.next_ref();
         // Only this owner, borrowed here, can end the presence meanwhile.
         let updated = self.tracker.lock(topic).update(self.id, topic, key, meta, reference);

@@ -5,6 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use adsum_pubsub::Topic;
 
 use crate::{
+    counts::Counts,
     layer::Layer,
     leave_reason::LeaveReason,
     log::{Departed, Log},
@@ -29,8 +30,8 @@ pub struct Shard<X: Layer> {
     /// Rows of other nodes that are shown, though no [`Cluster`](crate::Cluster) keeps them: the last one has failed,
     /// and the next one hasn't heard of them yet.
     orphans: HashMap<Ref, Arc<Row>>,
-    /// The number of this node's own presences.
-    own: usize,
+    /// Its presences and changes, in numbers; the topics are counted when asked for.
+    counts: Counts,
 }
 
 /// Returns how the changes of a topic are put together. Called under the shard's lock, when a topic is added.
@@ -46,7 +47,7 @@ impl<X: Layer> Shard<X> {
             log: Log::new(published),
             hidden: HashMap::new(),
             orphans: HashMap::new(),
-            own: 0,
+            counts: Counts::default(),
         }
     }
 
@@ -95,9 +96,13 @@ impl<X: Layer> Shard<X> {
         let replaces = departing.as_ref().filter(|row| row.owner == OwnerId::REMOTE).map(|row| row.reference);
         let row = Row::new(reference, owner, topic.clone(), key.clone(), meta).after(None, replaces);
         let row = Arc::new(row);
+        let before = set.count();
         set.insert(row.clone());
+        let now = set.count();
+        self.note_count(before, now);
         self.log.join(self.index, &row);
-        self.own += 1;
+        self.counts.own += 1;
+        self.counts.joined += 1;
         if let Some(departing) = departing {
             self.supersede(topic, key, departing.reference);
         }
@@ -111,7 +116,7 @@ impl<X: Layer> Shard<X> {
 
     /// Puts a new version in the place of a presence. Returns false if there is none.
     pub fn update(&mut self, owner: OwnerId, topic: &Topic, key: &Key, meta: Meta, reference: Ref) -> bool {
-        let Self { index, topics, log, .. } = self;
+        let Self { index, topics, log, counts, .. } = self;
         let Some(set) = topics.get_mut(topic) else { return false };
         if set.find(owner, key).is_none() {
             return false;
@@ -121,7 +126,10 @@ impl<X: Layer> Shard<X> {
             let row = Row::new(reference, owner, old.topic.clone(), old.key.clone(), meta);
             row.after(Some(old.reference), old.replaces())
         };
+        let before = set.count();
         let Some((old, new)) = set.replace(owner, key, new) else { return false };
+        counts.updated += 1;
+        counts.presences = counts.presences + set.count() - before;
         log.leave(*index, &old, None);
         log.join(*index, &new);
         true
@@ -151,7 +159,9 @@ impl<X: Layer> Shard<X> {
                 }
             }
         }
-        self.own -= removed;
+        self.counts.own -= removed;
+        self.counts.presences -= removed;
+        self.counts.left(reason, removed);
         // If the topic has a window, whatever takes its diffs tidies it. Otherwise nothing else would.
         self.tidy(topic);
         removed
@@ -195,9 +205,17 @@ impl<X: Layer> Shard<X> {
             return;
         }
         let set = self.entry(&row.topic);
+        let before = set.count();
         set.insert(row.clone());
+        let now = set.count();
         if departing && set.has(row) {
             set.depart(row, None);
+        }
+        self.note_count(before, now);
+        if now > before {
+            let shown =
+                if row.previous().is_some() { &mut self.counts.updated } else { &mut self.counts.joined };
+            *shown += 1;
         }
     }
 
@@ -207,6 +225,10 @@ impl<X: Layer> Shard<X> {
             && set.has(row)
         {
             set.remove_ref(&row.key, row.reference, reason);
+            self.counts.presences -= 1;
+            if let Some(reason) = reason {
+                self.counts.left(reason, 1);
+            }
         }
     }
 
@@ -222,10 +244,11 @@ impl<X: Layer> Shard<X> {
     /// that this node hasn't heard of yet.
     pub(crate) fn supersede(&mut self, topic: &Topic, key: &str, reference: Ref) {
         let removed = self.topics.get_mut(topic).and_then(|set| set.remove_ref(key, reference, None));
+        self.counts.presences -= usize::from(removed.is_some());
         match removed {
             Some(row) if row.owner != OwnerId::REMOTE => {
                 self.log.leave(self.index, &row, None);
-                self.own -= 1;
+                self.counts.own -= 1;
             }
             _ => self.hide(reference),
         }
@@ -278,7 +301,15 @@ impl<X: Layer> Shard<X> {
     }
 
     pub(crate) fn own(&self) -> usize {
-        self.own
+        self.counts.own
+    }
+
+    fn note_count(&mut self, before: usize, now: usize) {
+        self.counts.presences = self.counts.presences + now - before;
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts { topics: self.topics.len(), ..self.counts }
     }
 
     pub(crate) fn hidden(&self) -> usize {
@@ -292,7 +323,9 @@ impl<X: Layer> Shard<X> {
         let removed = set.remove_ref(&row.key, row.reference, Some(reason));
         if let Some(row) = &removed {
             self.log.leave(self.index, row, Some(reason));
-            self.own -= 1;
+            self.counts.own -= 1;
+            self.counts.presences -= 1;
+            self.counts.left(reason, 1);
         }
         self.tidy(&row.topic);
         removed.is_some()

@@ -53,6 +53,10 @@ impl<X: Layer> Topics<X> {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.sets.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &TopicSet<X>> {
         self.sets.iter().map(|set| &**set)
     }

@@ -13,6 +13,7 @@ use adsum_pubsub::Topic;
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
+    counts::{Counts, LimitCounts},
     layer::Layer,
     leave_reason::LeaveReason,
     limits::Limits,
@@ -33,6 +34,7 @@ use crate::{
 pub struct Tracker<X: Layer> {
     replica: Replica,
     limits: Limits,
+    limit_counts: LimitCounts,
     refs: RefSource,
     shards: Box<[Mutex<Shard<X>>]>,
     owner_dropped: Box<dyn Fn(&Topic) + Send + Sync>,
@@ -99,6 +101,7 @@ impl<X: Layer> Tracker<X> {
         Arc::new(Self {
             refs: RefSource::new(replica.incarnation),
             replica,
+            limit_counts: LimitCounts::new(&limits),
             limits,
             shards: (0..SHARDS).map(shard).collect(),
             owner_dropped: Box::new(owner_dropped),
@@ -117,6 +120,20 @@ impl<X: Layer> Tracker<X> {
     /// Returns how large a presence may be.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Returns how near what is tracked has come to the limits, and how often it was refused.
+    pub fn limit_counts(&self) -> &LimitCounts {
+        &self.limit_counts
+    }
+
+    /// Returns what is in the set, and what has happened in it. Takes a lock for each shard, each for a moment.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for shard in self.shards() {
+            counts += shard.counts();
+        }
+        counts
     }
 
     /// Locks the shard of a topic. While the guard lives, the same thread must not call the tracker, and must not use

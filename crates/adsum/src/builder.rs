@@ -8,6 +8,7 @@ use adsum_pubsub::{
 };
 use adsum_tracker::{ClusterOptions, Limits, Replica, Tracker, Windows};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
 
 use crate::{
     backlog::Backlog,
@@ -19,7 +20,9 @@ use crate::{
     observing::{DiffObserver, ObservedDiff},
     policy::DiffPolicy,
     presence::Presence,
+    presence_metrics::PresenceMetrics,
     replication::{PeerTopic, ReplicationInbox},
+    sync_status::SyncStatus,
     timing::Timing,
 };
 
@@ -317,7 +320,8 @@ impl<H: PresenceHandler> Builder<H> {
         let dropped = backlog.clone();
         let replica = Replica::start(pubsub.node());
         tracing::debug!(presence = &*name, %replica, "presence started");
-        let inbox = Arc::new(ReplicationInbox::new());
+        let metrics = PresenceMetrics::new(pubsub.metrics(), name.clone());
+        let inbox = Arc::new(ReplicationInbox::new(metrics.clone()));
         let changed = inbox.clone();
         let tracker = Tracker::with_cluster(
             replica,
@@ -329,11 +333,13 @@ impl<H: PresenceHandler> Builder<H> {
             },
             move || changed.wake(),
         );
-        let peer_topic = PeerTopic::new(pubsub.clone(), &name);
+        let peer_topic = PeerTopic::new(pubsub.clone(), &name, metrics.clone());
         let exchange = Exchange::new(pubsub.clone(), &name);
         let leaves = LeaveMemory::new(leave_memory.0, leave_memory.1);
-        let core = Core::new(handler, pubsub, tracker, timing, backlog, policy, observer, leaves);
-        Presence::start(core, inbox, peer_topic, exchange, cluster)
+        let (new_status, status) = watch::channel(SyncStatus::Starting);
+        let core =
+            Core::new(handler, pubsub, tracker, timing, backlog, policy, observer, leaves, metrics, status);
+        Presence::start(core, inbox, peer_topic, exchange, cluster, new_status)
     }
 }
 

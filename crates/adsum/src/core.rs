@@ -17,13 +17,14 @@ use std::sync::{
 
 use adsum_pubsub::{Mark, PubSub, SubscriberId, Topic};
 use adsum_tracker::{Diff, Tracker};
+use tokio::sync::watch;
 
 #[cfg(feature = "testing")]
 use crate::failed_fetches::FailedFetches;
 use crate::{
     backlog::Backlog, handler::PresenceHandler, holders::Holders, key_cache::KeyCache, layer::PresenceLayer,
-    leave_memory::LeaveMemory, observing::DiffObserver, policy::DiffPolicy, timing::Timing,
-    watch_queue::Watchers,
+    leave_memory::LeaveMemory, observing::DiffObserver, policy::DiffPolicy,
+    presence_metrics::PresenceMetrics, sync_status::SyncStatus, timing::Timing, watch_queue::Watchers,
 };
 
 pub(crate) struct Core<H: PresenceHandler> {
@@ -44,6 +45,8 @@ pub(crate) struct Core<H: PresenceHandler> {
     sender: SubscriberId,
     /// The number of the last diff. One count for all topics, as a dropped topic keeps none.
     sent: AtomicU64,
+    pub(crate) metrics: Arc<PresenceMetrics>,
+    pub(crate) status: watch::Receiver<SyncStatus>,
     /// An info that isn't an object was seen and logged.
     pub(crate) logged_bad_info: AtomicBool,
     #[cfg(feature = "testing")]
@@ -61,6 +64,8 @@ impl<H: PresenceHandler> Core<H> {
         policy: DiffPolicy,
         observer: DiffObserver,
         leaves: LeaveMemory,
+        metrics: Arc<PresenceMetrics>,
+        status: watch::Receiver<SyncStatus>,
     ) -> Self {
         Self {
             handler,
@@ -77,6 +82,8 @@ impl<H: PresenceHandler> Core<H> {
             observer,
             sender: SubscriberId::unique(),
             sent: AtomicU64::new(0),
+            metrics,
+            status,
             logged_bad_info: AtomicBool::new(false),
             #[cfg(feature = "testing")]
             failed_fetches: FailedFetches::default(),

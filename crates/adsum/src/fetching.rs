@@ -19,6 +19,7 @@ use crate::{
     encode,
     handler::{Entries, FetchError, PresenceHandler},
     key_cache::FetchedInfo,
+    presence_metrics::FetchOutcome,
 };
 
 /// The keys that `fetch` is asked for, with the number of refreshes of each.
@@ -98,10 +99,11 @@ impl<H: PresenceHandler> Core<H> {
         });
         match answer.await {
             Ok(Ok(fetched)) => fetched,
-            Ok(Err(error)) => self.fetch_failed(topic, keys, &*error),
+            Ok(Err((outcome, error))) => self.fetch_failed(topic, keys, outcome, &*error),
             Err(_) => {
                 let error = format!("no answer within fetch_timeout ({:?})", self.timing.fetch_timeout);
-                self.fetch_failed(topic, keys, &*FetchError::from(error))
+                self.metrics.fetch_seconds.record(self.timing.fetch_timeout.as_secs_f64());
+                self.fetch_failed(topic, keys, FetchOutcome::Timeout, &*FetchError::from(error))
             }
         }
     }
@@ -131,17 +133,25 @@ impl<H: PresenceHandler> Core<H> {
         topic: &Topic,
         asked: Asked,
         entries: &Entries<H::Meta>,
-    ) -> Result<Infos<H::Info>, FetchError> {
+    ) -> Result<Infos<H::Info>, (FetchOutcome, FetchError)> {
+        let began = Instant::now();
+        self.metrics.fetch_keys.record_count(asked.len());
         // All of the program's code is in here: the call, its future, and the serialization of infos.
         let fetch = AssertUnwindSafe(async {
-            let infos = self.handler.fetch(topic, entries).await?;
+            let infos =
+                self.handler.fetch(topic, entries).await.map_err(|error| (FetchOutcome::Failed, error))?;
             Ok(self.keep(topic, asked, infos))
         });
-        fetch.catch_unwind().await.unwrap_or_else(|panic| {
+        let fetched = fetch.catch_unwind().await.unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<&str>().map(ToString::to_string);
             let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            Err(format!("fetch panicked: {said}").into())
-        })
+            Err((FetchOutcome::Panic, format!("fetch panicked: {said}").into()))
+        });
+        self.metrics.fetch_seconds.record(began.elapsed().as_secs_f64());
+        if fetched.is_ok() {
+            self.metrics.fetched(FetchOutcome::Ok);
+        }
+        fetched
     }
 
     fn keep(&self, topic: &Topic, asked: Asked, mut infos: HashMap<Key, H::Info>) -> Infos<H::Info> {
@@ -176,9 +186,10 @@ impl<H: PresenceHandler> Core<H> {
         &self,
         topic: &Topic,
         keys: &[Key],
+        outcome: FetchOutcome,
         error: &(dyn std::error::Error + Send + Sync),
     ) -> Infos<H::Info> {
-        metrics::counter!("adsum_fetch_failures_total").increment(1);
+        self.metrics.fetched(outcome);
         #[cfg(feature = "testing")]
         self.failed_fetches.note(topic, keys, error.to_string());
         tracing::warn!(%topic, keys = keys.len(), %error, "fetch failed; presences are sent with their last known infos");

@@ -11,6 +11,7 @@ use std::{
 use adsum_pubsub::{Message, Topic, tasks};
 use adsum_tracker::{Diff, Key};
 use tokio::time::Instant;
+use tracing::debug_span;
 
 use crate::{
     budget::FETCH_COST,
@@ -162,6 +163,10 @@ impl<H: PresenceHandler> Core<H> {
         {
             return None;
         }
+        if let Some(since) = since {
+            let waited = self.backlog.now().saturating_sub(since);
+            self.metrics.flush_delay_seconds.record(waited.as_secs_f64());
+        }
         set.layer.since = None;
         let diffs = set.take_diffs();
         if diffs.is_empty() {
@@ -220,11 +225,13 @@ impl<H: PresenceHandler> Core<H> {
     }
 
     fn publish(&self, topic: &Topic, diffs: Vec<Diff<KeyCache<H::Info>>>, fetched: &Infos<H::Info>) {
+        let _span = debug_span!("flush", topic = %cut(topic), diffs = diffs.len()).entered();
         let watchers = self.watchers_of(topic);
         let published = self.count_as_told(topic, diffs, fetched);
         let heard = self.pubsub.subscribers(topic) > 0;
         for published in published {
             let mark = self.mark(published.number());
+            self.metrics.told(published.diff().joins.len().max(published.diff().leaves.len()));
             let published = Arc::new(published);
             if heard {
                 let (payload, places) = encode::diff(published.diff(), |key| published.info(key).cloned());
@@ -269,6 +276,12 @@ impl<H: PresenceHandler> Core<H> {
         }
         watchers
     }
+}
+
+/// The first hundred characters of a topic's name, which a client may have chosen, for a log.
+fn cut(topic: &str) -> std::str::EscapeDebug<'_> {
+    let end = topic.char_indices().nth(100).map_or(topic.len(), |(end, _)| end);
+    topic[..end].escape_debug()
 }
 
 /// Returns the known infos of the keys that join. A key that has left meanwhile gets the info that was fetched for it;

@@ -27,6 +27,7 @@
 //!
 //! - `nats` and `redis`: `PubSub::nats` and `PubSub::redis`, for nodes that reach each other through one of these
 //!   engines.
+//! - `prometheus`: the module `operations`, which serves metrics and health on a listener of their own.
 //! - `uuid`: a [`Key`] from a UUID.
 //! - `dashboard`: the module `dashboard`, a page for operators.
 //! - `testing`: the module `testing`, for tests of channels and presences without a network.
@@ -92,16 +93,20 @@ mod fetching;
 mod flush;
 mod flusher;
 mod handler;
+mod health;
 mod holders;
 mod key_cache;
 mod layer;
 mod leave_memory;
 mod observing;
+#[cfg(feature = "prometheus")]
+pub mod operations;
 mod owner;
 #[cfg(feature = "testing")]
 mod paused;
 mod policy;
 mod presence;
+mod presence_metrics;
 mod refreshed;
 mod replication;
 mod seconds;
@@ -141,6 +146,8 @@ pub use adsum_channels::{
     Unsendable, V1, V2, View, ViewState, Wire, read_string, serve, termination, write_string,
 };
 #[doc(inline)]
+pub use adsum_pubsub::metrics;
+#[doc(inline)]
 pub use adsum_pubsub::{
     Adapter, Attachment, BroadcastError, DEFAULT_INBOX_CAPACITY, EncodingId, Inbound, Inbox, IntoPayload,
     Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES, MAX_REGION_BYTES, MalformedPayload, Mark, Message,
@@ -173,6 +180,7 @@ pub use self::{
         ExplainedSocket, Explanation, Holder, HoldingNode, Remembers,
     },
     handler::{Entries, FetchError, FetchResult, NoFetch, PresenceHandler},
+    health::Health,
     leave_memory::{DEFAULT_LEAVE_MEMORY, DEFAULT_LEAVE_MEMORY_AGE},
     observing::ObservedDiff,
     owner::Owner,

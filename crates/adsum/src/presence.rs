@@ -5,6 +5,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use adsum_channels::{Depart, Drain, Sockets};
 use adsum_pubsub::{
     PubSub, Topic,
+    metrics::Source,
     tasks::{self, Task},
 };
 use adsum_tracker::{ClusterOptions, Key, LeaveReason, NodeInfo, OverLimit, OwnerExit};
@@ -40,9 +41,13 @@ impl<H: PresenceHandler> Presence<H> {
         peer_topic: PeerTopic,
         exchange: Arc<Exchange>,
         options: ClusterOptions,
+        new_status: watch::Sender<SyncStatus>,
     ) -> Self {
         let core = Arc::new(core);
-        let (new_status, status) = watch::channel(SyncStatus::Starting);
+        let source: Arc<dyn Source> = core.clone();
+        core.pubsub.metrics().register(Arc::downgrade(&source));
+        drop(source);
+        let status = core.status.clone();
         let ending = FlusherEnd(core.clone());
         let flusher = tasks::spawn("flusher", async move {
             let ending = ending;
@@ -284,7 +289,12 @@ impl<H: PresenceHandler> From<&Presence<H>> for PubSub {
 }
 
 impl<H: PresenceHandler> Depart for Presence<H> {
+    fn announce(&self) {
+        self.core.metrics.end();
+    }
+
     fn departing(&self) {
+        self.core.metrics.end();
         self.set_owner_exit();
     }
 

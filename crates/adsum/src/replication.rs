@@ -15,9 +15,13 @@ use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep_until},
 };
+use tracing::debug_span;
 
 use self::inbox::{HandedOver, HeldRequest, InboxPart};
-pub(crate) use self::{inbox::ReplicationInbox, peer_topic::PeerTopic};
+pub(crate) use self::{
+    inbox::{INBOX_BYTES, ReplicationInbox},
+    peer_topic::PeerTopic,
+};
 use crate::{core::Core, handler::PresenceHandler, layer::PresenceLayer, sync_status::SyncStatus};
 
 /// Keeps the node in the cluster while it is polled. After a panic it goes on as a new incarnation, with a new state
@@ -195,7 +199,16 @@ impl<H: PresenceHandler> Replication<H> {
             }
             for bytes in messages {
                 match ClusterMessage::decode(&bytes) {
-                    Ok(message) => self.cluster.handle(self.now(), message),
+                    Ok(message) => {
+                        let batches = match &message {
+                            ClusterMessage::Batches { batches, .. } | ClusterMessage::Run { batches, .. } => {
+                                batches.len()
+                            }
+                            _ => 0,
+                        };
+                        let _span = (batches > 0).then(|| debug_span!("batch", batches).entered());
+                        self.cluster.handle(self.now(), message);
+                    }
                     Err(error) => self.refuse(error),
                 }
             }
@@ -222,6 +235,9 @@ impl<H: PresenceHandler> Replication<H> {
     }
 
     async fn do_effects(&mut self) {
+        self.core.metrics.counted(self.cluster.take_counts());
+        let now = self.now();
+        self.core.metrics.keep_nodes(|| self.cluster.nodes(now));
         for effect in self.cluster.take_effects() {
             match effect {
                 Effect::Broadcast(message) => self.peer_topic.broadcast(&message),
@@ -237,6 +253,7 @@ impl<H: PresenceHandler> Replication<H> {
     }
 
     fn report(&mut self, report: Report) {
+        self.core.metrics.reported(&report);
         match report {
             Report::Ready { synced: true } => {
                 self.status.send_replace(SyncStatus::Ready);
@@ -286,7 +303,6 @@ impl<H: PresenceHandler> Replication<H> {
                 let _ = self.peer_topic.pubsub.local_broadcast(NODES_TOPIC, NODE_DOWN, &*replica.name);
             }
             Report::LinkBroken { region, nodes } => {
-                metrics::counter!("adsum_region_links_broken_total").increment(1);
                 tracing::warn!(
                     region = &*region,
                     nodes,
@@ -312,7 +328,7 @@ impl<H: PresenceHandler> Replication<H> {
 
     /// Counts a message that is refused, and logs the first of each kind.
     fn refuse(&mut self, error: MessageError) {
-        metrics::counter!("adsum_cluster_messages_refused_total").increment(1);
+        self.core.metrics.refused(&error);
         if !self.logged.contains(&error) {
             tracing::error!(%error, "refused a message from another node; further ones like it are only counted");
             self.logged.push(error);

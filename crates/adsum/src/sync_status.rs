@@ -50,6 +50,9 @@ pub enum NotReady {
     /// it is in sync.
     #[error("the engine is not reached: this node serves only its own clients, and retries")]
     EngineAway,
+    /// The node is about to end, and its clients are sent to others.
+    #[error("this node is about to end")]
+    Ending,
     /// Another node has the same name. Until it is gone, this one serves only its own clients.
     #[error("another node of the name {0:?} is alive; give every node a unique name")]
     DuplicateNode(String),

@@ -54,7 +54,9 @@ impl<H: PresenceHandler> StateView<H> {
         };
         let (own, beyond) = own_rows::<H>(set, self.owner, own);
         let mut pieces = std::mem::take(&mut set.layer.pieces);
-        let mut messages = vec![("presence_state", pieces.state(set, &own).into())];
+        let state = pieces.state(set, &own);
+        core.metrics.state_bytes.record_count(state.len());
+        let mut messages = vec![("presence_state", state.into())];
         set.layer.pieces = pieces;
         let refreshed = self.refreshed_keys(set);
         if !refreshed.is_empty() {

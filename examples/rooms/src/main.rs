@@ -11,8 +11,9 @@ use std::{
 };
 
 use adsum::{
-    Assigns, Channel, Connect, JoinError, Joined, Key, NoParams, Payload, Presence, PubSub, Ref, Refused,
-    Reply, Serve, Socket, SocketBuilder, Sockets, Stop, Topic,
+    Assigns, Channel, Connect, Health, JoinError, Joined, Key, NoParams, Payload, Presence, PubSub, Ref,
+    Refused, Reply, Serve, Socket, SocketBuilder, Sockets, Stop, Topic,
+    operations::{self, Operations},
 };
 use clap::Parser;
 use serde::Deserialize;
@@ -191,6 +192,14 @@ struct Options {
     /// Serves a page for operators on this port of 127.0.0.1, for this machine alone; 0 takes any free one
     #[arg(long, env = "DASHBOARD", value_name = "PORT")]
     dashboard: Option<u16>,
+    /// Where operators find /metrics, /health/live and /health/ready: a port of this machine such as 9100, or an address;
+    /// nowhere, unless it is given
+    #[arg(long, env = "METRICS_ADDR", value_name = "ADDR", value_parser = operations::address)]
+    metrics: Option<SocketAddr>,
+    /// How long to go on once told to end, while /health/ready says no, in milliseconds: as long as a balancer takes to
+    /// notice
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    drain_delay: u64,
 }
 
 #[tokio::main]
@@ -215,6 +224,10 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     }
     presence.check()?;
     let presence = presence.start();
+    let _operations = match options.metrics {
+        Some(address) => Some(serve_operators(address, &presence).await?),
+        None => None,
+    };
     if let Err(error) = presence.ready().await {
         eprintln!("rooms: {error}; clients are served nonetheless");
     }
@@ -243,9 +256,10 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         None => Box::pin(pending()),
     };
     println!("listening on {}", listener.local_addr()?);
+    let drain_delay = Duration::from_millis(options.drain_delay);
     tokio::select! {
         // At SIGTERM or ctrl-c the clients are sent to whoever listens next, and nobody sees them leave.
-        served = adsum::serve(listener, site).presence(&presence).into_future() => served?,
+        served = adsum::serve(listener, site).presence(&presence).drain_delay(drain_delay).into_future() => served?,
         served = dashboard => served?,
     }
     Ok(())
@@ -262,6 +276,18 @@ async fn dashboard(port: u16, presence: &Presence, sockets: &Sockets) -> Result<
     let page = adsum::dashboard(presence).sockets(sockets).allow_disconnect().loopback_only().into_router();
     // It stays until the server has ended.
     Ok(adsum::serve(listener, page).until(pending()))
+}
+
+/// Answers operators, already while the node starts and still while it ends.
+async fn serve_operators(
+    address: SocketAddr,
+    presence: &Presence,
+) -> Result<Operations, Box<dyn std::error::Error>> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("can't listen on {address}: {error}; try another --metrics"))?;
+    println!("metrics and health on {}", listener.local_addr()?);
+    Ok(Operations::start(listener, Health::new(presence))?)
 }
 
 /// Joins the cluster that the options name.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::entries::Entry;
-use crate::{Sockets, frame::Frame, options::Options};
+use crate::{Sockets, frame::Frame, metrics::QueueMetrics, options::Options};
 
 /// The part of the total that is freed once it is exceeded, so that it isn't exceeded again at once.
 const FREED_PART: usize = 8;
@@ -29,22 +29,30 @@ pub(crate) struct Budget {
     /// How long a state may be queued.
     pub(super) state_timeout: Duration,
     pub(super) total: Arc<Total>,
+    pub(super) metrics: Arc<QueueMetrics>,
     sockets: Sockets,
 }
 
 impl Budget {
-    pub(crate) fn new(options: &Options, sockets: &Sockets) -> Arc<Self> {
+    pub(crate) fn new(options: &Options, sockets: &Sockets, metrics: Arc<QueueMetrics>) -> Arc<Self> {
         Arc::new(Self {
             max_queue: options.max_queue_bytes,
             max_total: options.max_total_queue_bytes,
             state_timeout: options.state_timeout,
             total: sockets.total().clone(),
+            metrics,
             sockets: sockets.clone(),
         })
     }
 
     pub(super) fn is_exceeded(&self) -> bool {
         self.total.bytes() > self.max_total
+    }
+
+    /// Takes note of what waits in one queue, and in all of them. Called without any lock held.
+    pub(super) fn note(&self, cost: usize) {
+        self.metrics.most_queue_bytes.note(cost);
+        self.metrics.most_total_bytes.note(self.total.bytes());
     }
 
     /// Closes the sockets that have waited longest, if the total is exceeded. Called without any lock held.

@@ -60,7 +60,7 @@ impl OutboundQueue {
 
     pub(super) fn owe(&mut self, of: Weak<dyn Renewable>) {
         if !self.owes(of.as_ptr()) {
-            metrics::counter!("adsum_states_conflated_total").increment(1);
+            self.entries.budget.metrics.states_conflated.increment();
             self.owed.push(of);
         }
     }

@@ -200,9 +200,9 @@ impl Entries {
         self.counted_since
     }
 
-    /// Whether the node's total is exceeded, and this queue is part of it.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.counted_since.is_some() && self.budget.is_exceeded()
+    /// Returns the cost of the frames, if the node's total counts them.
+    pub(super) fn counted_cost(&self) -> Option<usize> {
+        self.counted_since.map(|_| self.cost)
     }
 
     /// When the oldest timed item must be sent.

@@ -2,18 +2,19 @@
 
 use std::{io::Read, time::Duration};
 
-use adsum_pubsub::{Mark, SubscriberId};
+use adsum_pubsub::{Mark, SubscriberId, metrics::Metrics};
 
 use super::*;
 use crate::{
     Sockets,
+    metrics::QueueMetrics,
     options::{DEFAULT_STATE_TIMEOUT, Options},
     sockets::SocketSets,
 };
 
 fn budget(options: &Options) -> (Sockets, Arc<Budget>) {
     let sockets = Sockets::new();
-    let budget = Budget::new(options, &sockets);
+    let budget = Budget::new(options, &sockets, QueueMetrics::new(&Metrics::new(), options));
     (sockets, budget)
 }
 

@@ -104,8 +104,9 @@ impl ChannelLink {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Puts an event of the client into the mailbox, or returns it if there is no room.
-    pub(crate) fn put_event(&self, event: MailboxMessage) -> Result<(), MailboxMessage> {
+    /// Puts an event of the client into the mailbox, and returns how many messages wait then. Returns the event if there
+    /// is no room.
+    pub(crate) fn put_event(&self, event: MailboxMessage) -> Result<usize, MailboxMessage> {
         self.mailbox.put_event(event, self.capacity)
     }
 

@@ -7,12 +7,14 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::{
-    Assigns, Channel, EventOutcome, ObservedEvent, Reply, Socket, Stop, endpoint::Endpoint, reply::StopKind,
+    Assigns, Channel, EventOutcome, ObservedEvent, Reply, Socket, Stop, endpoint::Endpoint,
+    metrics::RouteMetrics, reply::StopKind,
 };
 
 /// If it is dropped before [`end`](Self::end), the handler has panicked or was aborted.
 pub(super) struct Handling<'e> {
     endpoint: &'e Endpoint,
+    counts: &'e RouteMetrics,
     begun: Instant,
     watched: Option<Box<Watched>>,
 }
@@ -30,6 +32,7 @@ struct Watched {
 impl<'e> Handling<'e> {
     pub(super) fn begin<C: Channel>(
         endpoint: &'e Endpoint,
+        counts: &'e RouteMetrics,
         socket: &Socket,
         event: &str,
         payload: &Payload,
@@ -44,7 +47,7 @@ impl<'e> Handling<'e> {
                 assigns: socket.shared_assigns().clone(),
             })
         });
-        Self { endpoint, begun: Instant::now(), watched }
+        Self { endpoint, counts, begun: Instant::now(), watched }
     }
 
     pub(super) fn end(mut self, handled: &Result<Reply, Stop>) {
@@ -55,11 +58,7 @@ impl<'e> Handling<'e> {
             Err(Stop { kind: StopKind::Crash(_), .. }) => EventOutcome::Crashed,
             Err(_) => EventOutcome::Stopped,
         });
-        let seconds = self
-            .endpoint
-            .handle_in_seconds
-            .get_or_init(|| metrics::histogram!("adsum_channel_handle_in_seconds"));
-        seconds.record(self.begun.elapsed());
+        self.counts.handle_in_seconds.record(self.begun.elapsed().as_secs_f64());
     }
 
     fn tell(&mut self, result: EventOutcome<'_>) {

@@ -88,15 +88,20 @@ impl Mailbox {
     /// Puts a message, or returns an error.
     pub(crate) fn offer(&self, message: MailboxMessage, capacity: Capacity) -> Result<(), MailboxError> {
         // A refused message is dropped here, outside the lock: it may be a value of the program.
-        self.put(message, capacity).map_err(|(error, _refused)| error)
+        self.put(message, capacity).map(drop).map_err(|(error, _refused)| error)
     }
 
-    /// Puts an event of the client, or returns it if there is no room.
-    pub(crate) fn put_event(&self, event: MailboxMessage, capacity: Capacity) -> Result<(), MailboxMessage> {
+    /// Puts an event of the client, and returns how many messages wait then. Returns the event if there is no room.
+    pub(crate) fn put_event(
+        &self,
+        event: MailboxMessage,
+        capacity: Capacity,
+    ) -> Result<usize, MailboxMessage> {
         match self.put(event, capacity) {
             Err((MailboxError::Full, event)) => Err(event),
             // A channel that has ended has told its client so, and one that has overflowed will.
-            _ => Ok(()),
+            Err((MailboxError::Closed, _)) => Ok(0),
+            Ok(waiting) => Ok(waiting),
         }
     }
 
@@ -124,7 +129,7 @@ impl Mailbox {
     /// send any number of broadcasts before another channel runs.
     pub(crate) fn deliver(&self, broadcast: MailboxMessage, capacity: Capacity) -> Result<(), MailboxError> {
         let result = self.put(broadcast, Capacity { messages: usize::MAX, ..capacity });
-        result.map_err(|(error, _)| {
+        result.map(drop).map_err(|(error, _)| {
             if error == MailboxError::Full {
                 self.overload();
             }
@@ -132,7 +137,11 @@ impl Mailbox {
         })
     }
 
-    fn put(&self, message: MailboxMessage, capacity: Capacity) -> Result<(), (MailboxError, MailboxMessage)> {
+    fn put(
+        &self,
+        message: MailboxMessage,
+        capacity: Capacity,
+    ) -> Result<usize, (MailboxError, MailboxMessage)> {
         let mut messages = self.messages.lock();
         if messages.state != State::Open {
             return Err((MailboxError::Closed, message));
@@ -145,9 +154,10 @@ impl Mailbox {
         }
         messages.cost = cost;
         messages.queue.push_back(message);
+        let waiting = messages.queue.len();
         drop(messages);
         self.arrived.notify_one();
-        Ok(())
+        Ok(waiting)
     }
 
     /// Ends the channel as overloaded, since a message that must not be lost doesn't fit.

@@ -34,6 +34,7 @@ use crate::{
     endpoint::Endpoint,
     frame::Frame,
     log::{LoggedError, cut, cut_name, limited},
+    metrics::RouteMetrics,
     options,
     reply::StopKind,
     serializer::Unsendable,
@@ -42,6 +43,8 @@ use crate::{
 /// A topic pattern and the channel that serves its topics.
 pub(crate) struct Route {
     pattern: Pattern,
+    /// The pattern as it was written.
+    text: Box<str>,
     channel: &'static str,
     pub(crate) intercepts: &'static [&'static str],
     pub(crate) shutdown_grace: Option<Duration>,
@@ -56,18 +59,35 @@ pub(crate) type ChannelTasks = JoinSet<Result<Topic, Panicked>>;
 type Spawn = Box<dyn Fn(Start, &mut ChannelTasks) + Send + Sync>;
 
 impl Route {
-    pub(crate) fn new<C: Channel>(pattern: Pattern, app: C::App, assigns: Option<Assigns>) -> Self {
+    pub(crate) fn new<C: Channel>(
+        text: &str,
+        pattern: Pattern,
+        app: C::App,
+        assigns: Option<Assigns>,
+    ) -> Self {
         let spawn = Box::new(move |start: Start, tasks: &mut ChannelTasks| {
             let span = start.span();
             tasks.spawn(noticed("channel", run::<C>(app.clone(), Box::new(start)).instrument(span)));
         });
         let (intercepts, shutdown_grace) = (C::INTERCEPT, C::SHUTDOWN_GRACE);
-        Self { pattern, channel: type_name::<C>(), intercepts, shutdown_grace, assigns, spawn }
+        Self {
+            pattern,
+            text: text.into(),
+            channel: type_name::<C>(),
+            intercepts,
+            shutdown_grace,
+            assigns,
+            spawn,
+        }
     }
 
     /// Checks the options of the channel type.
     pub(crate) fn check(&self) -> Result<(), OptionsError> {
         options::check_grace(self.channel, self.shutdown_grace)
+    }
+
+    pub(crate) fn pattern(&self) -> &str {
+        &self.text
     }
 
     pub(crate) fn matches(&self, topic: &str) -> bool {
@@ -93,6 +113,7 @@ pub(crate) struct Start {
     pub(crate) link: Arc<ChannelLink>,
     pub(crate) assigns: Arc<Assigns>,
     pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) counts: Arc<RouteMetrics>,
     pub(crate) params: Payload,
     /// The `join_ref` of the request, for the reply.
     pub(crate) join_ref: Box<str>,
@@ -110,7 +131,7 @@ impl Start {
 }
 
 async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
-    let (link, endpoint) = (start.link.clone(), start.endpoint.clone());
+    let (link, endpoint, counts) = (start.link.clone(), start.endpoint.clone(), start.counts.clone());
     let grace = C::SHUTDOWN_GRACE.unwrap_or(endpoint.options.shutdown_grace);
     // Declared first, so dropped last: when it signals the end, nothing of the channel is left.
     let _ended = Ended(link.clone());
@@ -124,10 +145,12 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
     let entered = Box::pin(enter::<C>(app, start, &mut socket, overdue.as_mut())).await;
     let Some(mut channel) = entered else { return topic };
 
+    let counted = counts.open();
     let joined = Instant::now();
     let (mut end, mut doing) = (None, Cow::Borrowed(""));
     let outcome = {
-        let mut serving = pin!(Some(serve(&endpoint, &mut channel, &mut socket, &mut doing, &mut end)));
+        let mut serving =
+            pin!(Some(serve(&endpoint, &counts, &mut channel, &mut socket, &mut doing, &mut end)));
         guarded(serving.as_mut(), overdue).await
     };
     match outcome {
@@ -141,6 +164,7 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
         }
     }
     let reason = finish(end, &mut socket);
+    counted.left(&reason);
     let (assigns, channel_type, duration) = (socket.assigns(), type_name::<C>(), joined.elapsed());
     let left = ObservedLeave { topic: &topic, channel: channel_type, assigns, duration, reason: &reason };
     endpoint.watch.left(C::LOG_JOIN, &left);
@@ -174,7 +198,7 @@ async fn enter<C: Channel>(
     socket: &mut Socket,
     overdue: Pin<&mut impl Future<Output = ()>>,
 ) -> Option<C> {
-    let Start { link, endpoint, params, join_ref, reference, after, .. } = *start;
+    let Start { link, endpoint, counts, params, join_ref, reference, after, .. } = *start;
     let begun = Instant::now();
     let watched = endpoint.watch.is_watched(C::LOG_JOIN).then(|| params.clone());
     let outcome = {
@@ -199,15 +223,13 @@ async fn enter<C: Channel>(
         verdict.reply.into_iter().chain(close).chain(answers).for_each(|frame| queue.push(frame));
     });
     let duration = begun.elapsed();
-    metrics::histogram!("adsum_channel_join_seconds").record(duration);
+    counts.join_seconds.record(duration.as_secs_f64());
+    counts.joined(verdict.result);
     if let Some(params) = watched {
         let (assigns, channel, result) = (socket.assigns(), type_name::<C>(), verdict.result);
         let joined =
             ObservedJoin { topic: link.topic(), channel, params: &params, assigns, duration, result };
         endpoint.watch.joined(C::LOG_JOIN, &joined);
-    }
-    if verdict.joined.is_some() {
-        metrics::counter!("adsum_channels_joined_total").increment(1);
     }
     verdict.joined
 }
@@ -391,13 +413,14 @@ impl End {
 /// Handles messages until the channel ends, then calls `terminate`.
 async fn serve<C: Channel>(
     endpoint: &Endpoint,
+    counts: &RouteMetrics,
     channel: &mut C,
     socket: &mut Socket,
     doing: &mut Cow<'static, str>,
     end: &mut Option<End>,
 ) {
     socket.handler_returned();
-    let found = handle_messages(endpoint, channel, socket, doing).await;
+    let found = handle_messages(endpoint, counts, channel, socket, doing).await;
     // A channel that ends by itself has the same grace as one that is told to end.
     socket.link().mailbox().begin_ending();
     let reason = end.insert(found).reason.clone();
@@ -407,6 +430,7 @@ async fn serve<C: Channel>(
 
 async fn handle_messages<C: Channel>(
     endpoint: &Endpoint,
+    counts: &RouteMetrics,
     channel: &mut C,
     socket: &mut Socket,
     doing: &mut Cow<'static, str>,
@@ -422,7 +446,7 @@ async fn handle_messages<C: Channel>(
     while let Some(message) = link.mailbox().next().await {
         match message {
             MailboxMessage::Event { reference, event, payload } => {
-                let handling = Handling::begin::<C>(endpoint, socket, &event, &payload);
+                let handling = Handling::begin::<C>(endpoint, counts, socket, &event, &payload);
                 socket.answering = Some(reference);
                 *doing = Cow::Owned(event.into());
                 let handled = Box::pin(channel.handle_in(doing, payload, socket)).await;
@@ -556,9 +580,6 @@ fn finish(end: Option<End>, socket: &mut Socket) -> EndReason {
         shown
     });
     discard((unread, shown));
-    if matches!(end.reason, EndReason::Crashed | EndReason::Overloaded) {
-        metrics::counter!("adsum_channels_crashed_total").increment(1);
-    }
     socket.detach();
     // Ignore the error: the panic is logged.
     let _ = tasks::guarded("extension of a channel", || socket.channel_ended(&end.reason));

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use adsum_pubsub::metrics::{HighWater, Readings, Source, process, table};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -18,13 +19,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Acceptance {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    counted: Arc<ConnectionCount>,
     pause: Duration,
     paused_until: Option<Instant>,
 }
 
 impl Acceptance {
-    pub(super) fn new(listener: TcpListener, places: Arc<Semaphore>) -> Self {
-        Self { listener, places, pause: FIRST_PAUSE, paused_until: None }
+    pub(super) fn new(listener: TcpListener, places: Arc<Semaphore>, counted: Arc<ConnectionCount>) -> Self {
+        Self { listener, places, counted, pause: FIRST_PAUSE, paused_until: None }
     }
 
     /// Waits for the next connection, and its permit. Cancel safe.
@@ -38,11 +40,13 @@ impl Acceptance {
                 Ok((stream, peer)) => {
                     self.pause = FIRST_PAUSE;
                     if let Ok(place) = self.places.clone().try_acquire_owned() {
+                        self.counted.note();
                         return (stream, peer, place);
                     }
                     // Closed at once, so that a load balancer tries the next node, and no memory is used.
                     drop(stream);
-                    metrics::counter!("adsum_connections_refused_total").increment(1);
+                    process().add(&table::CONNECTIONS_REFUSED, &[], 1);
+                    process().add(&table::LIMITS_HIT, &["max_connections"], 1);
                     limited!(ERROR, "closed a new connection: `max_connections` are open");
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -58,6 +62,39 @@ impl Acceptance {
                 }
             }
         }
+    }
+}
+
+/// How many connections of a server are open.
+pub(super) struct ConnectionCount {
+    places: Arc<Semaphore>,
+    max: usize,
+    most: HighWater,
+}
+
+impl ConnectionCount {
+    pub(super) fn new(places: Arc<Semaphore>, max: usize, is_counted: bool) -> Arc<Self> {
+        let new = Arc::new(Self { places, max, most: HighWater::new("max_connections", Some(max)) });
+        if is_counted {
+            let source: Arc<dyn Source> = new.clone();
+            process().register(Arc::downgrade(&source));
+        }
+        new
+    }
+
+    fn open(&self) -> usize {
+        self.max.saturating_sub(self.places.available_permits())
+    }
+
+    fn note(&self) {
+        self.most.note(self.open());
+    }
+}
+
+impl Source for ConnectionCount {
+    fn read(&self, readings: &mut Readings) {
+        readings.add_count(&table::CONNECTIONS, &[], self.open());
+        self.most.read(readings);
     }
 }
 

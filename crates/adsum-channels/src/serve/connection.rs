@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use adsum_pubsub::metrics::{process, table};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -59,7 +60,7 @@ pub(super) async fn serve(
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::debug!(%error, "connection failed"),
         None => {
-            metrics::counter!("adsum_connections_timed_out_total").increment(1);
+            process().add(&table::CONNECTIONS_TIMED_OUT, &[], 1);
             tracing::debug!("closed a connection: its client took too long");
         }
     }

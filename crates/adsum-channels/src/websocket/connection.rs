@@ -29,6 +29,9 @@ use crate::{
 /// The close code after a malformed message, as in Phoenix.
 const BAD_MESSAGE_CODE: u16 = 1011;
 
+/// The close code of WebSocket for a message that is too large.
+const TOO_LARGE_CODE: u16 = 1009;
+
 /// How long a drain waits until the close frame is written to a client that reads nothing.
 const WRITE_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
@@ -199,6 +202,10 @@ impl WebSocket {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the client broke the WebSocket protocol; closing the socket");
+                    if error.close_code() == TOO_LARGE_CODE {
+                        self.endpoint.metrics.most_message_bytes.note_full();
+                        self.endpoint.metrics.limit_hit("max_message_bytes");
+                    }
                     return Err(Ending::Fail(error.close_code()));
                 }
             }
@@ -209,6 +216,7 @@ impl WebSocket {
 
     fn hear_pong(&mut self, payload: &[u8], now: Instant) {
         if let Some(duration) = self.silence.round_trip(payload, now) {
+            self.endpoint.metrics.ping_seconds.record(duration.as_secs_f64());
             let assigns = self.connection.assigns();
             self.endpoint.watch.round_trip(&ObservedRoundTrip { assigns, duration });
         }

@@ -1,19 +1,12 @@
 //! Observability of sockets: the observer, the log, and metrics.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use adsum_channels::{
     Drain, EventOutcome, Level, ObservedConnect, ObservedDisconnect, ObservedDrain, ObservedEvent,
     ObservedJoin, ObservedLeave, ObservedLimit, Observer, ParamFilter, PubSub, Sockets,
 };
-use metrics::{
-    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-};
+use adsum_pubsub::metrics::{Sample, Value};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -311,66 +304,60 @@ async fn what_the_program_logs_in_a_channel_names_its_topic_and_its_socket() {
     assert!(line.contains("channel{topic=room:a socket_id=user:u}"), "{line}");
 }
 
-/// Counts recordings by name.
-#[derive(Default)]
-struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
-
-struct Metric(Arc<Mutex<BTreeMap<String, u64>>>, String);
-
-impl CounterFn for Metric {
-    fn increment(&self, by: u64) {
-        *self.0.lock().entry(self.1.clone()).or_default() += by;
-    }
-
-    fn absolute(&self, _: u64) {}
-}
-
-impl HistogramFn for Metric {
-    fn record(&self, seconds: f64) {
-        assert!((0.0..60.0).contains(&seconds));
-        self.increment(1);
-    }
-}
-
-impl Recorder for Counts {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(Arc::new(Metric(self.0.clone(), key.name().to_owned())))
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(Arc::new(Metric(self.0.clone(), key.name().to_owned())))
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn sockets_joins_and_events_are_counted_and_timed() {
-    static COUNTS: OnceLock<Counts> = OnceLock::new();
-    let counts = COUNTS.get_or_init(Counts::default);
-    let _guard = metrics::set_default_local_recorder(counts);
     let sockets = adsum_channels::Sockets::new();
-    let server = longpoll::Server::start_on(PubSub::local(), |socket| socket.sockets(&sockets));
+    let pubsub = PubSub::local();
+    let server = longpoll::Server::start_on(pubsub.clone(), |socket| socket.sockets(&sockets));
     tell_secrets(&server).await;
     server.json("GET", "vsn=9.0.0", &[], "").await;
+    let counted = || Counted(pubsub.read_metrics());
+    counted().assert("adsum_sockets", &["longpoll"], 1.0);
+    // It has crashed.
+    counted().assert("adsum_channels", &["room:*"], 0.0);
     assert_eq!(sockets.drain(adsum_channels::Drain::default()).await, 0);
-    let counted = |name: &str| counts.0.lock().get(name).copied().unwrap_or_default();
-    for (name, count) in [
-        ("adsum_socket_connect_seconds", 2),
-        ("adsum_sockets_refused_total", 1),
-        ("adsum_sockets_opened_total", 1),
-        ("adsum_sockets_drained_total", 1),
-        ("adsum_channel_join_seconds", 2),
-        ("adsum_channels_joined_total", 1),
-        ("adsum_channel_handle_in_seconds", 2),
-        ("adsum_channels_crashed_total", 1),
+    for (name, labels, count) in [
+        ("adsum_socket_connect_seconds", &[][..], 2.0),
+        ("adsum_sockets_refused_total", &["version"], 1.0),
+        ("adsum_sockets_opened_total", &["longpoll"], 1.0),
+        ("adsum_sockets_closed_total", &["draining"], 1.0),
+        ("adsum_sockets", &["longpoll"], 0.0),
+        ("adsum_channel_join_seconds", &["room:*"], 1.0),
+        ("adsum_channels_joined_total", &["room:*", "joined"], 1.0),
+        ("adsum_channels_joined_total", &["typed:*", "refused"], 1.0),
+        ("adsum_channel_handle_in_seconds", &["room:*"], 2.0),
+        ("adsum_channels_crashed_total", &["room:*"], 1.0),
+        ("adsum_channels_left_total", &["room:*", "crashed"], 1.0),
+        ("adsum_messages_received_total", &[], 5.0),
+        ("adsum_writes_total", &[], 0.0),
     ] {
-        assert_eq!(counted(name), count, "{name}");
+        counted().assert(name, labels, count);
+    }
+    assert!(counted().get("adsum_messages_sent_total", &[]) >= 4.0);
+    assert!(counted().get("adsum_bytes_received_total", &[]) > 100.0);
+}
+
+/// The metrics of a node at one time.
+struct Counted(Vec<Sample>);
+
+impl Counted {
+    fn assert(&self, name: &str, labels: &[&str], expected: f64) {
+        let is = self.get(name, labels);
+        assert!((is - expected).abs() < 1e-9, "{name} {labels:?} is {is}, not {expected}");
+    }
+
+    /// A value; of a histogram, how many values it has.
+    fn get(&self, name: &str, labels: &[&str]) -> f64 {
+        let is_it = |sample: &&Sample| {
+            sample.metric.name == name
+                && sample.labels.iter().map(|label| &**label).eq(labels.iter().copied())
+        };
+        let count = |count: u64| f64::from(u32::try_from(count).unwrap());
+        match self.0.iter().find(is_it).map(|sample| &sample.value) {
+            Some(Value::Count(value)) => count(*value),
+            Some(Value::Gauge(value)) => *value,
+            Some(Value::Buckets(buckets)) => count(buckets.count()),
+            None => panic!("there is no {name} of {labels:?}"),
+        }
     }
 }

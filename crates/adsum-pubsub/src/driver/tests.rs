@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    engine_link::QueueLimits, envelope::Envelopes, message::Message, payload::Payload, replay::Origin, tasks,
+    engine_link::QueueLimits, envelope::Envelopes, message::Message, metrics::table, payload::Payload,
+    replay::Origin, tasks,
 };
 
 /// A request of the driver to the engine.
@@ -213,8 +214,6 @@ async fn an_engine_that_takes_nothing_is_not_waited_for_at_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_in_hand_when_a_session_is_lost_counts_as_unsent() {
-    let counts = UnsentCounts::default();
-    let _counting = metrics::set_default_local_recorder(&counts);
     let fake = Fake::default();
     let (link, _task) = start_connected(&fake).await;
     fake.stuck.store(true, Ordering::Relaxed);
@@ -227,36 +226,11 @@ async fn what_is_in_hand_when_a_session_is_lost_counts_as_unsent() {
     connected(&link, true).await;
     link.send(None, &message("sent")).unwrap();
     quiet().await;
-    assert_eq!(counts.0.load(Ordering::Relaxed), 2);
+    let unsent = link.metrics().counter(&table::UNSENT_MESSAGES, &[link.engine, "disconnected"]);
+    assert_eq!(unsent.get(), 2);
     let published = |topic| Asked::Publish(link.topic_subject(topic));
     let asked = fake.asked.lock();
     assert!(asked.contains(&published("sent")) && !asked.contains(&published("queued")));
-}
-
-/// Sums the counter of unsent messages.
-#[derive(Default)]
-struct UnsentCounts(Arc<std::sync::atomic::AtomicU64>);
-
-impl metrics::Recorder for UnsentCounts {
-    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
-    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
-    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
-
-    fn register_counter(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
-        if key.name() == "adsum_unsent_messages_total" {
-            metrics::Counter::from_arc(self.0.clone())
-        } else {
-            metrics::Counter::noop()
-        }
-    }
-
-    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
-        metrics::Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
-        metrics::Histogram::noop()
-    }
 }
 
 #[tokio::test(start_paused = true)]

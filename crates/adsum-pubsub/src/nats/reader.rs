@@ -14,7 +14,10 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::consume_budget;
 
-use crate::engine_link::EngineLink;
+use crate::{
+    engine_link::EngineLink,
+    metrics::{Counter, table},
+};
 
 /// Reads a subscription until it ends.
 ///
@@ -80,14 +83,19 @@ impl Drop for SubscriptionBacklog {
 }
 
 /// Counts messages that are lost because they arrive faster than they are delivered, and logs the first one.
-#[derive(Default)]
 pub(super) struct Lagging {
+    count: Arc<Counter>,
     is_logged: AtomicBool,
 }
 
 impl Lagging {
+    pub(super) fn new(link: &EngineLink) -> Arc<Self> {
+        let count = link.metrics().counter(&table::LAGGED_MESSAGES, &[link.engine]);
+        Arc::new(Self { count, is_logged: AtomicBool::new(false) })
+    }
+
     pub(super) fn note(&self) {
-        metrics::counter!("adsum_lagged_messages_total", "engine" => "NATS").increment(1);
+        self.count.increment();
         if !self.is_logged.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 engine = "NATS",

@@ -33,7 +33,6 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(kind: Kind) -> Self {
-        crate::counters::install();
         Self::with(kind, &[])
     }
 

@@ -26,6 +26,7 @@ pub(super) const SLICE: usize = 512;
 impl Peer {
     /// Applies a batch that follows the version held.
     pub(super) fn apply<X: Layer>(&mut self, now: Time, batch: &Batch, tracker: &Tracker<X>, out: &mut Out) {
+        out.counts.batches_in += 1;
         let index = usize::from(batch.shard);
         let until = self.until();
         let shard = &mut self.shards[index];
@@ -127,6 +128,9 @@ impl Peer {
         }
         let incoming = self.pulls.remove(&index).and_then(|pull| pull.incoming);
         let Some(incoming) = incoming else { return };
+        if out.counts.snapshots_in.len() < 1000 {
+            out.counts.snapshots_in.push(now.since(incoming.begun));
+        }
         shard.version = incoming.version;
         let inherited = shard.inherited.take().unwrap_or_default();
         let reason = |reference| match incoming.replaced.contains(reference) {

@@ -6,6 +6,7 @@ use adsum_pubsub::Topic;
 use indexmap::IndexSet;
 
 use crate::{
+    counts::ClusterCounts,
     replica::{Region, Replica},
     wire::{Batch, ClusterMessage},
 };
@@ -72,6 +73,7 @@ pub enum Report {
 pub(super) struct Out {
     effects: Vec<Effect>,
     changed: IndexSet<Topic>,
+    pub(super) counts: ClusterCounts,
 }
 
 impl Out {
@@ -95,6 +97,7 @@ impl Out {
 
     /// Broadcasts batches in as few messages as they fit.
     pub(super) fn batches(&mut self, from: &Replica, batches: Vec<Arc<Batch>>) {
+        self.counts.batches_out += batches.len() as u64;
         let (mut bytes, mut together) = (0, Vec::new());
         for batch in batches {
             if bytes > 0 && bytes + batch.bytes() > MESSAGE_BYTES {

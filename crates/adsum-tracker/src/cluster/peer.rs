@@ -83,6 +83,7 @@ pub(super) struct Pull {
 
 /// A snapshot of which some chunks are applied.
 pub(super) struct IncomingSnapshot {
+    pub(super) begun: Time,
     pub(super) from: Replica,
     pub(super) version: u64,
     pub(super) next: u32,
@@ -210,7 +211,7 @@ impl Peer {
 }
 
 impl IncomingSnapshot {
-    pub(super) fn new(from: Replica, version: u64, count: u32) -> Self {
-        Self { from, version, next: 0, count, seen: HashSet::new(), replaced: HashSet::new() }
+    pub(super) fn new(begun: Time, from: Replica, version: u64, count: u32) -> Self {
+        Self { begun, from, version, next: 0, count, seen: HashSet::new(), replaced: HashSet::new() }
     }
 }

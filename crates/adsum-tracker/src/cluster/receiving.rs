@@ -92,6 +92,7 @@ impl Peer {
         shard.known = shard.known.max(batch.version);
         let has_begun = self.pulls.get(&index).is_some_and(|pull| pull.incoming.is_some());
         if has_begun || batch.version > shard.version + 1 {
+            out.counts.gaps += u64::from(!has_begun);
             if shard.early_bytes + batch.bytes() > EARLY_BYTES {
                 shard.early.clear();
                 shard.early_bytes = 0;
@@ -118,7 +119,7 @@ impl Peer {
         let is_newer = chunk.index == 0
             && chunk.version > pull.incoming.as_ref().map_or(version, |incoming| incoming.version);
         if is_newer && !is_next {
-            pull.incoming = Some(IncomingSnapshot::new(chunk.from.clone(), chunk.version, chunk.count));
+            pull.incoming = Some(IncomingSnapshot::new(now, chunk.from.clone(), chunk.version, chunk.count));
         }
         let accepted = is_next || is_newer;
         if accepted {

@@ -64,6 +64,7 @@ impl<X: Layer> Cluster<X> {
         if !self.is_servable(&key, have) {
             let served = if is_mine { self.snapshot(now, usize::from(shard)) } else { self.departed(&key) };
             self.served.insert(key.clone(), served);
+            self.out.counts.snapshots_out += 1;
         }
         self.serve(now, from, key, 0);
     }

@@ -1,7 +1,7 @@
 //! How much a node keeps of the others.
 
 use super::{Cluster, peer::Peer};
-use crate::layer::Layer;
+use crate::{counts::ClusterCounts, layer::Layer};
 
 /// How much a node keeps of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,11 @@ pub struct Usage {
 }
 
 impl<X: Layer> Cluster<X> {
+    /// Returns what was said and heard since the last call.
+    pub fn take_counts(&mut self) -> ClusterCounts {
+        std::mem::take(&mut self.out.counts)
+    }
+
     /// Returns how much is kept of other nodes.
     pub fn usage(&self) -> Usage {
         Usage {

@@ -9,9 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::peer_topic::{REFRESH, SET};
+use crate::presence_metrics::PresenceMetrics;
 
 /// Maximum size of the waiting messages from other nodes; further ones are dropped.
-const INBOX_BYTES: usize = 64 * 1024 * 1024;
+pub(crate) const INBOX_BYTES: usize = 64 * 1024 * 1024;
 /// Maximum number of messages taken before the time is checked and the effects are done.
 const MESSAGES_AT_ONCE: usize = 64;
 /// Maximum number of waiting refreshes from other nodes; further ones are dropped.
@@ -19,6 +20,7 @@ const REFRESHES: usize = 4096;
 
 /// The messages and requests that wait for the replication task.
 pub(crate) struct ReplicationInbox {
+    metrics: Arc<PresenceMetrics>,
     state: Mutex<InboxState>,
     wake: Notify,
 }
@@ -65,8 +67,8 @@ pub(super) struct InboxPart {
 }
 
 impl ReplicationInbox {
-    pub(crate) fn new() -> Self {
-        Self { state: Mutex::default(), wake: Notify::new() }
+    pub(crate) fn new(metrics: Arc<PresenceMetrics>) -> Self {
+        Self { metrics, state: Mutex::default(), wake: Notify::new() }
     }
 
     /// Wakes the task, as the set has changed.
@@ -117,12 +119,15 @@ impl ReplicationInbox {
         let mut state = self.state.lock();
         if state.closed || state.bytes + message.len() > INBOX_BYTES {
             drop(state);
-            metrics::counter!("adsum_cluster_messages_dropped_total").increment(1);
+            self.metrics.most_inbox_bytes.note_full();
+            self.metrics.messages_dropped.increment();
             return;
         }
         state.bytes += message.len();
         state.messages.push_back(message.clone());
+        let bytes = state.bytes;
         drop(state);
+        self.metrics.most_inbox_bytes.note(bytes);
         self.wake();
     }
 
@@ -187,6 +192,10 @@ mod tests {
 
     use super::*;
 
+    fn new_inbox() -> ReplicationInbox {
+        ReplicationInbox::new(PresenceMetrics::new(&adsum_pubsub::metrics::Metrics::new(), "p".into()))
+    }
+
     fn message_of(bytes: usize) -> Arc<Message> {
         Arc::new(Message::new("t", SET, Payload::Binary(vec![0; bytes].into())))
     }
@@ -198,7 +207,7 @@ mod tests {
 
     #[test]
     fn an_inbox_holds_its_bytes_and_no_more() {
-        let inbox = ReplicationInbox::new();
+        let inbox = new_inbox();
         let message = message_of(INBOX_BYTES / 4);
         for _ in 0..4 {
             inbox.deliver(&message);
@@ -210,7 +219,7 @@ mod tests {
 
     #[test]
     fn refreshes_beyond_the_maximum_are_dropped() {
-        let inbox = ReplicationInbox::new();
+        let inbox = new_inbox();
         for n in 0..REFRESHES + 2 {
             assert_eq!(inbox.state.lock().refreshes.len(), n.min(REFRESHES));
             let refresh = Json::encode(&("t", n.to_string())).expect("strings are JSON");

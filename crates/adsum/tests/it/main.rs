@@ -18,6 +18,7 @@ mod following;
 mod hearing;
 mod kit;
 mod large;
+mod metrics;
 mod nodes;
 mod options;
 mod owners;

@@ -1,9 +1,13 @@
-//! A server for its operators: metrics for Prometheus, health and readiness.
+//! A server for its operators: metrics for Prometheus, health and readiness, on the port of the site.
 
-use adsum::{Channel, JoinError, Joined, NoParams, Presence, PubSub, Socket, SocketBuilder, Stop, Topic};
-use axum::{Router, extract::State, http::StatusCode, routing::get};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use adsum::{
+    Channel, Health, JoinError, Joined, NoParams, Presence, PubSub, Socket, SocketBuilder, Stop, Topic,
+    metrics,
+};
+use axum::{Router, extract::State, routing::get};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::Map;
+use tokio::time::{Duration, interval};
 
 struct Room(Presence);
 
@@ -27,35 +31,43 @@ impl Channel for Room {
     }
 }
 
-/// Counted when asked for, so it costs nothing in between.
-async fn all_metrics(State((presence, prometheus)): State<(Presence, PrometheusHandle)>) -> String {
-    let totals = presence.totals();
-    metrics::gauge!("presences").set(u32::try_from(totals.presences).unwrap_or(u32::MAX));
-    metrics::gauge!("topics").set(u32::try_from(totals.topics).unwrap_or(u32::MAX));
+/// Hands the counts to the exporter when they are asked for, so they cost nothing in between.
+async fn all_metrics(State((pubsub, prometheus)): State<(PubSub, PrometheusHandle)>) -> String {
+    pubsub.record_metrics();
     prometheus.render()
 }
 
-/// For a balancer: whether this node knows who is on the others. Not to be restarted for.
-async fn ready(State((presence, _)): State<(Presence, PrometheusHandle)>) -> (StatusCode, String) {
-    match presence.health() {
-        Ok(()) => (StatusCode::OK, "ready".to_owned()),
-        Err(not_ready) => (StatusCode::SERVICE_UNAVAILABLE, not_ready.to_string()),
+/// Installs the recorder, with buckets that fit.
+fn install() -> Result<PrometheusHandle, Box<dyn std::error::Error>> {
+    let mut builder = PrometheusBuilder::new();
+    for (name, bounds) in metrics::buckets() {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)?;
     }
+    let prometheus = builder.install_recorder()?;
+    metrics::describe();
+    // It keeps each value of a histogram until it is scraped, or until this is called.
+    let kept = prometheus.clone();
+    tokio::spawn(async move {
+        let mut times = interval(Duration::from_secs(5));
+        loop {
+            times.tick().await;
+            kept.run_upkeep();
+        }
+    });
+    Ok(prometheus)
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:4100".to_owned());
-    // Before all else: what was counted without a recorder is nowhere.
-    let prometheus = PrometheusBuilder::new().install_recorder()?;
+    let prometheus = install()?;
     let presence = Presence::builder(PubSub::local()).start();
     let socket = SocketBuilder::new(presence.clone()).channel::<Room>("room:*");
     let site = Router::new()
         .route("/metrics", get(all_metrics))
-        .route("/healthz", get(|| async { "alive" }))
-        .route("/readyz", get(ready))
+        .merge(Health::new(&presence).router())
         .nest("/socket", socket.into_router(&presence))
-        .with_state((presence.clone(), prometheus));
+        .with_state((PubSub::from(&presence), prometheus));
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
     Ok(adsum::serve(listener, site).presence(&presence).await?)

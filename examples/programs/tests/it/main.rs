@@ -241,10 +241,17 @@ async fn metrics() {
     client.send(json!(["1", "1", "room:a", "phx_join", {}])).await;
     client.event("presence_state").await;
     let (_, metrics) = http(&address, "GET /metrics", "", "").await;
-    for line in ["adsum_sockets_opened_total 1", "adsum_channels_joined_total 1", "presences 1"] {
+    for line in [
+        r#"adsum_sockets_opened_total{transport="websocket"} 1"#,
+        r#"adsum_sockets{transport="websocket"} 1"#,
+        r#"adsum_channels_joined_total{channel="room:*",result="joined"} 1"#,
+        r#"adsum_presences{presence="presence",origin="own"} 1"#,
+        r#"adsum_state_bytes_bucket{presence="presence",le="256"} 1"#,
+        "# HELP adsum_sockets Open sockets.",
+    ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
-    for (path, said) in [("/healthz", "alive"), ("/readyz", "ready")] {
+    for (path, said) in [("/health/live", "alive"), ("/health/ready", "ready")] {
         let (head, body) = http(&address, &format!("GET {path}"), "", "").await;
         assert!(head.starts_with("HTTP/1.1 200") && body.contains(said), "{head} {body}");
     }

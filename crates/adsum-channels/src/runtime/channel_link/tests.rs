@@ -2,10 +2,10 @@
 
 use std::sync::atomic::AtomicU64;
 
-use adsum_pubsub::SubscriberId;
+use adsum_pubsub::{SubscriberId, metrics::Metrics};
 
 use super::*;
-use crate::{Sockets, ViewState, outbound::Budget, serializer::V2};
+use crate::{Sockets, ViewState, metrics::QueueMetrics, outbound::Budget, serializer::V2};
 
 /// A number that increases.
 #[derive(Clone)]
@@ -35,7 +35,8 @@ impl Board {
 fn joined() -> (Arc<ChannelLink>, Board) {
     let address = JoinAddress { join_ref: r#""1""#.into(), topic: r#""room:a""#.into() };
     let options = Options { max_queue_bytes: 1000, ..Options::default() };
-    let outbound = Arc::new(Outbound::new(&Budget::new(&options, &Sockets::new()), None));
+    let metrics = QueueMetrics::new(&Metrics::new(), &options);
+    let outbound = Arc::new(Outbound::new(&Budget::new(&options, &Sockets::new(), metrics), None));
     let codec = Codec::new(2, 0, V2);
     let link = Arc::new(ChannelLink::new("room:a".into(), address, outbound, codec, &options, &[]));
     link.locked(|queue| drop(link.set_subscribed(true, queue)));

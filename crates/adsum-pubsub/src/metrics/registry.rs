@@ -1,0 +1,258 @@
+//! The values of all metrics of a node.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock, Weak},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Buckets, Counter, Histogram, Kind, Metric, Readings, Source, Values, recorder,
+    table::{self, OTHER},
+};
+
+/// Maximum number of series of one metric. Label values that come after that count as `other`.
+pub const MAX_SERIES: usize = 512;
+
+/// A metric's name, and the values of its labels.
+pub(super) type Series = (&'static str, Box<[Box<str>]>);
+
+pub(super) fn series(metric: &'static Metric, labels: &[&str]) -> Series {
+    debug_assert_eq!(labels.len(), metric.labels.len(), "of {}", metric.name);
+    (metric.name, labels.iter().map(|value| (*value).into()).collect())
+}
+
+/// The values of one node.
+#[derive(Default)]
+pub struct Metrics {
+    kept: Mutex<BTreeMap<Series, Kept>>,
+    sources: Mutex<Vec<Weak<dyn Source>>>,
+    /// The gauges that a recorder was told of, and how much of each counter that its source keeps.
+    told: Mutex<Told>,
+}
+
+#[derive(Clone)]
+enum Kept {
+    Counter(Arc<Counter>),
+    Histogram(Arc<Histogram>),
+}
+
+#[derive(Default)]
+struct Told {
+    gauges: BTreeMap<Series, f64>,
+    counters: BTreeMap<Series, u64>,
+}
+
+/// The value of one series at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The metric.
+    pub metric: &'static Metric,
+    /// The values of its labels, in their order.
+    pub labels: Box<[Box<str>]>,
+    /// The value.
+    pub value: Value,
+}
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Of a counter.
+    Count(u64),
+    /// Of a gauge.
+    Gauge(f64),
+    /// Of a histogram.
+    Buckets(Buckets),
+}
+
+/// The metrics of the process, for what belongs to no [`PubSub`](crate::PubSub): tasks, HTTP connections.
+pub fn process() -> &'static Metrics {
+    static PROCESS: LazyLock<Metrics> = LazyLock::new(Metrics::default);
+    &PROCESS
+}
+
+impl Metrics {
+    /// The metrics of a node. All counters whose labels have known values are zero from the start.
+    pub fn new() -> Arc<Self> {
+        let metrics = Self::default();
+        for metric in table::ALL {
+            if matches!(metric.kind, Kind::Counter) {
+                metrics.touch(metric, &mut Vec::new());
+            }
+        }
+        Arc::new(metrics)
+    }
+
+    /// Has a series for each combination of known values.
+    fn touch(&self, metric: &'static Metric, labels: &mut Vec<&'static str>) {
+        match metric.labels.get(labels.len()).map(|label| label.values) {
+            None => drop(self.counter(metric, labels)),
+            Some(Values::Bounded(_)) => {}
+            Some(Values::Known(values)) => {
+                for value in values {
+                    labels.push(value);
+                    self.touch(metric, labels);
+                    labels.pop();
+                }
+            }
+        }
+    }
+
+    /// A counter, to be kept by whatever counts often. The labels are in the order of the metric's.
+    pub fn counter(&self, metric: &'static Metric, labels: &[&str]) -> Arc<Counter> {
+        match self.keep(metric, labels) {
+            Kept::Counter(counter) => counter,
+            Kept::Histogram(_) => {
+                debug_assert!(false, "{} is a histogram", metric.name);
+                Arc::default()
+            }
+        }
+    }
+
+    /// The counters of all known values of the metric's last label, in their order.
+    pub fn counters(&self, metric: &'static Metric, labels: &[&str]) -> Box<[Arc<Counter>]> {
+        let known = match metric.labels.last().map(|label| label.values) {
+            Some(Values::Known(values)) => values,
+            _ => &[],
+        };
+        known.iter().map(|value| self.counter(metric, &[labels, &[value]].concat())).collect()
+    }
+
+    /// A histogram, to be kept by whatever records.
+    pub fn histogram(&self, metric: &'static Metric, labels: &[&str]) -> Arc<Histogram> {
+        match self.keep(metric, labels) {
+            Kept::Histogram(histogram) => histogram,
+            Kept::Counter(_) => {
+                debug_assert!(false, "{} is no histogram", metric.name);
+                Arc::new(Histogram::new(&[], recorder::key(metric, &[])))
+            }
+        }
+    }
+
+    /// Adds to a counter of something that happens seldom.
+    pub fn add(&self, metric: &'static Metric, labels: &[&str], count: u64) {
+        self.counter(metric, labels).add(count);
+    }
+
+    fn keep(&self, metric: &'static Metric, labels: &[&str]) -> Kept {
+        let mut key = series(metric, labels);
+        let mut kept = self.kept.lock();
+        if let Some(kept) = kept.get(&key) {
+            return kept.clone();
+        }
+        let first = (metric.name, Box::default());
+        let count = kept.range(first..).take_while(|((name, _), _)| *name == metric.name).count();
+        if count >= MAX_SERIES {
+            key.1.iter_mut().for_each(|value| *value = OTHER.into());
+        }
+        let new = || match metric.kind {
+            Kind::Histogram(bounds) => {
+                Kept::Histogram(Arc::new(Histogram::new(bounds, recorder::key(metric, &key.1))))
+            }
+            Kind::Counter | Kind::Gauge => Kept::Counter(Arc::default()),
+        };
+        match kept.get(&key) {
+            Some(kept) => kept.clone(),
+            None => {
+                let new = new();
+                kept.insert(key, new.clone());
+                new
+            }
+        }
+    }
+
+    /// Has a source read from now on, for as long as it lives.
+    pub fn register(&self, source: Weak<dyn Source>) {
+        let mut sources = self.sources.lock();
+        sources.retain(|source| source.strong_count() > 0);
+        sources.push(source);
+    }
+
+    fn readings(&self) -> Readings {
+        let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
+        let mut readings = Readings::default();
+        for source in sources {
+            source.read(&mut readings);
+        }
+        readings
+    }
+
+    /// All values now, in the order of the names.
+    pub fn read(&self) -> Vec<Sample> {
+        let Readings { gauges, counters } = self.readings();
+        let kept = self.kept.lock().clone();
+        let mut samples: Vec<_> = kept
+            .into_iter()
+            .map(|(series, kept)| match kept {
+                Kept::Counter(counter) => (series, Value::Count(counter.get())),
+                Kept::Histogram(histogram) => (series, Value::Buckets(histogram.buckets())),
+            })
+            .chain(gauges.into_iter().map(|(series, value)| (series, Value::Gauge(value))))
+            .chain(counters.into_iter().map(|(series, count)| (series, Value::Count(count))))
+            .collect();
+        samples.sort_by(|(a, _), (b, _)| a.cmp(b));
+        // Some things are counted here and by a source, too.
+        samples.dedup_by(|(series, value), (before, sum)| match (value, sum) {
+            (Value::Count(count), Value::Count(sum)) if series == before => {
+                *sum += *count;
+                true
+            }
+            _ => false,
+        });
+        let samples = samples
+            .into_iter()
+            .filter_map(|((name, labels), value)| Some(Sample { metric: table::find(name)?, labels, value }));
+        samples.collect()
+    }
+
+    /// Hands all values to the recorder of the `metrics` crate.
+    pub fn record(&self) {
+        let kept = self.kept.lock().clone();
+        for ((name, labels), kept) in kept {
+            let (Kept::Counter(counter), Some(metric)) = (kept, table::find(name)) else { continue };
+            recorder::add(&recorder::key(metric, &labels), counter.take_unrecorded());
+        }
+        let Readings { gauges, counters } = self.readings();
+        let mut told = self.told.lock();
+        // A recorder keeps a series for good, so one that has gone since the last time is zero.
+        told.gauges.values_mut().for_each(|value| *value = 0.0);
+        for (series, value) in gauges {
+            insert_bounded(&mut told.gauges, series, |gauge| *gauge = value);
+        }
+        for ((name, labels), value) in &told.gauges {
+            if let Some(metric) = table::find(name) {
+                recorder::set(&recorder::key(metric, labels), *value);
+            }
+        }
+        for (series, count) in counters {
+            let mut news = 0;
+            let metric = table::find(series.0);
+            let key = metric.map(|metric| recorder::key(metric, &series.1));
+            insert_bounded(&mut told.counters, series, |told| {
+                // A source that has begun anew counts from zero.
+                news = if count < *told { count } else { count - *told };
+                *told = count;
+            });
+            if let Some(key) = key {
+                recorder::add(&key, news);
+            }
+        }
+    }
+}
+
+fn insert_bounded<T: Default>(map: &mut BTreeMap<Series, T>, mut series: Series, set: impl FnOnce(&mut T)) {
+    if !map.contains_key(&series) {
+        let first = (series.0, Box::default());
+        if map.range(first..).take_while(|((name, _), _)| *name == series.0).count() >= MAX_SERIES {
+            series.1.iter_mut().for_each(|value| *value = OTHER.into());
+        }
+    }
+    set(map.entry(series).or_default());
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").field("series", &self.kept.lock().len()).finish_non_exhaustive()
+    }
+}

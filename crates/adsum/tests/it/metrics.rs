@@ -1,0 +1,217 @@
+//! The metrics of a node, and whether it is ready.
+
+use std::time::Duration;
+
+use adsum::{
+    Channel, Depart, Health, JoinResult, Joined, Limits, NoFetch, NotReady, Presence, PubSub, Socket,
+    SocketBuilder, Stop, Topic,
+    metrics::{Sample, Value},
+    testing::{TestCluster, TestServer},
+};
+use serde_json::json;
+
+use crate::support::{Does, Meta, Script, meta, scripted};
+
+#[derive(serde::Deserialize)]
+struct Params {
+    name: String,
+}
+
+struct Room(Presence<NoFetch<Meta>>, String);
+
+impl Channel for Room {
+    type App = Presence<NoFetch<Meta>>;
+    type Params = Params;
+    type Info = ();
+
+    async fn join(app: &Self::App, _: &Topic, params: Params, _: &mut Socket) -> JoinResult<Self> {
+        Ok(Joined::new(Self(app.clone(), params.name)))
+    }
+
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
+        self.0.track(socket, self.1.as_str(), meta(1))?;
+        Ok(self.0.push_state(socket).await?)
+    }
+}
+
+/// The value of a series; of a histogram, how many values it has.
+fn value(pubsub: &PubSub, name: &str, labels: &[&str]) -> f64 {
+    let samples = pubsub.read_metrics();
+    let is_it = |sample: &&Sample| {
+        sample.metric.name == name && sample.labels.iter().map(|label| &**label).eq(labels.iter().copied())
+    };
+    let count = |count: u64| f64::from(u32::try_from(count).unwrap());
+    match &samples.iter().find(is_it).unwrap_or_else(|| panic!("no {name} of {labels:?}")).value {
+        Value::Count(value) => count(*value),
+        Value::Gauge(value) => *value,
+        Value::Buckets(buckets) => count(buckets.count()),
+    }
+}
+
+fn assert_values(pubsub: &PubSub, values: &[(&str, &[&str], f64)]) {
+    for (name, labels, expected) in values {
+        let is = value(pubsub, name, labels);
+        assert!((is - expected).abs() < 1e-9, "{name} {labels:?} is {is}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_to_presences_is_counted() {
+    let pubsub = PubSub::local();
+    let presence =
+        Presence::builder(pubsub.clone()).meta::<Meta>().limits(Limits::default().key_bytes(9)).start();
+    let server = TestServer::new(SocketBuilder::new(presence.clone()).channel::<Room>("room:*"), &presence);
+    let ann = server.connect("").await.unwrap().join("room:1", json!({"name": "Ann"})).await.unwrap();
+    let bob = server.connect("").await.unwrap().join("room:1", json!({"name": "Bob"})).await.unwrap();
+    ann.until_present("Bob").await;
+    let mut owner = presence.owner();
+    owner.track("jobs", "x", meta(1)).unwrap();
+    owner.update("jobs", "x", meta(2)).unwrap();
+    assert!(owner.track("jobs", "a very long key", meta(1)).is_err());
+    let p = "presence";
+    assert_values(
+        &pubsub,
+        &[
+            ("adsum_presences", &[p, "own"], 3.0),
+            ("adsum_presences", &[p, "other"], 0.0),
+            ("adsum_presence_topics", &[p], 2.0),
+            ("adsum_topics", &[], 1.0),
+            ("adsum_presence_changes_total", &[p, "joined"], 3.0),
+            ("adsum_presence_changes_total", &[p, "updated"], 1.0),
+            ("adsum_presence_changes_total", &[p, "left"], 0.0),
+            ("adsum_limits_hit_total", &["key_bytes"], 1.0),
+            ("adsum_state_bytes", &[p], 2.0),
+            ("adsum_ready", &[p], 1.0),
+            ("adsum_sockets", &["test"], 2.0),
+            ("adsum_channels", &["room:*"], 2.0),
+        ],
+    );
+    bob.leave().await;
+    ann.expect_leave("Bob").await;
+    owner.finish();
+    assert_values(
+        &pubsub,
+        &[
+            ("adsum_presences", &[p, "own"], 1.0),
+            ("adsum_presence_leaves_total", &[p, "left"], 1.0),
+            ("adsum_presence_leaves_total", &[p, "finished"], 1.0),
+            ("adsum_presence_changes_total", &[p, "left"], 2.0),
+            ("adsum_channels_left_total", &["room:*", "left"], 1.0),
+            ("adsum_channels", &["room:*"], 1.0),
+        ],
+    );
+    // Bob's join, and his leave, were told to Ann; each join was told to somebody.
+    assert!(value(&pubsub, "adsum_diffs_total", &[p]) >= 2.0);
+    assert!(value(&pubsub, "adsum_limit_high_water_ratio", &["presences_per_owner"]) > 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_fetch_are_counted_by_what_came_of_them() {
+    let script = Script::new(Does::Fails);
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut owner = presence.owner();
+    for (key, does, result) in [
+        ("7", Does::Answers(json!({"7": {"name": "Ann"}})), "ok"),
+        ("8", Does::Fails, "failed"),
+        ("9", Does::Panics, "panic"),
+        ("10", Does::Hangs, "timeout"),
+    ] {
+        script.then(does);
+        owner.track("room:1", key, meta(1)).unwrap();
+        presence.get_by_key("room:1", key).await;
+        assert_values(&pubsub, &[("adsum_fetches_total", &["presence", result], 1.0)]);
+    }
+    assert_values(
+        &pubsub,
+        &[("adsum_fetch_seconds", &["presence"], 4.0), ("adsum_fetch_keys", &["presence"], 4.0)],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_counts_what_it_hears_of_others_and_forgets_nobody_too_soon() {
+    let mut cluster = TestCluster::start(["a", "b"], |pubsub| {
+        let presence = Presence::builder(pubsub).meta::<Meta>().start();
+        (SocketBuilder::new(presence.clone()).channel::<Room>("room:*"), presence)
+    })
+    .await;
+    let pubsub = PubSub::from(cluster.presence("a"));
+    let mut owner = cluster.presence("b").owner();
+    owner.track("room:1", "7", meta(1)).unwrap();
+    cluster.settle(Duration::from_secs(2)).await;
+    let p = "presence";
+    assert_values(
+        &pubsub,
+        &[
+            ("adsum_replicas", &[p, "up"], 2.0),
+            ("adsum_replicas", &[p, "down"], 0.0),
+            ("adsum_presences", &[p, "other"], 1.0),
+            ("adsum_presences", &[p, "own"], 0.0),
+            ("adsum_replica_behind", &[p, "b"], 0.0),
+            ("adsum_replica_transitions_total", &[p, "up"], 1.0),
+            ("adsum_batches_total", &[p, "in"], 1.0),
+            ("adsum_batches_total", &[p, "out"], 0.0),
+        ],
+    );
+    assert!(value(&pubsub, "adsum_replica_silent_seconds", &[p, "b"]) <= 2.0);
+    cluster.kill("b");
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_values(
+        &pubsub,
+        &[
+            ("adsum_replicas", &[p, "up"], 1.0),
+            ("adsum_replicas", &[p, "down"], 1.0),
+            ("adsum_presences", &[p, "other"], 0.0),
+            ("adsum_presence_leaves_total", &[p, "unreachable"], 1.0),
+            ("adsum_replica_transitions_total", &[p, "down"], 1.0),
+        ],
+    );
+    assert!(value(&pubsub, "adsum_replica_silent_seconds", &[p, "b"]) >= 7.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_thousand_topics_and_users_add_no_series() {
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(pubsub.clone()).meta::<Meta>().start();
+    let server = TestServer::new(SocketBuilder::new(presence.clone()).channel::<Room>("room:*"), &presence);
+    let visit = async |n: usize| {
+        let client = server.connect(&format!("user={n}")).await.unwrap();
+        let room = client.join(&format!("room:{n}"), json!({"name": n.to_string()})).await.unwrap();
+        room.leave().await;
+        client.close().await;
+    };
+    let series = || {
+        pubsub
+            .read_metrics()
+            .into_iter()
+            .map(|sample| (sample.metric.name, sample.labels))
+            .collect::<Vec<_>>()
+    };
+    visit(0).await;
+    let before = series();
+    for n in 1..500 {
+        visit(n).await;
+    }
+    let mut owner = presence.owner();
+    for n in 0..100_000 {
+        owner.track(format!("topic:{n}"), format!("user:{n}"), meta(1)).unwrap();
+        if n % 1000 == 999 {
+            owner.untrack_all();
+        }
+    }
+    assert!(value(&pubsub, "adsum_presence_changes_total", &["presence", "left"]) >= 100_000.0);
+    assert_eq!(series(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_ready_until_it_is_told_to_end() {
+    let presence = Presence::builder(PubSub::local()).meta::<Meta>().start();
+    let health = Health::new(&presence);
+    assert_eq!(health.ready(), Err(NotReady::Starting));
+    presence.ready().await.unwrap();
+    assert_eq!(health.ready(), Ok(()));
+    presence.announce();
+    assert_eq!(health.ready(), Err(NotReady::Ending));
+    // It is as well as before, and what it serves goes on.
+    assert_eq!(presence.health(), Ok(()));
+    assert_values(&PubSub::from(&presence), &[("adsum_ready", &["presence"], 0.0)]);
+}
