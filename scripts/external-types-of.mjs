@@ -12,7 +12,8 @@ export function externalTypes(source) {
     .replace(/#\[cfg\(test\)\]\s*mod \w+ \{[^]*$/, "");
   const imported = new Map();
   for (const [, tree] of code.matchAll(/^\s*use ([^;]+);/gm)) {
-    for (const path of paths(tree)) imported.set(path.name, path.full);
+    // A capital begins a type of this file, whose variants are brought in.
+    for (const path of paths(tree)) if (!/^[A-Z]/.test(path.full)) imported.set(path.name, path.full);
   }
   const found = new Set();
   for (const signature of signatures(code)) {
@@ -52,7 +53,9 @@ function split(text) {
 /** Heads of public functions and types, public fields, and the functions and types of public traits and enums. */
 function* signatures(code) {
   for (const [head] of code.matchAll(/\bpub (?:const |async )*fn [^{;]*/g)) yield head;
-  for (const [head] of code.matchAll(/\bpub (?:type|const|static) [^{;]*/g)) yield head;
+  for (const [head] of code.matchAll(/\bpub type [^{;]*/g)) yield head;
+  // Without their values.
+  for (const [head] of code.matchAll(/\bpub (?:const|static) [^{;=]*/g)) yield head;
   // The fields of a tuple only if the first is public.
   for (const [head] of code.matchAll(/\bpub struct [^{;]*/g)) yield /\(\s*pub /.test(head) ? head : head.replace(/\([^]*/, "");
   for (const [field] of code.matchAll(/\bpub \w+: [^\n]*/g)) yield field;

@@ -22,7 +22,7 @@ pub fn describe() {
             };
             match metric.kind {
                 Kind::Counter => {
-                    recorder.describe_counter(metric.name.into(), Some(unit), metric.help.into())
+                    recorder.describe_counter(metric.name.into(), Some(unit), metric.help.into());
                 }
                 Kind::Gauge => recorder.describe_gauge(metric.name.into(), Some(unit), metric.help.into()),
                 Kind::Histogram(_) => {

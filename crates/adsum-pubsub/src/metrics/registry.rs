@@ -146,20 +146,13 @@ impl Metrics {
         if count >= MAX_SERIES {
             key.1.iter_mut().for_each(|value| *value = OTHER.into());
         }
-        let new = || match metric.kind {
+        let new = match metric.kind {
             Kind::Histogram(bounds) => {
                 Kept::Histogram(Arc::new(Histogram::new(bounds, recorder::key(metric, &key.1))))
             }
             Kind::Counter | Kind::Gauge => Kept::Counter(Arc::default()),
         };
-        match kept.get(&key) {
-            Some(kept) => kept.clone(),
-            None => {
-                let new = new();
-                kept.insert(key, new.clone());
-                new
-            }
-        }
+        kept.entry(key).or_insert(new).clone()
     }
 
     /// Has a source read from now on, for as long as it lives.
