@@ -11,6 +11,7 @@ mod accounts;
 mod attendance;
 mod board;
 mod bots;
+mod bundle;
 mod channels;
 mod clock;
 mod db;

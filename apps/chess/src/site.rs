@@ -9,14 +9,17 @@ use std::{
 use axum::{
     Json, Router,
     extract::{ConnectInfo, DefaultBodyLimit, Request},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
-use tower_http::services::{ServeDir, ServeFile};
+use tower_http::{
+    compression::CompressionLayer,
+    services::{ServeDir, ServeFile},
+};
 
-use crate::{Db, Hall, Origin, Problem, Sessions, accounts, node::session_topic, past};
+use crate::{Db, Hall, Origin, Problem, Sessions, accounts, bundle::Bundle, node::session_topic, past};
 
 /// The most bytes of a request's body; a name fits many times over.
 const MAX_BODY_BYTES: usize = 4096;
@@ -61,21 +64,30 @@ pub struct MissingFile {
 pub fn site(mut site: Site, web: &Path) -> Result<Router, MissingFile> {
     let phoenix = web.join("../node_modules/phoenix/priv/static/phoenix.mjs");
     // Its code alone: the pieces and markers in its assets aren't free for us.
-    let board = web.join("../node_modules/cm-chessboard/src");
+    let board_folder = web.join("../node_modules/cm-chessboard/src");
     let index = web.join("index.html");
     for (file, advice) in [
         (index.clone(), "--web has to name the folder of the pages, apps/chess/web"),
         (phoenix.clone(), "run npm ci in apps/chess"),
-        (board.join("Chessboard.js"), "run npm ci in apps/chess"),
     ] {
         if !file.is_file() {
             return Err(MissingFile { path: file, advice });
         }
     }
+    let board = Bundle::read(&board_folder)
+        .map_err(|_| MissingFile { path: board_folder, advice: "run npm ci in apps/chess" })?;
     if site.origin.as_ref().is_some_and(Origin::is_https) {
         site.sessions = site.sessions.secure();
     }
     let socket = site.hall.socket(site.sessions.clone(), site.origin.as_ref(), &site.hosts);
+    // Compressed by the server. Answers with secrets are not: their length would tell of them.
+    let files = Router::new()
+        .route_service("/game/{id}", ServeFile::new(&index))
+        .route_service("/you", ServeFile::new(index))
+        .route_service("/vendor/phoenix.mjs", ServeFile::new(phoenix))
+        .route("/vendor/board.mjs", get(async move |headers: HeaderMap| board.answer(&headers)))
+        .fallback_service(ServeDir::new(web))
+        .layer(CompressionLayer::new());
     Ok(Router::new()
         .route("/me", get(accounts::me))
         .route("/session", post(accounts::sign_in).delete(accounts::sign_out))
@@ -86,11 +98,7 @@ pub fn site(mut site: Site, web: &Path) -> Result<Router, MissingFile> {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(Arc::new(site))
         .nest("/socket", socket)
-        .route_service("/game/{id}", ServeFile::new(&index))
-        .route_service("/you", ServeFile::new(index))
-        .route_service("/vendor/phoenix.mjs", ServeFile::new(phoenix))
-        .nest_service("/vendor/cm-chessboard", ServeDir::new(board))
-        .fallback_service(ServeDir::new(web))
+        .merge(files)
         .layer(middleware::from_fn(without_long_paths))
         .layer(middleware::map_response(with_headers)))
 }
@@ -150,7 +158,8 @@ async fn without_long_paths(request: Request, next: Next) -> Response {
 async fn with_headers(mut response: Response) -> Response {
     // Files change only with the site, so a browser asks whether its copy is still good, and no more. Answers
     // that name a user aren't kept at all.
-    let is_file = response.headers().contains_key(header::LAST_MODIFIED);
+    let is_file =
+        [header::LAST_MODIFIED, header::ETAG].iter().any(|name| response.headers().contains_key(name));
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

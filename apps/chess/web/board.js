@@ -1,8 +1,7 @@
 // The board: an adapter around cm-chessboard, which draws it and moves pieces by pointer. The page says what is
 // legal and shown; the board never changes its position by itself but for the piece that was just dropped.
 
-import { Chessboard, INPUT_EVENT_TYPE } from "/vendor/cm-chessboard/Chessboard.js";
-import { Svg } from "/vendor/cm-chessboard/lib/Svg.js";
+import { Chessboard, INPUT_EVENT_TYPE, Svg } from "/vendor/board.mjs";
 
 import { Keys } from "./keys.js";
 import { Marks } from "./marks.js";

@@ -1,7 +1,6 @@
 // The board by keyboard: arrows go from square to square, Enter picks a piece up and puts it down, Escape lets it go.
 
-import { EXTENSION_POINT, Extension } from "/vendor/cm-chessboard/model/Extension.js";
-import { Svg } from "/vendor/cm-chessboard/lib/Svg.js";
+import { EXTENSION_POINT, Extension, Svg } from "/vendor/board.mjs";
 
 import { make } from "./dom.js";
 

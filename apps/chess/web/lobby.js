@@ -13,6 +13,12 @@ const OUTCOMES = {
   left: " has left.",
 };
 
+/** The lists, which the server sends one after another; they are shown together, so that none moves another. */
+const LISTS = ["people", "seeks", "games", "mine"];
+
+/** How long to wait for all of them, in milliseconds. */
+const PATIENCE = 2_000;
+
 /** It lives as long as one is signed in, in all views. `openGame(id)`: a game of mine has begun. `onPlaying(id)`: what I play, or null. */
 export class Lobby {
   #me;
@@ -26,22 +32,40 @@ export class Lobby {
   #seeks;
   #games = new Games();
   #feed = new Feed($("#feed"));
+  #awaited = new Set(LISTS);
+  #patience = setTimeout(() => this.#reveal(), PATIENCE);
 
   constructor(live, me, { openGame, onPlaying }) {
     this.#me = me;
     this.#openGame = openGame;
     this.#onPlaying = onPlaying;
+    $(".lobby").dataset.loading = "true";
     const send = (event, payload) => this.#send(event, payload);
     this.#people = new People({ myId: me.id, invite: (user) => this.#invite(user) });
     this.#invites = new Invites({ myId: me.id, act: (event, id) => send(event, { id }) });
     this.#seeks = new Seeks({ myId: me.id, take: (id) => send("take", { id }), unseek: () => send("unseek") });
     $("#open-seek").onclick = () => this.#seek();
     live.join("lobby", () => ({ status: attention() }), {
-      onPresence: (presences, fresh) => this.#showPeople(presences.map(person), fresh),
-      events: { seeks: (seeks) => this.#seeks.show(seeks), games: (games) => this.#games.show(games) },
+      onPresence: (presences, fresh) => {
+        this.#showPeople(presences.map(person), fresh);
+        this.#shown("people");
+      },
+      events: {
+        seeks: (seeks) => {
+          this.#seeks.show(seeks);
+          this.#shown("seeks");
+        },
+        games: (games) => {
+          this.#games.show(games);
+          this.#shown("games");
+        },
+      },
     });
     this.#mine = live.join(`user:${me.id}`, undefined, {
-      onJoin: (mine) => this.#showMine(mine),
+      onJoin: (mine) => {
+        this.#showMine(mine);
+        this.#shown("mine");
+      },
       events: {
         mine: (mine) => this.#showMine(mine),
         invite_over: (invite) => this.#inviteOver(invite),
@@ -52,12 +76,23 @@ export class Lobby {
 
   /** Forgets what is shown. */
   clear() {
+    clearTimeout(this.#patience);
     this.#people.show([]);
     this.#invites.show([]);
     this.#seeks.show({ seeks: [], total: 0 });
     this.#games.show({ games: [], total: 0 });
     this.#feed.clear();
     this.#say("news");
+  }
+
+  #shown(list) {
+    this.#awaited.delete(list);
+    if (this.#awaited.size === 0) this.#reveal();
+  }
+
+  #reveal() {
+    clearTimeout(this.#patience);
+    $(".lobby").dataset.loading = "false";
   }
 
   #showPeople(everyone, fresh) {

@@ -1,8 +1,7 @@
 // What is marked on the board: below the pieces the last move, a king in check, the piece that is held; above them where
 // it can go.
 
-import { Extension, EXTENSION_POINT } from "/vendor/cm-chessboard/model/Extension.js";
-import { Svg } from "/vendor/cm-chessboard/lib/Svg.js";
+import { EXTENSION_POINT, Extension, Svg } from "/vendor/board.mjs";
 
 export class Marks extends Extension {
   #below;

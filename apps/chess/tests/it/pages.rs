@@ -123,7 +123,7 @@ async fn files_come_with_a_strict_policy() {
         ("/game/abc", "text/html"),
         ("/app.js", "text/javascript"),
         ("/vendor/phoenix.mjs", "javascript"),
-        ("/vendor/cm-chessboard/Chessboard.js", "javascript"),
+        ("/vendor/board.mjs", "javascript"),
     ] {
         let response = call(&router, Method::GET, path, "", "").await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
@@ -133,13 +133,38 @@ async fn files_come_with_a_strict_policy() {
         assert!(!header("content-security-policy").contains("unsafe"));
         assert_eq!(header("x-content-type-options"), "nosniff");
     }
-    let unfree = "/vendor/cm-chessboard/..%2fassets/pieces/standard.svg";
+    let unfree = "/vendor/..%2fnode_modules/cm-chessboard/assets/pieces/standard.svg";
     for path in ["/nothing", "/../Cargo.toml", "/..%2fCargo.toml", "/%00", unfree] {
         let response = call(&router, Method::GET, path, "", "").await;
         assert!(response.status().is_client_error(), "{path}: {}", response.status());
     }
     let session = call(&router, Method::GET, "/me", "", "").await;
     assert_eq!(session.headers()["cache-control"], "no-store");
+}
+
+#[tokio::test]
+async fn files_are_compressed_and_asked_for_once() {
+    let router = router().await;
+    for path in ["/", "/style.css", "/game.js", "/vendor/phoenix.mjs", "/vendor/board.mjs"] {
+        let ask = |name, value: &str| {
+            let request = Request::get(path).header(name, value).body(Body::empty()).unwrap();
+            router.clone().oneshot(request)
+        };
+        let packed = ask(header::ACCEPT_ENCODING, "gzip, br").await.unwrap();
+        assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip", "{path}");
+        assert_eq!(packed.headers()[header::VARY], "accept-encoding", "{path}");
+        assert_eq!(packed.headers()[header::CACHE_CONTROL], "no-cache", "{path}");
+        let plain = ask(header::ACCEPT_ENCODING, "identity").await.unwrap();
+        assert!(!plain.headers().contains_key(header::CONTENT_ENCODING), "{path}");
+        let etag = plain.headers()[header::ETAG].to_str().unwrap();
+        assert_eq!(etag, packed.headers()[header::ETAG], "{path}");
+        let known = ask(header::IF_NONE_MATCH, etag).await.unwrap();
+        assert_eq!(known.status(), StatusCode::NOT_MODIFIED, "{path}");
+    }
+    // Answers to a person aren't.
+    let request = Request::get("/me").header(header::ACCEPT_ENCODING, "gzip").body(Body::empty()).unwrap();
+    let me = router.oneshot(request).await.unwrap();
+    assert!(!me.headers().contains_key(header::CONTENT_ENCODING));
 }
 
 #[tokio::test]
