@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Checks comments and documents for sentences that a reader has to read twice: `scripts/words.mjs` for all that is clean
-// so far, `scripts/words.mjs PATH..` for some files or folders.
+// Checks comments and documents for sentences that a reader has to read twice: `scripts/words.mjs` for the whole
+// repository, `scripts/words.mjs PATH..` for some files or folders.
 
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";

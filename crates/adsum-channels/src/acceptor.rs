@@ -7,18 +7,21 @@ use axum::{
     extract::Request,
     routing::{MethodRouter, any},
 };
-use bytes::Bytes;
 use http::request::Parts;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BadMessage, Refusal, SocketEnd, Sockets, Wire, admission,
+    admission,
     connection::Connection,
     endpoint::EndpointOwner,
+    frame::{Frame, Outgoing},
     longpoll::LongPoll,
-    outbound::{Outbound, State},
-    sockets::{IDLE_CODE, RESTART_CODE},
+    observe::SocketEnd,
+    outbound::{Outbound, State, Transport},
+    refusal::Refusal,
+    serializer::{BadMessage, Wire},
+    sockets::{IDLE_CODE, RESTART_CODE, Sockets},
     websocket::upgrade,
 };
 
@@ -110,7 +113,7 @@ impl Acceptor {
         let endpoint = &self.owner.endpoint;
         let admitted = admission::admit(endpoint, request, transport).await;
         let admitted = admitted.map_err(|denied| denied.refusal)?;
-        let outbound = Arc::new(Outbound::new(&endpoint.budget, None));
+        let outbound = Arc::new(Outbound::new(&endpoint.budget, Transport::polled()));
         Ok(Client {
             heard: Instant::now(),
             waits: false,
@@ -160,20 +163,6 @@ pub struct Client {
     shutdown: CancellationToken,
 }
 
-/// The next action of a transport for its client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outgoing {
-    /// Send a text message.
-    Text(Bytes),
-    /// Send a binary message. A transport that carries only text skips it.
-    Binary(Bytes),
-    /// Send nothing. The client, which was not [ready](Client::is_ready), may be read again.
-    Nothing,
-    /// Close, with this WebSocket close code if the transport has one, and then call [`end`](Client::end). Nothing
-    /// follows.
-    Close(u16),
-}
-
 impl Client {
     /// Whether the next message of the client should be read. If not, one of its channels has no room for the last event,
     /// or the client exceeds its [rate](crate::SocketBuilder::max_message_rate). If a transport reads anyway, the channel
@@ -214,8 +203,7 @@ impl Client {
                 return outgoing;
             }
             let (frames, state) = self.outbound.take();
-            // Close frames are only for WebSockets.
-            self.ready.extend(frames.into_iter().filter_map(crate::Frame::into_message));
+            self.ready.extend(frames.into_iter().filter_map(Frame::into_message));
             self.ready.extend(close_of(state));
             if !self.ready.is_empty() {
                 continue;

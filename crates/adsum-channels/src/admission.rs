@@ -9,12 +9,14 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
 
 use crate::{
-    Assigns, Connect, ObservedConnect, Refusal,
-    connect::offered_subprotocols,
+    assigns::Assigns,
+    connect::{Connect, offered_subprotocols},
     disconnect::DisconnectListener,
     endpoint::Endpoint,
     log::{LoggedError, cut_name, is_enabled, limited},
+    observe::ObservedConnect,
     query::{self, BadQuery},
+    refusal::Refusal,
     serializer::Codec,
     serve::unanswered,
     sockets::SocketSets,

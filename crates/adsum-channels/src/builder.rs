@@ -10,19 +10,25 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::{
-    Acceptor, Assigns, Channel, Connect, Observer, ParamFilter, Refusal, Refused, SecretTooShort, Serializer,
-    Sockets, Tokens,
+    acceptor::Acceptor,
     address::TrustedProxies,
+    assigns::Assigns,
+    channel::Channel,
+    connect::Connect,
     endpoint::{ConnectFn, Endpoint, EndpointOwner, OnRefused},
     longpoll::LongPoll,
     metrics::{QueueMetrics, SocketMetrics},
-    observe::Watch,
+    observe::{Observer, Watch},
     options::{Options, Ping},
     origin::{Origins, OwnHost, Pattern as OriginPattern, Rule},
     outbound::Budget,
+    param_filter::ParamFilter,
     quota::Quota,
+    refusal::{Refusal, Refused},
     runtime::Route,
-    serializer::{Codec, V1, V2},
+    serializer::{Codec, Serializer, V1, V2},
+    sockets::Sockets,
+    token::{SecretTooShort, Tokens},
 };
 
 /// Configures which clients may connect and which channels they can join, and builds a router.

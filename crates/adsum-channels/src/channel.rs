@@ -6,7 +6,10 @@ use adsum_pubsub::{IntoPayload, MalformedPayload, Message, Payload, Topic};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
 use tracing::Level;
 
-use crate::{Reply, Socket, Stop, reply::are_same};
+use crate::{
+    reply::{Reply, Stop, are_same},
+    socket::Socket,
+};
 
 /// A topic that a socket has joined.
 ///

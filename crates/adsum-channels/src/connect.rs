@@ -15,9 +15,9 @@ use http::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Refused,
     address::TrustedProxies,
     query::{self, ParamsError},
+    refusal::Refused,
 };
 
 #[derive(Clone, Copy)]

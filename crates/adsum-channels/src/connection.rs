@@ -11,13 +11,13 @@ use adsum_pubsub::{Json, Payload, Topic};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::{
-    Assigns, ClientLimit, ObservedLimit, SocketEnd,
     admission::Admitted,
+    assigns::Assigns,
     disconnect::DisconnectListener,
     endpoint::Endpoint,
     log::limited,
     metrics::CountedSocket,
-    observe::Opened,
+    observe::{ClientLimit, ObservedLimit, Opened, SocketEnd},
     outbound::{Outbound, State},
     pace::Pace,
     probe::About,

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use adsum_pubsub::{Attachment, Message, Subscriber, SubscriberId, event};
 use parking_lot::Mutex;
 
-use crate::{Assigns, endpoint::Endpoint, outbound::Outbound};
+use crate::{assigns::Assigns, endpoint::Endpoint, outbound::Outbound};
 
 /// The close code of a socket that is told to `disconnect`. Its client reconnects.
 pub(crate) const DISCONNECT_CODE: u16 = 1001;

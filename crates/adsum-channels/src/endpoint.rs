@@ -9,8 +9,18 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::{
-    Assigns, Connect, Refusal, Refused, Sockets, metrics::SocketMetrics, observe::Watch, options::Options,
-    origin::Origins, outbound::Budget, quota::Quota, runtime::Route, serializer::Codec,
+    assigns::Assigns,
+    connect::Connect,
+    metrics::SocketMetrics,
+    observe::Watch,
+    options::Options,
+    origin::Origins,
+    outbound::Budget,
+    quota::Quota,
+    refusal::{Refusal, Refused},
+    runtime::Route,
+    serializer::Codec,
+    sockets::Sockets,
 };
 
 pub(crate) type ConnectFn =

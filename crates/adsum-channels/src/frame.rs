@@ -1,14 +1,11 @@
-//! Outgoing messages: a small head of its own around a payload that other messages may share.
+//! Messages to a client: a small head of its own around a payload that other messages may share.
 
 use std::io::IoSlice;
 
 use adsum_pubsub::Json;
 use bytes::Bytes;
 
-use crate::{
-    Outgoing,
-    websocket::{Opcode, frame},
-};
+use crate::rfc6455::frame::{self, Opcode};
 
 /// A message to a client, with the header of its WebSocket frame, in consecutive parts.
 #[derive(Clone, Debug)]
@@ -16,6 +13,20 @@ pub struct Frame {
     head: Bytes,
     /// `None` if the head is the whole frame.
     rest: Option<Box<Rest>>,
+}
+
+/// The next action of a transport for its client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// Send a text message.
+    Text(Bytes),
+    /// Send a binary message. A transport that carries only text skips it.
+    Binary(Bytes),
+    /// Send nothing. The client, which was not [ready](crate::Client::is_ready), may be read again.
+    Nothing,
+    /// Close, with this WebSocket close code if the transport has one, and then call [`end`](crate::Client::end). Nothing
+    /// follows.
+    Close(u16),
 }
 
 /// The payload and the tail of a long frame.
@@ -243,7 +254,7 @@ mod tests {
             assert_eq!(Frame::text(text.clone()).into_message(), Some(Outgoing::Text(text.clone())));
             assert_eq!(Frame::binary(text.clone()).into_message(), Some(Outgoing::Binary(text)));
         }
-        assert_eq!(Frame::whole(crate::websocket::frame::close(1000, "")).into_message(), None);
+        assert_eq!(Frame::whole(frame::close(1000, "")).into_message(), None);
     }
 
     #[test]

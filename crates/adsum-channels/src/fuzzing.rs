@@ -7,14 +7,19 @@ use http::{HeaderMap, HeaderValue, Uri, request::Parts};
 use serde_json::Value;
 
 use crate::{
-    ClientMessage, Connect, Frame, Serializer, admission,
+    admission,
+    connect::Connect,
+    frame::Frame,
     longpoll::{self, PostedMessage},
     options::Options,
     origin::{Origins, Pattern, Rule},
     protocol_session::{Action, Liveness, ProtocolSession},
-    serializer::{V1, V2},
+    rfc6455::{
+        handshake,
+        reader::{Incoming, Reader},
+    },
+    serializer::{ClientMessage, Serializer, V1, V2},
     token::term,
-    websocket::{Incoming, Reader, handshake},
 };
 
 /// Version 1 of the protocol.

@@ -72,12 +72,14 @@ mod options;
 mod origin;
 mod outbound;
 mod pace;
+mod param_filter;
 mod probe;
 mod protocol_session;
 mod query;
 mod quota;
 mod refusal;
 mod reply;
+mod rfc6455;
 mod runtime;
 mod sender;
 mod serializer;
@@ -100,15 +102,14 @@ pub use tracing::Level;
 
 #[doc(inline)]
 pub use self::{
-    acceptor::{Acceptor, Client, Outgoing},
+    acceptor::{Acceptor, Client},
     address::{InvalidProxy, TrustedProxies},
     assigns::{Assigns, MissingAssign},
     builder::SocketBuilder,
     channel::{Channel, EndReason, JoinError, JoinResult, Joined, NoParams},
     connect::Connect,
     extension::SocketExtension,
-    frame::Frame,
-    log::ParamFilter,
+    frame::{Frame, Outgoing},
     observe::{
         ClientLimit, EventOutcome, JoinOutcome, ObservedConnect, ObservedDisconnect, ObservedDrain,
         ObservedEvent, ObservedJoin, ObservedLeave, ObservedLimit, ObservedRoundTrip, Observer, SocketEnd,
@@ -121,6 +122,7 @@ pub use self::{
         DEFAULT_MAX_TOPIC_BYTES, DEFAULT_MAX_TOTAL_QUEUE_BYTES, DEFAULT_MESSAGE_TIMEOUT, DEFAULT_PING_AFTER,
         DEFAULT_PING_CLOSE, DEFAULT_SHUTDOWN_GRACE, DEFAULT_STATE_TIMEOUT, DEFAULT_TIMEOUT,
     },
+    param_filter::ParamFilter,
     probe::{SocketDetails, SocketProbe},
     query::ParamsError,
     refusal::{Refusal, Refused, Rejected, SocketLimit},

@@ -38,13 +38,14 @@ use self::{
     session::{Polled, Published, SessionHandle},
 };
 use crate::{
-    Refusal, SignError, Tokens,
     admission::{self, LONGPOLL},
     endpoint::EndpointOwner,
     log::limited,
     query::{self, BadQuery},
+    refusal::Refusal,
     serve::unanswered,
     sockets::SocketSets,
+    token::{SignError, Tokens},
 };
 
 const SALT: &str = "adsum long poll session";

@@ -11,7 +11,12 @@ use std::sync::{
 use adsum_pubsub::metrics::{Counter, HighWater, Histogram, Metrics, Readings, Source, table};
 use parking_lot::Mutex;
 
-use crate::{ClientLimit, EndReason, JoinOutcome, Refusal, SocketEnd, options::Options};
+use crate::{
+    channel::EndReason,
+    observe::{ClientLimit, JoinOutcome, SocketEnd},
+    options::Options,
+    refusal::Refusal,
+};
 
 /// The counts of one router.
 pub(crate) struct SocketMetrics {

@@ -11,10 +11,14 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::{
-    Assigns, Connect, EndReason, ParamFilter, Refusal,
+    assigns::Assigns,
+    channel::EndReason,
+    connect::Connect,
     disconnect::DISCONNECT_CODE,
     log::{cut_name, event_at, is_enabled, limited},
     outbound::OVERFLOW_CODE,
+    param_filter::ParamFilter,
+    refusal::Refusal,
     sockets::{IDLE_CODE, RESTART_CODE},
 };
 

@@ -11,7 +11,7 @@ use http::{
     uri::Authority,
 };
 
-use crate::{Refusal, log::limited};
+use crate::{log::limited, refusal::Refusal};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Maximum size of a header in a log line.

@@ -1,8 +1,8 @@
-//! The outbound queue of a client. Every byte to a socket goes through it.
+//! The outbound queue of a client. Everything that is sent to a client goes through it.
 //!
-//! If the stream is a bare TCP stream, a [write pass](pass) writes everything that a burst of pushes has queued, once per
-//! socket. The connection's task writes the rest that the kernel doesn't accept. Any other stream is written by the
-//! connection's task alone.
+//! If any thread may write to the transport's stream, a [write pass](pass) writes everything that a burst of pushes has
+//! queued, once per socket. The connection's task writes the rest that the kernel doesn't accept. Any other stream is
+//! written by the connection's task alone.
 
 mod budget;
 mod conflation;
@@ -11,6 +11,7 @@ mod held_changes;
 mod pass;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::{
     io::{self, IoSlice},
@@ -22,9 +23,8 @@ use std::{
     task::{Poll, ready},
 };
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::{net::TcpStream, sync::Notify, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
 use self::entries::{Entries, Entry};
 pub(crate) use self::{
@@ -32,13 +32,13 @@ pub(crate) use self::{
     conflation::Renewable,
     held_changes::HeldChanges,
     pass::Urgency,
+    transport::{DirectStream, Item, Transport},
 };
 use crate::{
-    SocketDetails, SocketEnd,
     frame::Frame,
-    probe::{About, Tick},
+    observe::SocketEnd,
+    probe::{About, SocketDetails, Tick},
     trace::{Trace, Traced},
-    websocket::frame,
 };
 
 /// Maximum number of parts in one write: about twenty small frames.
@@ -72,8 +72,7 @@ pub(crate) struct OutboundQueue {
     /// States that were renewed, to be dropped after the lock is released: these may be the last references.
     renewed: Vec<Arc<dyn Renewable>>,
     state: State,
-    /// The stream, if others than the connection's task may write to it.
-    stream: Option<Arc<TcpStream>>,
+    transport: Transport,
     /// Whether the kernel's buffer is full. The connection's task writes the rest once the stream is writable.
     blocked: bool,
     /// Set by a push for which the connection's task must wake up.
@@ -100,7 +99,7 @@ struct Sent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Open,
-    /// A close frame with this code is the last in the queue, or written.
+    /// The connection closes with this code after the rest of the queue.
     Closing(u16),
     /// Nothing can be written any more.
     Gone,
@@ -110,15 +109,15 @@ pub(crate) enum State {
 pub(crate) const OVERFLOW_CODE: u16 = 1013;
 
 impl Outbound {
-    /// Creates a queue bounded by its budget, which writes to `stream` directly if there is one.
-    pub(crate) fn new(budget: &Arc<Budget>, stream: Option<Arc<TcpStream>>) -> Self {
+    /// Creates a queue bounded by its budget.
+    pub(crate) fn new(budget: &Arc<Budget>, transport: Transport) -> Self {
         let queue = OutboundQueue {
             entries: Entries::new(budget.clone()),
             offset: 0,
             owed: Vec::new(),
             renewed: Vec::new(),
             state: State::Open,
-            stream,
+            transport,
             blocked: false,
             woken: false,
             due: false,
@@ -192,10 +191,15 @@ impl Outbound {
 
     /// Pushes one frame.
     pub(crate) fn push(self: &Arc<Self>, frame: Frame) {
-        self.locked(|queue| queue.push(frame));
+        self.push_item(Item::Frame(frame));
     }
 
-    /// Queues a close frame as the last one. Does nothing if the queue is already closing.
+    /// Pushes one item.
+    pub(crate) fn push_item(self: &Arc<Self>, item: Item) {
+        self.locked(|queue| queue.push_item(item));
+    }
+
+    /// Queues a close as the last item. Does nothing if the queue is already closing.
     pub(crate) fn close(self: &Arc<Self>, code: u16) {
         self.locked(|queue| queue.close(code));
     }
@@ -210,7 +214,7 @@ impl Outbound {
         self.wake.notified().await;
     }
 
-    /// Takes all queued frames, for a transport that polls.
+    /// Takes all queued frames, for a [polled](Transport::polled) transport.
     pub(crate) fn take(&self) -> (Vec<Frame>, State) {
         let mut queue = self.queue.lock();
         let mut frames = Vec::new();
@@ -359,7 +363,14 @@ impl Outbound {
 impl OutboundQueue {
     /// Queues a frame. Drops it if the socket is closing.
     pub(crate) fn push(&mut self, frame: Frame) {
-        self.put(Entry::plain(frame));
+        self.push_item(Item::Frame(frame));
+    }
+
+    /// Queues an item. Drops it if the socket is closing.
+    fn push_item(&mut self, item: Item) {
+        if let Some(frame) = (self.transport.encode)(item) {
+            self.put(Entry::plain(frame));
+        }
     }
 
     fn put(&mut self, entry: Entry) {
@@ -394,7 +405,7 @@ impl OutboundQueue {
         }
         let first = self.entries.is_empty();
         self.entries.push(entry);
-        if self.stream.is_none() {
+        if self.transport.stream.is_none() {
             // It is unknown when it will be written.
             self.entries.count();
             self.woken |= first;
@@ -406,11 +417,11 @@ impl OutboundQueue {
         }
     }
 
-    /// Writes what the kernel accepts now, and leaves the rest to the connection's task.
+    /// Writes what the stream accepts now, and leaves the rest to the connection's task.
     fn write(&mut self) {
         self.enrolled = None;
-        let Some(stream) = self.stream.clone().filter(|_| !self.blocked) else { return };
-        match self.drain(&mut |parts| try_write(&stream, parts)) {
+        let Some(stream) = self.transport.stream.clone().filter(|_| !self.blocked) else { return };
+        match self.drain(&mut |parts| stream.try_write(parts)) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(_)) => self.shut(),
             Poll::Pending => self.woken = true,
@@ -420,7 +431,9 @@ impl OutboundQueue {
     pub(crate) fn close(&mut self, code: u16) {
         if self.state == State::Open {
             self.owed = Vec::new();
-            self.append(Entry::plain(Frame::whole(frame::close(code, ""))));
+            if let Some(close) = (self.transport.encode)(Item::Close(code)) {
+                self.append(Entry::plain(close));
+            }
             self.woken = true;
             // The write may have found that the peer is gone.
             if self.state == State::Open {
@@ -453,7 +466,7 @@ impl OutboundQueue {
         self.entries.truncate(0);
         self.owed = Vec::new();
         self.offset = 0;
-        self.stream = None;
+        self.transport.stream = None;
         self.woken = true;
     }
 
@@ -524,26 +537,4 @@ impl OutboundQueue {
         }
         frames
     }
-}
-
-/// Writes what the kernel accepts now.
-pub(crate) fn try_write(stream: &TcpStream, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-    let written = match parts {
-        [part] => stream.try_write(part),
-        parts => stream.try_write_vectored(parts),
-    };
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-        result => Poll::Ready(result),
-    }
-}
-
-/// Makes a ping with a payload.
-pub(crate) fn ping(payload: [u8; 4]) -> Frame {
-    Frame::whole(frame::ping(payload))
-}
-
-/// Makes a pong with a payload.
-pub(crate) fn pong(payload: &Bytes) -> Frame {
-    Frame::whole(frame::pong(payload))
 }

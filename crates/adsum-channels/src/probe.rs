@@ -6,8 +6,8 @@ use adsum_pubsub::Topic;
 use tokio::time::Instant;
 
 use crate::{
-    Assigns, SocketEnd, SocketTrace, admission::LONGPOLL, endpoint::Endpoint, outbound::Outbound,
-    websocket::WEBSOCKET,
+    admission::LONGPOLL, assigns::Assigns, endpoint::Endpoint, observe::SocketEnd, outbound::Outbound,
+    trace::SocketTrace, websocket::WEBSOCKET,
 };
 
 /// A handle to the socket of a channel, for operators; from [`Socket::probe`](crate::Socket::probe). It keeps no socket

@@ -4,7 +4,7 @@ use std::{borrow::Cow, error::Error, fmt, sync::Weak};
 
 use adsum_pubsub::{IntoPayload, MalformedPayload, Payload};
 
-use crate::{EndReason, PushError, log::cut_name, runtime::ChannelLink};
+use crate::{channel::EndReason, log::cut_name, runtime::ChannelLink, socket::PushError};
 
 /// The reply to a client's event.
 #[derive(Debug)]

@@ -45,7 +45,7 @@ pub use self::{
     },
     signal::termination,
 };
-use crate::{Drain, Sockets};
+use crate::sockets::{Drain, Sockets};
 
 /// Serves a site over HTTP/1.1 until a signal, then shuts down gracefully.
 ///

@@ -7,9 +7,15 @@ use adsum_pubsub::{
 };
 
 use crate::{
-    Assigns, Channel, EndReason, ReplyRef, Sender, SocketExtension, SocketProbe, View,
+    assigns::Assigns,
+    channel::{Channel, EndReason},
+    extension::SocketExtension,
+    probe::SocketProbe,
+    reply::ReplyRef,
     runtime::{ChannelLink, ExtraSubscription},
+    sender::Sender,
     serializer::Unsendable,
+    view::View,
 };
 
 /// A channel's handle to its socket: sends to the client and to topics. Each channel has its own.

@@ -22,9 +22,8 @@ use tokio::{
 };
 
 use crate::{
-    ObservedDrain, Observer,
     log::limited,
-    observe::tell,
+    observe::{ObservedDrain, Observer, tell},
     outbound::{Outbound, Total},
     quota::Counted,
 };

@@ -11,7 +11,13 @@ use std::{
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::{ClientMessage, Frame, Outgoing, ParamFilter, log::cut_name, outbound::Outbound, write_string};
+use crate::{
+    frame::{Frame, Outgoing},
+    log::cut_name,
+    outbound::Outbound,
+    param_filter::ParamFilter,
+    serializer::{ClientMessage, write_string},
+};
 
 /// How many messages wait for the one who watches. Further ones are counted and left out.
 const WAITING: usize = 64;

@@ -411,7 +411,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        Acceptor, SocketBuilder, admission,
+        acceptor::Acceptor,
+        admission,
+        builder::SocketBuilder,
         longpoll::{
             SessionEntry,
             session::{self, SessionHandle},

@@ -13,13 +13,12 @@ use super::{
     remote::{Answer, Responder},
 };
 use crate::{
-    Outgoing,
     acceptor::end_of,
     admission::Admitted,
     connection::Connection,
     endpoint::EndpointOwner,
-    frame::Frame,
-    outbound::{Outbound, State},
+    frame::{Frame, Outgoing},
+    outbound::{Outbound, State, Transport},
     serializer::Wire,
 };
 
@@ -176,7 +175,7 @@ pub(super) fn start(
 ) {
     let endpoint = owner.endpoint.clone();
     let window = endpoint.options.longpoll_window;
-    let outbound = Arc::new(Outbound::new(&endpoint.budget, None));
+    let outbound = Arc::new(Outbound::new(&endpoint.budget, Transport::polled()));
     let connection = Connection::new(endpoint, admitted, outbound.clone());
     let mut running =
         Running { connection, outbound, window, waiting: None, posted: None, unread: Vec::new() };

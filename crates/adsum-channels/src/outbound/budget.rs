@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::entries::Entry;
-use crate::{Sockets, frame::Frame, metrics::QueueMetrics, options::Options};
+use crate::{frame::Frame, metrics::QueueMetrics, options::Options, sockets::Sockets};
 
 /// The part of the total that is freed once it is exceeded, so that it isn't exceeded again at once.
 const FREED_PART: usize = 8;

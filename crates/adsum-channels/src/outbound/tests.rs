@@ -3,13 +3,15 @@
 use std::{io::Read, time::Duration};
 
 use adsum_pubsub::{Mark, SubscriberId, metrics::Metrics};
+use bytes::Bytes;
+use tokio::net::TcpStream;
 
 use super::*;
 use crate::{
-    Sockets,
     metrics::QueueMetrics,
     options::{DEFAULT_STATE_TIMEOUT, Options},
-    sockets::SocketSets,
+    sockets::{SocketSets, Sockets},
+    websocket::stream::transport,
 };
 
 fn budget(options: &Options) -> (Sockets, Arc<Budget>) {
@@ -18,9 +20,9 @@ fn budget(options: &Options) -> (Sockets, Arc<Budget>) {
     (sockets, budget)
 }
 
-fn queue(max_queue_bytes: usize, stream: Option<Arc<TcpStream>>) -> Arc<Outbound> {
+fn queue(max_queue_bytes: usize, stream: Option<Arc<dyn DirectStream>>) -> Arc<Outbound> {
     let (_, budget) = budget(&Options { max_queue_bytes, ..Options::default() });
-    Arc::new(Outbound::new(&budget, stream))
+    Arc::new(Outbound::new(&budget, transport(stream)))
 }
 
 fn frame(text: &'static str) -> Frame {
@@ -216,7 +218,7 @@ async fn what_is_larger_than_the_bound_waits_for_a_limited_time_only() {
 #[test]
 fn what_is_shared_is_counted_once_and_what_is_taken_at_once_not_at_all() {
     let (sockets, budget) = budget(&Options::default());
-    let outbound = || Arc::new(Outbound::new(&budget, None));
+    let outbound = || Arc::new(Outbound::new(&budget, transport(None)));
     let place = mem::size_of::<Entry>();
     let broadcast = Frame::whole(Bytes::from("x".repeat(10_000)));
     let payload = Bytes::from("y".repeat(5_000));
@@ -256,7 +258,7 @@ fn changes_that_are_held_are_counted_once_and_their_sockets_may_be_closed_for_th
     let place = mem::size_of::<Entry>();
     let mark = |number| Mark { sender: SubscriberId::unique(), number };
     let change = Frame::whole(Bytes::from("x".repeat(10_000)));
-    let queues: Vec<_> = (0..3).map(|_| Arc::new(Outbound::new(&budget, None))).collect();
+    let queues: Vec<_> = (0..3).map(|_| Arc::new(Outbound::new(&budget, transport(None)))).collect();
     let mut held = Vec::new();
     for queue in &queues {
         held.push(queue.locked(|queue| {
@@ -292,7 +294,7 @@ fn changes_that_are_held_are_counted_once_and_their_sockets_may_be_closed_for_th
 #[test]
 fn changes_that_give_way_to_a_state_are_not_counted_any_more() {
     let (sockets, budget) = budget(&Options { max_queue_bytes: 1000, ..Options::default() });
-    let outbound = Arc::new(Outbound::new(&budget, None));
+    let outbound = Arc::new(Outbound::new(&budget, transport(None)));
     let state: Arc<dyn Renewable> = Arc::new(Text("state"));
     for _ in 0..1000 {
         outbound.locked(|queue| queue.push_change(frame("change"), &state));
@@ -310,7 +312,7 @@ async fn where_too_much_waits_those_that_have_waited_longest_are_closed() {
     let (sockets, budget) = budget(&options);
     let mut open = Vec::new();
     for _ in 0..8 {
-        let outbound = Arc::new(Outbound::new(&budget, None));
+        let outbound = Arc::new(Outbound::new(&budget, transport(None)));
         open.push((SocketSets::of(&sockets, &http::Extensions::new(), None).open(&outbound), outbound));
         tokio::time::advance(Duration::from_secs(1)).await;
     }
@@ -334,7 +336,7 @@ async fn where_too_much_waits_those_that_have_waited_longest_are_closed() {
 fn an_evicted_socket_keeps_a_half_written_frame_for_its_close_unless_it_is_large() {
     let (sockets, budget) = budget(&Options::default());
     for (len, kept) in [(WRITE_THRESHOLD, true), (WRITE_THRESHOLD + 1, false)] {
-        let outbound = Arc::new(Outbound::new(&budget, None));
+        let outbound = Arc::new(Outbound::new(&budget, transport(None)));
         outbound.push(Frame::whole(Bytes::from("x".repeat(len))));
         assert!(drain(&outbound, 10, 10).1.is_pending());
         outbound.push(frame("more"));
@@ -351,7 +353,7 @@ fn an_evicted_socket_keeps_a_half_written_frame_for_its_close_unless_it_is_large
 #[test]
 fn a_socket_that_is_closing_gives_way_as_well() {
     let (sockets, budget) = budget(&Options::default());
-    let outbound = Arc::new(Outbound::new(&budget, None));
+    let outbound = Arc::new(Outbound::new(&budget, transport(None)));
     outbound.push(frame("waits"));
     outbound.close(1012);
     outbound.evict();
@@ -364,12 +366,18 @@ async fn connected() -> (Arc<Outbound>, std::net::TcpStream) {
 }
 
 async fn connected_with(max_queue_bytes: usize) -> (Arc<Outbound>, std::net::TcpStream) {
+    let (server, client) = streams().await;
+    (queue(max_queue_bytes, Some(server)), client)
+}
+
+/// The server's end of a stream of this runtime, and the client's end.
+async fn streams() -> (Arc<TcpStream>, std::net::TcpStream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().await.unwrap();
     server.writable().await.unwrap();
     client.set_nonblocking(true).unwrap();
-    (queue(max_queue_bytes, Some(Arc::new(server))), client)
+    (Arc::new(server), client)
 }
 
 /// The bytes that have arrived at the client.
@@ -529,16 +537,15 @@ fn a_runtime_that_ends_leaves_nothing_unwritten() {
 
 /// A queue with a bare stream whose peer is gone.
 async fn forsaken() -> Arc<Outbound> {
-    let (outbound, client) = connected().await;
+    let (stream, client) = streams().await;
     socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     drop(client);
-    let stream = outbound.queue.lock().stream.clone().unwrap();
     // Waits until the reset has arrived.
     while !stream.ready(tokio::io::Interest::READABLE).await.unwrap().is_read_closed() {
         // The I/O driver must process it.
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
-    outbound
+    queue(1_000_000, Some(stream))
 }
 
 #[tokio::test]

@@ -18,12 +18,14 @@ use tokio::sync::Notify;
 
 use super::mailbox::{Capacity, EndCause, Mailbox, MailboxError, MailboxMessage};
 use crate::{
-    News, PushError, SocketProbe, View,
     frame::Frame,
     log::{cut_name, limited},
     options::Options,
     outbound::{HeldChanges, Outbound, OutboundQueue, Renewable, Urgency},
+    probe::SocketProbe,
     serializer::{Address, Codec, Unsendable, write_string},
+    socket::PushError,
+    view::{News, View},
 };
 
 /// A join: the destination of its frames, and the mailbox of its task.

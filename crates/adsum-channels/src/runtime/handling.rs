@@ -7,8 +7,13 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::{
-    Assigns, Channel, EventOutcome, ObservedEvent, Reply, Socket, Stop, endpoint::Endpoint,
-    metrics::RouteMetrics, reply::StopKind,
+    assigns::Assigns,
+    channel::Channel,
+    endpoint::Endpoint,
+    metrics::RouteMetrics,
+    observe::{EventOutcome, ObservedEvent},
+    reply::{Reply, Stop, StopKind},
+    socket::Socket,
 };
 
 /// If it is dropped before [`end`](Self::end), the handler has panicked or was aborted.

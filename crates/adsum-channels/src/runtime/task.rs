@@ -28,16 +28,17 @@ use super::{
     mailbox::{EndCause, MailboxMessage},
 };
 use crate::{
-    Assigns, Channel, EndReason, JoinError, JoinOutcome, Joined, ObservedJoin, ObservedLeave, PushError,
-    Reply, Socket, Stop,
-    channel::JoinErrorKind,
+    assigns::Assigns,
+    channel::{Channel, EndReason, JoinError, JoinErrorKind, Joined},
     endpoint::Endpoint,
     frame::Frame,
     log::{LoggedError, cut, cut_name, limited},
     metrics::RouteMetrics,
+    observe::{JoinOutcome, ObservedJoin, ObservedLeave},
     options,
-    reply::StopKind,
+    reply::{Reply, Stop, StopKind},
     serializer::Unsendable,
+    socket::{PushError, Socket},
 };
 
 /// A topic pattern and the channel that serves its topics.

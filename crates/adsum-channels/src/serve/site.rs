@@ -17,7 +17,7 @@ use super::{
     activity::Activity,
     body::{AnswerBody, Answering, RequestBody},
 };
-use crate::{Sockets, sockets::ServerSockets};
+use crate::sockets::{ServerSockets, Sockets};
 
 /// The program's router, and the extension that its requests get.
 #[derive(Clone)]

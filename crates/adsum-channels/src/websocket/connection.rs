@@ -11,17 +11,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Incoming, Reader,
     silence::{Silence, Verdict},
     stream::{READ_BYTES, Sink, Source, Stream, shut_down},
 };
 use crate::{
-    ObservedRoundTrip, SocketEnd,
     admission::Admitted,
     connection::Connection,
     endpoint::Endpoint,
     log::{cut, cut_name, limited},
-    outbound::{Outbound, State, ping, pong},
+    observe::{ObservedRoundTrip, SocketEnd},
+    outbound::{Item, Outbound, State},
+    rfc6455::reader::{Incoming, Reader},
     serializer::Wire,
     sockets::{IDLE_CODE, RESTART_CODE},
 };
@@ -169,7 +169,7 @@ impl WebSocket {
         }
         match self.silence.judge(now, due, options, || self.outbound.is_quiet()) {
             Verdict::Wait => {}
-            Verdict::Ping => self.outbound.push(ping(self.silence.payload())),
+            Verdict::Ping => self.outbound.push_item(Item::Ping(self.silence.payload())),
             Verdict::Gone => return true,
         }
         false
@@ -194,7 +194,7 @@ impl WebSocket {
                 }
                 Ok(Some(Incoming::Text(text))) => self.handle(Wire::Text(&text))?,
                 Ok(Some(Incoming::Binary(bytes))) => self.handle(Wire::Binary(&bytes))?,
-                Ok(Some(Incoming::Ping(payload))) => self.outbound.push(pong(&payload)),
+                Ok(Some(Incoming::Ping(payload))) => self.outbound.push_item(Item::Pong(payload)),
                 Ok(Some(Incoming::Pong(payload))) => self.hear_pong(&payload, now),
                 Ok(Some(Incoming::Close { code, reason })) => {
                     tracing::debug!(code, reason = %cut_name(&reason), "the client closed the socket");

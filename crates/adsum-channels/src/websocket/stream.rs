@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    io::{self, Read},
+    io::{self, IoSlice, Read},
     mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
@@ -22,7 +22,9 @@ use tokio::{
 };
 
 use crate::{
-    outbound::{Budget, Outbound, State, try_write},
+    frame::Frame,
+    outbound::{Budget, DirectStream, Item, Outbound, State, Transport},
+    rfc6455::frame,
     serve::WatchedStream,
 };
 
@@ -71,7 +73,7 @@ impl Stream {
         match self {
             Self::Tcp(stream, place, read) => {
                 let stream = Arc::new(stream);
-                let outbound = Outbound::new(budget, Some(stream.clone()));
+                let outbound = Outbound::new(budget, transport(Some(stream.clone())));
                 let source =
                     Source { read, unsure: false, side: ReadSide::Tcp(stream.clone()), _place: place };
                 (source, Sink::new(WriteSide::Tcp(stream)), Arc::new(outbound))
@@ -80,7 +82,7 @@ impl Stream {
                 let (read, write) = tokio::io::split(io);
                 let source =
                     Source { read: Bytes::new(), unsure: false, side: ReadSide::Other(read), _place: None };
-                let outbound = Outbound::new(budget, None);
+                let outbound = Outbound::new(budget, transport(None));
                 (source, Sink::new(WriteSide::Other(write)), Arc::new(outbound))
             }
         }
@@ -235,7 +237,7 @@ impl Sink {
     pub(crate) async fn drain(&mut self, outbound: &Outbound) -> io::Result<State> {
         match &mut self.side {
             WriteSide::Tcp(stream) => loop {
-                match outbound.drain(|parts| try_write(stream, parts)) {
+                match outbound.drain(|parts| DirectStream::try_write(&**stream, parts)) {
                     Poll::Ready(result) => return result,
                     Poll::Pending => {
                         stream.writable().await?;
@@ -254,6 +256,32 @@ impl Sink {
                 })
                 .await
             }
+        }
+    }
+}
+
+/// The transport of a WebSocket.
+pub(crate) fn transport(stream: Option<Arc<dyn DirectStream>>) -> Transport {
+    let encode = |item| {
+        Some(match item {
+            Item::Frame(frame) => frame,
+            Item::Ping(payload) => Frame::whole(frame::ping(payload)),
+            Item::Pong(payload) => Frame::whole(frame::pong(&payload)),
+            Item::Close(code) => Frame::whole(frame::close(code, "")),
+        })
+    };
+    Transport { encode, stream }
+}
+
+impl DirectStream for TcpStream {
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = match parts {
+            [part] => self.try_write(part),
+            parts => self.try_write_vectored(parts),
+        };
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
         }
     }
 }

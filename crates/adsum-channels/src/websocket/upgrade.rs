@@ -11,8 +11,8 @@ use http::{
 };
 use hyper::upgrade::OnUpgrade;
 
-use super::{connection, handshake, stream::Stream};
-use crate::{admission, endpoint::EndpointOwner};
+use super::{connection, stream::Stream};
+use crate::{admission, endpoint::EndpointOwner, rfc6455::handshake};
 
 /// Responds to an upgrade request, and starts the socket's task.
 pub(crate) async fn upgrade(owner: &EndpointOwner, request: Request) -> Response {

@@ -5,7 +5,13 @@ use std::sync::atomic::AtomicU64;
 use adsum_pubsub::{SubscriberId, metrics::Metrics};
 
 use super::*;
-use crate::{Sockets, ViewState, metrics::QueueMetrics, outbound::Budget, serializer::V2};
+use crate::{
+    metrics::QueueMetrics,
+    outbound::{Budget, Transport},
+    serializer::V2,
+    sockets::Sockets,
+    view::ViewState,
+};
 
 /// A number that increases.
 #[derive(Clone)]
@@ -36,7 +42,8 @@ fn joined() -> (Arc<ChannelLink>, Board) {
     let address = JoinAddress { join_ref: r#""1""#.into(), topic: r#""room:a""#.into() };
     let options = Options { max_queue_bytes: 1000, ..Options::default() };
     let metrics = QueueMetrics::new(&Metrics::new(), &options);
-    let outbound = Arc::new(Outbound::new(&Budget::new(&options, &Sockets::new(), metrics), None));
+    let outbound =
+        Arc::new(Outbound::new(&Budget::new(&options, &Sockets::new(), metrics), Transport::polled()));
     let codec = Codec::new(2, 0, V2);
     let link = Arc::new(ChannelLink::new("room:a".into(), address, outbound, codec, &options, &[]));
     link.locked(|queue| drop(link.set_subscribed(true, queue)));
@@ -56,7 +63,9 @@ fn leave(link: &ChannelLink) {
 fn sent(link: &ChannelLink) -> Vec<String> {
     let frames = link.outbound.take().0;
     let texts = frames.into_iter().map(|frame| match frame.into_message() {
-        Some(crate::Outgoing::Text(text)) => serde_json::from_slice::<serde_json::Value>(&text).unwrap(),
+        Some(crate::frame::Outgoing::Text(text)) => {
+            serde_json::from_slice::<serde_json::Value>(&text).unwrap()
+        }
         other => panic!("no text but {other:?}"),
     });
     texts.map(|frame| format!("{} {}", frame[3].as_str().unwrap(), frame[4])).collect()
