@@ -253,8 +253,8 @@ pub(crate) fn heartbeats(world: &Rc<World>) -> JoinHandle<()> {
                 connections.clone()
             };
             let gap = HEARTBEAT / connections.len().max(25) as u32;
-            // By the clock: where the clients are busy each sleep is longer than it should be, and a silent connection is
-            // closed.
+            // By the clock: where the clients are busy each sleep is longer than it should be, and a silent connection
+            // is closed.
             let mut due = Instant::now();
             for connection in connections {
                 due += gap;

@@ -25,11 +25,11 @@ use crate::{
     websocket::upgrade,
 };
 
-/// Accepts clients over any transport; from [`SocketBuilder::into_acceptor`](crate::SocketBuilder::into_acceptor). Clones
-/// share their state.
+/// Accepts clients over any transport; from [`SocketBuilder::into_acceptor`](crate::SocketBuilder::into_acceptor).
+/// Clones share their state.
 ///
-/// [`router`](Self::router) returns the built-in transports. A custom transport accepts a client, passes on the client's
-/// messages, and sends the messages for it:
+/// [`router`](Self::router) returns the built-in transports. A custom transport accepts a client, passes on the
+/// client's messages, and sends the messages for it:
 ///
 /// ```
 /// # async fn read() -> Option<Vec<u8>> { None }
@@ -96,13 +96,14 @@ impl Acceptor {
         route(router, "longpoll", &longpoll)
     }
 
-    /// The open sockets: the set given to [`SocketBuilder::sockets`](crate::SocketBuilder::sockets), or a set of its own.
+    /// The open sockets: the set given to [`SocketBuilder::sockets`](crate::SocketBuilder::sockets), or a set of its
+    /// own.
     pub fn sockets(&self) -> &Sockets {
         &self.owner.endpoint.sockets
     }
 
-    /// Decides whether a client may connect, as for any other transport: by the version in its URI (`vsn`), its `origin`
-    /// header, and the program's [`connect`](crate::SocketBuilder::connect).
+    /// Decides whether a client may connect, as for any other transport: by the version in its URI (`vsn`), its
+    /// `origin` header, and the program's [`connect`](crate::SocketBuilder::connect).
     ///
     /// `transport` is its name for observers and the log. A transport other than HTTP makes up a request, for example
     /// `http::Request::get("/?vsn=2.0.0&user_id=7")`.
@@ -164,12 +165,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Whether the next message of the client should be read. If not, one of its channels has no room for the last event,
-    /// or the client exceeds its [rate](crate::SocketBuilder::max_message_rate). If a transport reads anyway, the channel
-    /// ends as overloaded.
+    /// Whether the next message of the client should be read. If not, one of its channels has no room for the last
+    /// event, or the client exceeds its [rate](crate::SocketBuilder::max_message_rate). If a transport reads anyway,
+    /// the channel ends as overloaded.
     ///
-    /// Once the client may be read again, [`next`](Self::next) returns [`Outgoing::Nothing`], so that a `select!` checks
-    /// again.
+    /// Once the client may be read again, [`next`](Self::next) returns [`Outgoing::Nothing`], so that a `select!`
+    /// checks again.
     pub fn is_ready(&self) -> bool {
         self.connection.is_ready()
     }

@@ -37,8 +37,8 @@ impl Assigns {
     }
 
     /// Sets the socket's id, such as `user_socket:7`, so that it can be closed from anywhere:
-    /// [`PubSub::disconnect`](adsum_pubsub::PubSub::disconnect) closes all sockets with that id, on all nodes, with 1001.
-    /// Their clients reconnect, and `connect` may refuse them.
+    /// [`PubSub::disconnect`](adsum_pubsub::PubSub::disconnect) closes all sockets with that id, on all nodes, with
+    /// 1001. Their clients reconnect, and `connect` may refuse them.
     #[must_use]
     pub fn id(mut self, id: impl Into<Topic>) -> Self {
         self.id = Some(id.into());

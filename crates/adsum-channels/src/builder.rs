@@ -104,8 +104,8 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Sets the function that makes the response for a refused WebSocket, instead of an empty 403. It gets the refusal and
-    /// the request.
+    /// Sets the function that makes the response for a refused WebSocket, instead of an empty 403. It gets the refusal
+    /// and the request.
     ///
     /// Browsers don't expose this response to a page. Long poll clients don't get it either: they expect a 403 in a
     /// specific form.
@@ -187,14 +187,15 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Accepts requests only from web pages of these origins, as Phoenix's `check_origin` does. `https://example.com` has
-    /// the scheme's port unless it names another; `//example.com` matches any scheme and port; `//*.example.com` matches
-    /// that host and all subdomains.
+    /// Accepts requests only from web pages of these origins, as Phoenix's `check_origin` does. `https://example.com`
+    /// has the scheme's port unless it names another; `//example.com` matches any scheme and port; `//*.example.com`
+    /// matches that host and all subdomains.
     ///
-    /// By default the host and port of the `Origin` header, which browsers send, must equal those of the `Host` header. A
-    /// `Host` without a port matches 80 and 443, and the scheme isn't compared, since a proxy may terminate TLS. If the
-    /// browser states that a page has the same origin (`Sec-Fetch-Site`), that is trusted whatever `Host` is. A request
-    /// without an origin is judged by its `Referer`; one with neither doesn't come from a page, and is accepted.
+    /// By default the host and port of the `Origin` header, which browsers send, must equal those of the `Host` header.
+    /// A `Host` without a port matches 80 and 443, and the scheme isn't compared, since a proxy may terminate TLS. If
+    /// the browser states that a page has the same origin (`Sec-Fetch-Site`), that is trusted whatever `Host` is. A
+    /// request without an origin is judged by its `Referer`; one with neither doesn't come from a page, and is
+    /// accepted.
     ///
     /// # Panics
     /// An entry is not such a pattern.
@@ -226,7 +227,8 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
     }
 
     /// Sets the hosts of the server, such as `example.com`, `localhost` or `127.0.0.1:4000`. A request from a web page
-    /// with any other `Host` is refused. The port is compared only if an entry names one. By default any host is accepted.
+    /// with any other `Host` is refused. The port is compared only if an entry names one. By default any host is
+    /// accepted.
     ///
     /// Use it for servers that browsers reach on a private network or on the same machine: a foreign page may point its
     /// own name there (DNS rebinding), and then has the same origin.
@@ -244,11 +246,12 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Serves clients without WebSocket through long poll, at `/longpoll`. The `phoenix` package falls back to it with its
-    /// option `longPollFallbackMs`.
+    /// Serves clients without WebSocket through long poll, at `/longpoll`. The `phoenix` package falls back to it with
+    /// its option `longPollFallbackMs`.
     ///
-    /// Session tokens are signed with this secret of at least 20 bytes, and are valid for two weeks. Nodes that share the
-    /// secret and a [`PubSub`] forward requests to the node of the session, so a load balancer may send them to any node.
+    /// Session tokens are signed with this secret of at least 20 bytes, and are valid for two weeks. Nodes that share
+    /// the secret and a [`PubSub`] forward requests to the node of the session, so a load balancer may send them to any
+    /// node.
     ///
     /// # Errors
     /// The secret is too short.
@@ -327,8 +330,8 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
     }
 
     /// Sets the maximum size of a client's outbound queue, in bytes. Default 4 MiB. While a [state](crate::View) is
-    /// queued, the maximum is twice the state's size, if that is more. If a client reads so slowly that its queue is full,
-    /// it gets the state again in place of its changes; if that doesn't help, its socket is closed with 1013, and
+    /// queued, the maximum is twice the state's size, if that is more. If a client reads so slowly that its queue is
+    /// full, it gets the state again in place of its changes; if that doesn't help, its socket is closed with 1013, and
     /// phoenix.js reconnects.
     ///
     /// The same number bounds the mailbox of each of its channels.
@@ -338,11 +341,11 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Sets the maximum size of all outbound queues together, in bytes, over all sockets that share a [`Sockets`], or all
-    /// sockets of this builder. Default 256 MiB. Bytes shared by several queues, such as a broadcast's, are counted once;
-    /// those of clients that take everything at once are not counted. Beyond the maximum, the sockets that have waited
-    /// longest are closed with 1013 until an eighth of it is free. A socket that has taken part of a large message is cut
-    /// off, since no close frame can follow.
+    /// Sets the maximum size of all outbound queues together, in bytes, over all sockets that share a [`Sockets`], or
+    /// all sockets of this builder. Default 256 MiB. Bytes shared by several queues, such as a broadcast's, are counted
+    /// once; those of clients that take everything at once are not counted. Beyond the maximum, the sockets that have
+    /// waited longest are closed with 1013 until an eighth of it is free. A socket that has taken part of a large
+    /// message is cut off, since no close frame can follow.
     #[must_use]
     pub fn max_total_queue_bytes(mut self, bytes: usize) -> Self {
         self.options.max_total_queue_bytes = bytes;
@@ -358,9 +361,9 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Sets the maximum number of client events and program messages in a channel's mailbox. Default 1,024. While there is
-    /// no room for an event, its client isn't read, for a [limited time](Self::mailbox_timeout); senders in the program
-    /// get an error.
+    /// Sets the maximum number of client events and program messages in a channel's mailbox. Default 1,024. While there
+    /// is no room for an event, its client isn't read, for a [limited time](Self::mailbox_timeout); senders in the
+    /// program get an error.
     ///
     /// Broadcasts (those that a channel intercepts, and those of extra subscriptions) are bounded only by
     /// [`max_queue_bytes`](Self::max_queue_bytes), since one handler may send any number of them before another channel
@@ -371,8 +374,8 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Sets how long a client is not read while one of its channels has no room for the next event. Default 5 s. Then that
-    /// channel ends with `phx_error` and `{"reason": "overloaded"}`, and the client is read again.
+    /// Sets how long a client is not read while one of its channels has no room for the next event. Default 5 s. Then
+    /// that channel ends with `phx_error` and `{"reason": "overloaded"}`, and the client is read again.
     ///
     /// Meanwhile the client's other channels get no events either, and the time doesn't count as silence.
     #[must_use]
@@ -381,9 +384,9 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Sets the maximum number of messages per second from a client; `None` for no limit. Default 20,000. A client that was
-    /// quiet may send as many at once. A faster client isn't closed but read more slowly. Each WebSocket frame counts,
-    /// including pings and fragments of a message.
+    /// Sets the maximum number of messages per second from a client; `None` for no limit. Default 20,000. A client that
+    /// was quiet may send as many at once. A faster client isn't closed but read more slowly. Each WebSocket frame
+    /// counts, including pings and fragments of a message.
     #[must_use]
     pub fn max_message_rate(mut self, messages: impl Into<Option<u32>>) -> Self {
         self.options.max_message_rate = messages.into();
@@ -398,16 +401,16 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Sets how long a client may take from the first byte of a message to its last. Default 60 s. A WebSocket that takes
-    /// longer is closed with 1002, even if it keeps sending bytes.
+    /// Sets how long a client may take from the first byte of a message to its last. Default 60 s. A WebSocket that
+    /// takes longer is closed with 1002, even if it keeps sending bytes.
     #[must_use]
     pub fn message_timeout(mut self, timeout: Duration) -> Self {
         self.options.message_timeout = timeout;
         self
     }
 
-    /// Sets the maximum number of open sockets, including long poll sessions. Default 100,000. A client beyond it gets a
-    /// 503, so that a load balancer may try another node; phoenix.js retries with increasing pauses.
+    /// Sets the maximum number of open sockets, including long poll sessions. Default 100,000. A client beyond it gets
+    /// a 503, so that a load balancer may try another node; phoenix.js retries with increasing pauses.
     #[must_use]
     pub fn max_sockets(mut self, sockets: usize) -> Self {
         self.options.max_sockets = sockets;
@@ -442,9 +445,9 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
     }
 
     /// Sets the proxies whose forwarding headers are trusted: addresses such as `10.0.0.1`, or networks such as
-    /// `10.0.0.0/8`. If a connection comes from one of them, the client's address is the last entry of `X-Forwarded-For`,
-    /// or else of `Forwarded`, that is not a trusted proxy. By default there are none, and the client's address is that of
-    /// the connection.
+    /// `10.0.0.0/8`. If a connection comes from one of them, the client's address is the last entry of
+    /// `X-Forwarded-For`, or else of `Forwarded`, that is not a trusted proxy. By default there are none, and the
+    /// client's address is that of the connection.
     ///
     /// # Panics
     /// An entry is neither an address nor a network.
@@ -454,9 +457,9 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Sets how long a client may be silent before its socket is closed; `None` for no timeout. Default 60 s. Clients send
-    /// a heartbeat every 30 s. Without a timeout, the socket of a client whose network fails silently stays open until a
-    /// write fails.
+    /// Sets how long a client may be silent before its socket is closed; `None` for no timeout. Default 60 s. Clients
+    /// send a heartbeat every 30 s. Without a timeout, the socket of a client whose network fails silently stays open
+    /// until a write fails.
     #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.options.timeout = timeout.into();
@@ -464,12 +467,12 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
     }
 
     /// Sets after which time of silence a WebSocket is pinged, and how long after the ping it is closed with 1002 if
-    /// nothing arrives. Default 25 s and 10 s. So a client whose network fails silently is detected within 35 s. This holds
-    /// for hidden browser tabs as well, whose scripts send heartbeats late: browsers answer pings without the script.
-    /// [`Observer::round_trip`] gets the duration of each answer.
+    /// nothing arrives. Default 25 s and 10 s. So a client whose network fails silently is detected within 35 s. This
+    /// holds for hidden browser tabs as well, whose scripts send heartbeats late: browsers answer pings without the
+    /// script. [`Observer::round_trip`] gets the duration of each answer.
     ///
-    /// Any byte counts, not only the answer. Pings are sent up to a quarter earlier, at random, so that sockets that opened
-    /// together aren't pinged together. While messages are queued for a slow client, no ping is sent, and the
+    /// Any byte counts, not only the answer. Pings are sent up to a quarter earlier, at random, so that sockets that
+    /// opened together aren't pinged together. While messages are queued for a slow client, no ping is sent, and the
     /// [`timeout`](Self::timeout) applies. Clients of long poll and of custom transports are not pinged.
     ///
     /// ```
@@ -493,24 +496,24 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
-    /// Sets how long a join may take, including the end of the topic's previous channel. Default 30 s. A join that takes
-    /// longer is aborted, and gets the error `{"reason": "join timeout"}`.
+    /// Sets how long a join may take, including the end of the topic's previous channel. Default 30 s. A join that
+    /// takes longer is aborted, and gets the error `{"reason": "join timeout"}`.
     #[must_use]
     pub fn join_timeout(mut self, timeout: Duration) -> Self {
         self.options.join_timeout = timeout;
         self
     }
 
-    /// Sets how long a channel has to end before it is aborted, and a client to answer a close. Default 5 s. A channel may
-    /// override it with [`Channel::SHUTDOWN_GRACE`].
+    /// Sets how long a channel has to end before it is aborted, and a client to answer a close. Default 5 s. A channel
+    /// may override it with [`Channel::SHUTDOWN_GRACE`].
     #[must_use]
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.options.shutdown_grace = grace;
         self
     }
 
-    /// Checks the options, and [`SHUTDOWN_GRACE`](Channel::SHUTDOWN_GRACE) of the channels, against their bounds. Use it if
-    /// options come from a configuration. No time may be longer than a day.
+    /// Checks the options, and [`SHUTDOWN_GRACE`](Channel::SHUTDOWN_GRACE) of the channels, against their bounds. Use
+    /// it if options come from a configuration. No time may be longer than a day.
     ///
     /// # Errors
     /// An option is out of its bounds.
@@ -519,8 +522,8 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self.routes.iter().try_for_each(Route::check)
     }
 
-    /// Builds the router, with the socket at `/websocket`, and at `/longpoll` if that is enabled. Nest it under the path of
-    /// the socket.
+    /// Builds the router, with the socket at `/websocket`, and at `/longpoll` if that is enabled. Nest it under the
+    /// path of the socket.
     ///
     /// It takes a [`PubSub`] or something that contains one: `socket.into_router(&presence)` uses the presence's, whose
     /// diffs then reach the sockets.

@@ -48,8 +48,8 @@ pub trait Channel: Send + Sized + 'static {
     /// The program's own state, given once to the [`SocketBuilder`](crate::SocketBuilder) and cloned for each join, as
     /// axum does with a router's state: a struct of handles, or an `Arc`.
     type App: Clone + Send + Sync + 'static;
-    /// The parameters of a join. [`NoParams`] accepts anything; [`invalid_params`](Self::invalid_params) handles parameters
-    /// that can't be decoded.
+    /// The parameters of a join. [`NoParams`] accepts anything; [`invalid_params`](Self::invalid_params) handles
+    /// parameters that can't be decoded.
     type Params: DeserializeOwned + Send;
     /// Messages from the rest of the program, sent with a [`Sender`](crate::Sender).
     type Info: Send + 'static;
@@ -80,8 +80,8 @@ pub trait Channel: Send + Sized + 'static {
         socket: &mut Socket,
     ) -> impl Future<Output = JoinResult<Self>> + Send;
 
-    /// Returns the parameters to join with if those of the client can't be decoded. By default the client is refused with
-    /// `{"reason": "invalid params"}`.
+    /// Returns the parameters to join with if those of the client can't be decoded. By default the client is refused
+    /// with `{"reason": "invalid params"}`.
     ///
     /// ```
     /// # use adsum_channels::{Channel, JoinError, JoinResult, Joined, Socket, Topic};
@@ -116,8 +116,8 @@ pub trait Channel: Send + Sized + 'static {
         Err(JoinError::reason("invalid params"))
     }
 
-    /// Called once the client has the reply to its join. Track the client and push its initial data here. It is the first
-    /// function called after [`join`](Self::join); events of the client wait meanwhile.
+    /// Called once the client has the reply to its join. Track the client and push its initial data here. It is the
+    /// first function called after [`join`](Self::join); events of the client wait meanwhile.
     ///
     /// In Phoenix this is a message that `join` sends to itself, `:after_join`.
     ///
@@ -171,8 +171,8 @@ pub trait Channel: Send + Sized + 'static {
         async { Ok(()) }
     }
 
-    /// Called with a broadcast to the channel's topic whose event is in [`INTERCEPT`](Self::INTERCEPT). Push it, change it,
-    /// or drop it. By default it is pushed unchanged.
+    /// Called with a broadcast to the channel's topic whose event is in [`INTERCEPT`](Self::INTERCEPT). Push it, change
+    /// it, or drop it. By default it is pushed unchanged.
     ///
     /// # Errors
     /// The channel ends as the [`Stop`] specifies.
@@ -210,8 +210,8 @@ impl<C: Channel> Joined<C> {
         Self { channel, response: None, without: Vec::new() }
     }
 
-    /// Excludes this client, and [`handle_out`](Channel::handle_out), from broadcasts of an event while it is joined. Other
-    /// clients of the topic get them. Pushes of the channel itself are sent.
+    /// Excludes this client, and [`handle_out`](Channel::handle_out), from broadcasts of an event while it is joined.
+    /// Other clients of the topic get them. Pushes of the channel itself are sent.
     ///
     /// A client that may not see the presences, or doesn't need them, gets no presence diffs:
     ///
@@ -350,8 +350,8 @@ pub enum EndReason {
     Left,
     /// The socket is closed, or its connection lost.
     Closed,
-    /// The socket is closed because its server is drained: see [`Sockets::drain`](crate::Sockets::drain). The client will
-    /// rejoin on another one.
+    /// The socket is closed because its server is drained: see [`Sockets::drain`](crate::Sockets::drain). The client
+    /// will rejoin on another one.
     Draining,
     /// The client has joined the same topic again on the same socket.
     DuplicateJoin,

@@ -100,7 +100,8 @@ impl Connection {
         }
     }
 
-    /// Handles a message of the client. If the connection isn't [ready](Self::is_ready), the channel that has no room ends.
+    /// Handles a message of the client. If the connection isn't [ready](Self::is_ready), the channel that has no room
+    /// ends.
     ///
     /// # Errors
     /// The message is malformed.

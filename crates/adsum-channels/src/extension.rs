@@ -6,8 +6,8 @@ use crate::channel::EndReason;
 
 /// Lives with one channel, and is called when its handlers return and when it ends.
 ///
-/// Presence is built on it: the presences of a channel belong to an extension of its [`Socket`](crate::Socket).
-/// An extension is always dropped when its channel ends. If the task is aborted, for example when the runtime shuts down,
+/// Presence is built on it: the presences of a channel belong to an extension of its [`Socket`](crate::Socket). An
+/// extension is always dropped when its channel ends. If the task is aborted, for example when the runtime shuts down,
 /// it is only dropped.
 pub trait SocketExtension: Any + Send {
     /// Called after a function of the channel, including `join`, has returned and its reply is queued.

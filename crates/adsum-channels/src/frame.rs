@@ -24,8 +24,8 @@ pub enum Outgoing {
     Binary(Bytes),
     /// Send nothing. The client, which was not [ready](crate::Client::is_ready), may be read again.
     Nothing,
-    /// Close, with this WebSocket close code if the transport has one, and then call [`end`](crate::Client::end). Nothing
-    /// follows.
+    /// Close, with this WebSocket close code if the transport has one, and then call [`end`](crate::Client::end).
+    /// Nothing follows.
     Close(u16),
 }
 

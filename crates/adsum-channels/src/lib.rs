@@ -1,7 +1,7 @@
 //! Channels for axum, compatible with the `phoenix` npm package and every other client of Phoenix Channels.
 //!
-//! A [`Channel`] is the program's code for one topic of one socket. A [`SocketBuilder`] maps topics to channels, decides
-//! which clients may connect, and builds a router:
+//! A [`Channel`] is the program's code for one topic of one socket. A [`SocketBuilder`] maps topics to channels,
+//! decides which clients may connect, and builds a router:
 //!
 //! ```
 //! use adsum_channels::{

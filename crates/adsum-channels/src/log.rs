@@ -35,8 +35,8 @@ pub(crate) fn is_enabled(level: Level) -> bool {
     }
 }
 
-/// An error in the form for the log: truncated. Errors from parsing a client's data quote the data, so only the parts that
-/// can't be the client's values are shown.
+/// An error in the form for the log: truncated. Errors from parsing a client's data quote the data, so only the parts
+/// that can't be the client's values are shown.
 pub(crate) enum LoggedError<'e> {
     Error(&'e (dyn Error + 'static)),
     Refusal(&'e Refusal),

@@ -196,8 +196,8 @@ pub enum SocketEnd {
     Closed(u16),
     /// The connection is lost, or a long poll client has stopped polling.
     Lost,
-    /// The client was silent for longer than the [`timeout`](crate::SocketBuilder::timeout), or took too long to complete
-    /// a message.
+    /// The client was silent for longer than the [`timeout`](crate::SocketBuilder::timeout), or took too long to
+    /// complete a message.
     Silent,
     /// The client read too slowly, and its outbound queue overflowed.
     TooSlow,
@@ -234,8 +234,8 @@ pub struct ObservedLimit<'o> {
     pub assigns: &'o Assigns,
 }
 
-/// A limit of a connected client. Limits on the number of sockets refuse the connect instead: see [`Refusal::Limit`]. The
-/// limits of the outbound queue close the socket: see [`SocketEnd::TooSlow`].
+/// A limit of a connected client. Limits on the number of sockets refuse the connect instead: see [`Refusal::Limit`].
+/// The limits of the outbound queue close the socket: see [`SocketEnd::TooSlow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientLimit {

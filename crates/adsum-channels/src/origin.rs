@@ -1,7 +1,7 @@
 //! Checks which web pages may use a socket, and under which hosts.
 //!
-//! A browser sends a site's cookies with any page that opens a socket to it, and names the page's origin. Without a check
-//! of the origin any page could act as the user.
+//! A browser sends a site's cookies with any page that opens a socket to it, and names the page's origin. Without a
+//! check of the origin any page could act as the user.
 
 use std::fmt;
 
@@ -223,8 +223,8 @@ impl OwnHost {
     }
 }
 
-/// A pattern for origins: `https://example.com`, with the scheme's port unless it names one; `//example.com` for any scheme
-/// and port; `//*.example.com` for that host and all subdomains.
+/// A pattern for origins: `https://example.com`, with the scheme's port unless it names one; `//example.com` for any
+/// scheme and port; `//*.example.com` for that host and all subdomains.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     scheme: Option<String>,

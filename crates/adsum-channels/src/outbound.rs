@@ -137,8 +137,8 @@ impl Outbound {
 
     /// Runs a critical section: frames pushed in it are consecutive, with no other push in between.
     ///
-    /// Lock order: this lock, then the locks of topics and subscribers. The section must not broadcast, and must not take
-    /// the lock again.
+    /// Lock order: this lock, then the locks of topics and subscribers. The section must not broadcast, and must not
+    /// take the lock again.
     pub(crate) fn locked<R>(self: &Arc<Self>, section: impl FnOnce(&mut OutboundQueue) -> R) -> R {
         self.locked_for(Urgency::Reply, section)
     }

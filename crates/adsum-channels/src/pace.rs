@@ -1,8 +1,8 @@
 //! Limits how fast a client may send, by pausing its transport's reads.
 //!
-//! The size of a message is known only once it was read, and may exceed a second's allowance, so it is counted as a debt
-//! that is paid off over time. (The crate `governor` refuses anything beyond its burst, and keeps 80 bytes per socket for
-//! two limits.)
+//! The size of a message is known only once it was read, and may exceed a second's allowance, so it is counted as a
+//! debt that is paid off over time. (The crate `governor` refuses anything beyond its burst, and keeps 80 bytes per
+//! socket for two limits.)
 
 use std::time::Duration;
 

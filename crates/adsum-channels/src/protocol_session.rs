@@ -63,7 +63,8 @@ const UNMATCHED: &str = "unmatched topic";
 pub(crate) const TOPIC_TOO_LONG: &str = "topic too long";
 pub(crate) const TOO_MANY_CHANNELS: &str = "too many channels joined";
 
-/// Maximum length of a ref's JSON text, which is sent back to the client and kept with each join. Clients count up from 1.
+/// Maximum length of a ref's JSON text, which is sent back to the client and kept with each join. Clients count up from
+/// 1.
 const MAX_REF_BYTES: usize = 64;
 
 impl<C: Liveness + Clone> ProtocolSession<C> {

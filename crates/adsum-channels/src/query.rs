@@ -197,8 +197,8 @@ impl<'de> Deserializer<'de> for Param {
         deserialize_f64 => visit_f64,
     }
 
-    /// phoenix.js writes a list with its indices: `roles[0]=a&roles[1]=b`, which Plug parses as a map. It becomes a list if
-    /// the type requires one.
+    /// phoenix.js writes a list with its indices: `roles[0]=a&roles[1]=b`, which Plug parses as a map. It becomes a
+    /// list if the type requires one.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamsError> {
         let Value::Object(map) = &self.0 else { return self.deserialize_any(visitor) };
         let indexed: Option<Vec<(u32, &Value)>> =

@@ -43,7 +43,8 @@ impl Refused {
     }
 
     /// Takes the response of the extractor that has rejected the request, so that an
-    /// [`on_refused`](crate::SocketBuilder::on_refused) can send it. `None` if there is none, or if it was already taken.
+    /// [`on_refused`](crate::SocketBuilder::on_refused) can send it. `None` if there is none, or if it was already
+    /// taken.
     pub fn take_response(&self) -> Option<Response> {
         self.response.lock().take().map(|response| *response)
     }
@@ -86,8 +87,8 @@ pub enum Refusal {
     Host,
     /// None of the offered subprotocols is in [`subprotocols`](crate::SocketBuilder::subprotocols).
     Subprotocol,
-    /// The server is draining and accepts no more clients, which find another server when they retry. A WebSocket gets a
-    /// 503.
+    /// The server is draining and accepts no more clients, which find another server when they retry. A WebSocket gets
+    /// a 503.
     Draining,
     /// The maximum number of sockets is open. A WebSocket gets a 503, or a 429 for a limit of one client.
     Limit(SocketLimit),

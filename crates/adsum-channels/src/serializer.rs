@@ -21,15 +21,15 @@ use crate::{
 /// [`SocketBuilder::serializer`](crate::SocketBuilder::serializer), and configure phoenix.js with its options `vsn`,
 /// `encode` and `decode`.
 ///
-/// Refs and topics are passed as JSON text, `"3"` with its quotes or `null`, so that they return to the client unchanged.
-/// [`read_string`] and [`write_string`] convert them. With any serializer, a ref of more than 64 bytes closes the socket
-/// with 1011.
+/// Refs and topics are passed as JSON text, `"3"` with its quotes or `null`, so that they return to the client
+/// unchanged. [`read_string`] and [`write_string`] convert them. With any serializer, a ref of more than 64 bytes
+/// closes the socket with 1011.
 ///
 /// # Extending a version
 ///
-/// A serializer that wraps a built-in one only implements the difference. A binary payload is broadcast under the name of
-/// its event, also between nodes. So a version whose binary messages have another name, such as that of the user's event,
-/// puts both into the event's name:
+/// A serializer that wraps a built-in one only implements the difference. A binary payload is broadcast under the name
+/// of its event, also between nodes. So a version whose binary messages have another name, such as that of the user's
+/// event, puts both into the event's name:
 ///
 /// ```
 /// use adsum_channels::{

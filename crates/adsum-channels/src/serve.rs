@@ -80,19 +80,19 @@ pub fn serve(listener: TcpListener, site: Router) -> Serve {
 ///
 /// # Limits
 ///
-/// Plain `axum::serve` waits for slow clients without a limit. This server closes a connection whose request head, request
-/// body or next request doesn't arrive in time, or whose client doesn't read the response. A request has no limit while
-/// its handler runs, so a long poll lasts as long as its handler, and a WebSocket has the limits of its
-/// [`SocketBuilder`](crate::SocketBuilder). The number of connections and the size of a head are limited; a head with more
-/// than 100 headers gets a 431, one without a `Host` a 400. If the process has no file descriptors left, the server logs
-/// it, and continues to accept connections once there are some.
+/// Plain `axum::serve` waits for slow clients without a limit. This server closes a connection whose request head,
+/// request body or next request doesn't arrive in time, or whose client doesn't read the response. A request has no
+/// limit while its handler runs, so a long poll lasts as long as its handler, and a WebSocket has the limits of its
+/// [`SocketBuilder`](crate::SocketBuilder). The number of connections and the size of a head are limited; a head with
+/// more than 100 headers gets a 431, one without a `Host` a 400. If the process has no file descriptors left, the
+/// server logs it, and continues to accept connections once there are some.
 ///
 /// Requests have `ConnectInfo<SocketAddr>`, so [`Connect::peer`](crate::Connect::peer) works.
 ///
 /// # Shutdown
 ///
-/// On the [signal](Self::until), or once the [`drain_delay`](Self::drain_delay) after it is over, the server stops listening, so that a load balancer sends new clients to other nodes. Then,
-/// concurrently:
+/// On the [signal](Self::until), or once the [`drain_delay`](Self::drain_delay) after it is over, the server stops
+/// listening, so that a load balancer sends new clients to other nodes. Then, concurrently:
 ///
 /// - the sockets are [drained](Self::drain) with 1012, and [presences](Self::presence) leave;
 /// - requests in flight are answered within the [`request_grace`](Self::request_grace).
@@ -131,15 +131,15 @@ impl Serve {
         self
     }
 
-    /// Makes a presence leave gracefully when the server shuts down: its presences stay for the handoff, so that clients
-    /// that reconnect to another node never appear to leave. May be called for several presences.
+    /// Makes a presence leave gracefully when the server shuts down: its presences stay for the handoff, so that
+    /// clients that reconnect to another node never appear to leave. May be called for several presences.
     pub fn presence<P: Depart + Clone>(mut self, presence: &P) -> Self {
         self.departing.push(Arc::new(presence.clone()));
         self
     }
 
-    /// Adds all sockets of this server to `sockets`, for example to count them. Sockets of custom transports are drained
-    /// with the server if their builder has the same `sockets`.
+    /// Adds all sockets of this server to `sockets`, for example to count them. Sockets of custom transports are
+    /// drained with the server if their builder has the same `sockets`.
     pub fn sockets(mut self, sockets: &Sockets) -> Self {
         self.sockets = sockets.clone();
         self
@@ -151,9 +151,9 @@ impl Serve {
         self
     }
 
-    /// Sets how long the server goes on as before once it is told to end, while its presences say that the node isn't ready
-    /// (`adsum::Health`). Default zero; at most a day. As long as a balancer takes to notice: then it sends no client here
-    /// that is refused.
+    /// Sets how long the server goes on as before once it is told to end, while its presences say that the node isn't
+    /// ready (`adsum::Health`). Default zero; at most a day. As long as a balancer takes to notice: then it sends no
+    /// client here that is refused.
     pub fn drain_delay(mut self, delay: Duration) -> Self {
         self.drain_delay = delay;
         self
@@ -172,7 +172,8 @@ impl Serve {
         self
     }
 
-    /// Sets the timeout for the head of a request, from its first byte, or from the start of the connection. Default 20 s.
+    /// Sets the timeout for the head of a request, from its first byte, or from the start of the connection. Default 20
+    /// s.
     pub fn head_timeout(mut self, timeout: Duration) -> Self {
         self.options.head_timeout = timeout;
         self

@@ -84,11 +84,12 @@ impl Socket {
 
     /// Sends an event whose payload is created in the socket's critical section.
     ///
-    /// No frame comes between reading the data in `payload` and its frame: a broadcast that the data doesn't reflect yet
-    /// follows the frame, and one that it reflects precedes it, provided that the data changes before it is broadcast.
+    /// No frame comes between reading the data in `payload` and its frame: a broadcast that the data doesn't reflect
+    /// yet follows the frame, and one that it reflects precedes it, provided that the data changes before it is
+    /// broadcast.
     ///
-    /// Lock order: the socket, then the locks that `payload` takes. `payload` must be quick, and must neither broadcast nor
-    /// push, which would deadlock.
+    /// Lock order: the socket, then the locks that `payload` takes. `payload` must be quick, and must neither broadcast
+    /// nor push, which would deadlock.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -102,8 +103,8 @@ impl Socket {
         self.link.push_with(event, || Ok(payload().into_payload()?))
     }
 
-    /// Sends the state of a view, which replaces the view shown before. Broadcast its changes to the channel's topic, with
-    /// the [marks](adsum_pubsub::Mark) of the view's sender.
+    /// Sends the state of a view, which replaces the view shown before. Broadcast its changes to the channel's topic,
+    /// with the [marks](adsum_pubsub::Mark) of the view's sender.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -135,8 +136,8 @@ impl Socket {
         Some(ReplyRef::new(Arc::downgrade(&self.link), reference))
     }
 
-    /// Subscribes the channel to an extra topic, whose messages go to [`handle_message`](Channel::handle_message). If it is
-    /// subscribed twice, each message arrives twice.
+    /// Subscribes the channel to an extra topic, whose messages go to [`handle_message`](Channel::handle_message). If
+    /// it is subscribed twice, each message arrives twice.
     pub fn subscribe(&mut self, topic: impl Into<Topic>) {
         let subscription = Arc::new(ExtraSubscription(self.link.clone()));
         self.extra.push(self.pubsub.attach(topic, self.id, subscription));

@@ -175,17 +175,18 @@ impl Sockets {
         self.len() == 0
     }
 
-    /// The number of bytes queued for clients that don't accept them at once. Bytes shared by several sockets are counted
-    /// once. [`SocketBuilder::max_total_queue_bytes`](crate::SocketBuilder::max_total_queue_bytes) limits it.
+    /// The number of bytes queued for clients that don't accept them at once. Bytes shared by several sockets are
+    /// counted once. [`SocketBuilder::max_total_queue_bytes`](crate::SocketBuilder::max_total_queue_bytes) limits it.
     pub fn queued_bytes(&self) -> usize {
         self.0.total.bytes()
     }
 
-    /// Closes all sockets with 1012, batch by batch, and waits until they are closed. Returns how many are still open at the
-    /// timeout.
+    /// Closes all sockets with 1012, batch by batch, and waits until they are closed. Returns how many are still open
+    /// at the timeout.
     ///
-    /// From its start, new sockets are refused with 503, and a join closes its socket instead of getting a reply. Clients
-    /// get neither `phx_close`, after which they would not rejoin, nor `phx_error`: channels end with their socket.
+    /// From its start, new sockets are refused with 503, and a join closes its socket instead of getting a reply.
+    /// Clients get neither `phx_close`, after which they would not rejoin, nor `phx_error`: channels end with their
+    /// socket.
     pub async fn drain(&self, drain: Drain) -> usize {
         let drain = drain.clamped();
         self.refuse_new();

@@ -53,10 +53,10 @@ pub const MIN_SECRET_BYTES: usize = 20;
 ///
 /// # Data
 ///
-/// Anything that serializes to JSON. Elixir gets strings as binaries, null as `nil`, and objects as maps with string keys.
-/// From Elixir, tuples become lists, and atoms (also as keys) become strings. Data that JSON can't represent, such as a
-/// process id or an integer beyond 64 bits, is [`TokenError::Unreadable`], and so is data nested deeper than 32 lists and
-/// maps.
+/// Anything that serializes to JSON. Elixir gets strings as binaries, null as `nil`, and objects as maps with string
+/// keys. From Elixir, tuples become lists, and atoms (also as keys) become strings. Data that JSON can't represent,
+/// such as a process id or an integer beyond 64 bits, is [`TokenError::Unreadable`], and so is data nested deeper than
+/// 32 lists and maps.
 ///
 /// Clones are cheap and share their derived keys.
 #[derive(Clone)]
@@ -76,8 +76,8 @@ impl Tokens {
 
     /// Also accepts tokens of another secret key base. The first one still signs.
     ///
-    /// To rotate the secret, pass the new one to [`new`](Self::new) and the old one here until all tokens of the old one
-    /// have expired:
+    /// To rotate the secret, pass the new one to [`new`](Self::new) and the old one here until all tokens of the old
+    /// one have expired:
     ///
     /// ```
     /// # use adsum_channels as adsum;
@@ -139,8 +139,8 @@ impl Tokens {
 }
 
 impl Tokens {
-    /// Encrypts a part of a token's data, or decrypts it: XORs the bytes with a stream of keyed hashes. A nonce must never
-    /// be used for different bytes.
+    /// Encrypts a part of a token's data, or decrypts it: XORs the bytes with a stream of keyed hashes. A nonce must
+    /// never be used for different bytes.
     pub(crate) fn veil(&self, salt: &str, nonce: &str, bytes: &[u8]) -> Vec<u8> {
         let stream = (0u32..).flat_map(|block| {
             let mac = self.secrets[0].mac(salt).chain_update(block.to_be_bytes()).chain_update(nonce);
@@ -216,8 +216,8 @@ const HEADER: &str = "SFMyNTY";
 /// The same as in Phoenix. The secret is long and random, so the derivation doesn't need to be slow.
 const KEY_ITERATIONS: u32 = 1000;
 const KEY_BYTES: usize = 32;
-/// Maximum number of cached salts. A program has a few; one that generates salts derives keys again instead of filling the
-/// memory.
+/// Maximum number of cached salts. A program has a few; one that generates salts derives keys again instead of filling
+/// the memory.
 const MAX_CACHED_SALTS: usize = 64;
 
 impl Tokens {

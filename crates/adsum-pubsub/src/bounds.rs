@@ -1,4 +1,5 @@
-//! Checks of options against their bounds, with one form of error. For the crates of adsum; only the error is public API.
+//! Checks of options against their bounds, with one form of error. For the crates of adsum; only the error is public
+//! API.
 
 use std::{fmt, time::Duration};
 

@@ -1,5 +1,5 @@
-//! The task that talks to an engine: it connects, keeps the subscriptions, sends queued messages, and reconnects when the
-//! connection is lost.
+//! The task that talks to an engine: it connects, keeps the subscriptions, sends queued messages, and reconnects when
+//! the connection is lost.
 
 use std::{sync::Arc, time::Duration};
 

@@ -18,8 +18,8 @@ pub const DEFAULT_INBOX_CAPACITY: usize = 1024;
 
 /// The messages of any number of topics, in the order in which they came.
 ///
-/// An inbox is one subscriber: [`PubSub::broadcast_from`](crate::PubSub::broadcast_from) with its [`id`](Inbox::id) skips
-/// it. If it is full, the oldest messages are dropped, and [`recv`](Inbox::recv) returns how many.
+/// An inbox is one subscriber: [`PubSub::broadcast_from`](crate::PubSub::broadcast_from) with its [`id`](Inbox::id)
+/// skips it. If it is full, the oldest messages are dropped, and [`recv`](Inbox::recv) returns how many.
 pub struct Inbox {
     registry: Arc<Registry>,
     id: SubscriberId,

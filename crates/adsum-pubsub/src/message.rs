@@ -119,8 +119,8 @@ impl Message {
 
     /// Returns the message in an encoding. The first caller encodes it; all others share the result.
     ///
-    /// So a broadcast to a thousand sockets encodes one frame for each serializer in use. Concurrent callers wait for the
-    /// first one, so `encode` must not block, and must not call this method.
+    /// So a broadcast to a thousand sockets encodes one frame for each serializer in use. Concurrent callers wait for
+    /// the first one, so `encode` must not block, and must not call this method.
     #[expect(clippy::missing_panics_doc, reason = "the closure is taken at most once, as the loop shows")]
     pub fn encoded(&self, id: EncodingId, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
         // A list, since a program has one to three encodings: walking it costs less than a lock and a map.

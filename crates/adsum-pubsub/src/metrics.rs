@@ -1,17 +1,18 @@
 //! What a node counts and measures: every metric's name, what it means, and its values.
 //!
 //! [`table`] names all metrics. A [`PubSub`](crate::PubSub) owns the values of its node in a [`Metrics`]: the crates
-//! above count there, each by a handle ([`Counter`], [`Histogram`]) that it takes once and keeps. A count is one addition
-//! to a number of this process, whether or not anybody looks.
+//! above count there, each by a handle ([`Counter`], [`Histogram`]) that it takes once and keeps. A count is one
+//! addition to a number of this process, whether or not anybody looks.
 //!
 //! Two ways lead out:
 //!
 //! - [`PubSub::record_metrics`](crate::PubSub::record_metrics) hands everything to the recorder of the
 //!   [`metrics`](https://docs.rs/metrics) crate: to be called at each scrape, or at an interval for a recorder that
 //!   pushes. Counters are handed on as what was added since the last time, so a recorder that is installed late misses
-//!   nothing. Histograms are recorded as they happen, and what happened without a recorder is only in their own buckets.
-//! - [`PubSub::read_metrics`](crate::PubSub::read_metrics) returns the values themselves, with or without a recorder: for
-//!   a page of the operator's. A counter's rate is the difference of two readings, and the
+//!   nothing. Histograms are recorded as they happen, and what happened without a recorder is only in their own
+//!   buckets.
+//! - [`PubSub::read_metrics`](crate::PubSub::read_metrics) returns the values themselves, with or without a recorder:
+//!   for a page of the operator's. A counter's rate is the difference of two readings, and the
 //!   [quantiles](Buckets::quantile) of the time in between are those of the difference of two [`Buckets`].
 //!
 //! Gauges have no handle. They are read when somebody asks, from the [`Source`]s that routers and presences register.

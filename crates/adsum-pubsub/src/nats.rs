@@ -25,8 +25,8 @@ use crate::{
     tasks::{self, Task, noticed},
 };
 
-/// Maximum number of messages of one topic in the client's buffer, which a reader empties before each delivery. Messages
-/// that arrive while it is full are lost.
+/// Maximum number of messages of one topic in the client's buffer, which a reader empties before each delivery.
+/// Messages that arrive while it is full are lost.
 const SUBSCRIPTION_CAPACITY: usize = 4096;
 
 /// Maximum number of commands that wait to be written to the socket. The queue bounded in bytes comes before this one.
@@ -233,8 +233,8 @@ impl EngineSession for NatsSession {
         Ok(())
     }
 
-    /// A server processes what a client sends in order. So once it responds that this subject has no subscribers, it has
-    /// processed everything sent before.
+    /// A server processes what a client sends in order. So once it responds that this subject has no subscribers, it
+    /// has processed everything sent before.
     ///
     /// If something does subscribe to it, for example to `>`, there is no such response. Then the next bytes from the
     /// server count: the client pings a silent server in each ping interval.

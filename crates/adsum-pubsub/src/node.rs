@@ -107,8 +107,8 @@ impl PubSub {
 
     /// Builds a node that reaches others through Redis 6 or newer.
     ///
-    /// `server` is a URL, `redis://` or `rediss://` (TLS), that may contain a user and a password. The account needs the
-    /// channels under the namespace, such as `adsum.*`, and no keys.
+    /// `server` is a URL, `redis://` or `rediss://` (TLS), that may contain a user and a password. The account needs
+    /// the channels under the namespace, such as `adsum.*`, and no keys.
     #[cfg(feature = "redis")]
     pub fn redis(server: impl AsRef<str>) -> NodeBuilder {
         NodeBuilder::new(Kind::Redis, server.as_ref())
@@ -145,22 +145,22 @@ impl NodeBuilder {
         self
     }
 
-    /// Sets the secret that all nodes of the cluster share, of at least 20 bytes. Without one, anyone who can write to the
-    /// engine can send messages in the name of any node.
+    /// Sets the secret that all nodes of the cluster share, of at least 20 bytes. Without one, anyone who can write to
+    /// the engine can send messages in the name of any node.
     pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
         self.secret = Some(secret.into());
         self
     }
 
-    /// Accepts another secret as well, to rotate the cluster's secret without a split: first all nodes accept the new one,
-    /// then all use it and accept the old one, then the old one is removed. Each step is a rolling restart.
+    /// Accepts another secret as well, to rotate the cluster's secret without a split: first all nodes accept the new
+    /// one, then all use it and accept the old one, then the old one is removed. Each step is a rolling restart.
     pub fn also_accept(mut self, secret: impl Into<Vec<u8>>) -> Self {
         self.also_accepted.push(secret.into());
         self
     }
 
-    /// Sets the namespace, which separates this cluster from others on the same engine. Letters, digits, `-` and `_`; the
-    /// default is [`DEFAULT_NAMESPACE`].
+    /// Sets the namespace, which separates this cluster from others on the same engine. Letters, digits, `-` and `_`;
+    /// the default is [`DEFAULT_NAMESPACE`].
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
         self
@@ -169,8 +169,9 @@ impl NodeBuilder {
     /// Sets this node's region, such as `eu`, if the nodes are in several places with one link in between, for example
     /// NATS clusters joined by a leaf node or a gateway. All nodes on one side of the link have the same region.
     ///
-    /// When the link breaks, all nodes of the other region fall silent at once. They count as unreachable only after the
-    /// cluster's `engine_grace`; until then no client sees their presences leave. A region needs two nodes for that.
+    /// When the link breaks, all nodes of the other region fall silent at once. They count as unreachable only after
+    /// the cluster's `engine_grace`; until then no client sees their presences leave. A region needs two nodes for
+    /// that.
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
@@ -201,9 +202,9 @@ impl NodeBuilder {
     }
 
     /// Sets the maximum of messages and bytes in the queue to the engine. Broadcasts beyond it fail with
-    /// [`BroadcastError::Full`](crate::BroadcastError::Full). With NATS the number of bytes also bounds incoming messages
-    /// that are not delivered yet; those beyond it are lost and counted (`adsum_lagged_messages_total`). The defaults are
-    /// [`DEFAULT_QUEUE_MESSAGES`] and [`DEFAULT_QUEUE_BYTES`]. The largest allowed message must fit.
+    /// [`BroadcastError::Full`](crate::BroadcastError::Full). With NATS the number of bytes also bounds incoming
+    /// messages that are not delivered yet; those beyond it are lost and counted (`adsum_lagged_messages_total`). The
+    /// defaults are [`DEFAULT_QUEUE_MESSAGES`] and [`DEFAULT_QUEUE_BYTES`]. The largest allowed message must fit.
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
         self.limits = QueueLimits { messages, bytes };
         self
@@ -229,8 +230,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Sets the interval of pings to the engine; the default is [`DEFAULT_PING_INTERVAL`]. The connection counts as lost
-    /// after about three intervals of silence.
+    /// Sets the interval of pings to the engine; the default is [`DEFAULT_PING_INTERVAL`]. The connection counts as
+    /// lost after about three intervals of silence.
     pub fn ping_interval(mut self, interval: Duration) -> Self {
         self.settings.ping_interval = interval;
         self
@@ -238,8 +239,8 @@ impl NodeBuilder {
 
     /// Starts the node. If the engine is reachable, the node is connected once this returns.
     ///
-    /// An unreachable engine is no error: the node starts alone, logs a warning, and retries. The node stops when its last
-    /// `PubSub`, inbox and attachment are dropped.
+    /// An unreachable engine is no error: the node starts alone, logs a warning, and retries. The node stops when its
+    /// last `PubSub`, inbox and attachment are dropped.
     ///
     /// # Errors
     /// An option is out of its bounds, the configuration is invalid, or the engine refuses it.

@@ -45,8 +45,8 @@ impl Json {
         Self(Text::Whole(text.into()))
     }
 
-    /// Takes text that is already encoded, in consecutive parts. They are sent without being joined, so values with common
-    /// parts share them until they are written.
+    /// Takes text that is already encoded, in consecutive parts. They are sent without being joined, so values with
+    /// common parts share them until they are written.
     ///
     /// ```
     /// use adsum_pubsub::Json;
@@ -161,8 +161,8 @@ impl Payload {
         }
     }
 
-    /// Reads a client's JSON payload as a type. With `?` in a channel's function, a payload that doesn't have the shape of
-    /// `T` refuses the event or the join with an error instead of ending the channel.
+    /// Reads a client's JSON payload as a type. With `?` in a channel's function, a payload that doesn't have the shape
+    /// of `T` refuses the event or the join with an error instead of ending the channel.
     ///
     /// # Errors
     /// As [`decode`](Self::decode), with the position in the payload.
@@ -210,8 +210,8 @@ impl MalformedPayload {
         Self { expected: type_name::<T>(), path, line: inner.line(), column: inner.column() }
     }
 
-    /// The path of the wrong member, such as `user.age` or `tags[2]`. Empty for the whole payload. For a missing member it
-    /// is the path of the object that lacks it. It includes map keys that the client chose.
+    /// The path of the wrong member, such as `user.age` or `tags[2]`. Empty for the whole payload. For a missing member
+    /// it is the path of the object that lacks it. It includes map keys that the client chose.
     pub fn path(&self) -> &str {
         &self.path
     }

@@ -62,8 +62,8 @@ impl PubSub {
         self.adapter.connected()
     }
 
-    /// Hands all metrics of this node to the recorder of the `metrics` crate. Call it at each scrape, or at an interval for
-    /// a recorder that pushes; the module [`metrics`](crate::metrics) says more.
+    /// Hands all metrics of this node to the recorder of the `metrics` crate. Call it at each scrape, or at an interval
+    /// for a recorder that pushes; the module [`metrics`](crate::metrics) says more.
     ///
     /// ```
     /// # use adsum_pubsub as adsum;
@@ -76,8 +76,8 @@ impl PubSub {
     /// # }
     /// ```
     ///
-    /// A process that has several nodes, as tests have, records them as one: counters add up, and gauges are those of the
-    /// node that was recorded last.
+    /// A process that has several nodes, as tests have, records them as one: counters add up, and gauges are those of
+    /// the node that was recorded last.
     pub fn record_metrics(&self) {
         metrics::process().record();
         self.metrics().record();
@@ -142,9 +142,9 @@ impl PubSub {
 
     /// Sends an event to all subscribers of a topic, on all nodes.
     ///
-    /// Delivery is at most once. Each subscriber gets the messages of one sender to one topic in the order sent. When this
-    /// returns, the subscribers of this node have been called, unless there are more than 1,024: then a task calls them
-    /// and yields in between.
+    /// Delivery is at most once. Each subscriber gets the messages of one sender to one topic in the order sent. When
+    /// this returns, the subscribers of this node have been called, unless there are more than 1,024: then a task calls
+    /// them and yields in between.
     ///
     /// Event names that begin with `phx_` or `presence_` are refused: they belong to the protocol, and clients act on
     /// them. A broadcast of `disconnect` to the id of a socket is allowed: it closes the sockets with that id.
@@ -161,8 +161,8 @@ impl PubSub {
         self.send(&Arc::new(message(topic, event, payload)?), None)
     }
 
-    /// Closes all sockets with an id, on all nodes, for example those of a user who signs out. The program assigns the id
-    /// when a socket connects. Clients reconnect, and may then be refused.
+    /// Closes all sockets with an id, on all nodes, for example those of a user who signs out. The program assigns the
+    /// id when a socket connects. Clients reconnect, and may then be refused.
     ///
     /// In Phoenix this is a broadcast of `disconnect` to the id.
     ///
@@ -200,8 +200,8 @@ impl PubSub {
         Ok(())
     }
 
-    /// Delivers a message to the subscribers of this node only, without checking its event's name. Use it to send events
-    /// of the protocol, as presence does.
+    /// Delivers a message to the subscribers of this node only, without checking its event's name. Use it to send
+    /// events of the protocol, as presence does.
     pub fn deliver(&self, message: Message) {
         self.registry.dispatch(&Arc::new(message), None);
     }
@@ -225,8 +225,8 @@ impl PubSub {
         self.adapter.direct_broadcast(node, &message)
     }
 
-    /// Leaves the cluster, at the end of a program. Waits until all earlier broadcasts are sent and the other nodes have
-    /// had time to verify them: half a second if there is a secret, and at most 1.5 s.
+    /// Leaves the cluster, at the end of a program. Waits until all earlier broadcasts are sent and the other nodes
+    /// have had time to verify them: half a second if there is a secret, and at most 1.5 s.
     ///
     /// From this call on, broadcasts reach this node alone and fail with [`BroadcastError::Disconnected`]. Dropping the
     /// last handle does the same in the background, if the runtime keeps running.

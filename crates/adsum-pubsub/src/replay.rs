@@ -1,9 +1,9 @@
 //! Protection against replays: no message is delivered twice, even if somebody records it on the engine and sends it
 //! again.
 //!
-//! Each run of a node has a random origin, and its messages have increasing numbers. An unknown origin is challenged with
-//! a random nonce to prove that it is alive; its messages are kept until it answers. The answer names the numbers that
-//! are fresh. From then on each number is accepted once, in any order within [`WINDOW`].
+//! Each run of a node has a random origin, and its messages have increasing numbers. An unknown origin is challenged
+//! with a random nonce to prove that it is alive; its messages are kept until it answers. The answer names the numbers
+//! that are fresh. From then on each number is accepted once, in any order within [`WINDOW`].
 //!
 //! This is a state machine without I/O: messages and the time go in, and decisions come out.
 
@@ -139,8 +139,8 @@ impl<M> ReplayGuard<M> {
         Received::Kept(challenge)
     }
 
-    /// Handles an answer. If it matches a challenge, returns the kept messages to deliver, and how many are too old. After
-    /// delivering them, call [`behind`](Self::behind) until it returns `None`.
+    /// Handles an answer. If it matches a challenge, returns the kept messages to deliver, and how many are too old.
+    /// After delivering them, call [`behind`](Self::behind) until it returns `None`.
     pub(crate) fn answered(
         &mut self,
         now: Instant,

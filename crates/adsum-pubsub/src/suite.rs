@@ -44,9 +44,9 @@ pub const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Runs all checks, one after the other.
 ///
-/// `cluster` is called once for each check. It returns nodes with the given names, in that order, that reach each other.
-/// They must not receive messages of earlier clusters: give each a namespace of its own. Their queues must hold a
-/// thousand small messages, and no message may be lost on the way.
+/// `cluster` is called once for each check. It returns nodes with the given names, in that order, that reach each
+/// other. They must not receive messages of earlier clusters: give each a namespace of its own. Their queues must hold
+/// a thousand small messages, and no message may be lost on the way.
 ///
 /// Each expected message has `deadline` to arrive. To check that a message doesn't arrive, the suite waits for a later
 /// one from the same sender.

@@ -116,7 +116,8 @@ impl TaskGroup {
         drop(tokio::spawn(noticed(name, work(self.token())).map(drop)));
     }
 
-    /// Returns a token that is cancelled when the group ends. It is a child token, so waiting on it takes no shared lock.
+    /// Returns a token that is cancelled when the group ends. It is a child token, so waiting on it takes no shared
+    /// lock.
     pub fn token(&self) -> CancellationToken {
         self.end.child_token()
     }

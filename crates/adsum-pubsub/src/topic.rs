@@ -121,7 +121,8 @@ impl Pattern {
         self.rest_of(topic).is_some()
     }
 
-    /// Returns the part of the topic that the `*` matches: empty for a pattern without a `*`, `None` if it doesn't match.
+    /// Returns the part of the topic that the `*` matches: empty for a pattern without a `*`, `None` if it doesn't
+    /// match.
     pub fn rest_of<'t>(&self, topic: &'t str) -> Option<&'t str> {
         let rest = topic.strip_prefix(&*self.prefix)?;
         (self.open || rest.is_empty()).then_some(rest)

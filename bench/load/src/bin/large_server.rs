@@ -1,7 +1,7 @@
 //! A server of one very large topic: presences of tasks inside, and clients who are told how many there are.
 //!
-//! `large_server` serves `large:main` to clients, for the scenario `large` of `load`. `large_server --watched` has no clients: a plain
-//! topic of the same size is followed by subscribers inside, and what that takes is printed.
+//! `large_server` serves `large:main` to clients, for the scenario `large` of `load`. `large_server --watched` has no
+//! clients: a plain topic of the same size is followed by subscribers inside, and what that takes is printed.
 
 #![allow(clippy::cast_precision_loss, reason = "figures are for people: they are far below 2^52")]
 

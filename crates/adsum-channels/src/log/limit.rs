@@ -16,8 +16,8 @@ const MAX_ERROR_BYTES: usize = 1024;
 /// Maximum size of a name in a line, in bytes.
 const MAX_NAME_BYTES: usize = 200;
 
-/// Logs a line that clients can cause, unless too many of its kind were logged recently. Each use in the code is a kind of
-/// its own. The next logged line of the kind says how many were left out.
+/// Logs a line that clients can cause, unless too many of its kind were logged recently. Each use in the code is a kind
+/// of its own. The next logged line of the kind says how many were left out.
 macro_rules! limited {
     ($level:ident, $($event:tt)*) => {{
         static LIMIT: $crate::log::Limit = $crate::log::Limit::new();

@@ -315,7 +315,8 @@ impl Drop for GiveUp<'_> {
     }
 }
 
-/// Sends a session's response to another node. If it is dropped without a response, it reports that the session is gone.
+/// Sends a session's response to another node. If it is dropped without a response, it reports that the session is
+/// gone.
 pub(super) struct Responder {
     pubsub: PubSub,
     node: String,

@@ -15,8 +15,8 @@ use crate::frame::Frame;
 /// A queued frame.
 pub(super) struct Entry {
     pub(super) frame: Frame,
-    /// The state that it changes, if sending that state again can replace it. Weak, since a state belongs to the program,
-    /// and must not be dropped under the queue's lock.
+    /// The state that it changes, if sending that state again can replace it. Weak, since a state belongs to the
+    /// program, and must not be dropped under the queue's lock.
     pub(super) change_of: Option<Weak<dyn Renewable>>,
     /// Whether it is the last frame of something that may be queued for a limited time only.
     pub(super) is_timed: bool,

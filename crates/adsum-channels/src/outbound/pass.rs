@@ -1,12 +1,12 @@
 //! The write pass: sockets that were pushed to are written once, after the ready tasks of their thread have run.
 //!
-//! A write is a system call per socket, and costs more than everything else for a frame. So a push only enrols the socket.
-//! Sixteen replies to sixteen events that arrived together are one write, and so are the broadcasts of any number of tasks
-//! to the same socket. If no other task is ready, the pass runs next, so there is no delay.
+//! A write is a system call per socket, and costs more than everything else for a frame. So a push only enrols the
+//! socket. Sixteen replies to sixteen events that arrived together are one write, and so are the broadcasts of any
+//! number of tasks to the same socket. If no other task is ready, the pass runs next, so there is no delay.
 //!
-//! There are three passes: one for frames to a single client, such as a reply; one for broadcasts to few sockets; and one
-//! for broadcasts to many. The last two yield after some sockets. So a reply doesn't wait until a broadcast was written to
-//! hundreds of other sockets, nor does a game of two wait for a room of thousands.
+//! There are three passes: one for frames to a single client, such as a reply; one for broadcasts to few sockets; and
+//! one for broadcasts to many. The last two yield after some sockets. So a reply doesn't wait until a broadcast was
+//! written to hundreds of other sockets, nor does a game of two wait for a room of thousands.
 
 use std::{cell::RefCell, sync::Arc, vec};
 

@@ -1,7 +1,7 @@
 //! Decodes a client's frames from chunks of any size.
 //!
-//! Pass each chunk that was read to [`Reader::feed`], then call [`next`](Reader::next) until it returns `None`. Read chunks
-//! into a shared buffer: the reader copies a chunk once, and an idle reader has no buffer.
+//! Pass each chunk that was read to [`Reader::feed`], then call [`next`](Reader::next) until it returns `None`. Read
+//! chunks into a shared buffer: the reader copies a chunk once, and an idle reader has no buffer.
 
 #[cfg(test)]
 mod tests;

@@ -40,12 +40,13 @@ pub(crate) struct ChannelLink {
     intercepts: &'static [&'static str],
     /// The events that go to neither, if there are any.
     without: OnceLock<Box<[Box<str>]>>,
-    /// Whether broadcasts go to the client. Accessed with the outbound lock held, so that a subscription begins and ends
-    /// between two frames.
+    /// Whether broadcasts go to the client. Accessed with the outbound lock held, so that a subscription begins and
+    /// ends between two frames.
     subscribed: AtomicBool,
     /// The view shown to the client. Accessed with the outbound lock held.
     shown: Mutex<Option<Arc<ShownView>>>,
-    /// The changes held back until the channel has pushed its state after the join. Accessed with the outbound lock held.
+    /// The changes held back until the channel has pushed its state after the join. Accessed with the outbound lock
+    /// held.
     held: Mutex<Option<Box<HeldChanges>>>,
     /// Whether the task that replaces this one must send this one's `phx_close`.
     owes_close: AtomicBool,
@@ -106,8 +107,8 @@ impl ChannelLink {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Puts an event of the client into the mailbox, and returns how many messages wait then. Returns the event if there
-    /// is no room.
+    /// Puts an event of the client into the mailbox, and returns how many messages wait then. Returns the event if
+    /// there is no room.
     pub(crate) fn put_event(&self, event: MailboxMessage) -> Result<usize, MailboxMessage> {
         self.mailbox.put_event(event, self.capacity)
     }
@@ -250,7 +251,8 @@ impl ChannelLink {
         Address { join_ref, reference, topic: &self.address.topic }
     }
 
-    /// Excludes the channel and its client from broadcasts of these events. Called once, before the subscription begins.
+    /// Excludes the channel and its client from broadcasts of these events. Called once, before the subscription
+    /// begins.
     pub(super) fn exclude(&self, events: Vec<Box<str>>) {
         if !events.is_empty() {
             // Called only once, so it isn't set yet.
@@ -258,8 +260,8 @@ impl ChannelLink {
         }
     }
 
-    /// Begins the subscription. Changes are held back until `joined` has returned. The parameter proves that the queue's
-    /// lock is held.
+    /// Begins the subscription. Changes are held back until `joined` has returned. The parameter proves that the
+    /// queue's lock is held.
     pub(super) fn subscribe(&self, queue: &mut OutboundQueue) {
         // No view was shown yet.
         let _ = self.set_subscribed(true, queue);

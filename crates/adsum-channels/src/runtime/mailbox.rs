@@ -105,8 +105,8 @@ impl Mailbox {
         }
     }
 
-    /// Puts an event of the client once there is room, or drops it once the channel has ended. Only the client's transport
-    /// may wait.
+    /// Puts an event of the client once there is room, or drops it once the channel has ended. Only the client's
+    /// transport may wait.
     pub(crate) fn poll_event(
         &self,
         event: &mut Option<MailboxMessage>,
@@ -125,8 +125,8 @@ impl Mailbox {
         Poll::Ready(())
     }
 
-    /// Puts a broadcast, or ends the channel as overloaded if it doesn't fit. Only bytes are limited, since one handler may
-    /// send any number of broadcasts before another channel runs.
+    /// Puts a broadcast, or ends the channel as overloaded if it doesn't fit. Only bytes are limited, since one handler
+    /// may send any number of broadcasts before another channel runs.
     pub(crate) fn deliver(&self, broadcast: MailboxMessage, capacity: Capacity) -> Result<(), MailboxError> {
         let result = self.put(broadcast, Capacity { messages: usize::MAX, ..capacity });
         result.map(drop).map_err(|(error, _)| {

@@ -251,8 +251,8 @@ enum Outcome<T> {
     Overdue,
 }
 
-/// Runs the program's code: a panic in it, or a handler that hangs, ends only this channel. The work is dropped before this
-/// returns, and a panic in its drop is caught as well.
+/// Runs the program's code: a panic in it, or a handler that hangs, ends only this channel. The work is dropped before
+/// this returns, and a panic in its drop is caught as well.
 async fn guarded<F: Future>(
     mut work: Pin<&mut Option<F>>,
     overdue: Pin<&mut impl Future<Output = ()>>,

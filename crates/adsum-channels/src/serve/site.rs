@@ -72,8 +72,8 @@ fn names_one_host<B>(request: &Request<B>) -> bool {
     hosts == 1 || (hosts == 0 && request.version() < Version::HTTP_11)
 }
 
-/// Marks a response that isn't sent: the connection is closed instead, so that a load balancer or the client tries another
-/// node. Other servers send the response.
+/// Marks a response that isn't sent: the connection is closed instead, so that a load balancer or the client tries
+/// another node. Other servers send the response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unanswered;
 

@@ -50,8 +50,8 @@ pub(crate) fn encode_tuple<const N: usize>(elements: [&Value; N]) -> Result<Vec<
 
 /// Decodes a tuple of any size, which must fill `bytes`.
 ///
-/// It allocates a small multiple of `bytes`: it never allocates for a count before the elements are read, and every element
-/// takes at least a byte.
+/// It allocates a small multiple of `bytes`: it never allocates for a count before the elements are read, and every
+/// element takes at least a byte.
 pub(crate) fn decode_tuple(bytes: &[u8]) -> Result<Vec<Value>, Unreadable> {
     let mut reader = Reader { rest: bytes };
     if reader.u8()? != VERSION || reader.u8()? != SMALL_TUPLE {

@@ -268,8 +268,8 @@ impl WebSocket {
                 }
             }
         });
-        // A socket counts as closed once its channels have ended and the close frame is written; a drain doesn't wait for
-        // the client's answer.
+        // A socket counts as closed once its channels have ended and the close frame is written; a drain doesn't wait
+        // for the client's answer.
         let closed = async {
             let open_socket = connection.finish().await;
             let _ = timeout(WRITE_CLOSE_GRACE, written).await;

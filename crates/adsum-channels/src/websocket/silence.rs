@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::options::{Options, Ping};
 
-/// If a timer fires this much too late, this process was paused or overloaded. Bytes that clients sent meanwhile may not be
-/// read yet, so the time doesn't count as silence.
+/// If a timer fires this much too late, this process was paused or overloaded. Bytes that clients sent meanwhile may
+/// not be read yet, so the time doesn't count as silence.
 const LATE: Duration = Duration::from_secs(1);
 
 /// When a client last sent something, and when it was pinged.

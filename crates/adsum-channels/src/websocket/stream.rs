@@ -131,8 +131,8 @@ impl Source {
 
     /// Waits until the client has hung up, while reading is paused. Cancel safe.
     ///
-    /// For a stream other than bare TCP it reads ahead, at most one chunk. If the client has sent more before it hung up,
-    /// only the next write or read notices.
+    /// For a stream other than bare TCP it reads ahead, at most one chunk. If the client has sent more before it hung
+    /// up, only the next write or read notices.
     pub(crate) async fn hung_up(&mut self) {
         match &mut self.side {
             ReadSide::Tcp(stream) => loop {
@@ -185,7 +185,8 @@ fn try_read(stream: &TcpStream, take: &mut impl FnMut(&[u8])) -> io::Result<bool
     let asked = stream.try_io(Interest::READABLE, || {
         let bytes = (&*SockRef::from(stream)).read(&mut room)?;
         read = Some(bytes);
-        // A short read means that nothing more is there. Clearing the readiness saves the system call that would find out.
+        // A short read means that nothing more is there. Clearing the readiness saves the system call that would find
+        // out.
         let is_empty = (1..READ_BYTES).contains(&bytes);
         if is_empty { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     });

@@ -60,8 +60,8 @@ fn kinds() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     ]
 }
 
-/// Sends as fast as it can for the duration of a flood, and reads everything. If its connection is closed, it reconnects.
-/// Returns how many bytes it has sent.
+/// Sends as fast as it can for the duration of a flood, and reads everything. If its connection is closed, it
+/// reconnects. Returns how many bytes it has sent.
 fn flood(address: SocketAddr, first: &[u8], again: &[u8]) -> usize {
     let again = again.repeat(64 * 1024 / again.len() + 1);
     let mut sent = 0;
@@ -96,8 +96,8 @@ fn flood(address: SocketAddr, first: &[u8], again: &[u8]) -> usize {
     sent
 }
 
-/// Five clients echo every 50 ms, each in a room of its own, while another one floods. All share one worker thread, and no
-/// rate limit slows the flood down.
+/// Five clients echo every 50 ms, each in a room of its own, while another one floods. All share one worker thread, and
+/// no rate limit slows the flood down.
 #[tokio::test]
 async fn nobody_is_kept_waiting_by_a_client_that_floods() {
     let configure = |socket: SocketBuilder<Arc<App>>| socket.max_message_rate(None).max_byte_rate(None);

@@ -114,8 +114,8 @@ impl Buckets {
         }
     }
 
-    /// The value below which this part of all values is, such as 0.99, as far as the bounds tell: the upper bound of its
-    /// bucket. `None` without values. Values above the last bound count as that bound.
+    /// The value below which this part of all values is, such as 0.99, as far as the bounds tell: the upper bound of
+    /// its bucket. `None` without values. Values above the last bound count as that bound.
     pub fn quantile(&self, part: f64) -> Option<f64> {
         let count = self.count();
         if count == 0 {

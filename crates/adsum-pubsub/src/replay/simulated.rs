@@ -1,5 +1,5 @@
-//! The replay protection of a node without an engine, for simulations in other crates in which somebody records messages
-//! and replays them.
+//! The replay protection of a node without an engine, for simulations in other crates in which somebody records
+//! messages and replays them.
 
 use std::{
     sync::Arc,

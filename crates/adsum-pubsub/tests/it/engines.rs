@@ -112,7 +112,8 @@ async fn what_was_recorded_and_is_said_again_is_heard_by_nobody(kind: Kind) {
     let mut live = b.subscribe("t");
     hear(&a, &mut live).await;
     let dead = server.node("dead").await;
-    // The node is admitted before it stops: it answers challenges for half a second then, which a busy machine may take.
+    // The node is admitted before it stops: it answers challenges for half a second then, which a busy machine may
+    // take.
     hear(&dead, &mut live).await;
     for n in 0..20 {
         a.broadcast("t", format!("a {n}"), ()).unwrap();
