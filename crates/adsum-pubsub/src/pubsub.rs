@@ -28,7 +28,7 @@ impl PubSub {
     /// A `PubSub` that reaches other nodes through an adapter.
     pub fn new(adapter: impl Adapter) -> Self {
         let adapter: Arc<dyn Adapter> = Arc::new(adapter);
-        let metrics = adapter.metrics().unwrap_or_default();
+        let metrics = adapter.metrics().unwrap_or_else(Metrics::new);
         let registry = Arc::new(Registry::new(adapter.clone(), metrics.clone()));
         let source: Arc<dyn Source> = registry.clone();
         metrics.register(Arc::downgrade(&source));

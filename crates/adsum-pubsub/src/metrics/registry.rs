@@ -24,7 +24,6 @@ pub(super) fn series(metric: &'static Metric, labels: &[&str]) -> Series {
 }
 
 /// The values of one node.
-#[derive(Default)]
 pub struct Metrics {
     kept: Mutex<BTreeMap<Series, Kept>>,
     sources: Mutex<Vec<Weak<dyn Source>>>,
@@ -68,20 +67,24 @@ pub enum Value {
 
 /// The metrics of the process, for what belongs to no [`PubSub`](crate::PubSub): tasks, HTTP connections.
 pub fn process() -> &'static Metrics {
-    static PROCESS: LazyLock<Metrics> = LazyLock::new(Metrics::default);
+    static PROCESS: LazyLock<Metrics> = LazyLock::new(Metrics::empty);
     &PROCESS
 }
 
 impl Metrics {
     /// The metrics of a node. All counters whose labels have known values are zero from the start.
     pub fn new() -> Arc<Self> {
-        let metrics = Self::default();
+        let metrics = Self::empty();
         for metric in table::ALL {
             if matches!(metric.kind, Kind::Counter) {
                 metrics.touch(metric, &mut Vec::new());
             }
         }
         Arc::new(metrics)
+    }
+
+    fn empty() -> Self {
+        Self { kept: Mutex::default(), sources: Mutex::default(), told: Mutex::default() }
     }
 
     /// Has a series for each combination of known values.
