@@ -100,7 +100,7 @@ bench-table: ## Measure rooms of 2 to 9,000 from one change in 10 s to saturatio
 bench-plots: ## Draw how costs grow, into bench/plots; ONLY=merge for one of them
 	@scripts/install-missing cc=build-essential taskset=util-linux
 	cargo build --release --locked --package rooms --package load
-	cargo build --profile counts --locked --package counts
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-fuzzing cargo build --profile counts --locked --package counts
 	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/suite --programs $(RELEASE) --plots bench/plots \
 		$(if $(ONLY),--only "$(ONLY)") --counts $(dir $(RELEASE))counts/counts
 
@@ -115,11 +115,11 @@ bench-parts: ## Measure what the parts cost, each against the size that it must 
 counts: ## Count the instructions of hot functions, and compare them with those recorded for this compiler
 	$(call heading,instructions of hot functions)
 	@scripts/install-missing cc=build-essential valgrind=valgrind
-	cargo run --profile counts --locked --package counts
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-fuzzing cargo run --profile counts --locked --package counts
 
 counts-record: ## Record the instructions of hot functions for this compiler
 	@scripts/install-missing cc=build-essential valgrind=valgrind
-	cargo run --profile counts --locked --package counts -- --record
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-fuzzing cargo run --profile counts --locked --package counts -- --record
 
 fuzz: ## Fuzz all that reads input from outside, FUZZ_SECONDS=60 for each target
 	scripts/fuzz
@@ -140,6 +140,7 @@ deps: ## Install what the tests need and this machine lacks: Debian packages, pa
 test-rust: apps/chess/$(INSTALLED) ## Run the Rust tests
 	$(call heading,Rust tests)
 	cargo test --workspace --locked
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-fuzzing cargo test --locked --package fuzz
 
 test-node: tests/conformance/$(INSTALLED) ## Run the phoenix package and recorded traffic against examples/rooms
 	$(call heading,conformance tests)

@@ -3,11 +3,8 @@
 use std::{hint::black_box, time::Duration};
 
 use adsum::{Json, Owner, Presence, PubSub};
-use adsum_channels::{
-    Serializer,
-    fuzzing::{Frames, frame_bytes, version_1, version_2},
-};
-use adsum_pubsub::{Message, fuzzing::Envelopes};
+use adsum_channels::{Serializer, V1, V2};
+use adsum_pubsub::Message;
 use adsum_tracker::{Bare, ClusterMessage as Said, Key, Meta, Time};
 use bench::{LIVE, Node, talk};
 use serde_json::{Map, Value};
@@ -21,15 +18,18 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const MOMENT: Duration = Duration::from_millis(10);
 pub(crate) const SET: usize = 1000;
 
-/// The parts by name, each with how many times it does its work.
+/// The parts by name, each with how many times it does its work. Without `--cfg fuzzing` these are only the parts that
+/// need no private items.
 pub(crate) const PARTS: &[(&str, u64, fn())] = &[
     ("track and untrack in a set of 1,000", 100, track),
     ("a diff of 50 changes, gathered and sent", 1, diff),
     ("the state of 1,000 pushed, after a change of one", 10, state),
-    ("a broadcast's frame, version 1", 100, || broadcast(version_1())),
-    ("a broadcast's frame, version 2", 100, || broadcast(version_2())),
+    ("a broadcast's frame, version 1", 100, || broadcast(V1)),
+    ("a broadcast's frame, version 2", 100, || broadcast(V2)),
+    #[cfg(fuzzing)]
     ("read 100 WebSocket frames", 1, read),
     ("merge a batch of 100 changes into 1,000", 1, merge),
+    #[cfg(fuzzing)]
     ("write and open an envelope", 100, envelope),
 ];
 
@@ -110,12 +110,13 @@ fn broadcast(version: impl Serializer) {
     measured(|| {
         for _ in 0..100 {
             let frame = version.broadcast(black_box(&message)).expect("both versions have a form for it");
-            black_box(frame_bytes(frame));
+            black_box(frame);
         }
     });
 }
 
 /// Frames as a browser sends them: masked, 100 bytes of text.
+#[cfg(fuzzing)]
 fn read() {
     let text = format!(r#"["1","2","room:lobby","shout",{{"text":"{}"}}]"#, "x".repeat(58));
     let mask = [0x12, 0x34, 0x56, 0x78];
@@ -125,11 +126,7 @@ fn read() {
         frames.extend_from_slice(&mask);
         frames.extend(text.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     }
-    let read = measured(|| {
-        let mut reader = Frames::new(64 * 1024);
-        reader.feed(&frames);
-        std::iter::from_fn(|| reader.next_sent().expect("the frames are right")).count()
-    });
+    let read = measured(|| adsum_channels::fuzzing::count_messages(&frames));
     assert_eq!(read, 100);
 }
 
@@ -189,15 +186,14 @@ fn merge() {
     assert_eq!(pair.b.cluster.usage().rows, SET + 100, "the batch is merged");
 }
 
+#[cfg(fuzzing)]
 fn envelope() {
-    let secret = Some(&b"a secret that all the nodes have"[..]);
-    let (from, to) = (Envelopes::new("a", secret), Envelopes::new("b", secret));
+    let round_trip = adsum_pubsub::fuzzing::envelope_round_trip(b"a secret that all the nodes have");
     let payload = Json::encode(&serde_json::json!({"text": "x".repeat(64)})).expect("it is JSON");
     let message = Message::new("room:lobby", "shout", payload.into());
     measured(|| {
         for _ in 0..100 {
-            let envelope = from.write(None, black_box(&message)).expect("it is short");
-            black_box(to.open(&envelope).expect("it was just written"));
+            round_trip(&message);
         }
     });
 }

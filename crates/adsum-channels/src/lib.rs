@@ -61,7 +61,7 @@ mod disconnect;
 mod endpoint;
 mod extension;
 mod frame;
-#[cfg(feature = "fuzzing")]
+#[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod log;

@@ -332,6 +332,7 @@ fn random() -> Option<String> {
 }
 
 /// A message that a client has posted.
+#[cfg_attr(fuzzing, derive(Debug, PartialEq))]
 pub(crate) enum PostedMessage {
     Text(Bytes),
     Binary(Vec<u8>),

@@ -43,7 +43,7 @@ mod engine_link;
 mod envelope;
 #[doc(hidden)]
 pub mod event;
-#[cfg(feature = "fuzzing")]
+#[cfg(all(fuzzing, feature = "redis"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod ids;

@@ -135,7 +135,7 @@ impl Reader {
     }
 
     /// The capacity of its buffers.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn held(&self) -> usize {
         self.input.capacity() + self.message.as_ref().map_or(0, |message| message.data.capacity())
     }

@@ -1,13 +1,13 @@
 //! The reader of WebSocket frames. It makes the same of a stream however it is cut, holds little more than one
 //! message, and reads back what is written anew from what it has read.
 
-use adsum_channels::fuzzing::{Frames, Sent};
+use crate::rfc6455::reader::{Incoming, Reader};
 
 /// Whatever the largest message: a header and a control frame stand beside it.
 const BESIDE: usize = 14 + 125;
 
 /// Input: the largest message, two lengths of pieces, the stream.
-pub(crate) fn run(data: &[u8]) {
+pub fn frames(data: &[u8]) {
     let Some((&[low, high, first, second], stream)) = data.split_first_chunk() else { return };
     let max = usize::from(u16::from_le_bytes([low, high]));
     let (sent, code) = read(max, &[stream]);
@@ -17,13 +17,13 @@ pub(crate) fn run(data: &[u8]) {
 
     for sent in &sent {
         match sent {
-            Sent::Text(text) => {
+            Incoming::Text(text) => {
                 assert!(text.len() <= max);
                 assert!(std::str::from_utf8(text).is_ok(), "text is UTF-8");
             }
-            Sent::Binary(bytes) => assert!(bytes.len() <= max),
-            Sent::Ping(payload) => assert!(payload.len() <= 125),
-            Sent::Pong | Sent::Close(..) => {}
+            Incoming::Binary(bytes) => assert!(bytes.len() <= max),
+            Incoming::Ping(payload) => assert!(payload.len() <= 125),
+            Incoming::Pong(_) | Incoming::Close { .. } => {}
         }
     }
     let anew: Vec<u8> = sent.iter().flat_map(|sent| write(sent, first)).collect();
@@ -31,22 +31,22 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 /// The messages that are read, and the code that ends them.
-fn read(max: usize, pieces: &[&[u8]]) -> (Vec<Sent>, Option<u16>) {
-    let mut frames = Frames::new(max);
+fn read(max: usize, pieces: &[&[u8]]) -> (Vec<Incoming>, Option<u16>) {
+    let mut reader = Reader::new(max);
     let mut all = Vec::new();
     for piece in pieces {
-        frames.feed(piece);
+        reader.feed(piece);
         loop {
-            match frames.next_sent() {
+            match reader.next() {
                 Ok(Some(sent)) => all.push(sent),
                 Ok(None) => break,
-                Err(code) => {
-                    assert_eq!(frames.held(), 0, "nothing is kept for a stream that has failed");
-                    return (all, Some(code));
+                Err(error) => {
+                    assert_eq!(reader.held(), 0, "nothing is kept for a stream that has failed");
+                    return (all, Some(error.close_code()));
                 }
             }
         }
-        assert!(frames.held() <= 2 * max + BESIDE + piece.len(), "too much is held");
+        assert!(reader.held() <= 2 * max + BESIDE + piece.len(), "too much is held");
     }
     (all, None)
 }
@@ -65,14 +65,14 @@ fn cut(mut stream: &[u8], lens: [usize; 2]) -> Vec<&[u8]> {
 }
 
 /// A client's frame, a message of data in two fragments.
-fn write(sent: &Sent, cut: u8) -> Vec<u8> {
+fn write(sent: &Incoming, cut: u8) -> Vec<u8> {
     let close;
     let (opcode, payload): (u8, &[u8]) = match sent {
-        Sent::Text(text) => (0x1, text),
-        Sent::Binary(bytes) => (0x2, bytes),
-        Sent::Ping(payload) => return frame(0x89, payload),
-        Sent::Pong => return frame(0x8a, b""),
-        Sent::Close(code, reason) => {
+        Incoming::Text(text) => (0x1, text),
+        Incoming::Binary(bytes) => (0x2, bytes),
+        Incoming::Ping(payload) => return frame(0x89, payload),
+        Incoming::Pong(payload) => return frame(0x8a, payload),
+        Incoming::Close { code, reason } => {
             close = [&code.map_or(Vec::new(), |code| code.to_be_bytes().into()), reason.as_bytes()].concat();
             return frame(0x88, &close);
         }

@@ -1,11 +1,18 @@
 //! The request of a client that connects: the upgrade, the version, the origin, the token. No request that lacks
 //! what an upgrade needs is accepted, and no origin of another host.
 
-use adsum_channels::fuzzing::{accept, accepts_origin, connect, longpoll_token, version};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 
+use crate::{
+    admission,
+    connect::Connect,
+    longpoll,
+    origin::{Origins, Pattern, Rule},
+    rfc6455::handshake,
+};
+
 /// Input: an address, a pattern of origins, then headers, a line each.
-pub(crate) fn run(data: &[u8]) {
+pub fn connecting(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
     let Ok(uri) = Uri::try_from(lines.next().unwrap_or_default()) else { return };
     let pattern = std::str::from_utf8(lines.next().unwrap_or_default()).ok();
@@ -20,22 +27,23 @@ pub(crate) fn run(data: &[u8]) {
     }
 
     let headers = &request.headers;
-    if let Some(answer) = accept(&request) {
+    if let Ok(answer) = handshake::accept(&request) {
         assert_eq!(answer.len(), 28, "20 bytes in base64");
         assert!(has(headers, header::UPGRADE, "websocket"));
         assert!(has(headers, header::CONNECTION, "upgrade"));
         assert!(has(headers, header::SEC_WEBSOCKET_VERSION, "13"));
     }
-    assert!(version(&request.uri).is_none_or(|vsn| vsn.len() <= request.uri.to_string().len().max(5)));
+    let version = admission::version(&request.uri);
+    assert!(version.as_ref().ok().is_none_or(|vsn| vsn.len() <= request.uri.to_string().len().max(5)));
     origins(headers, &request.uri, pattern);
     let in_header = headers.get("x-phoenix-longpoll-token").and_then(|token| token.to_str().ok());
     // An address whose query can't be read names no version either.
-    if let Some(token) = in_header.filter(|_| version(&request.uri).is_some()) {
-        assert_eq!(longpoll_token(headers, &request.uri).as_deref(), Some(token));
+    if let Some(token) = in_header.filter(|_| version.is_ok()) {
+        assert_eq!(longpoll::token(headers, &request.uri).ok().flatten().as_deref(), Some(token));
     }
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(HeaderValue::len).sum::<usize>();
     let token = headers.get("x-phoenix-authtoken").map_or(0, HeaderValue::len);
-    let request = connect(request);
+    let request = Connect::new(request, None);
     assert!(request.auth_token().is_none_or(|read| read.len() <= offered.max(token)));
 }
 
@@ -44,8 +52,9 @@ fn origins(headers: &HeaderMap, uri: &Uri, pattern: Option<&str>) {
     let host = origin
         .and_then(|origin| origin.parse::<Uri>().ok())
         .and_then(|origin| origin.host().map(str::to_lowercase));
-    let of_host = accepts_origin(None, headers, uri).expect("no pattern is read");
-    let listed = pattern.and_then(|pattern| accepts_origin(Some(pattern), headers, uri));
+    let accepts = |rule| Origins { rule, hosts: Vec::new() }.check(headers, uri).is_ok();
+    let of_host = accepts(Rule::Host);
+    let listed = pattern.and_then(Pattern::parse).map(|pattern| accepts(Rule::Listed(vec![pattern])));
     let Some(_) = origin else {
         let names_page = headers.contains_key(header::REFERER);
         assert!(names_page || (of_host && listed.is_none_or(|accepted| accepted)), "no page, no origin");

@@ -1,18 +1,19 @@
 //! The terms that tokens carry. A term that can be read can be written, is read back the same, and is no
 //! larger than the bytes it came from allow.
 
-use adsum_channels::fuzzing::{read_term, write_term};
 use serde_json::Value;
 
+use crate::token::term::{decode_tuple, encode_tuple};
+
 /// Input: a term.
-pub(crate) fn run(data: &[u8]) {
-    let Some(values) = read_term(data) else { return };
+pub fn terms(data: &[u8]) {
+    let Ok(values) = decode_tuple(data) else { return };
     assert!(values.iter().map(count).sum::<usize>() <= data.len(), "more values than bytes");
     for value in values {
         let others = [Value::Null, Value::from(-1)];
-        let written = write_term([&value, &others[0], &others[1]]).expect("what was read can be written");
+        let written = encode_tuple([&value, &others[0], &others[1]]).expect("what was read can be written");
         let [null, minus] = others;
-        assert_eq!(read_term(&written), Some(vec![value, null, minus]));
+        assert_eq!(decode_tuple(&written).ok(), Some(vec![value, null, minus]));
     }
 }
 

@@ -3,15 +3,15 @@
 
 use std::collections::HashMap;
 
-use adsum_channels::{Address, Serializer, Wire, fuzzing::version_1};
 use serde_json::value::RawValue;
 
-use super::{event_of, message_of, text_of};
+use super::{event_of, text, text_of};
+use crate::serializer::{Address, Serializer, V1, Wire};
 
 /// Input: a message.
-pub(crate) fn run(data: &[u8]) {
-    let binary = version_1().decode(Wire::Binary(data)).ok();
-    let Ok(message) = version_1().decode(Wire::Text(data)) else {
+pub fn version_1(data: &[u8]) {
+    let binary = V1.decode(Wire::Binary(data)).ok();
+    let Ok(message) = V1.decode(Wire::Text(data)) else {
         assert!(binary.is_none(), "a binary frame is read as a text frame is");
         return;
     };
@@ -28,15 +28,13 @@ pub(crate) fn run(data: &[u8]) {
     assert_eq!(message.event, event_of(object["event"]));
 
     let to = Address { join_ref: &message.join_ref, reference: &message.reference, topic: &message.topic };
-    let (first, text) =
-        message_of(version_1().push(to, &message.event, &message.payload).expect("it is JSON"));
-    assert_eq!(first, 0x81);
-    let again = version_1().decode(Wire::Text(&text)).expect("what is written can be read");
+    let push = text(V1.push(to, &message.event, &message.payload).expect("it is JSON"));
+    let again = V1.decode(Wire::Text(&push)).expect("what is written can be read");
     assert_eq!((&again.topic, &again.reference), (&message.topic, &message.reference));
     assert_eq!((&again.event, &again.payload), (&message.event, &message.payload));
 
-    let (_, text) = message_of(version_1().reply(to, "ok", &message.payload).expect("it is JSON"));
-    let reply = version_1().decode(Wire::Text(&text)).expect("what is written can be read");
+    let reply = text(V1.reply(to, "ok", &message.payload).expect("it is JSON"));
+    let reply = V1.decode(Wire::Text(&reply)).expect("what is written can be read");
     assert_eq!((&*reply.event, &reply.reference), ("phx_reply", &message.reference));
     assert_eq!(
         text_of(&reply.payload),
