@@ -8,6 +8,8 @@ import { Moves } from "./moves.js";
 import { Game, afterMove, kingOf, material } from "./position.js";
 import { askPromotion } from "./promotion.js";
 import { Side } from "./sides.js";
+import { play } from "./sound.js";
+import { Speech } from "./speech.js";
 
 const START = "rnbqkbnr/pppppppp/8/8/8/8/PPPPPPPP/RNBQKBNR w KQkq - 0 1";
 
@@ -27,6 +29,7 @@ export class GameView {
   #moves = new Moves($("#moves"), { onChoose: (ply) => this.#lookAt(ply) });
   #sides = { top: new Side($("#side-top")), bottom: new Side($("#side-bottom")) };
   #actions;
+  #speech = new Speech();
   #timer = null;
   #ended = new AbortController();
 
@@ -119,6 +122,7 @@ export class GameView {
   #change(change) {
     if (!this.#game) return;
     if (!this.#game.apply(change)) return void this.#sync();
+    if (change.move) play(/[+#]/.test(change.move.san) ? "check" : change.move.san.includes("x") ? "capture" : "move");
     this.#settle();
     this.#draw();
   }
@@ -276,7 +280,14 @@ export class GameView {
     this.#moves.show(game.moves, this.#looked ?? game.ply);
     this.#drawWords();
     this.#drawActions();
+    this.#follow();
     this.#tick();
+  }
+
+  #follow() {
+    const opponent = this.#you && other(this.#you);
+    const isGone = opponent !== null && this.#statusOf(opponent) === "gone";
+    this.#speech.follow(this.#game, opponent && { name: this.#game[opponent].name, isGone });
   }
 
   #drawSides() {
@@ -330,6 +341,8 @@ export class GameView {
     $("#game-pause").hidden = seconds === 0;
     setText($("#game-pause"), `The site was down for ${seconds} s in all. Nobody's clock ran meanwhile.`);
     $("#game-state").dataset.over = String(Boolean(result));
+    // The end is said at once, elsewhere.
+    $("#game-state").setAttribute("aria-live", result ? "off" : "polite");
     $("#game-pgn").hidden = !result;
     $("#game-pgn").href = `/game/${this.#game.id}/pgn`;
     document.title = !result && mine ? "Your turn – Chess" : `${white.name} – ${black.name}`;
@@ -380,6 +393,7 @@ export class GameView {
     if (!game) return;
     for (const [place, color] of this.#places()) this.#sides[place].showTime(game.left(color));
     const { running } = game.clocks;
+    if (running && this.#speech.tick(running, game.left(running), this.#you)) play("time");
     const now = performance.now();
     if (running && game.left(running) === 0 && this.#isOnline && now - this.#asked >= ASK_AGAIN) {
       this.#asked = now;
@@ -389,5 +403,6 @@ export class GameView {
     // Somebody who is lost is gone after a while, and the game can be claimed, without another message.
     this.#drawSides();
     this.#drawActions();
+    this.#follow();
   }
 }

@@ -1,6 +1,7 @@
 // The lists of the lobby beside its people: invites, open seeks, running games.
 
 import { $, Rows, capital, make, nameOf, part, setText, timeControl } from "./dom.js";
+import { drawBoard } from "./pieces.js";
 import { Game, material } from "./position.js";
 import { clockText } from "./sides.js";
 
@@ -69,9 +70,11 @@ export class Seeks {
   }
 }
 
-/** The running games, with their clocks. */
+/** The running games, with their clocks; the first of them, which most people watch, with its board. */
 export class Games {
   #rows = new Rows($("#games"), drawGame);
+  #link = $("#live-board");
+  #position = null;
 
   constructor() {
     setInterval(() => this.#rows.each((row) => row.tick()), 1_000);
@@ -79,8 +82,19 @@ export class Games {
 
   show({ games, total }) {
     this.#rows.show(games);
+    this.#showBoard(games[0]);
     $("#no-games").hidden = total > 0;
     setText($("#games-total"), total > games.length ? `${total} games, of which the most watched are shown` : "");
+  }
+
+  #showBoard(game) {
+    this.#link.hidden = !game;
+    if (!game) return;
+    this.#link.href = `/game/${game.id}`;
+    this.#link.setAttribute("aria-label", `Watch ${game.white.name} against ${game.black.name}`);
+    const position = game.fen.split(" ")[0];
+    if (position !== this.#position) drawBoard(this.#link.querySelector(".board"), position);
+    this.#position = position;
   }
 }
 

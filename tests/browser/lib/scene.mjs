@@ -60,7 +60,7 @@ function sceneOn(title, browser, play, site) {
   });
 }
 
-class Scene {
+export class Scene {
   #browser;
   #people = [];
   #relays = [];
@@ -86,12 +86,12 @@ class Scene {
   }
 
   /**
-   * Alice (white) and Bob (black) at the board. `terms`: `initial_ms`, `increment_ms`; `alice` and `bob`: options of
-   * their browsers.
+   * Alice (white) and Bob (black), or two of other `names`, at the board. `terms`: `initial_ms`, `increment_ms`; `alice`
+   * and `bob`: options of their browsers.
    */
-  async table({ initial_ms = 300_000, increment_ms = 0, alice: aliceOptions, bob: bobOptions } = {}) {
-    const alice = await this.guest("Alice", aliceOptions);
-    const bob = await this.guest("Bob", bobOptions);
+  async table({ initial_ms = 300_000, increment_ms = 0, names = ["Alice", "Bob"], alice: aliceOptions, bob: bobOptions } = {}) {
+    const alice = await this.guest(names[0], aliceOptions);
+    const bob = await this.guest(names[1], bobOptions);
     await this.seat(alice, bob, { initial_ms, increment_ms });
     return [alice, bob];
   }

@@ -1,0 +1,39 @@
+// Looks for what hinders people who read a page by ear, by keys, or enlarged.
+
+import axe from "axe-core";
+
+/** The serious and critical findings of axe-core in the page as it is now, a line each. It is evaluated, for the site's policy forbids its tag. */
+export async function hindrances(page) {
+  if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe.source);
+  const { violations } = await page.evaluate(() => window.axe.run());
+  return violations
+    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html.slice(0, 160)} (${failureSummary.split("\n")[1]})`).join("; ")}`);
+}
+
+/** The elements that make the page wider than the screen. */
+export async function tooWide(page) {
+  return page.evaluate(async () => {
+    // The board takes its size from what is there, a frame later.
+    for (let frames = 0; frames < 3; frames += 1) await new Promise(requestAnimationFrame);
+    const { scrollWidth, clientWidth } = document.documentElement;
+    if (scrollWidth <= clientWidth) return [];
+    const isOutside = (element) => element.getBoundingClientRect().right > clientWidth;
+    return [...document.querySelectorAll("body *")].filter(isOutside).map((element) => element.cloneNode().outerHTML);
+  });
+}
+
+/** The buttons, fields and links that are narrower or lower than 24 px, but for links within a sentence. */
+export function smallTargets(page) {
+  return page.evaluate(() => {
+    const isSmall = (element) => {
+      const { width, height } = element.getBoundingClientRect();
+      return width > 1 && height > 1 && (width < 24 || height < 24);
+    };
+    const elements = [...document.querySelectorAll("button, input, summary, a[href]")];
+    const inSentence = (element) => element.matches("p a, small a, .status a") || element.matches(".choices input");
+    return elements
+      .filter((element) => element.checkVisibility() && isSmall(element) && !inSentence(element))
+      .map((element) => element.outerHTML.slice(0, 120));
+  });
+}

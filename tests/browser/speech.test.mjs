@@ -1,0 +1,127 @@
+// A game by ear: what is said, when, and what is only heard if somebody wants it.
+
+import assert from "node:assert/strict";
+import { after, before } from "node:test";
+
+import { launchBrowser, scene } from "./lib/scene.mjs";
+
+let browser;
+before(async () => {
+  browser = await launchBrowser();
+});
+after(() => browser?.close());
+
+const play = (title, script, settings) => scene(title, () => browser, script, settings);
+
+const said = (tab) => tab.page.locator("#spoken p").allInnerTexts();
+const urgent = (tab) => tab.page.locator("#urgent");
+
+play("moves are said in words, the end at once, and the title tells whose turn it is", async (stage) => {
+  const [alice, bob] = await stage.table();
+  assert.equal(await alice.page.title(), "Your turn – Chess");
+  assert.equal(await bob.page.title(), "Alice – Bob");
+  await alice.play(bob, "e4", "d5", "exd5", "Nf6", "Bb5+", "Bd7", "Bxd7+", "Nbxd7", "Nf3", "c6", "O-O");
+  const expected = [
+    "White: pawn to e4.",
+    "Black: pawn to d5.",
+    "White: pawn from e takes on d5.",
+    "Black: knight to f6.",
+    "White: bishop to b5, check.",
+    "Black: bishop to d7.",
+    "White: bishop takes on d7, check.",
+    "Black: knight from b takes on d7.",
+    "White: knight to f3.",
+    "Black: pawn to c6.",
+    "White: castles kingside.",
+  ];
+  for (const tab of [alice, bob]) assert.deepEqual(await said(tab), expected);
+  await bob.page.waitForFunction(() => document.title === "Your turn – Chess");
+  assert.equal(await bob.page.locator("#game-state").getAttribute("aria-live"), "polite");
+
+  // A latecomer hears nothing of the past.
+  const carol = await stage.guest("Carol");
+  await carol.openGame(alice.game);
+  assert.deepEqual(await said(carol), []);
+
+  await bob.action("resign").click();
+  await bob.action("resign").click();
+  for (const tab of [alice, bob, carol]) {
+    await urgent(tab).filter({ hasText: /^The game is over\. .*resign/i }).waitFor({ state: "attached" });
+    // Not twice.
+    assert.equal(await tab.page.locator("#game-state").getAttribute("aria-live"), "off");
+  }
+});
+
+play("an opponent who has left is told at once, and so is that they are back", async (stage) => {
+  const [alice, bob] = await stage.table();
+  await bob.page.goto(`${stage.chess.url}you`);
+  await urgent(alice).filter({ hasText: "Bob is gone." }).waitFor({ state: "attached" });
+  await bob.openGame(alice.game);
+  await alice.page.waitForFunction(() => document.querySelector("#urgent").textContent === "");
+});
+
+play("clocks are timers that speak at 30 and at 10 s", async (stage) => {
+  const [alice] = await stage.table({ initial_ms: 31_000 });
+  assert.equal(await alice.page.locator(".side [role=timer]").count(), 2);
+  // The clocks of the page run on performance.now().
+  const ahead = (milliseconds) =>
+    alice.page.evaluate((milliseconds) => {
+      const now = performance.now.bind(performance);
+      performance.now = () => now() + milliseconds;
+    }, milliseconds);
+  await ahead(2_000);
+  await alice.page.locator("#spoken p", { hasText: "You have 30 seconds." }).waitFor({ state: "attached" });
+  await ahead(20_000);
+  await alice.page.locator("#spoken p", { hasText: "You have 10 seconds." }).waitFor({ state: "attached" });
+  assert.equal((await said(alice)).length, 2);
+});
+
+play("sounds are off until wanted, and remembered", async (stage) => {
+  const [alice, bob] = await stage.table();
+  const listen = () =>
+    alice.page.evaluate(() => {
+      window.heard = [];
+      for (const kind of ["AudioBufferSourceNode", "OscillatorNode"]) {
+        const { start } = globalThis.AudioScheduledSourceNode.prototype;
+        globalThis[kind].prototype.start = function (...at) {
+          window.heard.push(kind);
+          return start.apply(this, at);
+        };
+      }
+    });
+  const heard = () => alice.page.evaluate(() => window.heard);
+  const button = alice.page.locator("#sound");
+  await listen();
+  await alice.play(bob, "e4", "d5");
+  assert.deepEqual(await heard(), []);
+  assert.equal(await button.getAttribute("aria-pressed"), "false");
+  await button.click();
+  assert.equal(await button.getAttribute("aria-pressed"), "true");
+  assert.deepEqual(await heard(), ["AudioBufferSourceNode"], "the button lets its sound be heard");
+  await alice.play(bob, "exd5", "Nf6");
+  assert.equal((await heard()).length, 3);
+  await alice.page.reload();
+  await alice.untilAtGame();
+  assert.equal(await button.getAttribute("aria-pressed"), "true");
+});
+
+play("nothing moves for somebody who wants no motion", async (stage) => {
+  const [alice, bob] = await stage.table({ alice: { reducedMotion: "reduce" } });
+  await alice.play(bob, "e4", "e5");
+  const running = await alice.page.evaluate(() => document.getAnimations().filter(({ playState }) => playState === "running").length);
+  assert.equal(running, 0);
+});
+
+play("the most watched game is a live board in the lobby", async (stage) => {
+  const carol = await stage.guest("Carol");
+  const [alice, bob] = await stage.table();
+  const board = carol.page.locator("#live-board");
+  await board.waitFor();
+  assert.equal(await board.getAttribute("aria-label"), "Watch Alice against Bob");
+  const at = (row, column) => carol.page.locator(`#live-board svg[style*="grid-area: ${row} / ${column}"]`);
+  await alice.play(bob, "e4", "e5");
+  // e4 and e5.
+  for (const row of [5, 4]) await at(row, 5).waitFor();
+  await board.click();
+  await carol.untilAtGame(alice.game);
+});
