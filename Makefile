@@ -22,7 +22,7 @@ heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: 
 now = $(shell date +%s)
 took = $(shell expr $(now) - $(BEGAN))
 
-.PHONY: help chess test ops soak fmt lint bench bench-table bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser python-clients scripts-test licences parity words external-types format clippy features docs-check
+.PHONY: help chess test ops soak fmt lint bench bench-table bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser screenshots python-clients scripts-test licences parity words external-types format clippy features docs-check
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -156,6 +156,10 @@ test-browser: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Run the ches
 	$(call heading,browser tests)
 	cargo build --package chess --package rooms --locked
 	cd tests/browser && CHESS_BIN=$(BUILT)/chess ROOMS_BIN=$(BUILT)/rooms CHROMIUM=$(CHROMIUM) $(NODE_TEST) *.test.mjs
+
+screenshots: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Make the pictures of the chess site for README and docs
+	cargo build --package chess --locked
+	cd tests/browser && CHESS_BIN=$(BUILT)/chess CHROMIUM=$(CHROMIUM) node screenshots.mjs
 
 python-clients: $(PYTHON_CLIENTS:%=tests/clients/python/venv-%/installed) ## Install the clients in Python that are tested
 
