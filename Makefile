@@ -22,7 +22,7 @@ heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: 
 now = $(shell date +%s)
 took = $(shell expr $(now) - $(BEGAN))
 
-.PHONY: help chess test ops soak fmt lint bench bench-table bench-plots bench-profiles bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser screenshots python-clients scripts-test licences parity words external-types format clippy features docs-check
+.PHONY: help chess test ops soak fmt lint bench bench-table bench-plots bench-profiles bench-chess bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser screenshots python-clients scripts-test licences parity words external-types format clippy features docs-check
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,12 @@ bench-profiles: ## Draw where a server's CPU time goes in each scenario, into be
 	@scripts/install-missing cc=build-essential taskset=util-linux perf=linux-perf \
 		/usr/sbin/nats-server=nats-server
 	scripts/profiles
+
+bench-chess: apps/chess/$(INSTALLED) ## Play 500 games at once on the chess site, on one node and on two of which one is killed now and then, and measure; GAMES=50 for fewer
+	@scripts/install-missing cc=build-essential /usr/sbin/nats-server=nats-server /usr/bin/pg_ctlcluster=postgresql
+	cargo build --release --locked --package chess --package games
+	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/games --chess $(RELEASE)/chess --games $(or $(GAMES),500) $(if $(JSON),--json)
+	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/games --chess $(RELEASE)/chess --games $(or $(GAMES),500) --nodes 2 --kills 4 $(if $(JSON),--json)
 
 bench-parts: ## Measure what the parts cost, each against the size that it must not depend on
 	cargo bench --package bench

@@ -63,7 +63,9 @@ impl Node {
         } else if let Some(game) = topic.strip_prefix("game:") {
             for (key, entry) in diff.joins.iter().chain(&diff.leaves) {
                 let (Ok(user), Some(color)) = (key.parse(), color_of(entry)) else { continue };
-                let bye = diff.leaves.get(key).is_some_and(|left| left.metas().any(|meta| meta.bye));
+                // The word that counts is the newest: of a change, what came with it. Whoever said it may be gone by now.
+                let newest = diff.joins.get(key).or_else(|| diff.leaves.get(key));
+                let bye = newest.is_some_and(|entry| entry.metas().any(|meta| meta.bye));
                 self.note_player(game, user, color, bye).await?;
             }
         } else if topic == LOBBY {

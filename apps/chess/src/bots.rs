@@ -216,7 +216,41 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::{Settings, tasks::keep};
+    use crate::{Settings, rules::Played, tasks::keep};
+
+    /// Prints how the bots do against each other, and how long they think.
+    #[test]
+    #[ignore = "it measures, for the README"]
+    fn the_bots_play_each_other() {
+        let (mut points, mut moves, mut longest) = ([0, 0], [0_u32, 0], [Duration::ZERO; 2]);
+        let mut thought = [Duration::ZERO; 2];
+        for game in 0..40_u64 {
+            let mut played = Played::new();
+            while played.ending().is_none() && played.ply() < 400 {
+                let bot = (u64::from(played.ply()) + game) as usize % 2;
+                let began = std::time::Instant::now();
+                let seed = game * 1_000 + u64::from(played.ply());
+                let text = choose(&played, BOTS[bot].1, seed).unwrap();
+                let took = began.elapsed();
+                thought[bot] += took;
+                longest[bot] = longest[bot].max(took);
+                moves[bot] += 1;
+                played.play(&text).unwrap();
+            }
+            match played.ending().and_then(|ending| ending.winner) {
+                Some(winner) => points[(usize::from(winner == Color::Black) + game as usize) % 2] += 2,
+                None => points = points.map(|points| points + 1),
+            }
+        }
+        for bot in 0..2 {
+            let (name, points) = (BOTS[bot].0, points[bot]);
+            println!(
+                "{name}: {points} half points of 80, {:?} a move, at most {:?}",
+                thought[bot] / moves[bot],
+                longest[bot]
+            );
+        }
+    }
 
     #[tokio::test]
     async fn a_bot_whose_task_panics_has_left_at_once_and_comes_back() {

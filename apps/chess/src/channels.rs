@@ -49,7 +49,9 @@ pub(crate) fn socket(app: App, origin: Option<&Origin>, hosts: &[String]) -> Rou
         .connect(connect)
         .host(hosts.iter().map(String::as_str))
         .max_sockets_per_key(max_sockets)
-        .trusted_proxies(settings.trusted_proxies.iter().map(String::as_str))
+        .trusted_proxies(
+            settings.trusted_proxies.iter().map(String::as_str).filter(|proxy| !proxy.is_empty()),
+        )
         .ping(after, close);
     if let Some(origin) = origin {
         socket = socket.origins([origin.to_string().as_str()]);
