@@ -179,7 +179,7 @@ async fn a_node_that_is_frozen_in_a_transaction_holds_nobody_up_and_changes_noth
     }
     let began = Instant::now();
     anna.play(&game, 0, "e4").await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     freeze.send_replace(false);
     ben.play(&game, 1, "e5").await.unwrap();
     let state = ben.tab.push(&game, "sync", json!({})).await.unwrap();

@@ -136,7 +136,7 @@ async fn a_restart_costs_nobody_time() {
         times.sweep_ms = 200;
         let site = Served::on(Db::open(&url, 4).await.unwrap(), times.clone()).await;
         let (mut anna, mut ben) = (site.person("Anna").await, site.person("Ben").await);
-        let game = begin(&mut anna, &mut ben, 1_500, 0).await;
+        let game = begin(&mut anna, &mut ben, 3_000, 0).await;
         anna.play(&game, 0, "e4").await.unwrap();
         drop((site, anna.tab, ben.tab));
         // Longer than Black has, as the database sees it: all that it knows was four seconds earlier.
