@@ -111,3 +111,17 @@ play("nothing moves for somebody who wants no motion", async (stage) => {
   const running = await alice.page.evaluate(() => document.getAnimations().filter(({ playState }) => playState === "running").length);
   assert.equal(running, 0);
 });
+
+play("the most watched game is a live board in the lobby", async (stage) => {
+  const carol = await stage.guest("Carol");
+  const [alice, bob] = await stage.table();
+  const board = carol.page.locator("#live-board");
+  await board.waitFor();
+  assert.equal(await board.getAttribute("aria-label"), "Watch Alice against Bob");
+  const at = (row, column) => carol.page.locator(`#live-board svg[style*="grid-area: ${row} / ${column}"]`);
+  await alice.play(bob, "e4", "e5");
+  // e4 and e5.
+  for (const row of [5, 4]) await at(row, 5).waitFor();
+  await board.click();
+  await carol.untilAtGame(alice.game);
+});
