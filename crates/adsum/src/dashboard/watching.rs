@@ -1,5 +1,8 @@
 //! The messages of one socket, which may be of another node, for as long as somebody watches.
 
+#[cfg(all(test, feature = "testing"))]
+mod tests;
+
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},

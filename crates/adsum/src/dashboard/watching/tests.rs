@@ -1,0 +1,95 @@
+use adsum_channels::{Channel, JoinError, Joined, NoParams, Reply, Socket, SocketBuilder, Stop};
+use adsum_pubsub::{Payload, PubSub, Topic};
+use serde_json::{Map, json};
+
+use super::*;
+use crate::{
+    NoFetch,
+    testing::{TestChannel, TestCluster},
+};
+
+struct Room(Presence);
+
+impl Channel for Room {
+    type App = Presence;
+    type Params = NoParams;
+    type Info = ();
+
+    async fn join(app: &Presence, _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+        Ok(Joined::new(Self(app.clone())))
+    }
+
+    async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
+        self.0.track(socket, "7", Map::new())?;
+        Ok(self.0.push_state(socket).await?)
+    }
+
+    async fn handle_in(&mut self, _: &str, payload: Payload, _: &mut Socket) -> Result<Reply, Stop> {
+        Ok(Reply::ok(payload))
+    }
+}
+
+/// Two nodes, a client of the second one, and the owner of its presence.
+async fn cluster() -> (TestCluster<Presence, NoFetch>, TestChannel, u64) {
+    let cluster = TestCluster::start(["a", "b"], |pubsub: PubSub| {
+        let presence = Presence::builder(pubsub).start();
+        (SocketBuilder::new(presence.clone()).channel::<Room>("room:*"), presence)
+    })
+    .await;
+    let channel = cluster["b"].connect("").await.unwrap().join("room:1", json!({})).await.unwrap();
+    channel.until_present("7").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let explanation = cluster.presence("a").explain("room:1", "7").await;
+    let owner = explanation.presences[0].holder.as_ref().expect("its node has answered").owner;
+    (cluster, channel, owner)
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_another_node_are_seen_for_a_minute() {
+    let (cluster, channel, owner) = cluster().await;
+    let began = Instant::now();
+    let mut stream = Stream::open(cluster.presence("a"), "b".to_owned(), owner);
+    assert!(matches!(stream.next().await, Some(StreamItem::Begun)));
+    channel.push("echo", json!({"password": "hunter2"})).ok::<serde_json::Value>().await;
+    for expected in [true, false] {
+        let Some(StreamItem::Message { from_client, text, .. }) = stream.next().await else {
+            panic!("a message is expected")
+        };
+        assert_eq!(from_client, expected);
+        assert!(
+            text.contains("room:1") && text.contains("[FILTERED]") && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
+    // The heartbeats of the client come in between.
+    loop {
+        match stream.next().await {
+            Some(StreamItem::End(why)) => break assert_eq!(why, over()),
+            Some(_) => {}
+            None => panic!("the end is told"),
+        }
+    }
+    assert!((WATCH_TIME..WATCH_TIME + BEGIN_TIME).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_says_why_it_does_not_begin() {
+    let (cluster, _channel, owner) = cluster().await;
+    let presence = cluster.presence("b");
+    let open = || Stream::open(presence, "b".to_owned(), owner);
+    let mut watches: Vec<Stream> = (0..MAX_WATCHED).map(|_| open()).collect();
+    let end = async |stream: &mut Stream| match stream.next().await {
+        Some(StreamItem::End(why)) => why,
+        item => panic!("{item:?} instead of an end"),
+    };
+    assert_eq!(end(&mut open()).await, "4 sockets of that node are watched already");
+    // A watch that is dropped makes room.
+    watches.pop();
+    assert!(matches!(open().next().await, Some(StreamItem::Begun)));
+
+    let mut unknown = Stream::open(presence, "b".to_owned(), owner + 1000);
+    assert_eq!(end(&mut unknown).await, "its socket is gone");
+    let mut nowhere = Stream::open(presence, "c".to_owned(), owner);
+    assert_eq!(end(&mut nowhere).await, "c did not answer");
+}
