@@ -88,6 +88,8 @@ export class Account {
   }
 }
 
+const WORDS = { won: "Won against", lost: "Lost to", drawn: "Drew with" };
+
 function drawGame({ id, color, opponent, is_here, seen_at, moves, result, ended_at, ...control }) {
   const outcome = result.winner === null ? "drawn" : result.winner === color ? "won" : "lost";
   const count = moves === 1 ? "1 move" : `${moves} moves`;
@@ -97,7 +99,7 @@ function drawGame({ id, color, opponent, is_here, seen_at, moves, result, ended_
     make(
       "a",
       { href: `/game/${id}`, class: "entry-text" },
-      make("span", { class: "game-line" }, make("span", { class: `disc ${color}` }), nameOf(opponent), " ", make("strong", { text: outcome })),
+      make("span", { class: "game-line" }, make("span", { class: `disc ${color}` }), make("span", {}, make("strong", { text: WORDS[outcome] }), " ", nameOf(opponent))),
       make("small", { text: `${result.message} ${timeControl(control)}, ${count}, ${day(ended_at)}` }),
     ),
     make("small", { "data-test": "seen", text: opponent.bot ? "" : capital(seen(is_here, seen_at)) }),
