@@ -37,7 +37,7 @@ play("somebody plays, sets a password, and finds the game again from another bro
   await alice.page.locator(".me-name").click();
   const games = alice.page.locator("[data-test=past]");
   await games.filter({ hasText: "Bob" }).waitFor();
-  assert.match(await games.innerText(), /Bob.*lost.*Checkmate: Black wins\..*5 \+ 0, 2 moves.*Here now/s);
+  assert.match(await games.innerText(), /Lost to Bob.*Checkmate: Black wins\..*5 \+ 0, 2 moves.*Here now/s);
   await alice.page.locator("#password-says", { hasText: "no password" }).waitFor();
   await savePassword(alice, "short");
   await alice.page.locator("#password-note", { hasText: "at least 8 characters" }).waitFor();
