@@ -91,6 +91,8 @@ play("castling, a pawn taken in passing, and promotions by pointer and by keys",
   await alice.dragMove("e1", "g1");
   for (const tab of [alice, bob]) {
     await tab.untilPieces({ e1: null, f1: "wr", g1: "wk", h1: null });
+    // Its own board shows a move before it is confirmed.
+    await tab.untilPly(15);
     assert.equal((await tab.sans()).at(-1), "O-O");
   }
 });
