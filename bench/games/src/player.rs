@@ -122,7 +122,7 @@ impl Player {
         serde_json::from_value(joined["game"].clone()).map_err(|_| Lost)
     }
 
-    /// Sends an event. Its reply is waited for with [`reply`](Self::reply), or comes among what is heard.
+    /// Sends an event, and returns its ref. The reply is among what [`next`](Self::next) returns.
     pub(crate) async fn send(&mut self, topic: &str, event: &str, payload: Value) -> Result<String, Lost> {
         let connection = self.connection.as_mut().ok_or(Lost)?;
         let reference = connection.next_ref.to_string();

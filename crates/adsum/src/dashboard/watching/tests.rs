@@ -36,7 +36,8 @@ async fn cluster() -> (TestCluster<Presence, NoFetch>, TestChannel, u64) {
         (SocketBuilder::new(presence.clone()).channel::<Room>("room:*"), presence)
     })
     .await;
-    let channel = cluster["b"].connect("").await.unwrap().join("room:1", json!({})).await.unwrap();
+    let client = cluster["b"].connect("").await.expect("the node lets everybody in");
+    let channel = client.join("room:1", json!({})).await.expect("the room does too");
     channel.until_present("7").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let explanation = cluster.presence("a").explain("room:1", "7").await;
