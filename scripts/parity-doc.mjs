@@ -1,4 +1,4 @@
-// What docs/phoenix-parity.md says: tests by file and name, `channels/joining.rs: params_are_typed`.
+// Reads documents that name tests by file and name, `channels/joining.rs: params_are_typed`.
 
 /** The tests that are named. */
 export function namesIn(doc) {

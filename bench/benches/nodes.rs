@@ -1,4 +1,4 @@
-//! What it costs that a presence is seen on another node: time against the size of the set, the locks while a node
+//! The cost of seeing a presence on another node: time against the size of the set, the locks while a node
 //! catches up, bytes on the wire, memory.
 
 #![allow(missing_docs, reason = "the program prints what it measures")]

@@ -28,7 +28,7 @@ struct Options {
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
 
-    /// Where browsers find the site, such as `https://chess.example`: pages of other origins get no connection, and
+    /// The site's address for browsers, such as `https://chess.example`: pages of other origins get no connection, and
     /// with https cookies are kept for TLS. For a site behind a proxy. The site works at the root of a host only.
     #[arg(long, env = "ORIGIN")]
     origin: Option<Origin>,
@@ -45,7 +45,7 @@ struct Options {
     #[arg(long, env = "SECRET", hide_env_values = true)]
     secret: Option<String>,
 
-    /// What connects the nodes of the site: `local` for one alone, `nats://host:4222` or `redis://host:6379`. All nodes
+    /// The engine that connects the nodes of the site: `local` for one alone, `nats://host:4222` or `redis://host:6379`. All nodes
     /// have the same database and secret.
     #[arg(long, env = "PUBSUB", default_value = "local", hide_env_values = true)]
     pubsub: String,
@@ -58,7 +58,7 @@ struct Options {
     #[arg(long, env = "DASHBOARD", value_name = "PORT")]
     dashboard: Option<u16>,
 
-    /// Where operators find /metrics, /health/live and /health/ready: a port of this machine such as 9100, or an address.
+    /// The listener for /metrics, /health/live and /health/ready: a port of this machine such as 9100, or an address.
     /// Nowhere, unless it is given.
     #[arg(long, env = "METRICS_ADDR", value_name = "ADDR", value_parser = adsum::operations::address)]
     metrics: Option<SocketAddr>,

@@ -103,12 +103,12 @@ impl Name {
         &self.text
     }
 
-    /// What must be unique: equal for names that read the same, such as `Zoë` and `zoë`, or `paypal` and `раураl`.
+    /// A key that must be unique: equal for names that read the same, such as `Zoë` and `zoë`, or `paypal` and `раураl`.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// What must be unique as well: equal for names that look the same as they are written, such as `ANNA` in Latin and in
+    /// A second key that must be unique: equal for names that look the same as they are written, such as `ANNA` in Latin and in
     /// Greek letters.
     pub fn look(&self) -> &str {
         &self.look

@@ -1,4 +1,4 @@
-//! What operators ask of a node: metrics, and whether it is well.
+//! Metrics and health of a node, for operators.
 
 use std::{error::Error, net::SocketAddr};
 

@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use axum::http::Uri;
 
-/// Where browsers find the site, such as `https://chess.example`: what the address bar shows before the first `/`.
+/// The site's address for browsers, such as `https://chess.example`: what the address bar shows before the first `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin(String);
 

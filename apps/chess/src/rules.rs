@@ -222,7 +222,7 @@ fn is_playable(board: &Board, read: Move) -> bool {
     board.clone().try_play(read).is_ok()
 }
 
-/// What people write beside the notation: zeros for castling, a small letter for the piece that a pawn becomes.
+/// Ways of writing that the notation doesn't have: zeros for castling, a small letter for the piece that a pawn becomes.
 fn canonical(san: &str) -> String {
     let mut san = san.replace('0', "O");
     let becomes = san.trim_end_matches(['+', '#']).len().saturating_sub(1);

@@ -1,4 +1,4 @@
-//! Who a browser is: a random token in a cookie, of which the database knows a hash.
+//! Sessions: a random token in a browser's cookie, of which the database knows a hash.
 
 use std::time::Duration;
 

@@ -104,7 +104,7 @@ pub fn site(mut site: Site, web: &Path) -> Result<Router, MissingFile> {
 }
 
 impl Site {
-    /// What a client is counted by: an IPv4 address, or a network of IPv6, of which one person has all addresses.
+    /// The network that a client is counted under: an IPv4 address, or a network of IPv6, of which one person has all addresses.
     pub(crate) fn network(&self, request: &Request) -> IpAddr {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let client =

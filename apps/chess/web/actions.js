@@ -1,4 +1,4 @@
-// What a player can do besides moving: draw, resign, claim, rematch.
+// A player's actions besides moving: draw, resign, claim, rematch.
 
 import { $, nameOf, other, setText } from "./dom.js";
 

@@ -1,4 +1,4 @@
-// What is marked on the board: below the pieces the last move, a king in check, the piece that is held; above them where
+// The marks on the board: below the pieces the last move, a king in check, the piece that is held; above them where
 // it can go.
 
 import { EXTENSION_POINT, Extension, Svg } from "/vendor/board.mjs";

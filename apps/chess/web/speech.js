@@ -1,4 +1,4 @@
-// What a screen reader says during a game: each move in words, the time at 30 and 10 s, and at once what can't wait.
+// Announcements of a game for screen readers: each move in words, the time at 30 and 10 s, and at once what can't wait.
 
 import { $, capital, make, other, setText } from "./dom.js";
 

@@ -30,7 +30,7 @@ impl Channel for Room {
     }
 }
 
-/// What one key's change costs the next who is sent the state: the other keys are encoded already.
+/// The cost of the next state after one key has changed: the other keys are encoded already.
 pub(crate) fn state() {
     let runtime = runtime();
     let pubsub = PubSub::local();

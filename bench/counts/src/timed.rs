@@ -1,4 +1,4 @@
-//! What is plotted against sizes that no server of sockets reaches: by the clock, in one thread.
+//! Measurements at sizes that no server of sockets reaches: by the clock, in one thread.
 
 use std::{
     sync::{

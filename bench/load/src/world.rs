@@ -1,4 +1,4 @@
-//! What all clients of a run share: the clock, counters, latencies.
+//! The state that all clients of a run share: the clock, counters, latencies.
 
 use std::{
     cell::{Cell, RefCell},

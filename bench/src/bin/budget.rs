@@ -23,7 +23,7 @@ use budget::{Account, DeliveryBudget};
 
 /// How long each load lasts.
 const SECONDS: u64 = 20;
-/// What is said of the time before isn't counted: the credit is used up first.
+/// Delays before this time aren't counted: the credit is used up first.
 const WARM: Duration = Duration::from_secs(5);
 const RATE: u32 = 80_000;
 const MAX_DELAY: Duration = Duration::from_secs(1);

@@ -21,7 +21,7 @@ pub struct SocketProbe(Weak<Outbound>);
 pub struct SocketDetails {
     /// The [id](crate::Assigns::id) that the program gave it, if it did.
     pub id: Option<Topic>,
-    /// What carries its messages: `websocket`, `longpoll`, or `other` for a transport of the program's own.
+    /// The transport: `websocket`, `longpoll`, or `other` for a transport of the program's own.
     pub transport: &'static str,
     /// The client's address, as [`Connect::client_address`](crate::Connect::client_address) tells it.
     pub client_address: Option<IpAddr>,

@@ -41,7 +41,7 @@ pub struct TracedMessage {
     pub is_from_client: bool,
     /// Its length.
     pub bytes: usize,
-    /// What it says, with secrets filtered: about a kilobyte at most.
+    /// Its text, with secrets filtered: about a kilobyte at most.
     pub text: String,
     /// How many messages were left out just before it, as they came faster than they were read.
     pub skipped: u64,

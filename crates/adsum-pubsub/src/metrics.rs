@@ -1,4 +1,4 @@
-//! What a node counts and measures: every metric's name, what it means, and its values.
+//! The metrics of a node: names, meanings and values.
 //!
 //! [`table`] names all metrics. A [`PubSub`](crate::PubSub) owns the values of its node in a [`Metrics`]: the crates
 //! above count there, each by a handle ([`Counter`], [`Histogram`]) that it takes once and keeps. A count is one

@@ -1,4 +1,4 @@
-//! What a shard has to tell other nodes about its own presences: the changes that aren't published yet, and the batches
+//! The log of a shard's own presences, for other nodes: the changes that aren't published yet, and the batches
 //! published lately.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};

@@ -163,7 +163,7 @@ pub struct Holder {
 pub struct ExplainedSocket {
     /// The id that the program gave it, if it did.
     pub id: Option<String>,
-    /// What carries its messages: `websocket`, `longpoll` or `other`.
+    /// The transport: `websocket`, `longpoll` or `other`.
     pub transport: String,
     /// The client's address.
     pub client_address: Option<IpAddr>,

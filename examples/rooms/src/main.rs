@@ -176,7 +176,7 @@ struct Options {
     /// How long a long poll is held open while nothing is to be said, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     longpoll_window: u64,
-    /// What connects the nodes of a cluster: `local` for none, `nats://host:4222` or `redis://host:6379`
+    /// The engine that connects the nodes of a cluster: `local` for none, `nats://host:4222` or `redis://host:6379`
     #[arg(long, env = "PUBSUB", default_value = "local")]
     pubsub: String,
     /// The name of this node, which no other node of the cluster may have
@@ -192,7 +192,7 @@ struct Options {
     /// Serves a page for operators on this port of 127.0.0.1, for this machine alone; 0 takes any free one
     #[arg(long, env = "DASHBOARD", value_name = "PORT")]
     dashboard: Option<u16>,
-    /// Where operators find /metrics, /health/live and /health/ready: a port of this machine such as 9100, or an address;
+    /// The listener for /metrics, /health/live and /health/ready: a port of this machine such as 9100, or an address;
     /// nowhere, unless it is given
     #[arg(long, env = "METRICS_ADDR", value_name = "ADDR", value_parser = operations::address)]
     metrics: Option<SocketAddr>,

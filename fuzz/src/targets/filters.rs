@@ -1,4 +1,4 @@
-//! What the log shows of a client's parameters: never what stands under the name of a secret, all else as it is, and
+//! The parameters of a client in the log: never what stands under the name of a secret, all else as it is, and
 //! not much in all.
 
 use adsum_channels::{Json, ParamFilter, Payload};

@@ -228,7 +228,7 @@ fn is_ours(tables: &[String]) -> bool {
 }
 
 /// Makes a missing file so that nobody else can read it, and so those that `SQLite` puts beside it, which take on its mode.
-/// What goes wrong shows as it is opened.
+/// Errors show when the file is opened.
 fn create_for_us_alone(file: &Path) {
     #[cfg(unix)]
     {

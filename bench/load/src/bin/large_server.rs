@@ -157,7 +157,7 @@ fn used() -> (u64, f64) {
     (process::memory(me), process::cpu(me))
 }
 
-/// What one who keeps a list has: how many are in it, and how many were at most.
+/// The list that a subscriber keeps: its length now, and its maximum.
 #[derive(Default)]
 struct Listed {
     now: AtomicUsize,

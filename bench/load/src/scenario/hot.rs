@@ -8,8 +8,8 @@ const PRESENT: usize = 10;
 /// How many listeners are present at a time, on their way in.
 const ENTERING: usize = 500;
 
-/// What others see beside this room is measured by a second process, before which this one gives way
-/// (`chrt -f 10`, and `chrt -f 20` for the other): reading what comes takes a thread's time too.
+/// A second process measures the rooms beside this one. Run it at a higher priority (`chrt -f 10` for this, `chrt -f 20` for
+/// the other), since reading the hot room's messages takes a thread's time too.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// How many members the room has

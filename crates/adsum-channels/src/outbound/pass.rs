@@ -8,6 +8,9 @@
 //! one for broadcasts to many. The last two yield after some sockets. So a reply doesn't wait until a broadcast was
 //! written to hundreds of other sockets, nor does a game of two wait for a room of thousands.
 
+#[cfg(test)]
+mod tests;
+
 use std::{cell::RefCell, sync::Arc, vec};
 
 use adsum_pubsub::tasks;

@@ -25,7 +25,7 @@ fn queue(max_queue_bytes: usize, stream: Option<Arc<dyn DirectStream>>) -> Arc<O
     Arc::new(Outbound::new(&budget, transport(stream)))
 }
 
-fn frame(text: &'static str) -> Frame {
+pub(super) fn frame(text: &'static str) -> Frame {
     Frame::whole(Bytes::from_static(text.as_bytes()))
 }
 
@@ -361,7 +361,7 @@ fn a_socket_that_is_closing_gives_way_as_well() {
 }
 
 /// A queue with a bare stream of this runtime, and the client's end.
-async fn connected() -> (Arc<Outbound>, std::net::TcpStream) {
+pub(super) async fn connected() -> (Arc<Outbound>, std::net::TcpStream) {
     connected_with(1_000_000).await
 }
 
@@ -381,7 +381,7 @@ async fn streams() -> (Arc<TcpStream>, std::net::TcpStream) {
 }
 
 /// The bytes that have arrived at the client.
-fn arrived(client: &mut std::net::TcpStream) -> String {
+pub(super) fn arrived(client: &mut std::net::TcpStream) -> String {
     let mut read = [0; 64];
     let bytes = match client.read(&mut read) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -564,57 +564,4 @@ async fn the_connection_s_task_hears_that_a_push_has_found_the_peer_gone() {
     outbound.push(frame("x".repeat(WRITE_THRESHOLD).leak()));
     assert_eq!(outbound.state(), State::Gone);
     tokio::time::timeout(std::time::Duration::from_secs(20), outbound.woken()).await.expect("it is woken");
-}
-
-#[tokio::test]
-async fn a_reply_is_written_before_a_broadcast_to_others() {
-    let mut listening = Vec::new();
-    for _ in 0..100 {
-        listening.push(connected().await);
-    }
-    let (answered, mut client) = connected().await;
-    for (outbound, _) in &listening {
-        outbound.locked_for(Urgency::Many, |queue| queue.push(frame("all")));
-    }
-    // Waits until the broadcast is being written.
-    while arrived(&mut listening[0].1).is_empty() {
-        tokio::task::yield_now().await;
-    }
-    answered.push(frame("reply"));
-    let (last, heard) = listening.last_mut().unwrap();
-    last.push(frame("reply"));
-    let mut turns = 0;
-    while arrived(&mut client) != "reply" {
-        tokio::task::yield_now().await;
-        turns += 1;
-    }
-    assert_eq!(arrived(heard), "allreply", "what waits already stands before it");
-    assert_eq!(arrived(&mut listening[98].1), "", "{turns}");
-    while arrived(&mut listening[98].1).is_empty() {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
-async fn a_broadcast_to_few_is_written_before_one_to_many() {
-    let mut crowd = Vec::new();
-    for _ in 0..200 {
-        crowd.push(connected().await);
-    }
-    let (player, mut client) = connected().await;
-    for (outbound, _) in &crowd {
-        outbound.locked_for(Urgency::of_broadcast(129), |queue| queue.push(frame("all")));
-    }
-    // In one turn with the broadcast to many, and after it; the last of the crowd is in the game too.
-    for outbound in [&player, &crowd[199].0] {
-        outbound.locked_for(Urgency::of_broadcast(128), |queue| queue.push(frame("few")));
-    }
-    while arrived(&mut client) != "few" {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(arrived(&mut crowd[199].1), "allfew", "what waits already stands before it");
-    assert_eq!(arrived(&mut crowd[198].1), "");
-    while arrived(&mut crowd[198].1).is_empty() {
-        tokio::task::yield_now().await;
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adsum_tracker::{ClusterMessage, LeaveReason, Meta, OwnerExit, OwnerId, Report, Windows};
+use adsum_tracker::{ClusterMessage, LeaveReason, OwnerExit, OwnerId, Report, Windows};
 
 use crate::{
     key, meta,
@@ -177,17 +177,7 @@ fn a_late_goodbye_of_one_that_has_left_leaves_its_departing_presences() {
 #[test]
 fn a_departed_set_is_taken_over_whole_though_its_holders_cut_it_differently() {
     let (mut world, [a, b, c]) = World::of(["a", "b", "c"]);
-    let text = format!(r#"{{"padding":"{}"}}"#, "x".repeat(5_000));
-    let mut owner = world.owner(a);
-    for n in 0..100 {
-        owner.track(&"room".into(), &key(&format!("{n:02}")), Meta::from_encoded(text.clone())).unwrap();
-    }
-    world.pass(SECOND);
-    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Draining, 60 * SECOND));
-    drop(owner);
-    world.leave(a, 60 * SECOND);
-    world.pass(MOMENT);
-    world.kill(a);
+    world.depart_with_large_set(a);
     // The first ones are replaced. Chunks from one of the two holders are lost now and then, so that the other is
     // asked.
     let owners: Vec<_> = (0..30).map(|n| world.track(b, "room", &format!("{n:02}"))).collect();

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use adsum_tracker::{ClusterMessage, LeaveReason, Meta, OwnerExit};
+use adsum_tracker::{ClusterMessage, Meta};
 
 use crate::{
     key,
@@ -41,17 +41,7 @@ fn a_snapshot_goes_on_though_its_first_part_came_long_ago() {
 /// A departed set is pulled from one of two holders, and either sends a chunk that isn't the next one.
 fn takes_no_other_part(is_holders: bool, index: u32) {
     let (mut world, [a, _, _]) = World::of(["a", "b", "c"]);
-    let text = format!(r#"{{"padding":"{}"}}"#, "x".repeat(5_000));
-    let mut owner = world.owner(a);
-    for n in 0..100 {
-        owner.track(&"room".into(), &key(&format!("{n:02}")), Meta::from_encoded(text.clone())).unwrap();
-    }
-    world.pass(SECOND);
-    world.node(a).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Draining, 60 * SECOND));
-    drop(owner);
-    world.leave(a, 60 * SECOND);
-    world.pass(MOMENT);
-    world.kill(a);
+    world.depart_with_large_set(a);
     // One holder has sent its first part, and the next is late.
     let first = Rc::new(RefCell::new(None));
     let seen = first.clone();

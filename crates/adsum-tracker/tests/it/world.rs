@@ -3,8 +3,8 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use adsum_tracker::{
-    Bare, Cluster, ClusterMessage, ClusterOptions, Effect, Incarnation, Limits, RawOwner, Ref, Region,
-    Replica, Report, Time, TopicSet, Tracker, Windows,
+    Bare, Cluster, ClusterMessage, ClusterOptions, Effect, Incarnation, LeaveReason, Limits, Meta, OwnerExit,
+    RawOwner, Ref, Region, Replica, Report, Time, TopicSet, Tracker, Windows,
 };
 
 use crate::{key, meta};
@@ -133,6 +133,22 @@ impl World {
     pub(crate) fn leave(&mut self, node: usize, grace: Duration) {
         let now = self.now;
         self.node_mut(node).cluster.leave(now, grace);
+    }
+
+    /// A node tracks a hundred presences in `room`, too large for one chunk, departs, and ends. They stay for a minute.
+    pub(crate) fn depart_with_large_set(&mut self, node: usize) {
+        const GRACE: Duration = Duration::from_mins(1);
+        let text = format!(r#"{{"padding":"{}"}}"#, "x".repeat(5_000));
+        let mut owner = self.owner(node);
+        for n in 0..100 {
+            owner.track(&"room".into(), &key(&format!("{n:02}")), Meta::from_encoded(text.clone())).unwrap();
+        }
+        self.pass(Duration::from_secs(1));
+        self.node(node).tracker.set_owner_exit(OwnerExit::Depart(LeaveReason::Draining, GRACE));
+        drop(owner);
+        self.leave(node, GRACE);
+        self.pass(MOMENT);
+        self.kill(node);
     }
 
     /// Drops all messages from one node to the other.

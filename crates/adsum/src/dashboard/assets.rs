@@ -48,7 +48,7 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     })
 }
 
-/// What stands before the names of the parts: relative, as a proxy may take a part of the path away. A page without a
+/// The path before the names of the parts: relative, as a proxy may take a part of the path away. A page without a
 /// slash at its end has its parts below its own name.
 fn base(path: &str) -> String {
     let last = path.rsplit('/').next().unwrap_or_default();

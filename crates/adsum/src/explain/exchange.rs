@@ -124,7 +124,7 @@ struct Answered {
 pub(crate) struct Exchange {
     pub(crate) pubsub: PubSub,
     pub(crate) topic: Topic,
-    /// Who waits for answers: each is one call.
+    /// The calls that wait for answers.
     askers: Mutex<HashMap<u64, mpsc::Sender<Told>>>,
     #[cfg(feature = "dashboard")]
     pub(crate) watches: crate::dashboard::watching::Watches,

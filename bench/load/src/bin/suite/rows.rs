@@ -24,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) limits: &'static [(&'static str, f64)],
     pub(crate) server: Server,
     pub(crate) args: &'static [&'static str],
-    /// What is told of the result: a text before a field, its scale and unit.
+    /// The figures to print of the result: a text before a field, its scale and unit.
     pub(crate) shown: &'static [(&'static str, &'static str, f64, &'static str)],
 }
 
