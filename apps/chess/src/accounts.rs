@@ -51,21 +51,26 @@ pub(crate) async fn sign_in(State(site): State<Arc<Site>>, request: Request) -> 
     let password = password.filter(|password| !password.is_empty());
     let Some(password) = password.as_deref().map(Password::parse).transpose().map_err(unprocessable)? else {
         node.names.check(network).map_err(too_fast)?;
-        return begin(&site, create(&site, &name).await?, StatusCode::CREATED).await;
+        let user = created(site.db.create_user(&name).await)?;
+        return begin(&site, user, StatusCode::CREATED).await;
     };
     node.attempts_from.check(network).map_err(too_fast)?;
     node.attempts.check(name.key().to_owned()).map_err(too_fast)?;
     if let Some((user, hash)) = site.db.by_name(&name).await? {
-        if user.bot || !node.passwords.is_right(password, hash).await.map_err(unavailable)? {
-            let message = "Somebody has that name, with another password or with none.";
-            return Err(Failure(StatusCode::UNAUTHORIZED, Problem::new("wrong_password", message)));
+        let is_right =
+            !user.bot && node.passwords.is_right(password, hash.clone()).await.map_err(unavailable)?;
+        // Not if the password has become another one meanwhile.
+        if let (true, Some(hash)) = (is_right, &hash)
+            && let Some(cookie) = site.sessions.sign_in_by(user.id, hash).await?
+        {
+            return Ok((StatusCode::OK, cookie, Json(json!({ "user": user }))).into_response());
         }
-        return begin(&site, user, StatusCode::OK).await;
+        let message = "Somebody has that name, with another password or with none.";
+        return Err(Failure(StatusCode::UNAUTHORIZED, Problem::new("wrong_password", message)));
     }
     node.names.check(network).map_err(too_fast)?;
     let hash = node.passwords.hash(password).await.map_err(unavailable)?;
-    let user = create(&site, &name).await?;
-    site.db.set_password(user.id, None, &hash).await?;
+    let user = created(site.db.create_user_with_password(&name, &hash).await)?;
     begin(&site, user, StatusCode::CREATED).await
 }
 
@@ -125,14 +130,13 @@ impl Site {
     }
 }
 
-async fn create(site: &Site, name: &Name) -> Result<User, Failure> {
-    match site.db.create_user(name).await {
-        Ok(user) => Ok(user),
-        Err(taken @ CreateError::Taken) => {
-            Err(Failure(StatusCode::CONFLICT, Problem::new("name_taken", taken.to_string())))
+fn created(user: Result<User, CreateError>) -> Result<User, Failure> {
+    user.map_err(|error| match error {
+        CreateError::Taken => {
+            Failure(StatusCode::CONFLICT, Problem::new("name_taken", CreateError::Taken.to_string()))
         }
-        Err(CreateError::Database(error)) => Err(error.into()),
-    }
+        CreateError::Database(error) => error.into(),
+    })
 }
 
 async fn begin(site: &Site, user: User, status: StatusCode) -> Result<Response, Failure> {

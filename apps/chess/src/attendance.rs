@@ -72,7 +72,8 @@ impl Node {
             for key in diff.leaves.keys() {
                 let Ok(user) = key.parse() else { continue };
                 if !self.is_in(LOBBY, user) {
-                    self.db.note_seen(user, 0).await?;
+                    // Every node sees the leave; the first one writes.
+                    self.db.note_seen(user, 1_000).await?;
                     self.left(user).await?;
                 }
             }

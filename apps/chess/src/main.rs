@@ -25,7 +25,7 @@ struct Options {
     port: u16,
 
     /// The address to listen on; 0.0.0.0 lets other machines in.
-    #[arg(long, default_value = "127.0.0.1")]
+    #[arg(long, env = "LISTEN_HOST", default_value = "127.0.0.1")]
     host: IpAddr,
 
     /// The site's address for browsers, such as `https://chess.example`: pages of other origins get no connection, and

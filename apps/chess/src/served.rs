@@ -47,6 +47,9 @@ impl<K: Eq + Hash + Clone, V> Shared<K, V> {
         if let Some(there) = values.get(key).and_then(Weak::upgrade) {
             return there;
         }
+        if values.len() == values.capacity() {
+            values.retain(|_, value| value.strong_count() > 0);
+        }
         values.insert(key.clone(), Arc::downgrade(&new));
         new
     }
@@ -97,7 +100,7 @@ impl Subscriber for ToldOfGame {
 }
 
 /// Somebody with a tab on this node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ServedPerson {
     told: Mutex<Affairs>,
 }
@@ -121,7 +124,7 @@ impl From<&Mine> for Affairs {
 }
 
 impl ServedPerson {
-    /// A tab has been told this.
+    /// All tabs are told this.
     pub(crate) fn told(&self, mine: &Mine) {
         *self.told.lock() = Affairs::from(mine);
     }
@@ -141,9 +144,9 @@ impl Served {
         })
     }
 
-    /// Notes that somebody has a tab. Held as long as the tab is open.
-    pub(crate) fn person(&self, user: UserId) -> Arc<ServedPerson> {
-        self.people.get_or_make(&user, ServedPerson::default)
+    /// Notes that somebody has a tab, which is told this. Held as long as the tab is open.
+    pub(crate) fn person(&self, user: UserId, mine: &Mine) -> Arc<ServedPerson> {
+        self.people.get_or_make(&user, || ServedPerson { told: Mutex::new(Affairs::from(mine)) })
     }
 }
 
@@ -177,7 +180,7 @@ impl Node {
             let Some(stored) = stored.get(&id) else { continue };
             let told = *game.told.position.lock();
             let is_behind = stored.version > told.version;
-            let is_gone_new = std::mem::replace(&mut *game.told.gone.lock(), stored.gone) != stored.gone;
+            let is_gone_new = *game.told.gone.lock() != stored.gone;
             if !is_behind && !is_gone_new {
                 continue;
             }
@@ -189,6 +192,7 @@ impl Node {
             if is_gone_new {
                 let absent = table.absent(self.settings.claim_times(), table.now);
                 drop(self.pubsub.local_broadcast(game_topic(&id), "absent", absent));
+                *game.told.gone.lock() = stored.gone;
             }
         }
         Ok(())

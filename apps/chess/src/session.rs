@@ -57,8 +57,19 @@ impl Sessions {
     /// The database failed.
     pub async fn sign_in(&self, user: UserId) -> Result<CookieJar, sqlx::Error> {
         let token = hex(&random_bytes::<TOKEN_BYTES>());
-        self.db.begin_session(&hash(&token), user, self.lifetime).await?;
+        self.db.begin_session(&hash(&token), user, None, self.lifetime).await?;
         Ok(CookieJar::new().add(self.cookie(token)))
+    }
+
+    /// As [`sign_in`](Self::sign_in), if the user still has the password of this hash. `None` if not.
+    pub(crate) async fn sign_in_by(
+        &self,
+        user: UserId,
+        password: &str,
+    ) -> Result<Option<CookieJar>, sqlx::Error> {
+        let token = hex(&random_bytes::<TOKEN_BYTES>());
+        let has_begun = self.db.begin_session(&hash(&token), user, Some(password), self.lifetime).await?;
+        Ok(has_begun.then(|| CookieJar::new().add(self.cookie(token))))
     }
 
     /// Whose session a request belongs to, which is renewed if it is old. `None` if it has none, or one that has ended.

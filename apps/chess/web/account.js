@@ -69,6 +69,8 @@ export class Account {
     button.disabled = false;
     if (this.#ended.signal.aborted) return;
     setText($("#password-note"), ok ? "Your password is saved. All other browsers are signed out." : problem(error));
+    // It was set elsewhere meanwhile.
+    if (error?.reason === "wrong_password") this.#showPassword(true);
     if (!ok) return;
     form.reset();
     form.elements.username.value = this.#me.name;

@@ -6,9 +6,19 @@ const KEY = "sound";
 const button = $("#sound");
 
 let context = null;
+let isOn = stored() === "on";
+
+/** A browser may keep nothing for a page. */
+function stored() {
+  try {
+    return localStorage.getItem(KEY);
+  } catch {
+    return null;
+  }
+}
 
 export function wantsSound() {
-  return localStorage.getItem(KEY) === "on";
+  return isOn;
 }
 
 function showButton() {
@@ -16,7 +26,12 @@ function showButton() {
 }
 
 button.addEventListener("click", () => {
-  localStorage.setItem(KEY, wantsSound() ? "off" : "on");
+  isOn = !isOn;
+  try {
+    localStorage.setItem(KEY, isOn ? "on" : "off");
+  } catch {
+    // It is forgotten with the page.
+  }
   showButton();
   play("move");
 });

@@ -36,8 +36,7 @@ impl Channel for UserChannel {
             return Err(refused(Problem::new("not_yours", "This concerns somebody else.")));
         }
         let told = app.node.mine(visitor.user.id).await.map_err(|error| refused(error.into()))?;
-        let served = app.node.served.person(visitor.user.id);
-        served.told(&told);
+        let served = app.node.served.person(visitor.user.id, &told);
         let channel = Self { app: app.clone(), user: visitor.user, told: told.clone(), served };
         Ok(Joined::new(channel).reply(told))
     }
@@ -48,7 +47,10 @@ impl Channel for UserChannel {
     }
 
     async fn handle_out(&mut self, _: Arc<Message>, socket: &mut Socket) -> Result<(), Stop> {
-        self.tell(socket).await
+        self.tell(socket).await?;
+        // Every tab is told of this; what one tab reads as it joins, the others may have missed.
+        self.served.told(&self.told);
+        Ok(())
     }
 
     async fn handle_in(&mut self, event: &str, payload: Payload, _: &mut Socket) -> Result<Reply, Stop> {
@@ -84,7 +86,6 @@ impl Channel for UserChannel {
 impl UserChannel {
     async fn tell(&mut self, socket: &mut Socket) -> Result<(), Stop> {
         let mine = self.app.node.mine(self.user.id).await?;
-        self.served.told(&mine);
         if mine.differs(&self.told) {
             socket.push("mine", &mine)?;
             self.told = mine;

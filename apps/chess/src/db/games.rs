@@ -340,8 +340,8 @@ impl Db {
         // Never into the future: a turn that began after the last sign of life began at most now.
         sqlx::query(
             "UPDATE games SET deadline_at = deadline_at - turn_at + CASE WHEN turn_at + $1 > $2 THEN $2 ELSE turn_at + $1 END, \
-             turn_at = CASE WHEN turn_at + $1 > $2 THEN $2 ELSE turn_at + $1 END, paused_ms = paused_ms + $1 \
-             WHERE ended_at IS NULL",
+             turn_at = CASE WHEN turn_at + $1 > $2 THEN $2 ELSE turn_at + $1 END, paused_ms = paused_ms + $1, \
+             version = version + 1 WHERE ended_at IS NULL",
         )
         .bind(gap)
         .bind(now)

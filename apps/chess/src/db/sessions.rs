@@ -14,25 +14,29 @@ pub(crate) struct Live {
 }
 
 impl Db {
-    /// Begins a session. Those that have expired are forgotten.
+    /// Begins a session, if the user has the password of this hash, or whatever password if none is given. Returns whether
+    /// it has begun. Sessions that have expired are forgotten.
     pub(crate) async fn begin_session(
         &self,
         token_hash: &str,
         user: UserId,
+        password: Option<&str>,
         lifetime: Duration,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<bool, sqlx::Error> {
         let now = self.now().await?;
         sqlx::query("DELETE FROM sessions WHERE expires_at <= $1").bind(now).execute(&self.pool).await?;
-        sqlx::query(
-            "INSERT INTO sessions (token_hash, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
+        let begun = sqlx::query(
+            "INSERT INTO sessions (token_hash, user_id, created_at, expires_at) \
+             SELECT $1, id, $3, $4 FROM users WHERE id = $2 AND ($5 = '' OR COALESCE(password, '') = $5)",
         )
         .bind(token_hash)
         .bind(user.0)
         .bind(now)
         .bind(now + millis(lifetime))
+        .bind(password.unwrap_or_default())
         .execute(&self.pool)
         .await?;
-        Ok(())
+        Ok(begun.rows_affected() > 0)
     }
 
     /// Whose session it is. `None` if it has ended.

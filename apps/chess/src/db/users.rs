@@ -31,7 +31,16 @@ impl Db {
     ///
     /// [`CreateError::Taken`] if somebody has it.
     pub async fn create_user(&self, name: &Name) -> Result<User, CreateError> {
-        self.create(name, false).await
+        self.create(name, false, None).await
+    }
+
+    /// As [`create_user`](Self::create_user), with the hash of a password.
+    pub(crate) async fn create_user_with_password(
+        &self,
+        name: &Name,
+        hash: &str,
+    ) -> Result<User, CreateError> {
+        self.create(name, false, Some(hash)).await
     }
 
     /// The bot of a name, made if it is missing.
@@ -40,7 +49,7 @@ impl Db {
     ///
     /// [`CreateError::Taken`] if somebody else has the name.
     pub(crate) async fn bot(&self, name: &Name) -> Result<User, CreateError> {
-        match self.create(name, true).await {
+        match self.create(name, true, None).await {
             Err(CreateError::Taken) => {}
             created => return created,
         }
@@ -53,10 +62,11 @@ impl Db {
         Ok(User { id: UserId(id), name, bot: true })
     }
 
-    async fn create(&self, name: &Name, bot: bool) -> Result<User, CreateError> {
+    async fn create(&self, name: &Name, bot: bool, password: Option<&str>) -> Result<User, CreateError> {
         let user = User { id: UserId::random(), name: name.to_string(), bot };
         let statement = format!(
-            "INSERT INTO users (id, name, name_key, name_look, bot, created_at) VALUES ($1, $2, $3, $4, $5, {})",
+            "INSERT INTO users (id, name, name_key, name_look, bot, password, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, {})",
             self.clock()
         );
         let created = sqlx::query(AssertSqlSafe(statement))
@@ -65,6 +75,7 @@ impl Db {
             .bind(name.key())
             .bind(name.look())
             .bind(i64::from(bot))
+            .bind(password)
             .execute(&self.pool)
             .await;
         match created {

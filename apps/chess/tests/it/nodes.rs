@@ -79,7 +79,8 @@ async fn spectators_and_lists_are_the_same_on_all_nodes() {
 async fn a_flag_falls_once_though_all_nodes_see_it() {
     on_both("flags", async |url| {
         let mut often = settings();
-        often.sweep_ms = 50;
+        // Twice that without a sign of life would be a pause, and so a change.
+        often.sweep_ms = 500;
         let nodes = start(&url, ["a", "b", "c", "d"], &often).await;
         let games = (0..6).map(|n| {
             let nodes = &nodes;

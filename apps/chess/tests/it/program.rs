@@ -259,9 +259,11 @@ async fn a_move_whose_answer_was_lost_is_played_once() {
         let mut program = chess("0", &url);
         let port = port_of(&mut program).await;
         let (mut white, state) = join_game(&port, &anna, &game).await;
-        assert_eq!((&state["ply"], &state["version"]), (&json!(1), &json!(2)));
+        // The move, and the pause after it.
+        assert_eq!((&state["ply"], &state["version"]), (&json!(1), &json!(3)));
+        assert!(state["paused_ms"].as_u64().unwrap() > 0, "{state}");
         let again = white.push(&game, "move", json!({ "ply": 0, "move": "e2e4" })).await.unwrap();
-        assert_eq!(again, json!({ "version": 2, "ply": 0, "uci": "e2e4" }));
+        assert_eq!(again, json!({ "version": 3, "ply": 0, "uci": "e2e4" }));
         let state = white.push(&game, "sync", json!({})).await.unwrap();
         assert_eq!(state["game"]["moves"].as_array().unwrap().len(), 1);
     })
