@@ -37,8 +37,6 @@ pub(crate) struct Core<H: PresenceHandler> {
     /// The owners of this node's presences.
     pub(crate) holders: Holders,
     pub(crate) leaves: LeaveMemory,
-    #[cfg(feature = "dashboard")]
-    pub(crate) activity: crate::activity::Activity,
     pub(crate) policy: DiffPolicy,
     pub(crate) observer: DiffObserver,
     /// Names this presence as a sender of diffs.
@@ -74,10 +72,8 @@ impl<H: PresenceHandler> Core<H> {
             timing,
             backlog,
             watchers: Watchers::default(),
-            holders: Holders::new(leaves.bounds().0),
+            holders: Holders::new(leaves.bounds()),
             leaves,
-            #[cfg(feature = "dashboard")]
-            activity: crate::activity::Activity::new(),
             policy,
             observer,
             sender: SubscriberId::unique(),
@@ -102,21 +98,7 @@ impl<H: PresenceHandler> Core<H> {
     /// Remembers the leaves of a diff, and tells the program's observer of it.
     pub(crate) fn note_diff(&self, topic: &Topic, diff: &Diff<KeyCache<H::Info>>) {
         self.leaves.note(&diff.leaves);
-        #[cfg(feature = "dashboard")]
-        self.activity.note(diff.joins.len(), diff.leaves.len());
         self.observer.observe(topic, diff);
-    }
-
-    /// Returns the number of presences, and that of topics with presences. Takes time with the number of topics.
-    pub(crate) fn sizes(&self) -> (usize, usize) {
-        let (mut presences, mut topics) = (0, 0);
-        for shard in self.tracker.shards() {
-            for set in shard.topics().filter(|set| set.count() > 0) {
-                presences += set.count();
-                topics += 1;
-            }
-        }
-        (presences, topics)
     }
 
     /// Returns the number of the last diff that was sent. Read under a shard's lock, it is at least that of the shard's

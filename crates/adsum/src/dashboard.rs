@@ -23,7 +23,6 @@
 
 mod assets;
 mod console;
-mod loopback;
 mod sampling;
 mod topics;
 pub(crate) mod watching;
@@ -35,7 +34,7 @@ use adsum_pubsub::{PubSub, tasks::Task};
 use axum::{Router, middleware};
 
 use self::console::Console;
-use crate::{Presence, handler::PresenceHandler};
+use crate::{Presence, handler::PresenceHandler, loopback};
 
 /// The page for operators of a presence. It shows what the presence has, to whoever reaches it: mount it behind a login.
 /// See the [module](self).

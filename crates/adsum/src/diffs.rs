@@ -1,6 +1,6 @@
 //! A topic's diffs on their way to clients and watches.
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 
 use adsum_pubsub::{Json, Payload, Topic};
 use adsum_tracker::{Diff, JoinedRow, Key, Ref};
@@ -21,6 +21,8 @@ pub(crate) struct TakenDiffs<I> {
     pub(crate) diffs: Vec<Diff<KeyCache<I>>>,
     /// The keys that join and have no fresh info.
     pub(crate) missing: Vec<Key>,
+    /// How long the first of the changes has waited, if the budget decided.
+    pub(crate) waited: Option<Duration>,
 }
 
 /// A diff as it was sent, shared by all watches and decoded by each in its own task.

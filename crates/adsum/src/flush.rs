@@ -163,10 +163,6 @@ impl<H: PresenceHandler> Core<H> {
         {
             return None;
         }
-        if let Some(since) = since {
-            let waited = self.backlog.now().saturating_sub(since);
-            self.metrics.flush_delay_seconds.record(waited.as_secs_f64());
-        }
         set.layer.since = None;
         let diffs = set.take_diffs();
         if diffs.is_empty() {
@@ -186,7 +182,8 @@ impl<H: PresenceHandler> Core<H> {
         if is_budgeted && !missing.is_empty() {
             self.backlog.pay(&mut set.layer.account, FETCH_COST);
         }
-        Some(TakenDiffs { topic: topic.clone(), diffs, missing })
+        let waited = since.map(|since| self.backlog.now().saturating_sub(since));
+        Some(TakenDiffs { topic: topic.clone(), diffs, missing, waited })
     }
 
     /// Returns the keys that join without a fresh info.
@@ -212,9 +209,16 @@ impl<H: PresenceHandler> Core<H> {
     /// Ends a flush: sends the diffs to clients and watches. The caller flushes the topic again afterwards, for the
     /// changes made since they were taken.
     pub(crate) fn send(&self, taken: TakenDiffs<H::Info>, fetched: Infos<H::Info>) {
-        let TakenDiffs { topic, diffs, .. } = taken;
-        // Subscribers and drops of infos are the program's code. Whatever they do, the topic goes on.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.publish(&topic, diffs, &fetched))) {
+        let TakenDiffs { topic, diffs, waited, .. } = taken;
+        // Subscribers, recorders of metrics and drops of infos are the program's code. Whatever they do, the topic goes on.
+        let to = &topic;
+        let publish = move || {
+            if let Some(waited) = waited {
+                self.metrics.flush_delay_seconds.record(waited.as_secs_f64());
+            }
+            self.publish(to, diffs, fetched);
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(publish)) {
             tasks::note_panic("flush", &*panic);
         }
         let mut shard = self.tracker.lock(&topic);
@@ -224,10 +228,10 @@ impl<H: PresenceHandler> Core<H> {
         shard.tidy(&topic);
     }
 
-    fn publish(&self, topic: &Topic, diffs: Vec<Diff<KeyCache<H::Info>>>, fetched: &Infos<H::Info>) {
+    fn publish(&self, topic: &Topic, diffs: Vec<Diff<KeyCache<H::Info>>>, fetched: Infos<H::Info>) {
         let _span = debug_span!("flush", topic = %cut(topic), diffs = diffs.len()).entered();
         let watchers = self.watchers_of(topic);
-        let published = self.count_as_told(topic, diffs, fetched);
+        let published = self.count_as_told(topic, diffs, &fetched);
         let heard = self.pubsub.subscribers(topic) > 0;
         for published in published {
             let mark = self.mark(published.number());

@@ -20,6 +20,7 @@ pub(crate) struct Holders {
     living: [Mutex<HashMap<OwnerId, LivingHolder>>; TABLES],
     ended: Mutex<VecDeque<EndedHolder>>,
     remembered: usize,
+    age: Duration,
 }
 
 /// Small, as there may be one for each socket.
@@ -48,9 +49,9 @@ pub(crate) struct HolderInfo {
 }
 
 impl Holders {
-    /// Remembers the sockets of at most so many channels that have ended.
-    pub(crate) fn new(remembered: usize) -> Self {
-        Self { began: Instant::now(), living: Default::default(), ended: Mutex::default(), remembered }
+    /// Remembers the sockets of at most so many channels that have ended, for so long.
+    pub(crate) fn new((remembered, age): (usize, Duration)) -> Self {
+        Self { began: Instant::now(), living: Default::default(), ended: Mutex::default(), remembered, age }
     }
 
     /// Notes a new owner.
@@ -64,11 +65,13 @@ impl Holders {
         let Some(living) = self.remove(owner).filter(|_| self.remembered > 0) else { return };
         let held_for = self.held_for(&living);
         let Some(socket) = living.socket.and_then(|probe| probe.details()) else { return };
+        let at = Instant::now();
         let mut ended = self.ended.lock();
-        let oldest = if ended.len() >= self.remembered { ended.pop_front() } else { None };
-        ended.push_back(EndedHolder { owner, socket, at: Instant::now(), held_for });
-        drop(ended);
-        drop(oldest);
+        let is_over = |oldest: &EndedHolder| at.saturating_duration_since(oldest.at) > self.age;
+        while ended.len() >= self.remembered || ended.front().is_some_and(is_over) {
+            ended.pop_front();
+        }
+        ended.push_back(EndedHolder { owner, socket, at, held_for });
     }
 
     /// An owner is gone, if it hasn't ended before.

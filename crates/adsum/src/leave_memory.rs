@@ -73,13 +73,13 @@ impl LeaveMemory {
 
     /// Notes the leaves of a diff, but for those of updates.
     pub(crate) fn note<K>(&self, left: &[LeftRow<K>]) {
-        if left.is_empty() || self.count == 0 {
+        let mut left = left.iter().filter_map(|left| Some((&left.row, left.reason?))).peekable();
+        if self.count == 0 || left.peek().is_none() {
             return;
         }
         let at = Instant::now();
         let mut leaves = self.leaves.lock();
-        for LeftRow { row, reason, .. } in left {
-            let Some(reason) = *reason else { continue };
+        for (row, reason) in left {
             let is_over = |oldest: &LeaveRecord| at.saturating_duration_since(oldest.at) > self.age;
             while leaves.len() >= self.count || leaves.front().is_some_and(is_over) {
                 leaves.pop_front();
@@ -130,11 +130,9 @@ impl LeaveMemory {
         let now = Instant::now();
         let of_key: Vec<_> = {
             let leaves = self.leaves.lock();
-            let of_key = leaves.iter().rev().filter(|leave| {
-                leave.topic.as_str() == topic
-                    && leave.key.as_str() == key
-                    && now.saturating_duration_since(leave.at) <= self.age
-            });
+            let young = |leave: &&LeaveRecord| now.saturating_duration_since(leave.at) <= self.age;
+            let is_of_key = |leave: &&LeaveRecord| leave.topic.as_str() == topic && leave.key.as_str() == key;
+            let of_key = leaves.iter().rev().take_while(young).filter(is_of_key);
             of_key.take(most).map(|leave| (leave.reference, leave.owner, leave.reason, leave.at)).collect()
         };
         let remembered = |(reference, owner, reason, at)| {

@@ -74,7 +74,6 @@ mod seeing_inside {}
 #[doc = include_str!("../../../docs/side-by-side.md")]
 mod side_by_side {}
 
-mod activity;
 mod backlog;
 mod budget;
 mod builder;
@@ -98,6 +97,8 @@ mod holders;
 mod key_cache;
 mod layer;
 mod leave_memory;
+#[cfg(any(feature = "dashboard", feature = "prometheus"))]
+mod loopback;
 mod observing;
 #[cfg(feature = "prometheus")]
 pub mod operations;

@@ -224,8 +224,8 @@ impl<H: PresenceHandler> Replication<H> {
                     let _ = request.send(nodes.clone());
                 }
             }
-            for HeldRequest { topic, key, answer } in held_requests {
-                let _ = answer.send(self.cluster.held(self.now(), &topic, &key));
+            for HeldRequest { topic, key, most, answer } in held_requests {
+                let _ = answer.send(self.cluster.held(self.now(), &topic, &key, most));
             }
             self.do_effects().await;
             if is_last {

@@ -55,7 +55,7 @@ impl<H: PresenceHandler> StateView<H> {
         let (own, beyond) = own_rows::<H>(set, self.owner, own);
         let mut pieces = std::mem::take(&mut set.layer.pieces);
         let state = pieces.state(set, &own);
-        core.metrics.state_bytes.record_count(state.len());
+        let state_bytes = state.len();
         let mut messages = vec![("presence_state", state.into())];
         set.layer.pieces = pieces;
         let refreshed = self.refreshed_keys(set);
@@ -65,6 +65,9 @@ impl<H: PresenceHandler> StateView<H> {
             let (diff, _) = encode::diff(&diff, |key| set.group(key)?.layer().info().cloned());
             messages.push(("presence_diff", diff.into()));
         }
+        // A recorder is the program's code.
+        drop(shard);
+        core.metrics.state_bytes.record_count(state_bytes);
         (ViewState { messages, seen }, beyond)
     }
 

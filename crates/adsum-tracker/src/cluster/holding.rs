@@ -43,9 +43,10 @@ pub struct PresenceOrigin {
 }
 
 impl<X: Layer> Cluster<X> {
-    /// The presences that this node holds under a key, hidden ones included. Takes time with the presences of nodes that are
-    /// down, of one shard.
-    pub fn held(&self, now: Time, topic: &str, key: &str) -> Vec<HeldPresence> {
+    /// The presences that this node holds under a key, hidden ones included: those of the lowest refs, so that all nodes
+    /// tell of the same, at most `most`, and how many more there are. Takes time with the presences of nodes that are down,
+    /// of one shard.
+    pub fn held(&self, now: Time, topic: &str, key: &str, most: usize) -> (Vec<HeldPresence>, usize) {
         let index = shard_of(topic);
         let shown: Vec<Arc<Row>> = {
             let shard = self.tracker.shard(index);
@@ -55,11 +56,17 @@ impl<X: Layer> Cluster<X> {
         let hidden = self.peers.values().filter(|peer| !peer.shards[index].shown).flat_map(|peer| {
             let rows = peer.shards[index].rows.values();
             let of_key = rows.filter(|row| row.topic.as_str() == topic && *row.key == *key);
-            of_key.map(move |row| peer.hidden(now, row, index))
+            of_key.map(move |row| (row.clone(), Some(peer)))
         });
-        let mut held: Vec<HeldPresence> = shown.into_iter().map(|row| self.shown(now, row, index)).collect();
-        held.extend(hidden);
-        held
+        let mut rows: Vec<_> = shown.into_iter().map(|row| (row, None)).chain(hidden).collect();
+        rows.sort_unstable_by_key(|(row, _)| row.reference);
+        let left_out = rows.len().saturating_sub(most);
+        rows.truncate(most);
+        let held = rows.into_iter().map(|(row, hidden_of)| match hidden_of {
+            None => self.shown(now, row, index),
+            Some(peer) => peer.hidden(now, &row, index),
+        });
+        (held.collect(), left_out)
     }
 
     /// How long a node has been silent, if it is known.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use adsum_pubsub::{Json, Payload, Topic};
-use adsum_tracker::{OwnerId, Row, SHARDS};
+use adsum_tracker::{OwnerId, Row};
 use serde::Serialize;
 use tokio::task::yield_now;
 
@@ -65,10 +65,11 @@ impl<H: PresenceHandler> Board<H> {
     pub(super) async fn topics(&self, search: &str) -> LargestTopics {
         let search = search.to_lowercase();
         let (mut largest, mut found, mut all) = (BinaryHeap::new(), 0, 0);
-        for index in 0..SHARDS {
-            // Lets other tasks run.
+        let mut shards = self.presence.core.tracker.shards();
+        loop {
+            // Lets other tasks run, while no shard is locked.
             yield_now().await;
-            let Some(shard) = self.presence.core.tracker.shards().nth(index) else { break };
+            let Some(shard) = shards.next() else { break };
             for set in shard.topics().filter(|set| set.count() > 0) {
                 all += 1;
                 if !search.is_empty() && !set.topic().to_lowercase().contains(&search) {

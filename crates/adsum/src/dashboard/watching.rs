@@ -143,22 +143,21 @@ impl Watches {
     /// Begins to watch a socket of this node.
     fn begin<H: PresenceHandler>(&self, core: &Core<H>, exchange: &Arc<Exchange>, watch: Watch) {
         let Watch { stream, from, owner } = watch;
-        let trace = core.holders.socket(OwnerId::numbered(owner)).and_then(|probe| probe.trace());
+        let probe = core.holders.socket(OwnerId::numbered(owner));
         let sender = Sender { exchange: exchange.clone(), stream, to: from };
+        // Held until the watch is noted, so that no other one is counted meanwhile.
+        let mut watched = self.watched.lock();
+        let ids: Vec<u64> = watched.iter().filter(|(_, task)| task.has_ended()).map(|(id, _)| *id).collect();
+        let ended: Vec<Task> = ids.into_iter().filter_map(|id| watched.remove(&id)).collect();
+        // Looked at before the trace begins, which ends another one of the same socket.
+        let refused = (watched.len() >= MAX_WATCHED)
+            .then(|| format!("{MAX_WATCHED} sockets of that node are watched already"));
+        let trace = if refused.is_none() { probe.and_then(|probe| probe.trace()) } else { None };
         let Some(mut trace) = trace else {
-            return sender.send(StreamItem::End("its socket is gone".to_owned()));
+            drop(watched);
+            drop(ended);
+            return sender.send(StreamItem::End(refused.unwrap_or_else(|| "its socket is gone".to_owned())));
         };
-        let over_tasks: Vec<Task> = {
-            let mut watched = self.watched.lock();
-            let over: Vec<u64> =
-                watched.iter().filter(|(_, task)| task.has_ended()).map(|(id, _)| *id).collect();
-            over.into_iter().filter_map(|id| watched.remove(&id)).collect()
-        };
-        drop(over_tasks);
-        if self.watched.lock().len() >= MAX_WATCHED {
-            let why = format!("{MAX_WATCHED} sockets of that node are watched already");
-            return sender.send(StreamItem::End(why));
-        }
         let ends_at = Instant::now() + WATCH_TIME;
         let task = tasks::spawn("watch of a socket", async move {
             sender.send(StreamItem::Begun);
@@ -181,8 +180,9 @@ impl Watches {
                 sleep(PAUSE).await;
             }
         });
-        let before = self.watched.lock().insert(stream, task);
-        drop(before);
+        let before = watched.insert(stream, task);
+        drop(watched);
+        drop((ended, before));
     }
 
     fn end(&self, stream: u64) {

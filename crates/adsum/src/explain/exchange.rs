@@ -9,6 +9,7 @@ use std::{
 
 use adsum_pubsub::{Json, Message, Payload, PubSub, Topic};
 use adsum_tracker::{HeldPresence, Key, LeaveReason, NodeInfo, NodeState, OwnerId, Ref};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -17,9 +18,7 @@ use tokio::{
 };
 
 use super::{ExplainedDeparture, ExplainedSocket, Holder, HoldingNode};
-use crate::{
-    Presence, activity::Counts, core::Core, handler::PresenceHandler, replication::ReplicationInbox, seconds,
-};
+use crate::{Presence, core::Core, handler::PresenceHandler, replication::ReplicationInbox, seconds};
 
 /// The events on the topic of questions.
 const ASK: &str = "ask";
@@ -30,7 +29,9 @@ const WAITING: usize = 128;
 /// How many answers wait for the one who asked.
 const ANSWERS: usize = 128;
 /// How many presences, and how many leaves, one node tells of.
-const MAX_TOLD: usize = 64;
+pub(super) const MAX_TOLD: usize = 64;
+/// How many questions are answered at once. Further ones count as unanswered.
+const MAX_ANSWERING: usize = 16;
 /// How long a node waits for its own replication before it answers without it.
 const OWN_TIME: Duration = Duration::from_millis(500);
 
@@ -62,8 +63,15 @@ pub(crate) struct NodeReport {
     pub(crate) holders: usize,
     /// Whether it reaches the engine.
     pub(crate) is_connected: bool,
-    /// Its changes since somebody looks. `None` if it was built without the dashboard.
-    pub(crate) counts: Option<Counts>,
+    pub(crate) counts: Counts,
+}
+
+/// The changes of one node since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    pub(crate) diffs: u64,
+    pub(crate) joins: u64,
+    pub(crate) leaves: u64,
 }
 
 /// An answer, and when it was heard.
@@ -78,6 +86,9 @@ pub(crate) struct Told {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Explained {
     pub(crate) presences: Vec<HeldHere>,
+    /// How many more presences it has than it tells of.
+    #[serde(default)]
+    pub(crate) left_out: usize,
     pub(crate) leaves: Vec<LeftHere>,
 }
 
@@ -203,37 +214,49 @@ pub(crate) async fn run<H: PresenceHandler>(
 ) {
     let mut questions = exchange.pubsub.inbox(WAITING);
     questions.subscribe(exchange.topic.clone());
+    let mut answering = FuturesUnordered::new();
     loop {
-        // A question that was dropped counts as unanswered.
-        let Ok(message) = questions.recv().await else { continue };
-        handle(core, inbox, exchange, &message).await;
+        tokio::select! {
+            // A question that was dropped counts as unanswered.
+            message = questions.recv() => if let Ok(message) = message {
+                if message.event() != ASK {
+                    handle(core, exchange, &message);
+                } else if answering.len() < MAX_ANSWERING {
+                    answering.push(answer_to(core, inbox, exchange, message));
+                }
+            },
+            Some(()) = answering.next() => {}
+        }
     }
 }
 
-async fn handle<H: PresenceHandler>(
+async fn answer_to<H: PresenceHandler>(
     core: &Core<H>,
     inbox: &ReplicationInbox,
-    exchange: &Arc<Exchange>,
-    message: &Message,
+    exchange: &Exchange,
+    message: Arc<Message>,
 ) {
+    let Exchange { pubsub, topic, .. } = exchange;
     let Payload::Json(json) = message.payload() else { return };
-    let Exchange { pubsub, topic, askers, .. } = &**exchange;
+    // A newer node may ask what this one can't answer.
+    let Ok(Asked { nonce, from, question }) = json.decode() else { return };
+    if from == pubsub.node() {
+        return;
+    }
+    let answer = answer(core, inbox, &question).await;
+    let answered = Answered { nonce, from: pubsub.node().to_owned(), answer };
+    if let Ok(payload) = Json::encode(&answered) {
+        let _ = pubsub.direct_broadcast(&from, topic, ANSWER, payload);
+    }
+}
+
+#[cfg_attr(not(feature = "dashboard"), expect(unused_variables, reason = "the dashboard watches sockets"))]
+fn handle<H: PresenceHandler>(core: &Core<H>, exchange: &Arc<Exchange>, message: &Message) {
+    let Payload::Json(json) = message.payload() else { return };
     match message.event() {
-        ASK => {
-            // A newer node may ask what this one can't answer.
-            let Ok(Asked { nonce, from, question }) = json.decode() else { return };
-            if from == pubsub.node() {
-                return;
-            }
-            let answer = answer(core, inbox, &question).await;
-            let answered = Answered { nonce, from: pubsub.node().to_owned(), answer };
-            if let Ok(payload) = Json::encode(&answered) {
-                let _ = pubsub.direct_broadcast(&from, topic, ANSWER, payload);
-            }
-        }
         ANSWER => {
             let Ok(Answered { nonce, from, answer }) = json.decode() else { return };
-            if let Some(asker) = askers.lock().get(&nonce) {
+            if let Some(asker) = exchange.askers.lock().get(&nonce) {
                 // One that has given up, or has more answers than it can take, doesn't need it.
                 let _ = asker.try_send(Told { node: from, answer, at: Instant::now() });
             }
@@ -253,17 +276,18 @@ async fn answer<H: PresenceHandler>(core: &Core<H>, inbox: &ReplicationInbox, qu
             let nodes = timeout(OWN_TIME, inbox.nodes()).await;
             let nodes = nodes.ok().and_then(Result::ok).unwrap_or_default();
             let nodes = nodes.iter().filter_map(|node| serde_json::to_value(node).ok());
-            let (presences, topics) = core.sizes();
+            let counts = core.tracker.counts();
             Answer::Nodes(NodeReport {
                 nodes: nodes.collect(),
-                presences,
-                topics,
+                presences: counts.presences,
+                topics: counts.topics,
                 holders: core.holders.len(),
                 is_connected: *core.pubsub.connected().borrow(),
-                #[cfg(feature = "dashboard")]
-                counts: Some(core.activity.look()),
-                #[cfg(not(feature = "dashboard"))]
-                counts: None,
+                counts: Counts {
+                    diffs: core.metrics.diffs.get(),
+                    joins: counts.joined + counts.updated,
+                    leaves: counts.left.iter().sum::<u64>() + counts.updated,
+                },
             })
         }
     }
@@ -275,14 +299,12 @@ async fn explain_here<H: PresenceHandler>(
     topic: &Topic,
     key: &Key,
 ) -> Explained {
-    let held = timeout(OWN_TIME, inbox.held(topic, key)).await;
-    let held = match held.ok().and_then(Result::ok) {
-        Some(held) => held.into_iter().map(|held| held_here(core, held)).collect(),
+    let held = timeout(OWN_TIME, inbox.held(topic, key, MAX_TOLD)).await;
+    let (presences, left_out) = match held.ok().and_then(Result::ok) {
+        Some((held, left_out)) => (held.into_iter().map(|held| held_here(core, held)).collect(), left_out),
         // Replication has failed: what is in the set is known all the same.
         None => in_the_set(core, topic, key),
     };
-    let mut presences: Vec<HeldHere> = held;
-    presences.truncate(MAX_TOLD);
     let leaves = core.leaves.of(topic, key, MAX_TOLD).into_iter().map(|left| {
         let is_own = left.owner != OwnerId::REMOTE;
         let own_node = is_own.then(|| core.pubsub.node().to_owned());
@@ -296,7 +318,7 @@ async fn explain_here<H: PresenceHandler>(
             holder: is_own.then(|| holder(core, left.owner)),
         }
     });
-    Explained { presences, leaves: leaves.collect() }
+    Explained { presences, left_out, leaves: leaves.collect() }
 }
 
 fn held_here<H: PresenceHandler>(core: &Core<H>, held: HeldPresence) -> HeldHere {
@@ -306,7 +328,8 @@ fn held_here<H: PresenceHandler>(core: &Core<H>, held: HeldPresence) -> HeldHere
         state: Some(by.state),
         silent_for: by.silent_for,
         silence_left: by.silence_left,
-        answered: is_own,
+        // The one that puts the answers together knows.
+        answered: false,
     });
     HeldHere {
         reference: held.row.reference,
@@ -318,8 +341,11 @@ fn held_here<H: PresenceHandler>(core: &Core<H>, held: HeldPresence) -> HeldHere
     }
 }
 
-fn in_the_set<H: PresenceHandler>(core: &Core<H>, topic: &Topic, key: &Key) -> Vec<HeldHere> {
-    let rows = core.tracker.get_by_key(topic, key);
+fn in_the_set<H: PresenceHandler>(core: &Core<H>, topic: &Topic, key: &Key) -> (Vec<HeldHere>, usize) {
+    let mut rows = core.tracker.get_by_key(topic, key);
+    rows.sort_unstable_by_key(|row| row.reference);
+    let left_out = rows.len().saturating_sub(MAX_TOLD);
+    rows.truncate(MAX_TOLD);
     let here = rows.into_iter().map(|row| HeldHere {
         reference: row.reference,
         node: None,
@@ -328,7 +354,7 @@ fn in_the_set<H: PresenceHandler>(core: &Core<H>, topic: &Topic, key: &Key) -> V
         departing: None,
         holder: (row.owner != OwnerId::REMOTE).then(|| holder(core, row.owner)),
     });
-    here.collect()
+    (here.collect(), left_out)
 }
 
 fn holder<H: PresenceHandler>(core: &Core<H>, owner: OwnerId) -> Holder {

@@ -6,8 +6,8 @@ use adsum_pubsub::Topic;
 use adsum_tracker::{Key, NodeInfo, NodeState, Ref};
 
 use super::{
-    ExplainedLeave, ExplainedNode, ExplainedPresence, Explanation, HoldingNode, Remembers,
-    exchange::{Answer, Explained, HeldHere, LeftHere, Told},
+    ExplainedLeave, ExplainedNode, ExplainedPresence, Explanation, Remembers,
+    exchange::{Answer, Explained, HeldHere, LeftHere, MAX_TOLD, Told},
 };
 
 /// Puts an explanation together. The first answer is that of the node that was asked.
@@ -76,7 +76,8 @@ fn presences(answers: &[(String, Explained)]) -> Vec<ExplainedPresence> {
     let mut presences: Vec<ExplainedPresence> = Vec::new();
     let mut places: HashMap<Ref, usize> = HashMap::new();
     for (node, explained) in answers {
-        for held in &explained.presences {
+        // Another node says how many these are.
+        for held in explained.presences.iter().take(MAX_TOLD) {
             let place = *places.entry(held.reference).or_insert(presences.len());
             if place == presences.len() {
                 presences.push(ExplainedPresence {
@@ -93,9 +94,13 @@ fn presences(answers: &[(String, Explained)]) -> Vec<ExplainedPresence> {
         }
     }
     for presence in &mut presences {
+        if let Some(node) = &mut presence.node {
+            node.answered = answers.iter().any(|(name, _)| *name == node.name);
+        }
         let has_it = |node: &String| presence.shown_by.contains(node) || presence.hidden_by.contains(node);
-        let missing = answers.iter().map(|(node, _)| node).filter(|node| !has_it(node));
-        presence.missing_on = missing.cloned().collect();
+        // A node that has left presences out may have it.
+        let missing = answers.iter().filter(|(node, explained)| explained.left_out == 0 && !has_it(node));
+        presence.missing_on = missing.map(|(node, _)| node.clone()).collect();
     }
     presences
 }
@@ -108,15 +113,14 @@ fn note(presence: &mut ExplainedPresence, node: &str, held: &HeldHere) {
     }
     if held.is_own {
         presence.holder.clone_from(&held.holder);
-        let known = presence.node.take().or_else(|| held.node.clone());
-        presence.node = known.map(|known| HoldingNode { answered: true, ..known });
     }
+    presence.node = presence.node.take().or_else(|| held.node.clone());
 }
 
 fn leaves(answers: &[(String, Explained)]) -> Vec<ExplainedLeave> {
     let mut leaves: Vec<ExplainedLeave> = Vec::new();
     for (node, explained) in answers {
-        for left in &explained.leaves {
+        for left in explained.leaves.iter().take(MAX_TOLD) {
             let same = leaves
                 .iter_mut()
                 .find(|known| known.reference == left.reference && known.reason == left.reason);
@@ -150,5 +154,53 @@ fn note_leave(known: &mut ExplainedLeave, node: &str, left: &LeftHere) {
     known.node_silent_for = known.node_silent_for.or(left.node_silent_for);
     if left.is_own {
         known.holder.clone_from(&left.holder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::HoldingNode;
+
+    /// What web-1 shows of a presence of web-2.
+    fn shown_by_another() -> Explained {
+        let held = HeldHere {
+            reference: serde_json::from_str(r#""goy712bsAAAAAAAB""#).expect("it is a ref"),
+            node: Some(HoldingNode {
+                name: "web-2".to_owned(),
+                state: Some(NodeState::Up),
+                silent_for: Duration::ZERO,
+                silence_left: Duration::ZERO,
+                answered: false,
+            }),
+            is_own: false,
+            is_shown: true,
+            departing: None,
+            holder: None,
+        };
+        Explained { presences: vec![held], ..Explained::default() }
+    }
+
+    fn merged(of_web_2: Option<Explained>) -> ExplainedPresence {
+        let answers = [("web-1", Some(shown_by_another())), ("web-2", of_web_2)];
+        let answers: Vec<_> =
+            answers.into_iter().filter_map(|(node, answer)| Some((node.to_owned(), answer?))).collect();
+        presences(&answers).remove(0)
+    }
+
+    #[test]
+    fn a_node_that_has_answered_has_whatever_it_said() {
+        let answered = |presence: &ExplainedPresence| presence.node.as_ref().expect("it is known").answered;
+        let silent = merged(None);
+        assert!(!answered(&silent) && silent.missing_on.is_empty());
+        let ghost = merged(Some(Explained::default()));
+        assert!(answered(&ghost));
+        assert_eq!(ghost.missing_on, ["web-2"]);
+    }
+
+    #[test]
+    fn a_node_that_tells_of_a_part_may_have_the_rest() {
+        let part = Explained { left_out: 1, ..Explained::default() };
+        assert!(merged(Some(part)).missing_on.is_empty());
     }
 }

@@ -42,18 +42,18 @@ impl Explanation {
         let mut sentences = Vec::new();
         match (shown, self.leaves.first()) {
             (0, None) if self.presences.is_empty() => sentences.push(format!(
-                "Node {node} doesn't show {key:?} in {topic}, and no leave of it is remembered. A node remembers the \
+                "Node {node} doesn't show {key:?} in {topic:?}, and no leave of it is remembered. A node remembers the \
                  last {} leaves, for {}.",
                 self.remembers.count,
                 time(self.remembers.age)
             )),
-            (0, None) => sentences.push(format!("Node {node} doesn't show {key:?} in {topic}.")),
+            (0, None) => sentences.push(format!("Node {node} doesn't show {key:?} in {topic:?}.")),
             (0, Some(last)) => {
-                sentences.push(format!("Node {node} doesn't show {key:?} in {topic}."));
+                sentences.push(format!("Node {node} doesn't show {key:?} in {topic:?}."));
                 sentences.push(format!("It left {}", self.leave_tail(last)));
             }
-            (1, _) => sentences.push(format!("Node {node} shows {key:?} in {topic}, by one presence.")),
-            (shown, _) => sentences.push(format!("Node {node} shows {key:?} in {topic}, by {shown} presences.")),
+            (1, _) => sentences.push(format!("Node {node} shows {key:?} in {topic:?}, by one presence.")),
+            (shown, _) => sentences.push(format!("Node {node} shows {key:?} in {topic:?}, by {shown} presences.")),
         }
         sentences.extend(self.presences.iter().filter_map(ExplainedPresence::doubt));
         let unanswered: Vec<&str> = self.unanswered().collect();

@@ -45,7 +45,9 @@ struct InboxState {
 pub(super) struct HeldRequest {
     pub(super) topic: Topic,
     pub(super) key: Key,
-    pub(super) answer: oneshot::Sender<Vec<HeldPresence>>,
+    pub(super) most: usize,
+    /// The presences, and how many more there are.
+    pub(super) answer: oneshot::Sender<(Vec<HeldPresence>, usize)>,
 }
 
 /// How many of the other nodes have this one's final set.
@@ -104,11 +106,16 @@ impl ReplicationInbox {
 
     /// Asks the task for the presences that are held under a key. The receiver gets an error as with
     /// [`nodes`](Self::nodes).
-    pub(crate) fn held(&self, topic: &Topic, key: &Key) -> oneshot::Receiver<Vec<HeldPresence>> {
+    pub(crate) fn held(
+        &self,
+        topic: &Topic,
+        key: &Key,
+        most: usize,
+    ) -> oneshot::Receiver<(Vec<HeldPresence>, usize)> {
         let (answer, held) = oneshot::channel();
         let mut state = self.state.lock();
         if !state.closed {
-            state.held_requests.push(HeldRequest { topic: topic.clone(), key: key.clone(), answer });
+            state.held_requests.push(HeldRequest { topic: topic.clone(), key: key.clone(), most, answer });
         }
         drop(state);
         self.wake();

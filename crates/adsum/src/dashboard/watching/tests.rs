@@ -85,6 +85,11 @@ async fn a_watch_says_why_it_does_not_begin() {
         item => panic!("{item:?} instead of an end"),
     };
     assert_eq!(end(&mut open()).await, "4 sockets of that node are watched already");
+    // The one that is refused doesn't end one that runs.
+    let running = watches.last_mut().expect("there are some");
+    assert!(matches!(running.next().await, Some(StreamItem::Begun)));
+    let next = timeout_at(Instant::now() + Duration::from_secs(1), running.next()).await;
+    assert!(!matches!(next, Ok(Some(StreamItem::End(_)) | None)), "{next:?}");
     // A watch that is dropped makes room.
     watches.pop();
     assert!(matches!(open().next().await, Some(StreamItem::Begun)));

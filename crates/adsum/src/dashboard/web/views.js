@@ -139,7 +139,11 @@ export function topicsView(page, main, { search = "" }) {
 
   const form = el("form", { class: "row", role: "search", onsubmit: (event) => { event.preventDefault(); void ask(); } },
     el("label", { for: "search" }, "Search"), input, el("button", {}, "Search"));
-  input.addEventListener("input", () => void ask());
+  let typing;
+  input.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(ask, 200);
+  });
   main.append(el("h2", {}, "Topics"), form, note, list);
   void ask();
 

@@ -1,4 +1,4 @@
-//! Keeps pages of other sites out of a dashboard that has no login.
+//! Keeps pages of other sites out of a listener that is for this machine alone, and has no login.
 
 use axum::{
     extract::Request,
@@ -12,14 +12,15 @@ use axum::{
 };
 
 /// The names of this machine that no other site can take.
-pub(super) const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+pub(crate) const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Answers requests only that are sent to a name of this machine, and of pages only those of such a name.
-pub(super) async fn check(request: Request, next: Next) -> Response {
+pub(crate) async fn check(request: Request, next: Next) -> Response {
     if is_ours(request.headers(), request.uri()) {
         return next.run(request).await;
     }
-    let why = "this page is for this machine: open it as http://localhost or http://127.0.0.1, with its port";
+    let why =
+        "this address is for this machine: ask for http://localhost or http://127.0.0.1, with its port\n";
     (StatusCode::MISDIRECTED_REQUEST, why).into_response()
 }
 
