@@ -89,8 +89,8 @@ impl Connection {
 
     /// Counts what the client has sent. Pauses reading if the client sends too fast.
     pub(crate) fn spend(&mut self, messages: usize, bytes: usize, now: Instant) {
-        self.outbound.note_heard(now);
         if bytes > 0 {
+            self.outbound.note_heard(now);
             self.endpoint.metrics.bytes_received.add(bytes as u64);
         }
         let waits = self.pace.spend(messages, bytes, &self.endpoint.options, now);
@@ -110,12 +110,11 @@ impl Connection {
             wait.give_up();
         }
         self.endpoint.metrics.messages_received.increment();
-        let (Wire::Text(bytes) | Wire::Binary(bytes)) = &message;
-        self.endpoint.metrics.most_message_bytes.note(bytes.len());
         let codec = self.codec.clone();
         let bytes = match &message {
             Wire::Text(bytes) | Wire::Binary(bytes) => bytes.len(),
         };
+        self.endpoint.metrics.most_message_bytes.note(bytes);
         let message = codec.decode(message)?;
         if self.outbound.is_traced() {
             let text = show_received(&self.endpoint.watch.filter, &message);

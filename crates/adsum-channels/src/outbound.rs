@@ -18,7 +18,7 @@ use std::{
     mem,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Poll, ready},
 };
@@ -336,15 +336,17 @@ impl Outbound {
 
     /// Has the messages watched, in place of an earlier trace.
     pub(crate) fn set_trace(&self, trace: Trace) {
-        let before = self.queue.lock().trace.replace(Box::new(trace));
+        let mut queue = self.queue.lock();
+        let before = queue.trace.replace(Box::new(trace));
         self.is_traced.store(true, Ordering::Relaxed);
+        drop(queue);
         drop(before);
     }
 
-    /// Ends the trace that has this counter.
-    pub(crate) fn end_trace(&self, of: &Arc<AtomicU64>) {
+    /// Drops the trace if nobody watches it any more.
+    pub(crate) fn end_trace(&self) {
         let mut queue = self.queue.lock();
-        let ended = queue.trace.take_if(|trace| trace.is_of(of));
+        let ended = queue.trace.take_if(|trace| trace.has_ended());
         if ended.is_some() {
             self.is_traced.store(false, Ordering::Relaxed);
         }
@@ -354,7 +356,7 @@ impl Outbound {
 
     /// Tells the one who watches of a message.
     pub(crate) fn trace(&self, message: Traced) {
-        if let Some(trace) = &self.queue.lock().trace {
+        if let Some(trace) = &mut self.queue.lock().trace {
             trace.note(message);
         }
     }
@@ -400,7 +402,7 @@ impl OutboundQueue {
     }
 
     fn append(&mut self, entry: Entry) {
-        if let Some(trace) = &self.trace {
+        if let Some(trace) = &mut self.trace {
             trace.note(Traced::Queued(entry.frame.clone()));
         }
         let first = self.entries.is_empty();

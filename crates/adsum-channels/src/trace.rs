@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Weak},
 };
 
 use serde_json::Value;
@@ -27,8 +24,10 @@ const MAX_READ_BYTES: usize = 64 * 1024;
 /// The messages of a socket, in both directions; from [`SocketProbe::trace`](crate::SocketProbe::trace). The parameters
 /// in them are filtered as in the log, and cut. Dropping it ends the watch.
 pub struct SocketTrace {
-    messages: mpsc::Receiver<Traced>,
-    skipped: Arc<AtomicU64>,
+    /// Each with how many were left out before it.
+    messages: mpsc::Receiver<(u64, Traced)>,
+    /// How many were left out before those that the caller isn't shown.
+    skipped: u64,
     filter: ParamFilter,
     outbound: Weak<Outbound>,
 }
@@ -55,31 +54,37 @@ pub(crate) enum Traced {
 
 /// The end of a trace that is kept in the socket's queue.
 pub(crate) struct Trace {
-    messages: mpsc::Sender<Traced>,
-    skipped: Arc<AtomicU64>,
+    messages: mpsc::Sender<(u64, Traced)>,
+    /// How many have been left out since the last one that went.
+    skipped: u64,
 }
 
 impl Trace {
-    pub(crate) fn note(&self, message: Traced) {
-        if self.messages.try_send(message).is_err() {
-            self.skipped.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn note(&mut self, message: Traced) {
+        match self.messages.try_reserve() {
+            Ok(permit) => permit.send((std::mem::take(&mut self.skipped), message)),
+            Err(_) => self.skipped += 1,
         }
+    }
+
+    /// Whether nobody watches any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.messages.is_closed()
     }
 }
 
 impl SocketTrace {
     pub(crate) fn start(outbound: &Arc<Outbound>, filter: ParamFilter) -> Self {
         let (sender, messages) = mpsc::channel(WAITING);
-        let skipped = Arc::new(AtomicU64::new(0));
-        outbound.set_trace(Trace { messages: sender, skipped: skipped.clone() });
-        Self { messages, skipped, filter, outbound: Arc::downgrade(outbound) }
+        outbound.set_trace(Trace { messages: sender, skipped: 0 });
+        Self { messages, skipped: 0, filter, outbound: Arc::downgrade(outbound) }
     }
 
     /// The next message. `None` once the socket is gone, or watched anew by somebody else. Cancel safe.
     pub async fn next(&mut self) -> Option<TracedMessage> {
         loop {
-            let message = self.messages.recv().await?;
-            let skipped = self.skipped.swap(0, Ordering::Relaxed);
+            let (skipped, message) = self.messages.recv().await?;
+            self.skipped += skipped;
             let (is_from_client, bytes, text) = match message {
                 Traced::Received { bytes, text } => (true, bytes, text),
                 Traced::Queued(frame) => {
@@ -92,6 +97,7 @@ impl SocketTrace {
                     }
                 }
             };
+            let skipped = std::mem::take(&mut self.skipped);
             return Some(TracedMessage { is_from_client, bytes, text, skipped });
         }
     }
@@ -144,15 +150,8 @@ impl Drop for SocketTrace {
     fn drop(&mut self) {
         self.messages.close();
         if let Some(outbound) = self.outbound.upgrade() {
-            outbound.end_trace(&self.skipped);
+            outbound.end_trace();
         }
-    }
-}
-
-impl Trace {
-    /// Whether it belongs to the trace with this counter.
-    pub(crate) fn is_of(&self, skipped: &Arc<AtomicU64>) -> bool {
-        Arc::ptr_eq(&self.skipped, skipped)
     }
 }
 
@@ -185,5 +184,29 @@ mod tests {
             shown(ParamFilter::default(), first),
             r#"{"event":"say","ref":"2","topic":"room:1","payload":{"password":"[FILTERED]"}}"#
         );
+    }
+
+    #[tokio::test]
+    async fn a_message_says_how_many_were_left_out_before_it() {
+        let (sender, messages) = mpsc::channel(WAITING);
+        let mut trace = Trace { messages: sender, skipped: 0 };
+        let mut shown =
+            SocketTrace { messages, skipped: 0, filter: ParamFilter::default(), outbound: Weak::new() };
+        let note = |trace: &mut Trace, bytes| trace.note(Traced::Received { bytes, text: String::new() });
+        for bytes in 0..WAITING + 3 {
+            note(&mut trace, bytes);
+        }
+        let first = shown.next().await.expect("it is there");
+        assert_eq!((first.bytes, first.skipped), (0, 0), "those that were left out came later");
+        // A close isn't shown, but what was left out before it is told of.
+        trace.note(Traced::Queued(Frame::whole(crate::rfc6455::frame::close(1000, ""))));
+        let second = shown.next().await.expect("it is there");
+        assert_eq!((second.bytes, second.skipped), (1, 0));
+        note(&mut trace, 1000);
+        let mut last = second;
+        while last.bytes != 1000 {
+            last = shown.next().await.expect("it is there");
+        }
+        assert_eq!(last.skipped, 3);
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     envelope::{Content, Control, Envelopes, MAX_NODE_BYTES, Opened, Refusal, Refused},
     interest::Interest,
     message::Message,
-    metrics::{HighWater, Histogram, Metrics, Readings, Source, table},
+    metrics::{Counter, HighWater, Histogram, Metrics, Readings, Source, table},
     replay::{FRESH, Numbers, Origin, Received, ReplayGuard, Timeline},
     topic::Topic,
 };
@@ -59,6 +59,8 @@ pub(crate) struct EngineLink {
     queued: Arc<OutgoingQueue>,
     pub(crate) max_queued_bytes: usize,
     pub(crate) round_trip: Arc<Histogram>,
+    /// By [`Refusal`].
+    refused: Box<[Arc<Counter>]>,
     logged: Mutex<HashSet<(Refusal, Box<str>)>>,
 }
 
@@ -75,21 +77,31 @@ pub(crate) struct Room {
     queued: Arc<OutgoingQueue>,
     bytes: usize,
     /// Why the message is not sent. `None` if it is sent.
-    unsent: Option<&'static str>,
+    unsent: Option<Unsent>,
+}
+
+/// Why a message isn't sent, in the order of the metric's labels.
+#[derive(Clone, Copy)]
+pub(crate) enum Unsent {
+    Disconnected,
+    Full,
+    TooLarge,
+    Refused,
 }
 
 /// The bytes that wait to be sent, and the metrics of the link.
 struct OutgoingQueue {
     bytes: AtomicUsize,
-    engine: &'static str,
     metrics: Arc<Metrics>,
+    /// By [`Unsent`].
+    unsent: Box<[Arc<Counter>]>,
     most_bytes: HighWater,
     most_messages: HighWater,
 }
 
 impl OutgoingQueue {
-    fn count_unsent(&self, reason: &'static str) {
-        self.metrics.add(&table::UNSENT_MESSAGES, &[self.engine, reason], 1);
+    fn count_unsent(&self, reason: Unsent) {
+        self.unsent[reason as usize].increment();
     }
 }
 
@@ -98,11 +110,11 @@ impl Room {
     fn take(queued: &Arc<OutgoingQueue>, bytes: usize, max: usize) -> Result<Self, usize> {
         let before = queued.bytes.fetch_add(bytes, Ordering::Relaxed);
         queued.most_bytes.note((before + bytes).min(max));
-        let room = Self { queued: queued.clone(), bytes, unsent: Some("disconnected") };
+        let room = Self { queued: queued.clone(), bytes, unsent: Some(Unsent::Disconnected) };
         if before + bytes <= max {
             return Ok(room);
         }
-        room.unsent("full");
+        room.unsent(Unsent::Full);
         Err(before)
     }
 
@@ -112,7 +124,7 @@ impl Room {
     }
 
     /// The message is dropped for this reason.
-    pub(crate) fn unsent(mut self, reason: &'static str) {
+    pub(crate) fn unsent(mut self, reason: Unsent) {
         self.unsent = Some(reason);
     }
 }
@@ -144,10 +156,7 @@ impl EngineLink {
     ) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
         let (queue, outgoing) = mpsc::channel(limits.messages);
         let metrics = Metrics::new();
-        // They are zero from the start.
-        for reasons in [&table::UNSENT_MESSAGES, &table::REFUSED_MESSAGES] {
-            metrics.counters(reasons, &[engine]);
-        }
+        // It is zero from the start.
         metrics.counter(&table::LAGGED_MESSAGES, &[engine]);
         let link = Self {
             engine,
@@ -162,10 +171,11 @@ impl EngineLink {
             sent: Mutex::default(),
             replays: Mutex::default(),
             queue,
+            refused: metrics.counters(&table::REFUSED_MESSAGES, &[engine]),
             round_trip: metrics.histogram(&table::ENGINE_ROUND_TRIP_SECONDS, &[engine]),
             queued: Arc::new(OutgoingQueue {
                 bytes: AtomicUsize::new(0),
-                engine,
+                unsent: metrics.counters(&table::UNSENT_MESSAGES, &[engine]),
                 metrics: metrics.clone(),
                 most_bytes: HighWater::new("queue_bytes", Some(limits.bytes)),
                 most_messages: HighWater::new("queue_messages", Some(limits.messages)),
@@ -209,10 +219,10 @@ impl EngineLink {
     /// Queues a message, to one node or to all.
     pub(crate) fn send(&self, to: Option<&str>, message: &Message) -> Result<(), BroadcastError> {
         if !*self.connected.borrow() {
-            return Err(self.unsent("disconnected", self.disconnected()));
+            return Err(self.unsent(Unsent::Disconnected, self.disconnected()));
         }
         let Some(envelope) = self.envelopes.write(to, message, self.next_number()) else {
-            return Err(self.unsent("too_large", BroadcastError::TooLarge(message.payload().len())));
+            return Err(self.unsent(Unsent::TooLarge, BroadcastError::TooLarge(message.payload().len())));
         };
         let subject = to.map_or_else(|| self.topic_subject(message.topic()), |node| self.node_subject(node));
         self.enqueue(subject, envelope)
@@ -228,11 +238,11 @@ impl EngineLink {
                 }
                 // The node is closed, or its driver has stopped.
                 Err(TrySendError::Closed(outgoing)) => {
-                    outgoing.room.unsent("disconnected");
+                    outgoing.room.unsent(Unsent::Disconnected);
                     return Err(self.disconnected());
                 }
                 Err(TrySendError::Full(outgoing)) => {
-                    outgoing.room.unsent("full");
+                    outgoing.room.unsent(Unsent::Full);
                     Queued::Messages(self.queue.max_capacity())
                 }
             },
@@ -245,7 +255,7 @@ impl EngineLink {
         BroadcastError::Disconnected { engine: self.engine.into() }
     }
 
-    fn unsent(&self, reason: &'static str, error: BroadcastError) -> BroadcastError {
+    fn unsent(&self, reason: Unsent, error: BroadcastError) -> BroadcastError {
         self.queued.count_unsent(reason);
         error
     }
@@ -357,7 +367,7 @@ impl EngineLink {
 
     fn refuse(&self, refused: &Refused<'_>) {
         let Refused { why, peer } = *refused;
-        self.metrics().add(&table::REFUSED_MESSAGES, &[self.engine, why.label()], 1);
+        self.refused[why as usize].increment();
         {
             let mut logged = self.logged.lock();
             if logged.len() >= MAX_LOGGED_REFUSALS || !logged.insert((why, peer.into())) {

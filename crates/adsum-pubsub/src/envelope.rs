@@ -231,7 +231,7 @@ pub(crate) struct Refused<'a> {
     pub(crate) peer: &'a str,
 }
 
-/// Why an envelope is refused.
+/// Why an envelope is refused, in the order of the labels of the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Refusal {
     Foreign,

@@ -142,7 +142,8 @@ struct DrainTask<B: Fn() -> Vec<Block>>(Drainer<B>);
 
 impl<B: Fn() -> Vec<Block>> DrainTask<B> {
     async fn run(self) {
-        while self.0.step() {
+        // A subscriber that panics ends neither the task nor, as its drop delivers the rest, the process.
+        while tasks::guarded("subscriber", || self.0.step()).unwrap_or(true) {
             yield_now().await;
         }
     }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Interval, interval, sleep, timeout};
 use self::reader::{Backlog, Lagging, read};
 use crate::{
     driver::{Engine, EngineSession, Failure, Lost},
-    engine_link::{EngineLink, Outgoing},
+    engine_link::{EngineLink, Outgoing, Unsent},
     envelope::MAX_ENVELOPE_BYTES,
     settings::{ConfigError, Settings, StartError},
     tasks::{self, Task, noticed},
@@ -263,7 +263,7 @@ impl EngineSession for NatsSession {
             match self.client.publish(subject, envelope).await {
                 Ok(()) => room.sent(),
                 Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                    room.unsent("too_large");
+                    room.unsent(Unsent::TooLarge);
                 }
                 Err(error) => return Err(Failure::away(error)),
             }

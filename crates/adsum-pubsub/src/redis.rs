@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     driver::{Engine, EngineSession, Failure, Lost},
-    engine_link::{EngineLink, Outgoing, Room},
+    engine_link::{EngineLink, Outgoing, Room, Unsent},
     metrics::Histogram,
     settings::{ConfigError, Settings, StartError},
     tasks::{self, Task, noticed},
@@ -234,7 +234,7 @@ impl EngineSession for RedisSession {
                 // Redis is up and rejects the messages: the user may not publish, for example.
                 Err(error) if !error.is_unrecoverable_error() && !error.is_timeout() => {
                     for room in rooms {
-                        room.unsent("refused");
+                        room.unsent(Unsent::Refused);
                     }
                     tracing::debug!(engine = "Redis", %error, "Redis refused messages; they are dropped");
                     Ok(())

@@ -35,14 +35,8 @@
 //!
 //! # Metrics
 //!
-//! Counters of the `metrics` crate: `adsum_fetch_failures_total`; of the cluster `adsum_cluster_messages_dropped_total`
-//! (arrived faster than they were read), `adsum_cluster_messages_unsent_total` and
-//! `adsum_cluster_messages_refused_total`; and those of the channels: `adsum_sockets_opened_total`,
-//! `adsum_sockets_closed_total`, `adsum_sockets_refused_total`, `adsum_sockets_drained_total`,
-//! `adsum_sockets_overflowed_total`, `adsum_channels_joined_total` and `adsum_channels_crashed_total`. Histograms of
-//! the channels, in seconds: `adsum_socket_connect_seconds`, `adsum_channel_join_seconds` and
-//! `adsum_channel_handle_in_seconds`. Nodes of a cluster also count `adsum_refused_messages_total`,
-//! `adsum_unsent_messages_total` (both with a `reason`) and `adsum_lagged_messages_total`.
+//! [`PubSub::record_metrics`] hands some sixty metrics to the recorder of the `metrics` crate, and
+//! [`PubSub::read_metrics`] returns them. `docs/metrics.md` lists them all.
 
 // The README's program is a doctest, like the docs' other examples.
 #[cfg(doctest)]

@@ -51,7 +51,8 @@ impl Budget {
 
     /// Takes note of what waits in one queue, and in all of them. Called without any lock held.
     pub(super) fn note(&self, cost: usize) {
-        self.metrics.most_queue_bytes.note(cost);
+        // One large state may wait alone, over the limit.
+        self.metrics.most_queue_bytes.note(cost.min(self.max_queue));
         self.metrics.most_total_bytes.note(self.total.bytes());
     }
 

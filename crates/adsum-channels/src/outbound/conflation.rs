@@ -75,7 +75,7 @@ impl OutboundQueue {
             let Some(of) = of.upgrade() else { continue };
             let frames = of.renew();
             for entry in self.state_entries(frames) {
-                if let Some(trace) = &self.trace {
+                if let Some(trace) = &mut self.trace {
                     trace.note(Traced::Queued(entry.frame.clone()));
                 }
                 self.entries.push(entry);

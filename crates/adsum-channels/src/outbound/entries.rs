@@ -200,9 +200,12 @@ impl Entries {
         self.counted_since
     }
 
-    /// Returns the cost of the frames, if the node's total counts them.
+    /// Returns the cost of the frames, if the node's total counts them, in proportion to what may wait beside a large
+    /// state.
     pub(super) fn counted_cost(&self) -> Option<usize> {
-        self.counted_since.map(|_| self.cost)
+        self.counted_since?;
+        let share = self.cost as u128 * self.budget.max_queue as u128 / self.max_cost().max(1) as u128;
+        usize::try_from(share).ok()
     }
 
     /// When the oldest timed item must be sent.

@@ -63,7 +63,6 @@ impl<'e> Handling<'e> {
             Err(Stop { kind: StopKind::Crash(_), .. }) => EventOutcome::Crashed,
             Err(_) => EventOutcome::Stopped,
         });
-        self.counts.handle_in_seconds.record(self.begun.elapsed().as_secs_f64());
     }
 
     fn tell(&mut self, result: EventOutcome<'_>) {
@@ -78,5 +77,6 @@ impl<'e> Handling<'e> {
 impl Drop for Handling<'_> {
     fn drop(&mut self) {
         self.tell(EventOutcome::Crashed);
+        self.counts.handle_in_seconds.record(self.begun.elapsed().as_secs_f64());
     }
 }

@@ -55,6 +55,12 @@ impl Activity {
         self.0.lock().phase = Phase::Request;
     }
 
+    /// Whether no request is under way, nor is the client slow to read.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.0.lock();
+        matches!(state.phase, Phase::Idle) && state.write_blocked.is_none()
+    }
+
     pub(super) fn request_is_answered(&self) {
         let mut state = self.0.lock();
         state.phase = Phase::Idle;

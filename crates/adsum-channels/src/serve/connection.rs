@@ -59,6 +59,7 @@ pub(super) async fn serve(
     match served {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::debug!(%error, "connection failed"),
+        None if activity.is_idle() => tracing::debug!("closed an idle connection"),
         None => {
             process().add(&table::CONNECTIONS_TIMED_OUT, &[], 1);
             tracing::debug!("closed a connection: its client took too long");

@@ -158,10 +158,11 @@ impl Metrics {
         kept.entry(key).or_insert(new).clone()
     }
 
-    /// Has a source read from now on, for as long as it lives.
+    /// Has a source read from now on, for as long as it lives: once, however often it is registered.
     pub fn register(&self, source: Weak<dyn Source>) {
         let mut sources = self.sources.lock();
-        sources.retain(|source| source.strong_count() > 0);
+        let is_other = |known: &Weak<dyn Source>| !std::ptr::addr_eq(known.as_ptr(), source.as_ptr());
+        sources.retain(|known| known.strong_count() > 0 && is_other(known));
         sources.push(source);
     }
 
@@ -209,12 +210,14 @@ impl Metrics {
             let (Kept::Counter(counter), Some(metric)) = (kept, table::find(name)) else { continue };
             recorder::add(&recorder::key(metric, &labels), counter.take_unrecorded());
         }
-        let Readings { gauges, counters } = self.readings();
+        // Locked before it is read, so that of two at once the later one has the later values.
         let mut told = self.told.lock();
+        let Readings { gauges, counters } = self.readings();
         // A recorder keeps a series for good, so one that has gone since the last time is zero.
         told.gauges.values_mut().for_each(|value| *value = 0.0);
         for (series, value) in gauges {
-            insert_bounded(&mut told.gauges, series, |gauge| *gauge = value);
+            // Several may share the series of the others.
+            insert_bounded(&mut told.gauges, series, |gauge| *gauge += value);
         }
         for ((name, labels), value) in &told.gauges {
             if let Some(metric) = table::find(name) {
