@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::explain::HoldingNode;
 
-    /// What web-1 shows of a presence of web-2.
+    /// The answer of web-1, which shows a presence of web-2.
     fn shown_by_another() -> Explained {
         let held = HeldHere {
             reference: serde_json::from_str(r#""goy712bsAAAAAAAB""#).expect("it is a ref"),
