@@ -59,7 +59,7 @@ test("a newcomer learns why each of four people is shown as online, or isn't", a
     // Thrown out by a crash of the channel.
     crashing.push(ROOM, "crash");
     await operator.explain(ROOM, "crashed");
-    await operator.untilSaid("one doesn't show \"crashed\" in room:lobby.");
+    await operator.untilSaid('one doesn\'t show "crashed" in "room:lobby".');
     await operator.untilSaid("crashed: its channel or task failed on two");
     await photograph(operator, "crashed");
 
@@ -78,7 +78,7 @@ test("a newcomer learns why each of four people is shown as online, or isn't", a
 
     // Shown as online for a moment, though the node was killed.
     await operator.explain(ROOM, "killed");
-    await operator.untilSaid("one shows \"killed\" in room:lobby, by one presence.");
+    await operator.untilSaid('one shows "killed" in "room:lobby", by one presence.');
     await two.kill();
     await operator.untilSaid(/two has not been heard for [\d.]+ s/);
     await operator.untilSaid(/unreachable: two silent for [\d.]+ s/);
