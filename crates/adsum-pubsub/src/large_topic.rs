@@ -2,12 +2,13 @@
 //!
 //! A broadcast to a small topic delivers at once, in the task of the sender. With a hundred thousand subscribers that
 //! would block the sender's thread for long, so a task of the topic delivers instead, and yields in between. Once a
-//! message is queued, all later ones of the topic are queued behind it, so none overtakes another.
+//! message is queued, all later ones of the topic are queued behind it, so none overtakes another. Where the runtime has
+//! several workers, they take turns of one message; the next one begins when all of them have ended.
 
 use std::{collections::VecDeque, sync::Arc};
 
-use parking_lot::Mutex;
-use tokio::{runtime::Handle, task::yield_now};
+use parking_lot::{Condvar, Mutex};
+use tokio::{runtime::Handle, sync::Notify, task::yield_now};
 
 use crate::{ids::SubscriberId, message::Message, subscribers::Block, tasks};
 
@@ -17,8 +18,11 @@ pub(crate) const INLINE: usize = 1024;
 const MAX_QUEUED: usize = 256;
 /// The number of blocks of subscribers to deliver to before other tasks run.
 const BLOCKS_PER_TURN: usize = 8;
+/// The number of turns for which it is worth to wake another worker.
+const TURNS_OF_A_HELPER: usize = 2;
 
 /// A message on its way to the subscribers of a topic.
+#[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) message: Arc<Message>,
     pub(crate) from: Option<SubscriberId>,
@@ -40,8 +44,11 @@ impl Job {
 #[derive(Default)]
 pub(crate) struct LargeTopicQueue {
     queued: Mutex<QueuedJobs>,
-    /// The message that is being delivered. Locked while it is delivered to some blocks.
     in_progress: Mutex<Option<InProgress>>,
+    /// A message was delivered to all, for a thread that waits for it.
+    delivered: Condvar,
+    /// The same, for the task.
+    next: Notify,
 }
 
 #[derive(Default)]
@@ -51,10 +58,21 @@ struct QueuedJobs {
     busy: bool,
 }
 
+/// The message that is being delivered.
 struct InProgress {
     job: Job,
-    /// The blocks that the message has not been delivered to yet.
+    /// The blocks that nobody has taken yet.
     blocks: std::vec::IntoIter<Block>,
+    /// The turns that were taken and haven't ended.
+    turns: usize,
+}
+
+/// What somebody who delivers does next.
+enum Next<'q> {
+    Deliver(Turn<'q>),
+    /// Nothing is left of a message but what others are delivering, and no other message may begin.
+    Wait,
+    Rest,
 }
 
 impl LargeTopicQueue {
@@ -73,14 +91,12 @@ impl LargeTopicQueue {
         self.queued.lock().jobs.pop_front()
     }
 
-    /// Marks the queue as idle if it is empty, and returns whether it is. Called while no message is in progress.
-    fn ends(&self) -> bool {
+    /// Marks the queue as idle if it is empty. Called while no message is in progress.
+    fn rest_if_empty(&self) {
         let mut queued = self.queued.lock();
-        let is_empty = queued.jobs.is_empty();
-        if is_empty {
+        if queued.jobs.is_empty() {
             *queued = QueuedJobs::default();
         }
-        is_empty
     }
 
     /// Delivers what is queued: in a task, or in place if there is no runtime. `blocks` returns the topic's current
@@ -88,12 +104,13 @@ impl LargeTopicQueue {
     pub(crate) fn drain(
         self: Arc<Self>,
         was_idle: bool,
-        blocks: impl Fn() -> Vec<Block> + Send + Sync + 'static,
+        blocks: impl Fn() -> Vec<Block> + Clone + Send + Sync + 'static,
     ) {
         let drainer = Drainer { queue: self, blocks };
         match Handle::try_current() {
-            // The task ends when the queue is empty. If the runtime ends first, dropping the task delivers the rest.
-            Ok(runtime) if was_idle => tasks::spawn_short(&runtime, "large topic", DrainTask(drainer).run()),
+            Ok(runtime) if was_idle => {
+                tasks::spawn_short(&runtime, NAME, DrainTask { drainer, helpers: Arc::default() }.run());
+            }
             Ok(_) => drainer.until(QueuedJobs::has_room),
             Err(_) => drainer.until(|queued| !queued.busy),
         }
@@ -106,6 +123,7 @@ impl QueuedJobs {
     }
 }
 
+#[derive(Clone)]
 struct Drainer<B> {
     queue: Arc<LargeTopicQueue>,
     blocks: B,
@@ -114,43 +132,137 @@ struct Drainer<B> {
 impl<B: Fn() -> Vec<Block>> Drainer<B> {
     fn until(&self, done: impl Fn(&QueuedJobs) -> bool) {
         while !done(&self.queue.queued.lock()) {
-            self.step();
+            match self.next() {
+                Next::Deliver(turn) => turn.deliver(),
+                Next::Wait => self.wait(),
+                Next::Rest => return,
+            }
         }
     }
 
-    /// Delivers to the next blocks. Returns false if nothing is left to deliver.
-    fn step(&self) -> bool {
+    /// Begins the next message if none is in progress.
+    fn next(&self) -> Next<'_> {
         let mut in_progress = self.queue.in_progress.lock();
         if in_progress.is_none() {
-            let Some(job) = self.queue.next() else { return false };
+            let Some(job) = self.queue.next() else { return Next::Rest };
             // Subscribers that left since the broadcast get nothing; the numbers exclude those that came since.
-            *in_progress = Some(InProgress { job, blocks: (self.blocks)().into_iter() });
+            *in_progress = Some(InProgress { job, blocks: (self.blocks)().into_iter(), turns: 0 });
         }
-        let Some(InProgress { job, blocks }) = in_progress.as_mut() else { return true };
-        let turn: Vec<Block> = blocks.take(BLOCKS_PER_TURN).collect();
-        job.deliver(&turn);
-        if blocks.len() > 0 {
-            return true;
+        let Some(InProgress { job, blocks, turns }) = in_progress.as_mut() else { return Next::Rest };
+        if blocks.len() == 0 && *turns > 0 {
+            return Next::Wait;
         }
-        *in_progress = None;
-        !self.queue.ends()
+        *turns += 1;
+        let taken = blocks.take(BLOCKS_PER_TURN).collect();
+        let left = blocks.len().div_ceil(BLOCKS_PER_TURN);
+        Next::Deliver(Turn { queue: &self.queue, job: job.clone(), blocks: taken, left })
+    }
+
+    /// Blocks while others deliver what is left of a message: for a turn, which doesn't wait for anything.
+    fn wait(&self) {
+        let mut in_progress = self.queue.in_progress.lock();
+        while in_progress.as_ref().is_some_and(|message| message.blocks.len() == 0) {
+            self.queue.delivered.wait(&mut in_progress);
+        }
     }
 }
 
-/// The task that drains a queue.
-struct DrainTask<B: Fn() -> Vec<Block>>(Drainer<B>);
+/// Some blocks that one thread delivers to.
+struct Turn<'q> {
+    queue: &'q LargeTopicQueue,
+    job: Job,
+    blocks: Vec<Block>,
+    /// The turns of the message that nobody has taken yet.
+    left: usize,
+}
 
-impl<B: Fn() -> Vec<Block>> DrainTask<B> {
+impl Turn<'_> {
+    fn deliver(self) {
+        self.job.deliver(&self.blocks);
+    }
+
+    /// A subscriber that panics ends neither the task nor, as its drop delivers the rest, the process.
+    fn deliver_guarded(self) {
+        // The panic was logged, and the turn has ended.
+        let _ = tasks::guarded("subscriber", || self.deliver());
+    }
+}
+
+/// However it ends, the turn is over.
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut in_progress = self.queue.in_progress.lock();
+        let Some(InProgress { blocks, turns, .. }) = &mut *in_progress else { return };
+        *turns -= 1;
+        if *turns > 0 || blocks.len() > 0 {
+            return;
+        }
+        let ended = in_progress.take();
+        self.queue.rest_if_empty();
+        drop(in_progress);
+        self.queue.delivered.notify_all();
+        self.queue.next.notify_one();
+        // After the lock, as it may hold the last reference to a value of the program.
+        drop(ended);
+    }
+}
+
+const NAME: &str = "large topic";
+
+/// The task that drains a queue. If the runtime ends first, dropping it delivers the rest.
+struct DrainTask<B: Fn() -> Vec<Block>> {
+    drainer: Drainer<B>,
+    /// Each helper has a reference.
+    helpers: Arc<()>,
+}
+
+impl<B: Fn() -> Vec<Block> + Clone + Send + Sync + 'static> DrainTask<B> {
+    /// Ends when the queue is empty.
     async fn run(self) {
-        // A subscriber that panics ends neither the task nor, as its drop delivers the rest, the process.
-        while tasks::guarded("subscriber", || self.0.step()).unwrap_or(true) {
+        loop {
+            match self.drainer.next() {
+                Next::Deliver(turn) => {
+                    self.start_helpers(turn.left);
+                    turn.deliver_guarded();
+                }
+                Next::Wait => {
+                    self.drainer.queue.next.notified().await;
+                    continue;
+                }
+                Next::Rest => return,
+            }
             yield_now().await;
+        }
+    }
+
+    /// Has other workers take turns if there are many. No more than there are workers, or the topic would get more than
+    /// its share of a busy one.
+    fn start_helpers(&self, turns: usize) {
+        let worth = turns / TURNS_OF_A_HELPER;
+        if worth == 0 {
+            return;
+        }
+        let runtime = Handle::current();
+        let helping = Arc::strong_count(&self.helpers) - 1;
+        for _ in helping..worth.min(runtime.metrics().num_workers() - 1) {
+            tasks::spawn_short(&runtime, NAME, help(self.drainer.clone(), self.helpers.clone()));
         }
     }
 }
 
 impl<B: Fn() -> Vec<Block>> Drop for DrainTask<B> {
     fn drop(&mut self) {
-        self.0.until(|queued| !queued.busy);
+        self.drainer.until(|queued| !queued.busy);
+    }
+}
+
+/// Takes turns while there are some. The [`DrainTask`] goes on.
+async fn help<B: Fn() -> Vec<Block>>(drainer: Drainer<B>, _helping: Arc<()>) {
+    loop {
+        match drainer.next() {
+            Next::Deliver(turn) => turn.deliver_guarded(),
+            Next::Wait | Next::Rest => return,
+        }
+        yield_now().await;
     }
 }

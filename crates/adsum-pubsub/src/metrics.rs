@@ -20,6 +20,7 @@
 //! Labels are bounded: a metric has at most [`MAX_SERIES`] series, and whatever comes after that counts as `other`.
 
 mod high_water;
+mod lanes;
 mod readings;
 mod recorder;
 mod registry;

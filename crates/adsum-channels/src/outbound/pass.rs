@@ -11,7 +11,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{cell::RefCell, sync::Arc, vec};
+use std::{cell::RefCell, mem, sync::Arc, vec};
 
 use adsum_pubsub::tasks;
 use parking_lot::Mutex;
@@ -32,6 +32,8 @@ pub(crate) enum Urgency {
 
 /// The largest number of sockets that is few.
 const FEW: usize = 128;
+/// The number of turns for which it is worth to wake another worker.
+const TURNS_OF_A_HELPER: usize = 2;
 
 impl Urgency {
     /// The urgency of a broadcast to this number of sockets.
@@ -62,59 +64,113 @@ pub(super) fn enrol(outbound: &Arc<Outbound>, urgency: Urgency) -> bool {
             return true;
         }
         let Ok(runtime) = Handle::try_current() else { return false };
-        let pass = Arc::new(Pass(Mutex::new(Some(vec![outbound.clone()]))));
+        let pass = Arc::new(Pass(Mutex::new(Sockets::Enrolling(vec![outbound.clone()]))));
         next.borrow_mut()[kind] = Some(pass.clone());
-        // If the runtime ends before the pass has run, dropping it writes everything.
-        let writer = Writer { pass, sockets: Vec::new().into_iter() };
-        tasks::spawn_short(&runtime, "write pass", writer.run(urgency));
+        let writer = Writer::new(pass, urgency);
+        tasks::spawn_short(&runtime, NAME, writer.begin());
         true
     });
     enrolled.unwrap_or(false)
 }
 
-/// The sockets to write; `None` once the pass runs. Each socket is in it once while its frames are queued.
-struct Pass(Mutex<Option<Vec<Arc<Outbound>>>>);
+const NAME: &str = "write pass";
+
+/// The sockets of a pass. Each is in it once while its frames are queued.
+struct Pass(Mutex<Sockets>);
+
+enum Sockets {
+    /// More may be added.
+    Enrolling(Vec<Arc<Outbound>>),
+    /// The pass runs. Later pushes enrol in another pass.
+    Left(vec::IntoIter<Arc<Outbound>>),
+}
 
 impl Pass {
     fn add(&self, outbound: &Arc<Outbound>) -> bool {
-        let mut sockets = self.0.lock();
-        sockets.as_mut().map(|sockets| sockets.push(outbound.clone())).is_some()
+        match &mut *self.0.lock() {
+            Sockets::Enrolling(sockets) => sockets.push(outbound.clone()),
+            Sockets::Left(_) => return false,
+        }
+        true
     }
-}
 
-struct Writer {
-    pass: Arc<Pass>,
-    sockets: vec::IntoIter<Arc<Outbound>>,
-}
-
-impl Writer {
-    async fn run(mut self, urgency: Urgency) {
-        // Runs after all ready tasks, which may push more.
-        task::yield_now().await;
-        self.begin();
-        let mut written = 0;
-        for outbound in self.sockets.by_ref() {
-            if written == urgency.sockets_per_turn() {
-                task::yield_now().await;
-                written = 0;
-            }
-            outbound.write();
-            written += 1;
-            task::consume_budget().await;
+    /// Takes the next sockets. From the first call on, none is added.
+    fn take(&self, count: usize) -> vec::IntoIter<Arc<Outbound>> {
+        let mut sockets = self.0.lock();
+        if let Sockets::Enrolling(enrolled) = &mut *sockets {
+            *sockets = Sockets::Left(mem::take(enrolled).into_iter());
+        }
+        match &mut *sockets {
+            Sockets::Left(left) if left.len() > count => left.take(count).collect::<Vec<_>>().into_iter(),
+            Sockets::Left(left) => mem::take(left),
+            Sockets::Enrolling(_) => vec::IntoIter::default(),
         }
     }
 
-    /// Takes the sockets. Later pushes enrol in another pass.
-    fn begin(&mut self) {
-        if let Some(sockets) = self.pass.0.lock().take() {
-            self.sockets = sockets.into_iter();
+    fn len(&self) -> usize {
+        match &*self.0.lock() {
+            Sockets::Enrolling(sockets) => sockets.len(),
+            Sockets::Left(left) => left.len(),
+        }
+    }
+}
+
+/// Writes the sockets of a pass, a turn at a time. Where the runtime has several worker threads, those of a long pass
+/// have several writers, which take turns from the same sockets.
+///
+/// If the runtime ends first, dropping a writer writes everything.
+struct Writer {
+    pass: Arc<Pass>,
+    urgency: Urgency,
+    /// What is left of the current turn.
+    turn: vec::IntoIter<Arc<Outbound>>,
+}
+
+impl Writer {
+    fn new(pass: Arc<Pass>, urgency: Urgency) -> Self {
+        Self { pass, urgency, turn: vec::IntoIter::default() }
+    }
+
+    async fn begin(self) {
+        // Runs after all ready tasks, which may push more.
+        task::yield_now().await;
+        self.start_helpers();
+        self.run().await;
+    }
+
+    /// Has other workers write if there is much to write: they steal what is started here. No more than there are workers,
+    /// or a pass would get more than its share of a busy one.
+    fn start_helpers(&self) {
+        let worth = self.pass.len() / self.urgency.sockets_per_turn() / TURNS_OF_A_HELPER;
+        if worth == 0 {
+            return;
+        }
+        let runtime = Handle::current();
+        for _ in 0..worth.min(runtime.metrics().num_workers() - 1) {
+            let helper = Self::new(self.pass.clone(), self.urgency);
+            tasks::spawn_short(&runtime, NAME, helper.run());
+        }
+    }
+
+    async fn run(mut self) {
+        let per_turn = self.urgency.sockets_per_turn();
+        self.turn = self.pass.take(per_turn);
+        while self.turn.len() > 0 {
+            for outbound in self.turn.by_ref() {
+                outbound.write();
+                task::consume_budget().await;
+            }
+            self.turn = self.pass.take(per_turn);
+            if self.turn.len() > 0 {
+                task::yield_now().await;
+            }
         }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.begin();
-        self.sockets.by_ref().for_each(|outbound| outbound.write());
+        let left = self.pass.take(usize::MAX);
+        self.turn.by_ref().chain(left).for_each(|outbound| outbound.write());
     }
 }

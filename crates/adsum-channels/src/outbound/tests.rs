@@ -20,6 +20,11 @@ fn budget(options: &Options) -> (Sockets, Arc<Budget>) {
     (sockets, budget)
 }
 
+/// A queue that writes to this stream.
+pub(super) fn queue_to(stream: Arc<dyn DirectStream>) -> Arc<Outbound> {
+    queue(1_000_000, Some(stream))
+}
+
 fn queue(max_queue_bytes: usize, stream: Option<Arc<dyn DirectStream>>) -> Arc<Outbound> {
     let (_, budget) = budget(&Options { max_queue_bytes, ..Options::default() });
     Arc::new(Outbound::new(&budget, transport(stream)))

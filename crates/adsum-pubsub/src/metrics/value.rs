@@ -5,12 +5,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::recorder;
+use super::{lanes::Lanes, recorder};
 
 /// A number that only grows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counter {
-    value: AtomicU64,
+    value: Lanes<AtomicU64>,
     /// How much of it the recorder has been told of.
     recorded: AtomicU64,
 }
@@ -23,12 +23,12 @@ impl Counter {
 
     /// Adds some.
     pub fn add(&self, count: u64) {
-        self.value.fetch_add(count, Ordering::Relaxed);
+        self.value.own().fetch_add(count, Ordering::Relaxed);
     }
 
     /// The number so far.
     pub fn get(&self) -> u64 {
-        self.value.load(Ordering::Relaxed)
+        self.value.iter().map(|lane| lane.load(Ordering::Relaxed)).sum()
     }
 
     /// Returns the number added since the last call. Of two calls at the same time, each takes a part.
@@ -38,30 +38,45 @@ impl Counter {
     }
 }
 
+impl Default for Counter {
+    fn default() -> Self {
+        Self { value: Lanes::new(AtomicU64::default), recorded: AtomicU64::new(0) }
+    }
+}
+
 /// How often a value was at most as large as each of some bounds.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [f64],
-    /// One for each bound, and one for what is above all of them.
-    counts: Box<[AtomicU64]>,
-    /// The bits of a float.
-    sum: AtomicU64,
+    values: Lanes<Recorded>,
     key: ::metrics::Key,
     handle: OnceLock<::metrics::Histogram>,
 }
 
+#[derive(Debug)]
+struct Recorded {
+    /// One for each bound, and one for what is above all of them.
+    counts: Box<[AtomicU64]>,
+    /// The bits of a float.
+    sum: AtomicU64,
+}
+
 impl Histogram {
     pub(super) fn new(bounds: &'static [f64], key: ::metrics::Key) -> Self {
-        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, counts, sum: AtomicU64::new(0), key, handle: OnceLock::new() }
+        let values = Lanes::new(|| Recorded {
+            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            sum: AtomicU64::new(0),
+        });
+        Self { bounds, values, key, handle: OnceLock::new() }
     }
 
     /// Takes note of a value: of seconds, or of a number of things.
     pub fn record(&self, value: f64) {
         let index = self.bounds.partition_point(|bound| *bound < value);
-        self.counts[index].fetch_add(1, Ordering::Relaxed);
-        let mut sum = self.sum.load(Ordering::Relaxed);
-        while let Err(other) = self.sum.compare_exchange_weak(
+        let values = self.values.own();
+        values.counts[index].fetch_add(1, Ordering::Relaxed);
+        let mut sum = values.sum.load(Ordering::Relaxed);
+        while let Err(other) = values.sum.compare_exchange_weak(
             sum,
             (f64::from_bits(sum) + value).to_bits(),
             Ordering::Relaxed,
@@ -79,9 +94,14 @@ impl Histogram {
 
     /// Returns the values so far.
     pub fn buckets(&self) -> Buckets {
-        let counts: Vec<u64> = self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-        let sum = f64::from_bits(self.sum.load(Ordering::Relaxed));
-        Buckets { bounds: self.bounds, counts, sum }
+        let mut buckets = Buckets { bounds: self.bounds, counts: vec![0; self.bounds.len() + 1], sum: 0.0 };
+        for lane in self.values.iter() {
+            for (sum, count) in buckets.counts.iter_mut().zip(&lane.counts) {
+                *sum += count.load(Ordering::Relaxed);
+            }
+            buckets.sum += f64::from_bits(lane.sum.load(Ordering::Relaxed));
+        }
+        buckets
     }
 }
 
@@ -146,6 +166,24 @@ mod tests {
         assert_eq!((counter.get(), counter.take_unrecorded(), counter.take_unrecorded()), (3, 3, 0));
         counter.increment();
         assert_eq!((counter.get(), counter.take_unrecorded()), (4, 1));
+    }
+
+    #[test]
+    fn what_threads_add_at_the_same_time_is_added_up() {
+        let (counter, histogram) =
+            (Counter::default(), Histogram::new(&[1.0], ::metrics::Key::from_name("h")));
+        std::thread::scope(|scope| {
+            for _ in 0..5 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        counter.increment();
+                        histogram.record(0.5);
+                    }
+                });
+            }
+        });
+        assert_eq!(counter.get(), 5000);
+        assert_eq!((histogram.buckets().counts, histogram.buckets().sum), (vec![5000, 0], 2500.0));
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! Topics that are too large for delivery in the sender's task.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, ThreadId},
+    time::Duration,
 };
 
 use adsum_pubsub::{Attachment, Message, PubSub, Subscriber, SubscriberId};
@@ -11,6 +16,10 @@ use tokio::{runtime, task::yield_now};
 use crate::Recorder;
 
 const LARGE: usize = 3_000;
+/// More, so that others come in time.
+const MET: usize = 20_000;
+/// For what should happen at once, on any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Counter(AtomicUsize);
@@ -130,6 +139,98 @@ async fn senders_that_are_faster_than_the_line_deliver_themselves() {
             assert_eq!(of_one.len(), SENT);
             assert!(of_one.iter().enumerate().all(|(n, event)| **event == format!("{sender}{n}")));
         }
+    }
+}
+
+/// Holds each thread that delivers until another one does, once a quarter was delivered: another worker comes only when
+/// the first one has yielded.
+#[derive(Default)]
+struct Meeting {
+    count: AtomicUsize,
+    threads: Mutex<HashSet<ThreadId>>,
+    met: Condvar,
+}
+
+impl Subscriber for Meeting {
+    fn deliver(&self, _: &Arc<Message>) {
+        if self.count.fetch_add(1, Ordering::Relaxed) < MET / 4 {
+            return;
+        }
+        let mut threads = self.threads.lock().unwrap();
+        if threads.insert(thread::current().id()) {
+            self.met.notify_all();
+        }
+        let alone = |threads: &mut HashSet<ThreadId>| threads.len() < 2;
+        let (threads, late) = self.met.wait_timeout_while(threads, PATIENCE, alone).unwrap();
+        assert!(!late.timed_out(), "one worker delivers to all");
+        drop(threads);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_workers_deliver_one_message() {
+    let pubsub = PubSub::local();
+    let meeting = Arc::new(Meeting::default());
+    let _crowd: Vec<_> =
+        (0..MET).map(|_| pubsub.attach("large", SubscriberId::unique(), meeting.clone())).collect();
+    let (last, _last) = recorder(&pubsub);
+    for event in ["one", "two"] {
+        pubsub.broadcast("large", event, ()).unwrap();
+    }
+    until(|| last.len() == 2).await;
+    assert_eq!(last.take(), ["one", "two"]);
+    assert_eq!(meeting.threads.lock().unwrap().len(), 2);
+}
+
+/// Counts what came to each of its places, and panics if a message comes before all have the one before it.
+struct InOrder {
+    place: usize,
+    all: Arc<Vec<AtomicUsize>>,
+}
+
+impl Subscriber for InOrder {
+    fn deliver(&self, message: &Arc<Message>) {
+        let number: usize = message.event().parse().unwrap();
+        assert_eq!(self.all[self.place].fetch_add(1, Ordering::Relaxed), number);
+        // Of those that another worker delivers to: the first, the last, and one in between.
+        for place in [0, LARGE / 2, LARGE - 1] {
+            assert!(
+                self.all[place].load(Ordering::Relaxed) >= number,
+                "{number} is before the one before it"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_message_begins_before_the_one_before_it_has_ended() {
+    const SENT: usize = 300;
+    for workers in [1, 4] {
+        let pubsub = PubSub::local();
+        let all: Arc<Vec<_>> = Arc::new((0..LARGE).map(|_| AtomicUsize::new(0)).collect());
+        let _crowd: Vec<_> = (0..LARGE)
+            .map(|place| {
+                let subscriber = Arc::new(InOrder { place, all: all.clone() });
+                pubsub.attach("large", SubscriberId::unique(), subscriber)
+            })
+            .collect();
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(workers).build().unwrap();
+        let sender = pubsub.clone();
+        runtime.block_on(async move {
+            tokio::spawn(async move {
+                for n in 0..SENT {
+                    sender.broadcast("large", n.to_string(), ()).unwrap();
+                    if n % 7 == 0 {
+                        yield_now().await;
+                    }
+                }
+            })
+            .await
+            .unwrap();
+        });
+        // Whatever is still queued is delivered as the runtime ends, by whichever thread ends a task.
+        drop(runtime);
+        assert!(all.iter().all(|count| count.load(Ordering::Relaxed) == SENT), "with {workers} workers");
     }
 }
 
