@@ -1,6 +1,6 @@
 //! One topic, and the cores that its broadcasts use: a server with one worker thread, then with two, and so on.
 //!
-//! One broadcast is under way at a time, to clients that cost next to nothing: a thread throws away what the kernel has
+//! One broadcast is under way at a time (or `--depth`), to clients that cost next to nothing: a thread throws away what the kernel has
 //! received for each of them, without copying it, a few times a second. Printed are deliveries a second by the clock,
 //! and the CPU time of each thread of the server. `--members 200 --topics 20` makes it many topics of one burst.
 
@@ -56,6 +56,9 @@ struct Options {
     /// How many topics there are, to which a task broadcasts in turn
     #[arg(long, default_value_t = 1)]
     topics: usize,
+    /// How many broadcasts to each topic are under way
+    #[arg(long, default_value_t = 1)]
+    depth: u64,
     /// The bytes of a payload
     #[arg(long, default_value_t = 100)]
     bytes: usize,
@@ -193,11 +196,14 @@ fn measure(options: &Options, workers: usize) -> Result<Measured, Box<dyn Error>
                 calls.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
             });
             due += each;
-            while sent.get() < due {
+            while sent.get() + (options.depth - 1) * each < due {
                 thread::sleep(GLANCE);
             }
         }
-        (sent.get() - before, began.elapsed().as_secs_f64())
+        while sent.get() < due {
+            thread::sleep(GLANCE);
+        }
+        (due - before, began.elapsed().as_secs_f64())
     };
     run(WARM);
     calls.store(0, Relaxed);
