@@ -84,7 +84,7 @@ impl DirectStream for Meeting {
         self.met.notify_all();
         // Another worker comes only when the first one has yielded.
         while threads.len() < 2 && threads.values().sum::<usize>() > 300 {
-            let late = self.met.wait_for(&mut threads, Duration::from_secs(60)).timed_out();
+            let late = self.met.wait_for(&mut threads, Duration::from_mins(1)).timed_out();
             assert!(!late, "one worker writes to all");
         }
         Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()))
