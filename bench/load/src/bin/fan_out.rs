@@ -100,12 +100,12 @@ fn join(addr: SocketAddr, topic: &str) -> io::Result<TcpStream> {
         format!(r#"["1","1","{topic}","phx_join",{{}}]"#).as_bytes(),
     );
     stream.write_all(&request)?;
-    let mut heard = Vec::new();
+    let mut answer = Vec::new();
     let mut room = [0; 1024];
-    while !heard.windows(9).any(|window| window == b"phx_reply") {
+    while !answer.windows(9).any(|window| window == b"phx_reply") {
         match stream.read(&mut room)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => heard.extend_from_slice(&room[..read]),
+            read => answer.extend_from_slice(&room[..read]),
         }
     }
     stream.set_nonblocking(true)?;
