@@ -150,8 +150,8 @@ test-rust: apps/chess/$(INSTALLED) ## Run the Rust tests
 
 test-node: tests/conformance/$(INSTALLED) ## Run the phoenix package and recorded traffic against examples/rooms
 	$(call heading,conformance tests)
-	cargo build --package rooms --package programs --bin rooms --bin channel --locked
-	cd tests/conformance && ROOMS_BIN=$(BUILT)/rooms $(NODE_TEST) *.test.mjs
+	cargo build --package rooms --package profiles --package programs --bin rooms --bin profiles --bin channel --locked
+	cd tests/conformance && ROOMS_BIN=$(BUILT)/rooms PROFILES_BIN=$(BUILT)/profiles $(NODE_TEST) *.test.mjs
 
 test-clients: tests/clients/$(INSTALLED) python-clients ## Run clients that others have written against examples/rooms and examples/supabase
 	$(call heading,other clients)

@@ -9,7 +9,7 @@ use std::{
 };
 
 use adsum_pubsub::Topic;
-use adsum_tracker::Key;
+use adsum_tracker::{Group, Key};
 use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 
@@ -18,12 +18,22 @@ use crate::{
     diffs::Infos,
     encode,
     handler::{Entries, FetchError, PresenceHandler},
-    key_cache::FetchedInfo,
+    key_cache::{FetchedInfo, KeyCache},
     presence_metrics::FetchOutcome,
 };
 
 /// The keys that `fetch` is asked for, with the number of refreshes of each.
 type Asked = Vec<(Key, u64)>;
+
+/// Which keys a caller asks for once it is its turn and some of its own still have no fresh info.
+#[derive(Clone, Copy)]
+enum Ask {
+    /// Those keys.
+    ForKeys,
+    /// All keys of the topic without a fresh info. The callers that came during the wait, each with a key of its own,
+    /// find theirs answered.
+    ForTopic,
+}
 
 impl<H: PresenceHandler> Core<H> {
     /// Fetches the infos of a topic that aren't fresh, for a list.
@@ -39,7 +49,7 @@ impl<H: PresenceHandler> Core<H> {
             stale.map(|(key, _)| key.clone()).collect()
         };
         if !missing.is_empty() {
-            self.fetch(topic, &missing).await;
+            self.fetch_in_turn(topic, &missing, Ask::ForTopic).await;
         }
     }
 
@@ -82,6 +92,10 @@ impl<H: PresenceHandler> Core<H> {
     /// and returns it. Takes at most `fetch_timeout`, including the wait for the turn. Never fails: infos that can't be
     /// fetched are missing in the result.
     pub(crate) async fn fetch(&self, topic: &Topic, keys: &[Key]) -> Infos<H::Info> {
+        self.fetch_in_turn(topic, keys, Ask::ForKeys).await
+    }
+
+    async fn fetch_in_turn(&self, topic: &Topic, keys: &[Key], ask: Ask) -> Infos<H::Info> {
         let Some((turn, failures)) = self.tracker.lock(topic).topic_mut(topic).map(|set| {
             let turn = set.layer.fetch_turn();
             (turn, set.layer.failures)
@@ -91,7 +105,7 @@ impl<H: PresenceHandler> Core<H> {
         let answer = timeout(self.timing.fetch_timeout, async {
             // Without a time to live there is nothing to share: every caller asks, as in Phoenix.
             let _turn = if self.timing.asks_always() { None } else { Some(turn.lock().await) };
-            let (asked, entries) = self.still_missing(topic, keys, failures);
+            let (asked, entries) = self.still_missing(topic, keys, ask, failures);
             if entries.is_empty() {
                 return Ok(HashMap::new());
             }
@@ -110,19 +124,32 @@ impl<H: PresenceHandler> Core<H> {
 
     /// Returns what to ask for. Keys that another caller has fetched meanwhile aren't in it, and it is empty if that
     /// caller has failed.
-    fn still_missing(&self, topic: &Topic, keys: &[Key], failures: u64) -> (Asked, Entries<H::Meta>) {
+    fn still_missing(
+        &self,
+        topic: &Topic,
+        keys: &[Key],
+        ask: Ask,
+        failures: u64,
+    ) -> (Asked, Entries<H::Meta>) {
         let now = Instant::now();
         let (mut asked, mut groups) = (Asked::new(), HashMap::new());
         let asks_always = self.timing.asks_always();
         if let Some(set) = self.tracker.lock(topic).topic(topic)
             && (asks_always || set.layer.failures == failures)
         {
-            for key in keys {
-                let Some(group) = set.group(key) else { continue };
-                if !group.layer().is_fresh(now, self.timing.fetch_ttl) {
-                    asked.push((key.clone(), group.layer().refreshes()));
-                    groups.insert(key.clone(), group.rows().to_vec());
-                }
+            let is_stale = |(_, group): &(&Key, &Group<KeyCache<H::Info>>)| {
+                !group.layer().is_fresh(now, self.timing.fetch_ttl)
+            };
+            let given = keys.iter().filter_map(|key| Some((key, set.group(key)?)));
+            let mut stale: Vec<_> = given.filter(is_stale).collect();
+            if let Ask::ForTopic = ask
+                && !stale.is_empty()
+            {
+                stale = set.groups().filter(is_stale).collect();
+            }
+            for (key, group) in stale {
+                asked.push((key.clone(), group.layer().refreshes()));
+                groups.insert(key.clone(), group.rows().to_vec());
             }
         }
         (asked, Entries { groups, meta: PhantomData })
@@ -159,7 +186,7 @@ impl<H: PresenceHandler> Core<H> {
         // Encoded before the lock is taken.
         let fetched: Infos<H::Info> = asked
             .iter()
-            .map(|(key, _)| {
+            .map(|(key, refreshes)| {
                 let value = infos.remove(key);
                 let members = value.as_ref().map_or(Ok("".into()), encode::encode_info).unwrap_or_else(|error| {
                     if !self.logged_bad_info.swap(true, Ordering::Relaxed) {
@@ -168,13 +195,13 @@ impl<H: PresenceHandler> Core<H> {
                     }
                     "".into()
                 });
-                (key.clone(), Arc::new(FetchedInfo::new(value.map(Arc::new), members, now)))
+                (key.clone(), Arc::new(FetchedInfo::new(value.map(Arc::new), members, now, *refreshes)))
             })
             .collect();
         if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {
-            for (key, refreshes) in &asked {
+            for (key, _) in &asked {
                 if let (Some(group), Some(info)) = (set.group_mut(key), fetched.get(key)) {
-                    group.layer_mut().0.set_info(info.clone(), *refreshes);
+                    group.layer_mut().0.set_info(info.clone());
                 }
                 set.layer.pieces.forget(key);
             }

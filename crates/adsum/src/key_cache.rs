@@ -24,14 +24,21 @@ pub(crate) struct FetchedInfo<I> {
     pub(crate) members: Box<str>,
     /// `None` once the program has refreshed the key.
     fetched: Option<Instant>,
+    /// The number of refreshes of the key when `fetch` was asked.
+    refreshes: u64,
 }
 
 impl<I> FetchedInfo<I> {
-    pub(crate) fn new(value: Option<Arc<I>>, members: Box<str>, fetched: Instant) -> Self
+    /// Makes an answer that came at `fetched`, to a question asked after this number of `refreshes`.
+    pub(crate) fn new(value: Option<Arc<I>>, members: Box<str>, fetched: Instant, refreshes: u64) -> Self
     where
         I: Send + Sync + 'static,
     {
-        Self { value, drop: drop_unlocked, members, fetched: Some(fetched) }
+        Self { value, drop: drop_unlocked, members, fetched: Some(fetched), refreshes }
+    }
+
+    pub(crate) fn refreshes(&self) -> u64 {
+        self.refreshes
     }
 
     pub(crate) fn value(&self) -> Option<&Arc<I>> {
@@ -66,10 +73,14 @@ impl<I> KeyCache<I> {
         self.refreshes
     }
 
-    /// Takes an answer to a question that was asked after this number of `refreshes`. An outdated answer is better than
-    /// none, but never fresh.
-    pub(crate) fn set_info(&mut self, info: Arc<FetchedInfo<I>>, refreshes: u64) {
-        let overtaken = refreshes != self.refreshes;
+    /// Returns the number of refreshes that the known info takes into account.
+    pub(crate) fn shown_refreshes(&self) -> u64 {
+        self.info.as_ref().map_or(self.refreshes, |info| info.refreshes)
+    }
+
+    /// Takes an answer. An outdated one is better than none, but never fresh.
+    pub(crate) fn set_info(&mut self, info: Arc<FetchedInfo<I>>) {
+        let overtaken = info.refreshes != self.refreshes;
         if overtaken && self.info.is_some() {
             return;
         }
@@ -87,9 +98,10 @@ impl<I> KeyCache<I> {
 
     fn mark_outdated(&mut self) {
         if let Some(info) = &mut self.info {
-            let FetchedInfo { value, drop, members, .. } = &**info;
+            let FetchedInfo { value, drop, members, refreshes, .. } = &**info;
             let (value, members) = (value.clone(), members.clone());
-            *info = Arc::new(FetchedInfo { value, drop: *drop, members, fetched: None });
+            *info =
+                Arc::new(FetchedInfo { value, drop: *drop, members, fetched: None, refreshes: *refreshes });
         }
     }
 }

@@ -26,7 +26,15 @@ pub(crate) struct StateView<H: PresenceHandler> {
     /// The keys that the channel tracks in the topic, for the first state. Later states look for them.
     own: Mutex<Option<Vec<Key>>>,
     /// The rows of the channel that its client was shown before a diff has joined them.
-    beyond: Mutex<Vec<Ref>>,
+    beyond: Mutex<Vec<Beyond>>,
+}
+
+/// A row that a client was shown before a diff has joined it.
+#[derive(Clone, Copy)]
+struct Beyond {
+    reference: Ref,
+    /// The number of refreshes of its key that the client knows of.
+    refreshes: u64,
 }
 
 impl<H: PresenceHandler> StateView<H> {
@@ -37,7 +45,7 @@ impl<H: PresenceHandler> StateView<H> {
 
     /// Reads what the client is shown: the state, and a diff that joins once more the keys refreshed lately. Also
     /// returns the rows of the channel in it that no diff has joined yet.
-    fn read(&self, own: Option<Vec<Key>>) -> (ViewState, Vec<Ref>) {
+    fn read(&self, own: Option<Vec<Key>>) -> (ViewState, Vec<Beyond>) {
         let core = &*self.core;
         let mut shard = core.tracker.lock(&self.topic);
         // Diffs get their numbers under this lock, so none of this topic comes in between.
@@ -100,18 +108,26 @@ impl<H: PresenceHandler> View for StateView<H> {
         let Some(source) = source.filter(|_| !self.core.timing.sends_each_change()) else {
             return News::All;
         };
-        let diff = source.published.diff();
-        let known: Vec<Ref> =
-            diff.joins.iter().map(|joined| joined.reference).filter(|r| beyond.contains(r)).collect();
-        let left = |reference: &Ref| diff.leaves.iter().any(|left| left.row.reference == *reference);
-        beyond.retain(|reference| !known.contains(reference) && !left(reference));
+        let published = &source.published;
+        let diff = published.diff();
+        let mut known = Vec::new();
+        beyond.retain(|row| {
+            let Some(joined) = diff.joins.iter().find(|joined| joined.reference == row.reference) else {
+                return !diff.leaves.iter().any(|left| left.row.reference == row.reference);
+            };
+            // A refresh since then joins the row again, with the new info.
+            if published.info(&joined.key).is_none_or(|info| info.refreshes() <= row.refreshes) {
+                known.push(row.reference);
+            }
+            false
+        });
         beyond.shrink_to_fit();
         match &known[..] {
             [] => News::All,
-            known if known.len() == diff.joins.len() && diff.leaves.is_empty() => News::Nothing,
-            known => {
-                let Some(rest) = source.without(known, change.payload()) else { return News::All };
-                let (published, known) = (source.published.clone(), known.to_vec());
+            _ if known.len() == diff.joins.len() && diff.leaves.is_empty() => News::Nothing,
+            _ => {
+                let Some(rest) = source.without(&known, change.payload()) else { return News::All };
+                let published = published.clone();
                 let part = Message::new(change.topic().clone(), change.event(), rest.into())
                     .marked(self.core.mark(published.number()))
                     .with_source(Arc::new(PartialDiff { published, known }));
@@ -122,13 +138,13 @@ impl<H: PresenceHandler> View for StateView<H> {
 }
 
 /// Returns the rows that the owner's client is shown of the owner's keys: the owner's own, which no diff has joined
-/// yet, and those that were told and are still there. Also returns the names of the former, and notes that they are
-/// shown. `own` are the keys, if they are known.
+/// yet, and those that were told and are still there. Also returns the former, and notes that they are shown. `own` are
+/// the keys, if they are known.
 fn own_rows<H: PresenceHandler>(
     set: &mut PresenceSet<H>,
     owner: OwnerId,
     own: Option<Vec<Key>>,
-) -> (Own, Vec<Ref>) {
+) -> (Own, Vec<Beyond>) {
     let keys = own.unwrap_or_else(|| set.untold_keys().cloned().collect());
     let (mut shown, mut beyond) = (Own::new(), Vec::new());
     for key in keys {
@@ -140,11 +156,11 @@ fn own_rows<H: PresenceHandler>(
         let rows =
             group.rows().iter().filter(|row| row.owner == owner || set.is_told(row.reference)).cloned();
         let rows = rows.collect();
-        beyond.push(row);
+        beyond.push(Beyond { reference: row, refreshes: group.layer().shown_refreshes() });
         shown.insert(key, rows);
     }
     for row in &beyond {
-        set.mark_row_shown(*row);
+        set.mark_row_shown(row.reference);
     }
     (shown, beyond)
 }

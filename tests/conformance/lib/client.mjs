@@ -16,13 +16,17 @@ export class Client {
 
   #isInCrowd;
 
+  #onSync;
+
   /**
    * `phoenix` is the package's exports, where it is not the current version that connects. One of a crowd keeps no
-   * reports, since a thousand clients would copy a million.
+   * reports, since a thousand clients would copy a million. `onSync` is called with the room whenever its presences
+   * have changed.
    */
-  constructor(url, userId, { phoenix = current, isInCrowd = false, ...options } = {}) {
+  constructor(url, userId, { phoenix = current, isInCrowd = false, onSync = () => {}, ...options } = {}) {
     this.#Presence = phoenix.Presence;
     this.#isInCrowd = isInCrowd;
+    this.#onSync = onSync;
     this.socket = new phoenix.Socket(url, {
       transport: WebSocket,
       params: { user_id: userId },
@@ -39,7 +43,7 @@ export class Client {
 
   /** Joins a topic and resolves with the room once the server has answered. */
   async join(topic, params) {
-    const room = new Room(this.socket.channel(topic, params), this.#Presence, this.#isInCrowd);
+    const room = new Room(this.socket.channel(topic, params), this.#Presence, this.#isInCrowd, this.#onSync);
     await settled(room.channel.join());
     return room;
   }
@@ -80,7 +84,7 @@ class Room {
   /** How many states have come. */
   states = 0;
 
-  constructor(channel, Presence, isInCrowd) {
+  constructor(channel, Presence, isInCrowd, onSync) {
     this.channel = channel;
     this.presence = new Presence(channel);
     const report = isInCrowd ? () => {} : (...told) => this.#report(...told);
@@ -92,6 +96,7 @@ class Room {
     this.presence.onLeave((key, current, change) => report("leave", key, current, change));
     this.presence.onSync(() => {
       report("sync");
+      onSync(this);
       this.#changes.changed();
     });
     channel.on("presence_state", () => {
@@ -133,8 +138,8 @@ class Room {
   }
 
   /** Resolves once `holds`, which is asked at each change. */
-  until(what, holds) {
-    return this.#changes.until(what, holds);
+  until(what, holds, options) {
+    return this.#changes.until(what, holds, options);
   }
 
   /** The first report after the first `from` for which `wanted` holds. */

@@ -1,4 +1,4 @@
-// The server under test: examples/rooms.
+// The servers under test: examples/rooms, and profiles beside these tests.
 
 import { startServer } from "../../lib/server.mjs";
 
@@ -16,6 +16,11 @@ export async function startRooms({ diffInterval, longpollWindow, linger, listen 
   if (linger !== undefined) options.push("--linger", String(linger));
   if (pubsub !== undefined) options.push("--pubsub", pubsub, "--node", node);
   return new Rooms(await startServer("rooms", { options, ready: /^listening on (\S+:\d+)$/m }));
+}
+
+/** Starts rooms whose users have a profile, `{ edits }`, that takes 200 ms to read, and where presences linger. */
+export async function startProfiles() {
+  return new Profiles(await startServer("profiles", { ready: /^listening on (\S+:\d+)$/m }));
 }
 
 class Rooms {
@@ -64,5 +69,12 @@ class Rooms {
 
   kill() {
     return this.#server.kill();
+  }
+}
+
+class Profiles extends Rooms {
+  /** How many sockets are open, or not yet closed for good. */
+  async openSockets() {
+    return Number(await (await fetch(`${this.origin}/sockets`)).text());
   }
 }

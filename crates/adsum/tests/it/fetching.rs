@@ -108,6 +108,32 @@ async fn a_hundred_callers_that_list_a_topic_ask_once_also_when_it_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn callers_that_come_one_after_the_other_are_answered_together() {
+    let query = Duration::from_millis(200);
+    let script = Script::new(Does::AnswersAfter(query, json!({"name": "Ann"})));
+    let (presence, _) = scripted(&script, |builder| builder);
+    let mut callers = Vec::new();
+    for n in 0..50 {
+        let presence = presence.clone();
+        callers.push(tokio::spawn(async move {
+            let (mut owner, key) = (presence.owner(), n.to_string());
+            owner.track("t", key.as_str(), meta(n)).unwrap();
+            let began = Instant::now();
+            let list = presence.list("t").await;
+            assert!(list[key.as_str()].info.is_some(), "{key}");
+            assert!(began.elapsed() <= query * 2, "{key} waits for a query that runs, and one more");
+            owner
+        }));
+        sleep(Duration::from_millis(10)).await;
+    }
+    let mut owners = Vec::new();
+    for caller in callers {
+        owners.push(caller.await.unwrap());
+    }
+    assert_eq!(script.asked().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fetch_that_hangs_holds_up_its_topic_for_the_timeout_only() {
     let script = Script::new(Does::Hangs);
     let (presence, pubsub) = scripted(&script, |builder| builder);

@@ -107,6 +107,8 @@ pub(crate) struct Person {
     naive: View,
     /// The refs that a diff joined though they were known.
     pub(crate) twice: Vec<String>,
+    /// The name under each key that was joined last.
+    infos: BTreeMap<String, Value>,
     states: usize,
     /// The number of states that it asked for, joins included.
     asked: usize,
@@ -124,6 +126,7 @@ impl Person {
             pending: Some(Vec::new()),
             naive: View::new(),
             twice: Vec::new(),
+            infos: BTreeMap::new(),
             states: 0,
             asked: 0,
             is_closed: false,
@@ -171,6 +174,7 @@ impl Person {
             _ if self.is_joining => {}
             "presence_state" => {
                 self.states += 1;
+                self.note_infos(payload);
                 let state = refs(payload);
                 let (joins, leaves) = (without(&state, &self.view), without(&self.view, &state));
                 self.fold(&joins, &leaves);
@@ -184,6 +188,7 @@ impl Person {
                 if let Some(pending) = &mut self.pending {
                     pending.push(payload.clone());
                 } else {
+                    self.note_infos(&payload["joins"]);
                     let (joins, leaves) = (refs(&payload["joins"]), refs(&payload["leaves"]));
                     let known =
                         |key: &String, r: &&String| self.view.get(key).is_some_and(|refs| refs.contains(r));
@@ -197,6 +202,12 @@ impl Person {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn note_infos(&mut self, entries: &Value) {
+        for (key, entry) in entries.as_object().unwrap() {
+            self.infos.insert(key.clone(), entry["name"].clone());
         }
     }
 
@@ -327,6 +338,30 @@ async fn a_storm_is_told_each_ref_once() {
                 people.push(person);
             }
             check(&presence, &mut people, what).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_is_heard_also_before_ones_own_join_was_told() {
+    for (what, pace) in paces() {
+        let script = Script::answering(json!({"name": "old"}));
+        let (presence, acceptor) = start(PubSub::local(), &script, pace);
+        // The windows of those who follow are open.
+        let mut first = Person::connect(&acceptor).await;
+        first.join("first");
+        settle().await;
+        let mut person = Person::connect(&acceptor).await;
+        person.join("alice");
+        settle().await;
+        person.read().await;
+        assert_eq!(person.infos["alice"], json!("old"), "{what}");
+        script.then(Does::Answers(json!({"name": "new"})));
+        presence.refresh("hall", "alice");
+        sleep(Duration::from_secs(8)).await;
+        for person in [&mut first, &mut person] {
+            person.read().await;
+            assert_eq!(person.infos["alice"], json!("new"), "{what}");
         }
     }
 }
