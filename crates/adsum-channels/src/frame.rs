@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use adsum_pubsub::Json;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::rfc6455::frame::{self, Opcode};
 
@@ -58,16 +58,16 @@ impl Frame {
     }
 
     /// Creates a text message from the head, the payload and the tail.
-    pub(crate) fn spliced(head: Head, payload: impl Into<Shared>, tail: Bytes) -> Self {
-        Self::assembled(Opcode::Text, head, payload.into(), tail)
+    pub(crate) fn spliced<P: Parts>(head: Head, payload: P, tail: Bytes) -> Self {
+        Self::assembled(Opcode::Text, head, payload, tail)
     }
 
     /// Creates a binary message from the head and the payload.
     pub(crate) fn spliced_binary(head: Head, payload: Bytes) -> Self {
-        Self::assembled(Opcode::Binary, head, payload.into(), Bytes::new())
+        Self::assembled(Opcode::Binary, head, payload, Bytes::new())
     }
 
-    fn assembled(opcode: Opcode, mut head: Head, payload: Shared, tail: Bytes) -> Self {
+    fn assembled<P: Parts>(opcode: Opcode, mut head: Head, payload: P, tail: Bytes) -> Self {
         let rest = payload.len() + tail.len();
         let len = head.len() + rest;
         if rest <= COPIED {
@@ -75,7 +75,7 @@ impl Frame {
             payload.parts().iter().chain([&tail]).for_each(|part| head.0.extend_from_slice(part));
             return Self::whole(head.finish(opcode, len));
         }
-        Self { head: head.finish(opcode, len), rest: Some(Box::new(Rest { payload, tail })) }
+        Self { head: head.finish(opcode, len), rest: Some(Box::new(Rest { payload: payload.into(), tail })) }
     }
 
     /// Wraps a complete frame, such as a broadcast's, which all sockets share.
@@ -134,6 +134,32 @@ impl Frame {
     }
 }
 
+/// A payload that is shared only if it isn't copied.
+pub(crate) trait Parts: Into<Shared> {
+    fn len(&self) -> usize;
+    fn parts(&self) -> &[Bytes];
+}
+
+impl Parts for Bytes {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn parts(&self) -> &[Bytes] {
+        std::slice::from_ref(self)
+    }
+}
+
+impl Parts for &Json {
+    fn len(&self) -> usize {
+        Json::len(self)
+    }
+
+    fn parts(&self) -> &[Bytes] {
+        Json::parts(self)
+    }
+}
+
 impl Shared {
     fn len(&self) -> usize {
         match self {
@@ -169,8 +195,16 @@ impl Head {
     /// Maximum length of a header.
     const ROOM: usize = 10;
 
+    /// A head of about this length.
     pub(crate) fn with_capacity(len: usize) -> Self {
-        let mut bytes = Vec::with_capacity(Self::ROOM + len);
+        Self::before(len, 0)
+    }
+
+    /// A head of about this length before so many bytes. If they will be copied, there is room for them: if the lengths
+    /// are exact, the frame is a single allocation.
+    pub(crate) fn before(len: usize, rest: usize) -> Self {
+        let copied = if rest <= COPIED { rest } else { 0 };
+        let mut bytes = Vec::with_capacity(Self::ROOM + len + copied);
         bytes.resize(Self::ROOM, 0);
         Self(bytes)
     }
@@ -201,7 +235,9 @@ impl Head {
         let header = frame::header(opcode, payload_len);
         let start = Self::ROOM - header.len();
         self.0[start..Self::ROOM].copy_from_slice(&header);
-        Bytes::from(self.0).slice(start..)
+        let mut bytes = Bytes::from(self.0);
+        bytes.advance(start);
+        bytes
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, error::Error, fmt, sync::Weak};
 
 use adsum_pubsub::{IntoPayload, MalformedPayload, Payload};
+use ecow::EcoString;
 
 use crate::{channel::EndReason, log::cut_name, runtime::ChannelLink, socket::PushError};
 
@@ -75,11 +76,11 @@ pub(crate) fn are_same(
 /// Replies to an event later, from any task; from [`Socket::reply_ref`](crate::Socket::reply_ref).
 pub struct ReplyRef {
     link: Weak<ChannelLink>,
-    reference: Box<str>,
+    reference: EcoString,
 }
 
 impl ReplyRef {
-    pub(crate) fn new(link: Weak<ChannelLink>, reference: Box<str>) -> Self {
+    pub(crate) fn new(link: Weak<ChannelLink>, reference: EcoString) -> Self {
         Self { link, reference }
     }
 

@@ -5,6 +5,7 @@ use std::{any::Any, any::TypeId, fmt, sync::Arc};
 use adsum_pubsub::{
     Attachment, BroadcastError, IntoPayload, PubSub, ReservedEvent, SubscriberId, Topic, event,
 };
+use ecow::EcoString;
 
 use crate::{
     assigns::Assigns,
@@ -27,7 +28,7 @@ pub struct Socket {
     channel: TypeId,
     joined: bool,
     /// The ref of the event that is being handled.
-    pub(crate) answering: Option<Box<str>>,
+    pub(crate) answering: Option<EcoString>,
     /// The attachment to the channel's own topic, once joined.
     attachment: Option<Attachment>,
     extra: Vec<Attachment>,

@@ -9,13 +9,14 @@ use std::{
 };
 
 use adsum_pubsub::{Message, Payload};
+use ecow::EcoString;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// A message for a channel to handle.
 pub(crate) enum MailboxMessage {
-    /// The client has sent an event.
-    Event { reference: Box<str>, event: Box<str>, payload: Payload },
+    /// The client has sent an event. Its names are short as a rule, so they need no allocation.
+    Event { reference: EcoString, event: EcoString, payload: Payload },
     /// The program has sent a message: the channel's `Info`.
     Info(Box<dyn Any + Send>),
     /// A message of an extra topic.

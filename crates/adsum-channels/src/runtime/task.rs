@@ -2,9 +2,9 @@
 
 use std::{
     any::type_name,
-    borrow::Cow,
     collections::{BTreeMap, VecDeque},
     future::{Future, poll_fn},
+    ops::Deref,
     panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::Arc,
@@ -16,6 +16,7 @@ use adsum_pubsub::{
     Json, MalformedPayload, OptionsError, Pattern, Payload, Topic,
     tasks::{self, Panicked, noticed},
 };
+use ecow::EcoString;
 use tokio::{
     task::{JoinSet, consume_budget},
     time::{Instant, error::Elapsed, timeout},
@@ -148,7 +149,7 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
 
     let counted = counts.open();
     let joined = Instant::now();
-    let (mut end, mut doing) = (None, Cow::Borrowed(""));
+    let (mut end, mut doing) = (None, Doing::Function(""));
     let outcome = {
         let mut serving =
             pin!(Some(serve(&endpoint, &counts, &mut channel, &mut socket, &mut doing, &mut end)));
@@ -411,13 +412,31 @@ impl End {
     }
 }
 
+/// The code of the program that runs, for log lines about its failure.
+enum Doing {
+    Function(&'static str),
+    /// `handle_in`, for this event of the client.
+    Event(EcoString),
+}
+
+impl Deref for Doing {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Function(name) => name,
+            Self::Event(event) => event,
+        }
+    }
+}
+
 /// Handles messages until the channel ends, then calls `terminate`.
 async fn serve<C: Channel>(
     endpoint: &Endpoint,
     counts: &RouteMetrics,
     channel: &mut C,
     socket: &mut Socket,
-    doing: &mut Cow<'static, str>,
+    doing: &mut Doing,
     end: &mut Option<End>,
 ) {
     socket.handler_returned();
@@ -425,7 +444,7 @@ async fn serve<C: Channel>(
     // A channel that ends by itself has the same grace as one that is told to end.
     socket.link().mailbox().begin_ending();
     let reason = end.insert(found).reason.clone();
-    *doing = Cow::Borrowed("terminate");
+    *doing = Doing::Function("terminate");
     Box::pin(channel.terminate(&reason, socket)).await;
 }
 
@@ -434,10 +453,10 @@ async fn handle_messages<C: Channel>(
     counts: &RouteMetrics,
     channel: &mut C,
     socket: &mut Socket,
-    doing: &mut Cow<'static, str>,
+    doing: &mut Doing,
 ) -> End {
     let link = socket.link().clone();
-    *doing = Cow::Borrowed("joined");
+    *doing = Doing::Function("joined");
     if let Err(stop) = Box::pin(channel.joined(socket)).await {
         return stopped::<C>(&link, stop, doing, None);
     }
@@ -449,7 +468,7 @@ async fn handle_messages<C: Channel>(
             MailboxMessage::Event { reference, event, payload } => {
                 let handling = Handling::begin::<C>(endpoint, counts, socket, &event, &payload);
                 socket.answering = Some(reference);
-                *doing = Cow::Owned(event.into());
+                *doing = Doing::Event(event);
                 let handled = Box::pin(channel.handle_in(doing, payload, socket)).await;
                 handling.end(&handled);
                 let reference = socket.answering.take().unwrap_or_default();
@@ -466,28 +485,28 @@ async fn handle_messages<C: Channel>(
                 }
             }
             MailboxMessage::Info(info) => {
-                *doing = Cow::Borrowed("handle_info");
+                *doing = Doing::Function("handle_info");
                 let info = info.downcast().expect("a sender is made for its channel's type only");
                 if let Err(stop) = Box::pin(channel.handle_info(*info, socket)).await {
                     return stopped::<C>(&link, stop, doing, None);
                 }
             }
             MailboxMessage::Message(message) => {
-                *doing = Cow::Borrowed("handle_message");
+                *doing = Doing::Function("handle_message");
                 if let Err(stop) = Box::pin(channel.handle_message(message, socket)).await {
                     return stopped::<C>(&link, stop, doing, None);
                 }
             }
             MailboxMessage::Out(message) => {
                 let Some(message) = link.news(message) else { continue };
-                *doing = Cow::Borrowed("handle_out");
+                *doing = Doing::Function("handle_out");
                 if let Err(stop) = Box::pin(channel.handle_out(message, socket)).await {
                     return stopped::<C>(&link, stop, doing, None);
                 }
             }
             MailboxMessage::End(cause) => return End::by(cause),
         }
-        *doing = Cow::Borrowed("handler_returned");
+        *doing = Doing::Function("handler_returned");
         socket.handler_returned();
         // A mailbox that never empties must not starve other tasks.
         consume_budget().await;

@@ -29,7 +29,7 @@ impl Serializer for V2 {
         match payload {
             Payload::Json(json) => {
                 let tail = Bytes::from_static(b"]");
-                Ok(Frame::spliced(head(to, event, ""), json, tail))
+                Ok(Frame::spliced(head(to, event, "", json.len() + tail.len()), json, tail))
             }
             Payload::Binary(data) => v2_binary::push(to, event, data),
         }
@@ -38,8 +38,9 @@ impl Serializer for V2 {
     fn reply(&self, to: Address<'_>, status: &str, response: &Payload) -> Result<Frame, Unsendable> {
         match response {
             Payload::Json(json) => {
-                let head = head(to, "phx_reply", r#"{"response":"#);
-                Ok(Frame::spliced(head, json, status_tail(status)))
+                let tail = status_tail(status);
+                let head = head(to, "phx_reply", r#"{"response":"#, json.len() + tail.len());
+                Ok(Frame::spliced(head, json, tail))
             }
             Payload::Binary(data) => v2_binary::reply(to, status, data),
         }
@@ -80,9 +81,9 @@ fn status_tail(status: &str) -> Bytes {
     }
 }
 
-fn head(to: Address<'_>, event: &str, before_payload: &str) -> Head {
+fn head(to: Address<'_>, event: &str, before_payload: &str, rest: usize) -> Head {
     let len = to.join_ref.len() + to.reference.len() + to.topic.len() + event.len() + before_payload.len();
-    let mut head = Head::with_capacity(7 + len);
+    let mut head = Head::before(7 + len, rest);
     head.raw("[").raw(to.join_ref).raw(",").raw(to.reference).raw(",").raw(to.topic);
     head.raw(",").string(event).raw(",").raw(before_payload);
     head
