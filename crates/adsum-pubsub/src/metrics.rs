@@ -8,9 +8,9 @@
 //!
 //! - [`PubSub::record_metrics`](crate::PubSub::record_metrics) hands everything to the recorder of the
 //!   [`metrics`](https://docs.rs/metrics) crate: to be called at each scrape, or at an interval for a recorder that
-//!   pushes. Counters are handed on as what was added since the last time, so a recorder that is installed late misses
-//!   nothing. Histograms are recorded as they happen, and what happened without a recorder is only in their own
-//!   buckets.
+//!   pushes. Counters and histograms are handed on as what came since the last time, so a recorder that is installed late
+//!   misses nothing, and counting costs the same with a recorder as without. Of a histogram's bucket the recorder gets
+//!   the mean of the values as often as there were values, and of more than 10,000 values a sample in proportion.
 //! - [`PubSub::read_metrics`](crate::PubSub::read_metrics) returns the values themselves, with or without a recorder:
 //!   for a page of the operator's. A counter's rate is the difference of two readings, and the
 //!   [quantiles](Buckets::quantile) of the time in between are those of the difference of two [`Buckets`].

@@ -34,8 +34,8 @@ use tokio::{net::TcpListener, time::interval};
 
 use crate::{Health, loopback};
 
-/// How often the exporter puts what histograms were told into their buckets, whether or not anybody scrapes. Until then
-/// it keeps each value.
+/// How often the exporter puts the values of the program's own histograms into their buckets, whether or not anybody
+/// scrapes. Until then it keeps each value.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How many connections the listener takes.
 const MAX_CONNECTIONS: usize = 64;

@@ -1,7 +1,5 @@
 //! The way to the recorder of the `metrics` crate.
 
-use std::sync::OnceLock;
-
 use ::metrics::{Key, Label as KeyLabel, Level, Metadata, Recorder, with_recorder};
 
 use super::{
@@ -56,22 +54,12 @@ pub(super) fn set(key: &Key, value: f64) {
     with_recorder(|recorder| recorder.register_gauge(key, &METADATA)).set(value);
 }
 
-/// Records into a histogram, whose handle is kept once there is a recorder.
-pub(super) fn histogram(
-    key: &Key,
-    kept: &OnceLock<::metrics::Histogram>,
-    record: impl FnOnce(&::metrics::Histogram),
-) {
-    if let Some(handle) = kept.get() {
-        return record(handle);
-    }
+/// Records into a histogram this many times. Also zero times: the recorder then has the series.
+pub(super) fn record(key: &Key, values: &[(f64, usize)]) {
     with_recorder(|recorder: &dyn Recorder| {
-        let handle = recorder.register_histogram(key, &METADATA);
-        record(&handle);
-        // The one that stands for no recorder has no fields. Its handle would be deaf for good.
-        if size_of_val(recorder) > 0 {
-            // Another thread may have been first.
-            let _ = kept.set(handle);
+        let histogram = recorder.register_histogram(key, &METADATA);
+        for (value, count) in values {
+            histogram.record_many(*value, *count);
         }
     });
 }

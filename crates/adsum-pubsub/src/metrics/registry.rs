@@ -128,7 +128,7 @@ impl Metrics {
             Kept::Histogram(histogram) => histogram,
             Kept::Counter(_) => {
                 debug_assert!(false, "{} is no histogram", metric.name);
-                Arc::new(Histogram::new(&[], recorder::key(metric, &[])))
+                Arc::new(Histogram::new(&[]))
             }
         }
     }
@@ -150,9 +150,7 @@ impl Metrics {
             key.1.iter_mut().for_each(|value| *value = OTHER.into());
         }
         let new = match metric.kind {
-            Kind::Histogram(bounds) => {
-                Kept::Histogram(Arc::new(Histogram::new(bounds, recorder::key(metric, &key.1))))
-            }
+            Kind::Histogram(bounds) => Kept::Histogram(Arc::new(Histogram::new(bounds))),
             Kind::Counter | Kind::Gauge => Kept::Counter(Arc::default()),
         };
         kept.entry(key).or_insert(new).clone()
@@ -207,8 +205,12 @@ impl Metrics {
     pub fn record(&self) {
         let kept = self.kept.lock().clone();
         for ((name, labels), kept) in kept {
-            let (Kept::Counter(counter), Some(metric)) = (kept, table::find(name)) else { continue };
-            recorder::add(&recorder::key(metric, &labels), counter.take_unrecorded());
+            let Some(metric) = table::find(name) else { continue };
+            let key = recorder::key(metric, &labels);
+            match kept {
+                Kept::Counter(counter) => recorder::add(&key, counter.take_unrecorded()),
+                Kept::Histogram(histogram) => recorder::record(&key, &histogram.take_unrecorded()),
+            }
         }
         // Locked before it is read, so that of two at once the later one has the later values.
         let mut told = self.told.lock();

@@ -1,11 +1,10 @@
 //! Numbers that are added to as things happen.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{lanes::Lanes, recorder};
+use parking_lot::Mutex;
+
+use super::lanes::Lanes;
 
 /// A number that only grows.
 #[derive(Debug)]
@@ -48,35 +47,35 @@ impl Default for Counter {
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [f64],
-    values: Lanes<Recorded>,
-    key: ::metrics::Key,
-    handle: OnceLock<::metrics::Histogram>,
+    /// One bucket for each bound, and one for what is above all of them.
+    values: Lanes<Box<[Bucket]>>,
+    /// What the recorder has been told of.
+    recorded: Mutex<Vec<(u64, f64)>>,
 }
 
-#[derive(Debug)]
-struct Recorded {
-    /// One for each bound, and one for what is above all of them.
-    counts: Box<[AtomicU64]>,
-    /// The bits of a float.
+#[derive(Debug, Default)]
+struct Bucket {
+    count: AtomicU64,
+    /// The bits of a float: the sum of the bucket's values.
     sum: AtomicU64,
 }
 
+/// Maximum number of values of a histogram that a recorder is told of at a time: recorders keep each by itself for a while.
+const MAX_RECORDED: u64 = 10_000;
+
 impl Histogram {
-    pub(super) fn new(bounds: &'static [f64], key: ::metrics::Key) -> Self {
-        let values = Lanes::new(|| Recorded {
-            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
-            sum: AtomicU64::new(0),
-        });
-        Self { bounds, values, key, handle: OnceLock::new() }
+    pub(super) fn new(bounds: &'static [f64]) -> Self {
+        let buckets = || (0..=bounds.len()).map(|_| Bucket::default()).collect();
+        Self { bounds, values: Lanes::new(buckets), recorded: Mutex::new(vec![(0, 0.0); bounds.len() + 1]) }
     }
 
     /// Takes note of a value: of seconds, or of a number of things.
     pub fn record(&self, value: f64) {
         let index = self.bounds.partition_point(|bound| *bound < value);
-        let values = self.values.own();
-        values.counts[index].fetch_add(1, Ordering::Relaxed);
-        let mut sum = values.sum.load(Ordering::Relaxed);
-        while let Err(other) = values.sum.compare_exchange_weak(
+        let bucket = &self.values.own()[index];
+        bucket.count.fetch_add(1, Ordering::Relaxed);
+        let mut sum = bucket.sum.load(Ordering::Relaxed);
+        while let Err(other) = bucket.sum.compare_exchange_weak(
             sum,
             (f64::from_bits(sum) + value).to_bits(),
             Ordering::Relaxed,
@@ -84,7 +83,6 @@ impl Histogram {
         ) {
             sum = other;
         }
-        recorder::histogram(&self.key, &self.handle, |handle| handle.record(value));
     }
 
     /// Takes note of a number of things.
@@ -94,14 +92,44 @@ impl Histogram {
 
     /// Returns the values so far.
     pub fn buckets(&self) -> Buckets {
-        let mut buckets = Buckets { bounds: self.bounds, counts: vec![0; self.bounds.len() + 1], sum: 0.0 };
+        let (counts, sums): (Vec<_>, Vec<_>) = self.totals().into_iter().unzip();
+        Buckets { bounds: self.bounds, counts, sum: sums.into_iter().sum() }
+    }
+
+    /// The number and the sum of each bucket's values.
+    fn totals(&self) -> Vec<(u64, f64)> {
+        let mut totals = vec![(0, 0.0); self.bounds.len() + 1];
         for lane in self.values.iter() {
-            for (sum, count) in buckets.counts.iter_mut().zip(&lane.counts) {
-                *sum += count.load(Ordering::Relaxed);
+            for ((count, sum), bucket) in totals.iter_mut().zip(lane) {
+                *count += bucket.count.load(Ordering::Relaxed);
+                *sum += f64::from_bits(bucket.sum.load(Ordering::Relaxed));
             }
-            buckets.sum += f64::from_bits(lane.sum.load(Ordering::Relaxed));
         }
-        buckets
+        totals
+    }
+
+    /// Returns what was recorded since the last call: of each bucket the mean of its values, and their number. Where
+    /// they are very many, the numbers are a sample in proportion.
+    pub(super) fn take_unrecorded(&self) -> Vec<(f64, usize)> {
+        let mut recorded = self.recorded.lock();
+        let totals = self.totals();
+        let news = totals.iter().zip(&*recorded).enumerate().map(|(index, (now, before))| {
+            let count = now.0.saturating_sub(before.0);
+            #[expect(clippy::cast_precision_loss, reason = "a mean")]
+            let mean = (now.1 - before.1) / count.max(1) as f64;
+            // A value may be counted before it is in the sum.
+            let above = index.checked_sub(1).and_then(|index| self.bounds.get(index)).copied();
+            let bound = self.bounds.get(index).copied();
+            (mean.min(bound.unwrap_or(f64::INFINITY)).max(above.unwrap_or(0.0)), count)
+        });
+        let news: Vec<_> = news.filter(|(_, count)| *count > 0).collect();
+        *recorded = totals;
+        drop(recorded);
+        let all = news.iter().map(|(_, count)| count).sum::<u64>().max(MAX_RECORDED);
+        let share = |count: u64| u128::from(count) * u128::from(MAX_RECORDED) / u128::from(all);
+        news.into_iter()
+            .map(|(mean, count)| (mean, usize::try_from(share(count).max(1)).unwrap_or(1)))
+            .collect()
     }
 }
 
@@ -170,8 +198,7 @@ mod tests {
 
     #[test]
     fn what_threads_add_at_the_same_time_is_added_up() {
-        let (counter, histogram) =
-            (Counter::default(), Histogram::new(&[1.0], ::metrics::Key::from_name("h")));
+        let (counter, histogram) = (Counter::default(), Histogram::new(&[1.0]));
         std::thread::scope(|scope| {
             for _ in 0..5 {
                 scope.spawn(|| {
@@ -188,7 +215,7 @@ mod tests {
 
     #[test]
     fn values_fall_into_their_buckets() {
-        let histogram = Histogram::new(&[1.0, 5.0], ::metrics::Key::from_name("h"));
+        let histogram = Histogram::new(&[1.0, 5.0]);
         let empty = histogram.buckets();
         assert_eq!(empty.quantile(0.5), None);
         for value in [0.5, 1.0, 1.5, 7.0] {
@@ -201,5 +228,21 @@ mod tests {
         histogram.record(3.0);
         assert_eq!(histogram.buckets().since(&buckets).counts, [0, 1, 0]);
         assert_eq!(buckets.since(&empty), buckets);
+    }
+
+    #[test]
+    fn a_recorder_is_told_the_mean_of_each_bucket_and_no_more_than_a_sample() {
+        let histogram = Histogram::new(&[1.0, 5.0]);
+        for value in [0.25, 0.75, 2.0, 8.0, 10.0] {
+            histogram.record(value);
+        }
+        assert_eq!(histogram.take_unrecorded(), [(0.5, 2), (2.0, 1), (9.0, 2)]);
+        assert_eq!(histogram.take_unrecorded(), []);
+        for _ in 0..30_000 {
+            histogram.record(0.5);
+        }
+        histogram.record(3.0);
+        assert_eq!(histogram.take_unrecorded(), [(0.5, 9_999), (3.0, 1)]);
+        assert_eq!(histogram.buckets().count(), 30_006, "the values here are all of them");
     }
 }
