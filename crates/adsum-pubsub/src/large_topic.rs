@@ -2,7 +2,7 @@
 //!
 //! A broadcast to a small topic delivers at once, in the task of the sender. With a hundred thousand subscribers that
 //! would block the sender's thread for long, so a task of the topic delivers instead, and yields in between. Once a
-//! message is queued, all later ones of the topic are queued behind it, so none overtakes another. Where the runtime has
+//! message is queued, all later ones of the topic are queued behind it, so none overtakes another. If the runtime has
 //! several workers, they take turns of one message; the next one begins when all of them have ended.
 
 use std::{collections::VecDeque, sync::Arc};
@@ -67,7 +67,7 @@ struct InProgress {
     turns: usize,
 }
 
-/// What somebody who delivers does next.
+/// The next step of a thread that delivers.
 enum Next<'q> {
     Deliver(Turn<'q>),
     /// Nothing is left of a message but what others are delivering, and no other message may begin.

@@ -115,14 +115,14 @@ impl Pass {
     }
 }
 
-/// Writes the sockets of a pass, a turn at a time. Where the runtime has several worker threads, those of a long pass
-/// have several writers, which take turns from the same sockets.
+/// Writes the sockets of a pass, a turn at a time. If the runtime has several worker threads, a long pass has
+/// several writers, which take turns from the same sockets.
 ///
 /// If the runtime ends first, dropping a writer writes everything.
 struct Writer {
     pass: Arc<Pass>,
     urgency: Urgency,
-    /// What is left of the current turn.
+    /// The sockets of the current turn that are not written yet.
     turn: vec::IntoIter<Arc<Outbound>>,
 }
 

@@ -49,7 +49,7 @@ pub struct Histogram {
     bounds: &'static [f64],
     /// One bucket for each bound, and one for what is above all of them.
     values: Lanes<Box<[Bucket]>>,
-    /// What the recorder has been told of.
+    /// The numbers and sums that the recorder has been told of.
     recorded: Mutex<Vec<(u64, f64)>>,
 }
 
