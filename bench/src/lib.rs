@@ -64,7 +64,9 @@ pub fn talk(a: &mut Node, b: &mut Node, now: Time) -> (Duration, usize) {
     let (mut longest, mut bytes) = (Duration::ZERO, 0);
     let (mut to_a, mut to_b) = (Vec::new(), a.say(now));
     to_a.append(&mut b.say(now));
-    while !to_a.is_empty() || !to_b.is_empty() {
+    // A node that reads or shows a large set goes on at once.
+    let goes_on = |node: &Node| node.cluster.wake_at() <= now;
+    while !to_a.is_empty() || !to_b.is_empty() || goes_on(a) || goes_on(b) {
         for (node, inbox) in [(&mut *a, &mut to_a), (&mut *b, &mut to_b)] {
             for message in std::mem::take(inbox) {
                 let wire = message.encode();
@@ -75,8 +77,7 @@ pub fn talk(a: &mut Node, b: &mut Node, now: Time) -> (Duration, usize) {
                 longest = longest.max(started.elapsed());
             }
         }
-        to_b = a.messages();
-        to_a = b.messages();
+        (to_b, to_a) = (a.say(now), b.say(now));
     }
     (longest, bytes)
 }

@@ -21,14 +21,11 @@ mod readiness;
 mod receiving;
 mod regions;
 mod serving;
+mod showing;
 mod twins;
 mod usage;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use self::{
     effects::Out,
@@ -38,7 +35,7 @@ use self::{
     phase::{NodePhase, Outbid},
     readiness::Readiness,
     regions::BrokenLinks,
-    serving::Served,
+    serving::Snapshots,
 };
 pub use self::{
     effects::{Effect, Report},
@@ -75,16 +72,19 @@ pub struct Cluster<X: Layer> {
     /// When the network between the nodes was lost.
     disconnected: Option<Time>,
     next_heartbeat: Time,
-    /// A bit for each shard with changes to publish, and when each may publish again.
+    /// A bit for each shard with changes to publish.
     to_publish: u64,
-    may_publish: Box<[Time]>,
+    /// When this node may publish again.
+    may_publish: Time,
     /// Sorted, so that the same messages and times have the same effects.
     peers: BTreeMap<Replica, Peer>,
     broken_links: BrokenLinks,
     own: OwnDepartures,
-    served: HashMap<(Replica, u8), Served>,
+    snapshots: Snapshots,
     next_purge: Time,
     readiness: Readiness,
+    /// When the last piece of another node's set came that was pulled, or this node was started.
+    progress_at: Time,
     /// The node isn't ready before this time, as others may not have answered yet.
     ready_from: Time,
     outbid: Option<Outbid>,
@@ -155,13 +155,14 @@ impl<X: Layer> Cluster<X> {
             disconnected: None,
             next_heartbeat: now,
             to_publish: 0,
-            may_publish: vec![Time::ZERO; SHARDS].into(),
+            may_publish: now,
             peers: BTreeMap::new(),
             broken_links: BrokenLinks::new(),
             own: OwnDepartures::default(),
-            served: HashMap::new(),
+            snapshots: Snapshots::default(),
             next_purge: now,
             readiness: Readiness::Pending,
+            progress_at: now,
             outbid: None,
             ready_from: now,
             out: Out::default(),
@@ -232,11 +233,15 @@ impl<X: Layer> Cluster<X> {
             }
             keep
         });
+        let at_once = self.pulls_at_once();
         for peer in self.peers.values_mut() {
             peer.end_departures(now, &self.tracker, &mut self.out);
-            peer.pull(now, &self.me, &self.options, &mut self.jitter, &mut self.out);
+            peer.depart_on(&self.tracker);
+            peer.show_on(&self.tracker, &mut self.out);
+            peer.pull(now, &self.me, &self.options, at_once, &mut self.jitter, &mut self.out);
         }
-        self.served.retain(|_, served| served.until > now);
+        self.snapshots.drop_old(now);
+        self.read_on(now);
         self.purge(now);
         self.look(now);
     }
@@ -272,8 +277,10 @@ impl<X: Layer> Cluster<X> {
     /// Returns when to call `tick` next.
     pub fn wake_at(&self) -> Time {
         let published = if self.phase.is_published() { self.to_publish } else { 0 };
-        let publish = bits(published).map(|shard| self.may_publish[shard]).min();
-        let peers = self.peers.values().filter_map(|peer| peer.wake_at(self.options.forget_after)).min();
+        let publish = (published != 0).then_some(self.may_publish);
+        let at_once = self.pulls_at_once();
+        let wake_at = |peer: &Peer| peer.wake_at(self.options.forget_after, at_once);
+        let peers = self.peers.values().filter_map(wake_at).min();
         let own = self.own.next_end();
         let outbid = self.outbid.as_ref().filter(|_| self.phase.is_published()).map(|outbid| outbid.at);
         let links = self.look_at_broken_links_at();
@@ -286,6 +293,7 @@ impl<X: Layer> Cluster<X> {
             outbid,
             self.ready_by(),
             links,
+            self.snapshots.is_reading().then_some(Time::ZERO),
         ];
         times.into_iter().flatten().min().unwrap_or(Time::MAX)
     }
@@ -326,20 +334,16 @@ impl<X: Layer> Cluster<X> {
         self.expected = self.wake_at().max(now);
     }
 
-    /// Publishes the changes of the shards whose interval is over: a first change at once, further ones together.
+    /// Publishes the changes if the interval is over: a first change at once, further ones of all shards together, in as
+    /// few messages as they fit. So the number of messages doesn't grow with the number of shards that change.
     fn publish(&mut self, now: Time) {
-        if !self.phase.is_published() {
-            // Other nodes pull everything once they hear of this one.
+        // Before it is live, other nodes pull everything once they hear of this one.
+        if !self.phase.is_published() || self.to_publish == 0 || now < self.may_publish {
             return;
         }
-        let mut batches = Vec::new();
-        for shard in bits(self.to_publish) {
-            if self.may_publish[shard] <= now {
-                self.to_publish &= !(1 << shard);
-                self.may_publish[shard] = now + self.options.batch_interval;
-                batches.extend(self.tracker.shard(shard).log.publish(shard));
-            }
-        }
+        self.may_publish = now + self.options.batch_interval;
+        let shards = std::mem::take(&mut self.to_publish);
+        let batches = bits(shards).flat_map(|shard| self.tracker.shard(shard).log.publish(shard)).collect();
         self.out.batches(&self.me, batches);
     }
 

@@ -232,6 +232,11 @@ impl<X: Layer> Shard<X> {
         }
     }
 
+    /// Whether the set has this very row.
+    pub(crate) fn is_shown(&self, row: &Arc<Row>) -> bool {
+        self.topics.get(&row.topic).is_some_and(|set| set.has(row))
+    }
+
     pub(crate) fn mark_departing(&mut self, row: &Arc<Row>) {
         if let Some(set) = self.topics.get_mut(&row.topic)
             && set.has(row)

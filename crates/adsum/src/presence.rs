@@ -75,8 +75,8 @@ impl<H: PresenceHandler> Presence<H> {
     /// Waits until this node has the presences of all others. Accept sockets after it: clients of a node with half of
     /// the presences would see the other half leave.
     ///
-    /// Returns at once without a network, after two heartbeats if there is no other node, and in any case within the
-    /// cluster's `sync_timeout`.
+    /// Returns at once without a network, after two heartbeats if there is no other node, and in any case once nothing
+    /// has come from the others for the cluster's `sync_timeout`.
     ///
     /// # Errors
     /// There is no full view yet, the engine is not reached, or another node of this name is alive. This node can still

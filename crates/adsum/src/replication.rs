@@ -13,6 +13,7 @@ use adsum_tracker::{Cluster, ClusterMessage, ClusterOptions, Effect, MessageErro
 use parking_lot::Mutex;
 use tokio::{
     sync::{oneshot, watch},
+    task::yield_now,
     time::{Instant, sleep_until},
 };
 use tracing::debug_span;
@@ -163,6 +164,8 @@ impl<H: PresenceHandler> Replication<H> {
                 // A time beyond the range of the clock is never.
                 let wake_at = wake_at.since_zero();
                 match self.began.checked_add(wake_at).filter(|_| wake_at < Duration::from_hours(24 * 365)) {
+                    // More is to be done at once, as while a snapshot is read: first other tasks and timers get their turn.
+                    Some(at) if at <= Instant::now() => yield_now().await,
                     Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
@@ -231,6 +234,7 @@ impl<H: PresenceHandler> Replication<H> {
             if is_last {
                 return;
             }
+            yield_now().await;
         }
     }
 

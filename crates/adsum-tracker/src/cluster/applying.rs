@@ -1,6 +1,6 @@
 //! Applying another replica's changes to the set.
 
-use std::{collections::btree_map::Entry, sync::Arc};
+use std::{collections::btree_map::Entry, ops::Bound, sync::Arc};
 
 use adsum_pubsub::Topic;
 
@@ -12,7 +12,6 @@ use crate::{
     layer::Layer,
     leave_reason::LeaveReason,
     reference::Ref,
-    row::Row,
     shard::Shard,
     sharding::SHARDS,
     time::Time,
@@ -22,6 +21,8 @@ use crate::{
 
 /// Maximum number of rows shown or hidden under one hold of a shard's lock. Then a waiting thread gets it.
 pub(super) const SLICE: usize = 512;
+/// The number of such slices after which a node does other things first.
+pub(super) const SLICES_AT_ONCE: usize = 4;
 
 impl Peer {
     /// Applies a batch that follows the version held.
@@ -112,7 +113,7 @@ impl Peer {
                 out.changed(&topic);
             }
             for row in slice {
-                incoming.seen.insert(row.reference);
+                incoming.missing.remove(&row.reference);
                 incoming.replaced.extend(row.previous);
                 let end = shard.join(now, until, &topic, row, &mut change, out);
                 self.ends.extend(end.map(|end| (end, index, row.reference)));
@@ -138,70 +139,12 @@ impl Peer {
             false if inherited.contains(reference) => Some(LeaveReason::Unreachable),
             false => Some(LeaveReason::Gone),
         };
-        let unseen = shard.rows.keys().filter(|reference| !incoming.seen.contains(reference));
-        let gone = unseen.map(|reference| (*reference, reason(reference))).collect();
+        let gone = incoming.missing.iter().map(|reference| (*reference, reason(reference))).collect();
         shard.remove(index, gone, tracker, out);
         self.apply_early(now, index, tracker, out);
         let shard = &self.shards[index];
         if shard.version < shard.known {
             self.want(now, index);
-        }
-    }
-
-    /// Shows a shard once it has the version that its replica announced when it came up.
-    pub(super) fn show_if_due<X: Layer>(&mut self, index: usize, tracker: &Tracker<X>, out: &mut Out) {
-        let shard = &mut self.shards[index];
-        if shard.version >= shard.show_at
-            && !matches!(self.state, PeerState::Down(_))
-            && let Some(inherited) = shard.inherited.take()
-        {
-            let gone =
-                inherited.into_iter().map(|reference| (reference, Some(LeaveReason::Unreachable))).collect();
-            shard.remove(index, gone, tracker, out);
-        }
-        if shard.shown || shard.version < shard.show_at || matches!(self.state, PeerState::Down(_)) {
-            return;
-        }
-        shard.shown = true;
-        for rows in shard.in_order().chunk_by(|(a, _), (b, _)| a.topic == b.topic) {
-            let topic = &rows[0].0.topic;
-            for slice in rows.chunks(SLICE) {
-                let mut set = tracker.shard(index);
-                let mut change = set.change(topic, true);
-                for (row, departing) in slice {
-                    change.show(row, *departing);
-                    if let Some(replaced) = row.replaces() {
-                        change.supersede(topic, &row.key, replaced);
-                    }
-                }
-                drop(change);
-                tracker.wake_if_logged(&set);
-                set.unlock_fair();
-            }
-            out.changed(topic);
-        }
-    }
-
-    /// Hides all its rows, and keeps them.
-    pub(super) fn hide<X: Layer>(&mut self, reason: LeaveReason, tracker: &Tracker<X>, out: &mut Out) {
-        for index in 0..SHARDS {
-            let shard = &mut self.shards[index];
-            if !std::mem::take(&mut shard.shown) {
-                continue;
-            }
-            for rows in shard.in_order().chunk_by(|(a, _), (b, _)| a.topic == b.topic) {
-                let topic = &rows[0].0.topic;
-                for slice in rows.chunks(SLICE) {
-                    let mut set = tracker.shard(index);
-                    let mut change = set.change(topic, true);
-                    for (row, _) in slice {
-                        change.take_out(row, Some(reason));
-                    }
-                    drop(change);
-                    set.unlock_fair();
-                }
-                out.changed(topic);
-            }
         }
     }
 
@@ -219,27 +162,47 @@ impl Peer {
         }
     }
 
-    /// Notes that its set is final: rows that aren't about to leave already leave at `until`.
-    pub(super) fn depart<X: Layer>(&mut self, until: Time, tracker: &Tracker<X>) {
-        for (index, shard) in self.shards.iter_mut().enumerate() {
-            let references: Vec<Ref> = shard.rows.keys().copied().collect();
-            for slice in references.chunks(SLICE) {
-                let mut set = tracker.shard(index);
-                for reference in slice {
-                    let reason =
-                        shard.departing.get(reference).map_or(LeaveReason::Draining, |(_, reason)| *reason);
-                    let end = shard.depart(*reference, until, reason, &mut set);
-                    self.ends.extend(end.map(|end| (end, index, *reference)));
-                }
+    /// Notes that its set is final: rows that aren't about to leave already leave at the end of its grace. Begins with
+    /// the first rows; [`depart_on`](Self::depart_on) goes on.
+    pub(super) fn depart<X: Layer>(&mut self, tracker: &Tracker<X>) {
+        self.to_depart = Some((0, None));
+        self.depart_on(tracker);
+    }
+
+    /// Lets some more rows depart.
+    pub(super) fn depart_on<X: Layer>(&mut self, tracker: &Tracker<X>) {
+        let Some(until) = self.until() else { return };
+        for _ in 0..SLICES_AT_ONCE {
+            let Some((index, after)) = self.to_depart.filter(|(index, _)| *index < SHARDS) else {
+                self.to_depart = None;
+                return;
+            };
+            let shard = &mut self.shards[index];
+            let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+            let slice: Vec<Ref> =
+                shard.rows.range(range).map(|(reference, _)| *reference).take(SLICE).collect();
+            let mut set = tracker.shard(index);
+            for reference in &slice {
+                let reason =
+                    shard.departing.get(reference).map_or(LeaveReason::Draining, |(_, reason)| *reason);
+                let end = shard.depart(*reference, until, reason, &mut set);
+                self.ends.extend(end.map(|end| (end, index, *reference)));
             }
+            set.unlock_fair();
+            self.to_depart = Some(match slice.last() {
+                Some(last) if slice.len() == SLICE => (index, Some(*last)),
+                _ => (index + 1, None),
+            });
         }
     }
 
-    /// Takes out the rows whose graces have ended.
+    /// Takes out rows whose graces have ended. If there are many, the rest follows with the next calls.
     pub(super) fn end_departures<X: Layer>(&mut self, now: Time, tracker: &Tracker<X>, out: &mut Out) {
-        while let Some((end, index, reference)) = self.ends.first().copied()
-            && end <= now
-        {
+        for _ in 0..SLICES_AT_ONCE * SLICE {
+            let Some((_, index, reference)) = self.ends.first().copied().filter(|(end, ..)| *end <= now)
+            else {
+                return;
+            };
             self.ends.pop_first();
             let is_final = self.has_departed();
             let shard = &mut self.shards[index];
@@ -283,17 +246,19 @@ impl Peer {
                 shard.rows = std::mem::take(&mut earlier.rows);
                 shard.departing = std::mem::take(&mut earlier.departing);
                 shard.inherited = Some(Box::new(shard.rows.keys().copied().collect()));
+                shard.unshown = std::mem::take(&mut earlier.unshown);
                 shard.shown = true;
             }
         }
         self.ends = std::mem::take(&mut earlier.ends);
+        self.showing = std::mem::take(&mut earlier.showing);
         earlier.forget(tracker, out);
     }
 }
 
 impl PeerShard {
     /// Removes rows, each with its reason.
-    fn remove<X: Layer>(
+    pub(super) fn remove<X: Layer>(
         &mut self,
         index: usize,
         gone: Vec<(Ref, Option<LeaveReason>)>,
@@ -354,11 +319,12 @@ impl PeerShard {
     fn leave<X: Layer>(&mut self, reference: Ref, reason: Option<LeaveReason>, set: &mut Shard<X>) -> bool {
         self.departing.remove(&reference);
         let Some(row) = self.rows.remove(&reference) else { return false };
+        let is_still_unshown = self.unshown.is_some() && !set.is_shown(&row) && !set.is_hidden(reference);
         if self.shown {
             set.take_out(&row, reason);
         }
         set.unhide(reference);
-        self.shown
+        self.shown && !is_still_unshown
     }
 
     /// Notes when a row leaves. A later notice never lengthens its grace. Returns when it will end, if that is news.
@@ -396,14 +362,5 @@ impl PeerShard {
             }
             None => set.hide(replaced),
         }
-    }
-
-    /// Returns all rows, and whether they are about to leave. Those of a topic are together, in the order in which they
-    /// were made.
-    fn in_order(&self) -> Vec<(&Arc<Row>, bool)> {
-        let departing = |reference| self.departing.contains_key(reference);
-        let mut rows: Vec<_> = self.rows.iter().map(|(reference, row)| (row, departing(reference))).collect();
-        rows.sort_by(|(a, _), (b, _)| a.topic.cmp(&b.topic));
-        rows
     }
 }

@@ -34,7 +34,7 @@ impl<X: Layer> Cluster<X> {
             return;
         }
         // Publish everything now.
-        self.may_publish.fill(now);
+        self.may_publish = now;
         self.to_publish = u64::MAX;
         self.publish(now);
         let to = self.peers.values().filter(|peer| peer.is_up()).map(|peer| peer.replica.clone()).collect();
@@ -132,7 +132,7 @@ impl<X: Layer> Cluster<X> {
         let is_news = !peer.has_departed();
         if is_news {
             peer.state = PeerState::Departed { since: now, until };
-            peer.depart(until, &self.tracker);
+            peer.depart(&self.tracker);
             for index in 0..SHARDS {
                 let shard = &mut peer.shards[index];
                 shard.known = versions.of(index);

@@ -164,6 +164,7 @@ impl<X: Layer> Cluster<X> {
                 peer.want(at, index);
             }
         }
+        peer.show_on(&self.tracker, &mut self.out);
     }
 
     /// Returns the peer that a message is from, and notes that it was heard. `None` if its messages aren't taken.

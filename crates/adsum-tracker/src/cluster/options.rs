@@ -16,13 +16,14 @@ pub struct ClusterOptions {
     /// How long the presences of a node that is down are kept. Default 20 min; at least a heartbeat more than
     /// `down_after`, at most a day.
     pub forget_after: Duration,
-    /// The minimum time between two batches of one shard. Changes in between are sent together. Default 5 ms; at most 1
-    /// s.
+    /// The minimum time between two messages with changes. The first change is sent at once, those in between together.
+    /// Default 5 ms; at most 1 s.
     pub batch_interval: Duration,
     /// How long all nodes stay up while the network between them is away. Default 30 s; at most an hour.
     pub engine_grace: Duration,
-    /// How long a node that starts waits until it is in sync, or until another of its name has left. Default 5 s; at
-    /// least 2 heartbeats, at most 5 min.
+    /// How long a node that starts waits until it is in sync, since the last piece of another node's presences came, and
+    /// so for as long as they come in, but for 10 min at most; or until another of its name has left. Default 5 s; at least
+    /// 2 heartbeats, at most 5 min.
     pub sync_timeout: Duration,
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use adsum_pubsub::Topic;
 
+use super::showing::Unshown;
 use crate::{
     leave_reason::LeaveReason,
     reference::Ref,
@@ -33,6 +34,10 @@ pub(super) struct Peer {
     pub(super) shards: Box<[PeerShard]>,
     /// The ends of departing rows.
     pub(super) ends: BTreeSet<(Time, usize, Ref)>,
+    /// The shard, and the row in it, after which rows of a departed replica are still to be marked as departing.
+    pub(super) to_depart: Option<(usize, Option<Ref>)>,
+    /// The shards with rows that are still to be shown.
+    pub(super) showing: BTreeSet<usize>,
     /// The shards that are to be pulled.
     pub(super) pulls: BTreeMap<usize, Pull>,
     /// Nodes that may have the set of a departed replica, to ask if the replica itself doesn't answer.
@@ -59,6 +64,7 @@ pub(super) struct PeerShard {
     /// Hidden rows are shown once they have this version.
     pub(super) show_at: u64,
     pub(super) shown: bool,
+    pub(super) unshown: Option<Box<Unshown>>,
     /// Rows of an earlier run that are shown until this run's rows reach `show_at`. Rows that this run has too aren't
     /// in it.
     #[expect(clippy::box_collection, reason = "there is rarely one, and each peer has 64 shards")]
@@ -88,7 +94,8 @@ pub(super) struct IncomingSnapshot {
     pub(super) version: u64,
     pub(super) next: u32,
     pub(super) count: u32,
-    pub(super) seen: HashSet<Ref>,
+    /// The rows held when it began that it hasn't had so far. Sorted, so that the same messages have the same effects.
+    pub(super) missing: BTreeSet<Ref>,
     /// Versions that updates have replaced: they leave without a reason.
     pub(super) replaced: HashSet<Ref>,
 }
@@ -112,6 +119,8 @@ impl Peer {
             deadline: now,
             shards: (0..SHARDS).map(|_| PeerShard::default()).collect(),
             ends: BTreeSet::new(),
+            to_depart: None,
+            showing: BTreeSet::new(),
             pulls: BTreeMap::new(),
             holders: Vec::new(),
         }
@@ -161,7 +170,9 @@ impl Peer {
 
     /// Whether everything known of it is shown.
     pub(super) fn is_synced(&self) -> bool {
-        self.shards.iter().all(|shard| shard.shown && shard.inherited.is_none())
+        let is_synced =
+            |shard: &PeerShard| shard.shown && shard.unshown.is_none() && shard.inherited.is_none();
+        self.shards.iter().all(is_synced)
     }
 
     /// Whether its set is complete up to the highest versions known.
@@ -178,15 +189,26 @@ impl Peer {
         }
     }
 
+    /// Whether it has departed and its presences have left, so that nothing is pulled of it any more.
+    pub(super) fn is_over(&self, now: Time) -> bool {
+        self.has_departed() && self.grace(now).is_none()
+    }
+
     pub(super) fn versions(&self) -> Versions {
         Versions::collect(self.shards.iter().map(|shard| shard.known))
     }
 
-    pub(super) fn wake_at(&self, forget_after: Duration) -> Option<Time> {
+    pub(super) fn wake_at(&self, forget_after: Duration, pulls_at_once: usize) -> Option<Time> {
         let silence = self.is_up().then_some(self.deadline);
         let forgotten = self.forgotten_at(forget_after);
         let end = self.ends.first().map(|(at, ..)| *at);
-        [silence, forgotten, end, self.next_pull()].into_iter().flatten().min()
+        let show = (!self.showing.is_empty() || self.to_depart.is_some()).then_some(Time::ZERO);
+        // Nothing more is pulled then.
+        let over = match self.state {
+            PeerState::Departed { until, .. } if !self.pulls.is_empty() => Some(until),
+            _ => None,
+        };
+        [silence, forgotten, end, self.next_pull(pulls_at_once), show, over].into_iter().flatten().min()
     }
 
     pub(super) fn knows(&self, shard: usize, reference: Ref) -> bool {
@@ -211,7 +233,10 @@ impl Peer {
 }
 
 impl IncomingSnapshot {
-    pub(super) fn new(begun: Time, from: Replica, version: u64, count: u32) -> Self {
-        Self { begun, from, version, next: 0, count, seen: HashSet::new(), replaced: HashSet::new() }
+    /// Begins with the first chunk, for a shard that has the rows `held`.
+    pub(super) fn new(begun: Time, chunk: &Chunk, held: impl Iterator<Item = Ref>) -> Self {
+        let Chunk { ref from, version, count, .. } = *chunk;
+        let (from, missing) = (from.clone(), held.collect());
+        Self { begun, from, version, next: 0, count, missing, replaced: HashSet::new() }
     }
 }

@@ -1,7 +1,12 @@
 //! Whether this node has a full view of the cluster.
 
+use std::time::Duration;
+
 use super::{Cluster, applying::SLICE, effects::Report, peer::PeerState, phase::NodePhase};
 use crate::{layer::Layer, leave_reason::LeaveReason, sharding::SHARDS, time::Time};
+
+/// How long a node waits for a full view at most, however steadily the presences of others come in.
+const SYNC_AT_MOST: Duration = Duration::from_mins(10);
 
 /// Whether the program was told that this node has a full view of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +28,9 @@ impl<X: Layer> Cluster<X> {
         let synced = matches!(self.phase, NodePhase::Live)
             && self.disconnected.is_none()
             && self.ready_from <= now
-            && self.peers.values().all(|peer| matches!(peer.state, PeerState::Down(_)) || peer.is_synced());
+            && self.peers.values().all(|peer| {
+                matches!(peer.state, PeerState::Down(_)) || peer.is_over(now) || peer.is_synced()
+            });
         if synced || is_due {
             self.readiness = if synced { Readiness::Synced } else { Readiness::Overdue };
             self.out.report(Report::Ready { synced });
@@ -31,9 +38,11 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// Returns when the time for a full view runs out, if the program still waits for it.
+    /// Returns when the time for a full view runs out, if the program still waits for it. It runs since the last piece
+    /// of another node's set came: a large set takes longer than the `sync_timeout`.
     pub(super) fn ready_by(&self) -> Option<Time> {
-        (self.readiness == Readiness::Pending).then(|| self.started + self.options.sync_timeout)
+        let by = self.progress_at + self.options.sync_timeout;
+        (self.readiness == Readiness::Pending).then(|| by.min(self.started + SYNC_AT_MOST))
     }
 
     /// Takes out the rows that no node has confirmed since this node's part in the cluster has failed.

@@ -6,7 +6,7 @@ use super::{
     Cluster,
     effects::Out,
     jitter::Jitter,
-    peer::{Chunk, IncomingSnapshot, Peer},
+    peer::{Chunk, IncomingSnapshot, Peer, PeerShard},
     pulling::JITTER,
 };
 use crate::{
@@ -46,10 +46,11 @@ impl<X: Layer> Cluster<X> {
             }
             let before = peer.shards[shard].version;
             peer.receive(now, &batch, &mut self.jitter, &self.tracker, &mut self.out);
-            if peer.shards[shard].version > before
-                && let Some(pull) = peer.pulls.get_mut(&shard)
-            {
-                pull.ask_on(now);
+            if peer.shards[shard].version > before {
+                self.progress_at = now;
+                if let Some(pull) = peer.pulls.get_mut(&shard) {
+                    pull.ask_on(now);
+                }
             }
         }
         self.answer_to(now, of);
@@ -59,6 +60,7 @@ impl<X: Layer> Cluster<X> {
         let Some(peer) = self.peers.get_mut(of) else { return };
         let shard = usize::from(shard);
         if peer.accept(now, shard, &chunk) {
+            self.progress_at = now;
             peer.apply_chunk(now, shard, chunk, &self.tracker, &mut self.out);
         }
         self.answer_to(now, of);
@@ -66,8 +68,10 @@ impl<X: Layer> Cluster<X> {
 
     /// Sends the pulls that are due at once, and confirms the final set of a node that leaves once it is complete.
     fn answer_to(&mut self, now: Time, of: &Replica) {
+        let at_once = self.pulls_at_once();
         let Some(peer) = self.peers.get_mut(of) else { return };
-        peer.pull(now, &self.me, &self.options, &mut self.jitter, &mut self.out);
+        peer.show_on(&self.tracker, &mut self.out);
+        peer.pull(now, &self.me, &self.options, at_once, &mut self.jitter, &mut self.out);
         if peer.has_departed() && peer.is_complete() {
             self.out.send(of, ClusterMessage::SetHeld { from: self.me.clone(), of: of.clone() });
         }
@@ -109,7 +113,7 @@ impl Peer {
 
     /// Whether a chunk is the next one of the snapshot that was pulled, or begins a newer one.
     fn accept(&mut self, now: Time, shard: usize, chunk: &Chunk) -> bool {
-        let version = self.shards[shard].version;
+        let PeerShard { version, ref rows, .. } = self.shards[shard];
         let Some(pull) = self.pulls.get_mut(&shard) else { return false };
         let is_next = pull.incoming.as_ref().is_some_and(|incoming| {
             incoming.from == chunk.from
@@ -119,7 +123,7 @@ impl Peer {
         let is_newer = chunk.index == 0
             && chunk.version > pull.incoming.as_ref().map_or(version, |incoming| incoming.version);
         if is_newer && !is_next {
-            pull.incoming = Some(IncomingSnapshot::new(now, chunk.from.clone(), chunk.version, chunk.count));
+            pull.incoming = Some(IncomingSnapshot::new(now, chunk, rows.keys().copied()));
         }
         let accepted = is_next || is_newer;
         if accepted {

@@ -1,6 +1,11 @@
 //! Answering pulls of other nodes.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::{Bound, Range},
+    sync::Arc,
+    time::Duration,
+};
 
 use adsum_pubsub::Topic;
 
@@ -9,6 +14,7 @@ use crate::{
     layer::Layer,
     leave_reason::LeaveReason,
     meta::Key,
+    reference::Ref,
     replica::Replica,
     row::{OwnerId, Row},
     time::Time,
@@ -19,20 +25,59 @@ use crate::{
 const KEPT: Duration = Duration::from_secs(10);
 /// Maximum number of keys read under one hold of a shard's lock.
 const SLICE: usize = 512;
+/// The number of rows after which a node does other things before it reads on.
+const ROWS_AT_ONCE: usize = 2048;
 /// The approximate size of a chunk of a snapshot.
 const CHUNK_BYTES: usize = 128 * 1024;
 
 /// A snapshot that other nodes request chunk by chunk.
 pub(super) struct Served {
     version: u64,
-    rows: Vec<ServedRow>,
+    rows: Vec<Arc<Row>>,
+    departing: HashMap<Ref, (Time, LeaveReason)>,
     chunks: Vec<Range<usize>>,
-    pub(super) until: Time,
+    /// The size of the rows after the last chunk.
+    bytes: usize,
+    /// `None` once it is complete.
+    unread: Option<Unread>,
+    /// The nodes that asked for it before it was complete.
+    asked: Vec<Replica>,
+    until: Time,
 }
 
-struct ServedRow {
-    row: Arc<Row>,
-    departing: Option<(Time, LeaveReason)>,
+/// The part of a shard that isn't in a snapshot yet.
+enum Unread {
+    /// Of this node's own presences: the topics, of which the last one is read next, after a key.
+    Own { topics: Vec<Topic>, after: Option<Key> },
+    /// Of a departed replica: the rows after this one.
+    Departed { after: Option<Ref> },
+}
+
+/// The snapshots that this node serves.
+#[derive(Default)]
+pub(super) struct Snapshots {
+    served: HashMap<(Replica, u8), Served>,
+    /// Those that aren't complete, in the order in which they were asked for.
+    reading: VecDeque<(Replica, u8)>,
+}
+
+impl Snapshots {
+    pub(super) fn len(&self) -> usize {
+        self.served.len()
+    }
+
+    /// Whether one is to be read on as soon as possible.
+    pub(super) fn is_reading(&self) -> bool {
+        !self.reading.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn drop_old(&mut self, now: Time) {
+        self.served.retain(|_, served| served.until > now || served.unread.is_some());
+    }
 }
 
 impl<X: Layer> Cluster<X> {
@@ -53,7 +98,7 @@ impl<X: Layer> Cluster<X> {
         }
         let key = (of, shard);
         if let Some((version, index)) = chunk
-            && self.served.get(&key).is_some_and(|served| served.version == version)
+            && self.snapshots.served.get(&key).is_some_and(|served| served.version == version)
         {
             self.serve(now, from, key, index);
             return;
@@ -62,9 +107,13 @@ impl<X: Layer> Cluster<X> {
             return;
         }
         if !self.is_servable(&key, have) {
-            let served = if is_mine { self.snapshot(now, usize::from(shard)) } else { self.departed(&key) };
-            self.served.insert(key.clone(), served);
+            let served =
+                if is_mine { self.begin_own(now, usize::from(shard)) } else { self.begin_departed(&key) };
+            self.snapshots.served.insert(key.clone(), served);
             self.out.counts.snapshots_out += 1;
+            if !self.read(now, &key) {
+                self.snapshots.reading.push_back(key.clone());
+            }
         }
         self.serve(now, from, key, 0);
     }
@@ -90,76 +139,134 @@ impl<X: Layer> Cluster<X> {
     /// Whether an earlier snapshot can be used: it is newer than what the other node has, and the batches after it are
     /// kept.
     fn is_servable(&self, key: &(Replica, u8), have: u64) -> bool {
-        let Some(served) = self.served.get(key) else { return false };
+        let Some(served) = self.snapshots.served.get(key) else { return false };
         let follows = key.0 != self.me || {
             self.tracker.shard(usize::from(key.1)).log.since(served.version).is_some()
         };
         served.version > have && follows
     }
 
-    /// Takes a snapshot of this node's own presences in a shard. Closes the open window, so that they have a version.
+    /// Begins a snapshot of this node's own presences in a shard. Closes the open window, so that they have a version.
     ///
-    /// They are read slice by slice, so that other threads get the shard's lock in between. Changes made meanwhile are
-    /// published after the snapshot's version, and the receiver applies them: joins of rows that it has and leaves of
-    /// rows that it doesn't have change nothing. Only a row that isn't published yet is left out, since it may leave
-    /// without a message.
-    fn snapshot(&mut self, now: Time, shard: usize) -> Served {
+    /// They are read slice by slice, so that other threads get the shard's lock in between and this node does other
+    /// things. Changes made meanwhile are published after the snapshot's version, and the receiver applies them: joins
+    /// of rows that it has and leaves of rows that it doesn't have change nothing. Only a row that isn't published yet
+    /// is left out, since it may leave without a message.
+    fn begin_own(&mut self, now: Time, shard: usize) -> Served {
         let tracker = self.tracker.clone();
-        let (version, topics) = {
-            let mut set = tracker.shard(shard);
-            let batches = if self.phase.is_published() { set.log.publish(shard) } else { Vec::new() };
-            self.out.batches(&self.me, batches);
-            (set.log.version(), set.topics().map(|set| set.topic().clone()).collect::<Vec<_>>())
-        };
-        let mut rows = Vec::new();
-        for topic in topics {
-            let mut last: Option<Key> = None;
-            loop {
-                let mut set = tracker.shard(shard);
-                // A departure that isn't noted yet would be missing in the snapshot.
-                self.own.note(now, set.log.take_departed());
-                let Some(groups) = set.topic(&topic).map(|found| found.groups_after(last.as_deref())) else {
-                    break;
-                };
-                let mut read = None;
-                for (key, group) in groups.take(SLICE) {
-                    let own = group.rows().iter().filter(|row| row.owner != OwnerId::REMOTE);
-                    rows.extend(
-                        own.filter(|row| !set.log.is_pending(row.reference))
-                            .map(|row| ServedRow { row: row.clone(), departing: self.own.of(row.reference) }),
-                    );
-                    read = Some(key.clone());
-                }
-                set.unlock_fair();
-                if read.is_none() {
-                    break;
-                }
-                last = read;
-            }
-        }
-        Served::new(version, rows)
+        let mut set = tracker.shard(shard);
+        let batches = if self.phase.is_published() { set.log.publish(shard) } else { Vec::new() };
+        self.out.batches(&self.me, batches);
+        self.own.note(now, set.log.take_departed());
+        let topics = set.topics().map(|set| set.topic().clone()).collect();
+        Served::new(set.log.version(), Unread::Own { topics, after: None })
     }
 
-    /// Returns the presences of a departed replica's shard, without those whose places others have taken.
-    fn departed(&self, key: &(Replica, u8)) -> Served {
+    /// Begins a snapshot of a departed replica's shard.
+    fn begin_departed(&self, key: &(Replica, u8)) -> Served {
+        let version = self.peers[&key.0].shards[usize::from(key.1)].version;
+        Served::new(version, Unread::Departed { after: None })
+    }
+
+    /// Reads on in the snapshot that was asked for first, and sends it to those who wait for it once it is complete.
+    pub(super) fn read_on(&mut self, now: Time) {
+        let Some(key) = self.snapshots.reading.pop_front() else { return };
+        if !self.read(now, &key) {
+            self.snapshots.reading.push_front(key);
+            return;
+        }
+        let asked = self.snapshots.served.get_mut(&key).map(|served| std::mem::take(&mut served.asked));
+        for to in asked.into_iter().flatten() {
+            self.serve(now, &to, key.clone(), 0);
+        }
+    }
+
+    /// Reads some more rows into a snapshot. Returns whether it is complete.
+    fn read(&mut self, now: Time, key: &(Replica, u8)) -> bool {
+        let Some(mut served) = self.snapshots.served.remove(key) else { return true };
+        if key.0 != self.me && !self.peers.contains_key(&key.0) {
+            // The departed replica has been forgotten meanwhile.
+            return true;
+        }
+        let enough = served.rows.len() + ROWS_AT_ONCE;
+        while served.rows.len() < enough {
+            let Some(unread) = served.unread.take() else { break };
+            served.unread = match unread {
+                Unread::Own { topics, after } => {
+                    self.read_own(now, usize::from(key.1), topics, after, &mut served)
+                }
+                Unread::Departed { after } => self.read_departed(key, after, &mut served),
+            };
+        }
+        let is_complete = served.unread.is_none();
+        if is_complete {
+            served.finish();
+        }
+        self.snapshots.served.insert(key.clone(), served);
+        is_complete
+    }
+
+    /// Reads a slice of the last of these topics.
+    fn read_own(
+        &mut self,
+        now: Time,
+        shard: usize,
+        mut topics: Vec<Topic>,
+        after: Option<Key>,
+        into: &mut Served,
+    ) -> Option<Unread> {
+        let topic = topics.pop()?;
+        let tracker = self.tracker.clone();
+        let mut set = tracker.shard(shard);
+        // A departure that isn't noted yet would be missing in the snapshot.
+        self.own.note(now, set.log.take_departed());
+        let mut last = None;
+        if let Some(found) = set.topic(&topic) {
+            for (key, group) in found.groups_after(after.as_deref()).take(SLICE) {
+                let own = group.rows().iter().filter(|row| row.owner != OwnerId::REMOTE);
+                for row in own.filter(|row| !set.log.is_pending(row.reference)) {
+                    into.push(row, self.own.of(row.reference));
+                }
+                last = Some(key.clone());
+            }
+        }
+        set.unlock_fair();
+        if last.is_some() {
+            topics.push(topic);
+        }
+        Some(Unread::Own { topics, after: last })
+    }
+
+    /// Reads a slice of a departed replica's presences, without those whose places others have taken.
+    fn read_departed(&self, key: &(Replica, u8), after: Option<Ref>, into: &mut Served) -> Option<Unread> {
         let index = usize::from(key.1);
-        let shard = &self.peers[&key.0].shards[index];
+        let shard = &self.peers.get(&key.0)?.shards[index];
         let set = self.tracker.shard(index);
-        let rows = shard.rows.iter().filter(|(reference, _)| !set.is_hidden(**reference));
-        let rows = rows.map(|(reference, row)| ServedRow {
-            row: row.clone(),
-            departing: shard.departing.get(reference).copied(),
-        });
-        Served::new(shard.version, rows.collect())
+        let mut last = None;
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        for (reference, row) in shard.rows.range(range).take(SLICE) {
+            if !set.is_hidden(*reference) {
+                into.push(row, shard.departing.get(reference).copied());
+            }
+            last = Some(*reference);
+        }
+        last.map(|last| Unread::Departed { after: Some(last) })
     }
 
     fn serve(&mut self, now: Time, to: &Replica, key: (Replica, u8), index: u32) {
-        let Some(served) = self.served.get_mut(&key) else { return };
-        let Some(range) = served.chunks.get(index as usize).cloned() else { return };
+        let Some(served) = self.snapshots.served.get_mut(&key) else { return };
         served.until = now + KEPT;
+        if served.unread.is_some() {
+            if !served.asked.contains(to) {
+                served.asked.push(to.clone());
+            }
+            return;
+        }
+        let Some(range) = served.chunks.get(index as usize).cloned() else { return };
         let mut topics: Vec<(Topic, Vec<PresenceRow>)> = Vec::new();
-        for ServedRow { row, departing } in &served.rows[range] {
-            let departing = departing.map(|(end, reason)| (reason, end.since(now)));
+        for row in &served.rows[range] {
+            let departing = served.departing.get(&row.reference);
+            let departing = departing.map(|(end, reason)| (*reason, end.since(now)));
             let on_wire = PresenceRow::new(row, departing);
             match topics.last_mut() {
                 Some((topic, rows)) if *topic == row.topic => rows.push(on_wire),
@@ -174,22 +281,41 @@ impl<X: Layer> Cluster<X> {
 }
 
 impl Served {
-    fn new(version: u64, mut rows: Vec<ServedRow>) -> Self {
-        rows.sort_unstable_by(|ServedRow { row: a, .. }, ServedRow { row: b, .. }| {
-            (&a.topic, a.reference).cmp(&(&b.topic, b.reference))
-        });
-        let mut chunks = Vec::new();
-        let (mut start, mut bytes) = (0, 0);
-        for (index, ServedRow { row, .. }) in rows.iter().enumerate() {
-            bytes += row.topic.len() + row.key.len() + row.meta.as_str().len() + 64;
-            if bytes > CHUNK_BYTES {
-                chunks.push(start..index + 1);
-                (start, bytes) = (index + 1, 0);
-            }
+    fn new(version: u64, unread: Unread) -> Self {
+        Self {
+            version,
+            rows: Vec::new(),
+            departing: HashMap::new(),
+            chunks: Vec::new(),
+            bytes: 0,
+            unread: Some(unread),
+            asked: Vec::new(),
+            until: Time::ZERO,
         }
-        if start < rows.len() || chunks.is_empty() {
-            chunks.push(start..rows.len());
+    }
+
+    fn push(&mut self, row: &Arc<Row>, departing: Option<(Time, LeaveReason)>) {
+        self.rows.push(row.clone());
+        self.departing.extend(departing.map(|departing| (row.reference, departing)));
+        self.bytes += row.topic.len() + row.key.len() + row.meta.as_str().len() + 64;
+        if self.bytes > CHUNK_BYTES {
+            self.end_chunk();
         }
-        Self { version, rows, chunks, until: Time::ZERO }
+    }
+
+    /// Ends a chunk with the last row. The rows of a topic are put together in the order in which they were made.
+    fn end_chunk(&mut self) {
+        let start = self.chunks.last().map_or(0, |chunk| chunk.end);
+        let rows = &mut self.rows[start..];
+        rows.sort_unstable_by(|a, b| (&a.topic, a.reference).cmp(&(&b.topic, b.reference)));
+        self.chunks.push(start..self.rows.len());
+        self.bytes = 0;
+    }
+
+    fn finish(&mut self) {
+        if self.bytes > 0 || self.chunks.is_empty() {
+            self.end_chunk();
+        }
+        self.rows.shrink_to_fit();
     }
 }

@@ -118,6 +118,6 @@ impl<X: Layer> Cluster<X> {
         for shard in 0..SHARDS {
             self.tracker.shard(shard).log.forget();
         }
-        self.served.clear();
+        self.snapshots.clear();
     }
 }

@@ -33,7 +33,7 @@ impl<X: Layer> Cluster<X> {
             rows: self.peers.values().map(Peer::rows).sum(),
             early: self.peers.values().map(Peer::early).sum(),
             hidden: self.tracker.shards().map(|shard| shard.hidden()).sum(),
-            served: self.served.len(),
+            served: self.snapshots.len(),
             departing: self.own.len() + self.peers.values().map(Peer::departing).sum::<usize>(),
         }
     }

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use adsum_tracker::{LeaveReason, Meta, OwnerExit, between_holds};
+use adsum_tracker::{ClusterMessage, LeaveReason, Meta, OwnerExit, between_holds};
 
 use crate::{
     key, meta,
-    world::{START, World},
+    world::{START, STEP, World},
 };
 
 /// Enough rows for many slices, and for more than the log keeps.
@@ -52,6 +52,38 @@ fn a_row_that_comes_and_goes_while_a_snapshot_is_read_is_not_in_it() {
     world.pass(START);
     assert_eq!(listed(&world, a).len(), ROWS);
     assert_eq!(listed(&world, b), listed(&world, a));
+}
+
+#[test]
+fn a_snapshot_that_is_read_while_changes_are_published_loses_none_of_them() {
+    const MANY: usize = 30_000;
+    let (mut world, [a]) = World::of(["a"]);
+    let mut crowd = world.owner(a);
+    for n in 0..MANY {
+        crowd.track(&"room".into(), &key(&format!("{n:05}")), meta()).unwrap();
+    }
+    world.pass(START);
+    let b = world.start("b", 2);
+    // Each step reads on, and publishes what has changed before.
+    for turn in 0..600 {
+        for n in (turn % 97..MANY).step_by(977) {
+            let (known, new) = (key(&format!("{n:05}")), key(&format!("{n:05}-new")));
+            crowd.untrack("room", &new);
+            if turn % 2 == 0 {
+                crowd.track(&"room".into(), &new, meta()).unwrap();
+            }
+            crowd.update(&"room".into(), &known, |_| Ok::<_, ()>(meta())).unwrap();
+        }
+        world.pass(STEP);
+    }
+    world.pass(START);
+    assert!(world.count(|sent| matches!(sent.message, ClusterMessage::Chunk { .. })) > 10);
+    assert_eq!(listed(&world, b), listed(&world, a));
+    let refs = |node| {
+        let groups = world.node(node).tracker.list("room").into_iter().flat_map(|(_, rows)| rows);
+        groups.map(|row| row.reference).collect::<Vec<_>>()
+    };
+    assert_eq!(refs(b), refs(a));
 }
 
 #[test]

@@ -13,7 +13,8 @@ use crate::{key, meta};
 pub(crate) const MOMENT: Duration = Duration::from_millis(50);
 /// Long enough for nodes to be up and in sync.
 pub(crate) const START: Duration = Duration::from_secs(3);
-const STEP: Duration = Duration::from_millis(5);
+/// How often a node looks at the time.
+pub(crate) const STEP: Duration = Duration::from_millis(5);
 
 /// A node, and the reports that its program got.
 pub(crate) struct Node {

@@ -13,8 +13,10 @@ use crate::presence_metrics::PresenceMetrics;
 
 /// Maximum size of the waiting messages from other nodes; further ones are dropped.
 pub(crate) const INBOX_BYTES: usize = 64 * 1024 * 1024;
-/// Maximum number of messages taken before the time is checked and the effects are done.
+/// Maximum number and approximate size of the messages taken before the time is checked, the effects are done and other
+/// tasks get their turn. A chunk of a snapshot is about 128 KiB, and takes a few milliseconds.
 const MESSAGES_AT_ONCE: usize = 64;
+const BYTES_AT_ONCE: usize = 64 * 1024;
 /// Maximum number of waiting refreshes from other nodes; further ones are dropped.
 const REFRESHES: usize = 4096;
 
@@ -146,11 +148,17 @@ impl ReplicationInbox {
     /// Takes all requests, and as many messages as are handled at once.
     pub(super) fn take(&self) -> InboxPart {
         let mut state = self.state.lock();
-        let count = state.messages.len().min(MESSAGES_AT_ONCE);
-        let messages: Vec<_> = state.messages.drain(..count).collect();
-        state.bytes -= messages.iter().map(Bytes::len).sum::<usize>();
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        while messages.len() < MESSAGES_AT_ONCE
+            && bytes < BYTES_AT_ONCE
+            && let Some(message) = state.messages.pop_front()
+        {
+            bytes += message.len();
+            messages.push(message);
+        }
+        state.bytes -= bytes;
         InboxPart {
-            is_last: messages.len() < MESSAGES_AT_ONCE,
+            is_last: state.messages.is_empty(),
             messages,
             refreshes: mem::take(&mut state.refreshes),
             leave: state.leave.take(),

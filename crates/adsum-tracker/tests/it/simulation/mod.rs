@@ -6,6 +6,7 @@
 
 mod every;
 mod known;
+mod many;
 mod network;
 mod node;
 mod random;

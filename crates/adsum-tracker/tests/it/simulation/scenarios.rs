@@ -13,7 +13,7 @@ use super::{
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Three nodes over the guard of an engine, with nothing lost or late but for what the steps say.
-fn quiet() -> Config {
+pub(super) fn quiet() -> Config {
     Config {
         seed: 1,
         nodes: 3,
