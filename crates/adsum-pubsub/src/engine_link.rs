@@ -86,6 +86,7 @@ pub(crate) enum Unsent {
     Disconnected,
     Full,
     TooLarge,
+    #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "NATS refuses no message by itself"))]
     Refused,
 }
 
