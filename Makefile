@@ -22,7 +22,7 @@ heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: 
 now = $(shell date +%s)
 took = $(shell expr $(now) - $(BEGAN))
 
-.PHONY: help chess test ops soak fmt lint bench bench-cores bench-table bench-plots bench-profiles bench-chess bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser screenshots python-clients scripts-test licences parity words external-types format clippy features docs-check
+.PHONY: help chess test ops soak fmt lint bench bench-cores bench-large bench-table bench-plots bench-profiles bench-chess bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser screenshots python-clients scripts-test licences parity words external-types format clippy features docs-check
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,13 @@ bench-cores: ## Measure how many cores the broadcasts of one topic use, in half 
 	ulimit -n "$$(ulimit -Hn)" && for members in 1000 8000; do $(RELEASE)/fan_out --members $$members || exit 1; done
 	$(RELEASE)/fan_out --members 20 --topics 100
 	$(RELEASE)/fan_out --depth 16
+
+bench-large: ## Measure a million presences on one node, a second node that takes them over, and eight nodes over NATS; PRESENCES=10000000 takes 7 GB
+	@scripts/install-missing cc=build-essential /usr/sbin/nats-server=nats-server
+	cargo build --release --locked --package load --bin scale
+	$(RELEASE)/scale one --presences $(or $(PRESENCES),1000000)
+	$(RELEASE)/scale takeover --presences $(or $(PRESENCES),1000000) --nats-server /usr/sbin/nats-server
+	$(RELEASE)/scale cluster --deploy --nats-server /usr/sbin/nats-server
 
 bench-table: ## Measure rooms of 2 to 9,000 from one change in 10 s to saturation, in a quarter of an hour; ONLY=500 for some rooms
 	@scripts/install-missing cc=build-essential taskset=util-linux

@@ -41,8 +41,31 @@ fn same(_: usize) -> String {
     "room".to_owned()
 }
 
-fn merge() {
-    println!("a batch of 100 changes, applied to a topic of so many:");
+/// Which rows a batch updates, beside those that it adds.
+#[derive(Clone, Copy, Debug)]
+enum Touch {
+    /// All over the set: no cache has them.
+    Scattered,
+    /// All over the set, and the same in each batch: the caches have them.
+    Same,
+    /// Those that stand side by side.
+    Neighbours,
+}
+
+impl Touch {
+    fn of(self, turn: usize, n: usize, size: usize) -> usize {
+        match self {
+            Self::Scattered => (turn * 50 + n) * 7919 % size,
+            Self::Same => n * 7919 % size,
+            Self::Neighbours => (turn * 50 + n) % size,
+        }
+    }
+}
+
+fn merge(touch: Touch) {
+    println!(
+        "a batch of 100 changes, half of them of rows that are there ({touch:?}), applied to a topic of:"
+    );
     for size in [1_000, 10_000, 100_000, 1_000_000] {
         let mut owner = None;
         let (mut a, mut b) = pair(&mut owner, size, same);
@@ -58,7 +81,7 @@ fn merge() {
                 } else {
                     other.untrack("room", &key);
                 }
-                let old = Key::from(format!("{:08}", (turn * 50 + n) * 7919 % size));
+                let old = Key::from(format!("{:08}", touch.of(turn, n, size)));
                 let meta = Meta::from_encoded(META);
                 let owner = owner.as_mut().expect("the pair was made with one");
                 owner.update(&"room".into(), &old, |_| Ok::<_, ()>(meta)).expect("it is tracked");
@@ -218,6 +241,8 @@ fn memory() {
 fn main() {
     wire();
     memory();
-    merge();
+    for touch in [Touch::Scattered, Touch::Same, Touch::Neighbours] {
+        merge(touch);
+    }
     resync();
 }

@@ -24,7 +24,7 @@ use crate::{
 #[derive(Parser)]
 #[command(about = "The suite: a short run of all scenarios, and one table of what they took")]
 struct Options {
-    /// The programs `rooms`, `load` and `large_server` are in this directory
+    /// The programs `rooms`, `load`, `large_server` and `scale` are in this directory
     #[arg(long)]
     programs: PathBuf,
     #[arg(long, default_value = "nats-server")]
@@ -71,6 +71,7 @@ impl Options {
             Server::Rooms(args) => alone("rooms", args),
             Server::Large => alone("large_server", &[]),
             Server::Watched => output(&program("large_server"), true, args),
+            Server::Scale => output(&program("scale"), true, args),
             Server::Reader => alone("load", &["write-floor"]),
             Server::Cluster { diff_interval, kill } => {
                 let nats = Running::nats(&self.nats_server)?;

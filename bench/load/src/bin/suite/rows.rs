@@ -13,6 +13,8 @@ pub(crate) enum Server {
     Large,
     /// `large_server --watched`, which is its own client
     Watched,
+    /// `scale`, which starts its nodes itself
+    Scale,
     /// None: `load write-floor --listen` reads what is written
     Reader,
 }
@@ -318,6 +320,22 @@ pub(crate) const ROWS: &[Row] = &[
             ("", "/cpu_us_per_change", 1.0, " us CPU a change"),
             ("a page p99 ", "/page_us/p99", 1.0, " us"),
             ("", "/bytes_per_presence", 1.0, " bytes a presence"),
+        ],
+    },
+    Row {
+        work: "1,000,000 presences of tasks inside, in topics of 100; then 10,000 changes a second",
+        goal: "track p99 1 ms",
+        limits: &[("/calls/track_us/p99", 1000.0), ("/changes/probed/track_us/p99", 1000.0)],
+        server: Server::Scale,
+        args: &["one"],
+        shown: &[
+            ("", "/fill/bytes_per_presence", 1.0, " bytes each"),
+            ("filled in ", "/fill/secs", 1.0, " s"),
+            ("p99 of track ", "/calls/track_us/p99", 1.0, " us"),
+            ("update ", "/calls/update_us/p99", 1.0, " us"),
+            ("list ", "/calls/list_us/p99", 1.0, " us"),
+            ("count ", "/calls/count_us/p99", 1.0, " us"),
+            ("beside the changes track ", "/changes/probed/track_us/p99", 1.0, " us"),
         ],
     },
 ];

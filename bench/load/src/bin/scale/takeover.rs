@@ -1,0 +1,70 @@
+//! A second node takes all presences of the first one over.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Failure, Spread,
+    node::Command,
+    processes::{Nats, Node},
+    wait_for,
+};
+
+/// How long the second node may take for all.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    spread: Spread,
+    #[arg(long, default_value = "nats-server")]
+    nats_server: PathBuf,
+}
+
+impl Options {
+    pub(crate) fn run(self) -> Result<Value, Failure> {
+        let nats = Nats::start(&self.nats_server)?;
+        let args = |name: &str| {
+            let own = ["--name", name, "--pubsub", &nats.url, "--probed"].map(str::to_owned);
+            [self.spread.args(), own.into()].concat()
+        };
+        let mut a = Node::start(&args("a"))?;
+        a.answer()?;
+        let filled = a.ask(&Command::Fill)?;
+        a.ask(&Command::Probed)?;
+        // For comparison, while nothing else happens.
+        std::thread::sleep(Duration::from_secs(2));
+        let quiet = a.ask(&Command::Probed)?;
+        let memory = a.memory_mb();
+        let (traffic, cpu, started) = (nats.traffic()?, (a.cpu(), nats.cpu()), Instant::now());
+        let mut b = Node::start(&args("b"))?;
+        let ready = b.answer()?;
+        let mut last = Value::Null;
+        wait_for("the second node has all presences", PATIENCE, || {
+            last = b.ask(&Command::Count)?;
+            Ok(last["shown"].as_u64() >= Some(self.spread.presences as u64) && last["behind"] == 0)
+        })?;
+        let secs = started.elapsed().as_secs_f64();
+        let (there, here) = (a.ask(&Command::Probed)?, b.ask(&Command::Probed)?);
+        let after = nats.traffic()?;
+        Ok(json!({
+            "scenario": "takeover",
+            "correct": ready["ready"] == "yes",
+            "presences": self.spread.presences,
+            "fill": filled,
+            "ready": ready,
+            "secs": secs,
+            "mb_sent": (after.bytes_in - traffic.bytes_in) / 1_000_000,
+            "cpu_s": {"first": a.cpu() - cpu.0, "second": b.cpu(), "nats": nats.cpu() - cpu.1},
+            "rss_mb": {"first_before": memory, "first": a.memory_mb(), "second": b.memory_mb()},
+            "quiet": quiet,
+            "first": there,
+            "second": here,
+            "last": last,
+        }))
+    }
+}
