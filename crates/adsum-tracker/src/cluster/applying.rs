@@ -183,6 +183,11 @@ impl Peer {
                 shard.rows.range(range).map(|(reference, _)| *reference).take(SLICE).collect();
             let mut set = tracker.shard(index);
             for reference in &slice {
+                if shard.is_inherited(*reference) {
+                    // It isn't of the set that is final, as far as is known, and may be alive: nothing may take its place.
+                    self.ends.insert((until, index, *reference));
+                    continue;
+                }
                 let reason =
                     shard.departing.get(reference).map_or(LeaveReason::Draining, |(_, reason)| *reason);
                 let end = shard.depart(*reference, until, reason, &mut set);
@@ -205,10 +210,16 @@ impl Peer {
             };
             self.ends.pop_first();
             let is_final = self.has_departed();
+            let is_over = self.is_over(now);
             let shard = &mut self.shards[index];
             match shard.departing.get(&reference) {
-                // This end is outdated, or the row has left.
                 Some((end, _)) if *end <= now => {}
+                // The set that would have told whether it has this row hasn't come.
+                None if is_over && shard.is_inherited(reference) => {
+                    shard.remove(index, vec![(reference, Some(LeaveReason::Unreachable))], tracker, out);
+                    continue;
+                }
+                // This end is outdated, or the row has left.
                 _ => continue,
             }
             let reason = shard.departing.remove(&reference).map(|(_, reason)| reason);
@@ -254,9 +265,36 @@ impl Peer {
         self.showing = std::mem::take(&mut earlier.showing);
         earlier.forget(tracker, out);
     }
+
+    /// Takes over the rows that a run that has departed had itself taken over from an earlier one, and that its set, which
+    /// hasn't come yet, may not have: this run may be the earlier one, under a higher incarnation.
+    pub(super) fn inherit_from_departed(&mut self, departed: &mut Self) {
+        for (index, (shard, departed)) in self.shards.iter_mut().zip(&mut departed.shards).enumerate() {
+            let Some(inherited) = departed.inherited.as_mut().filter(|_| departed.shown) else { continue };
+            let inherited = std::mem::take(&mut **inherited);
+            for reference in &inherited {
+                shard.rows.extend(departed.rows.remove_entry(reference));
+                if let Some((end, reason)) = departed.departing.remove(reference) {
+                    shard.departing.insert(*reference, (end, reason));
+                    self.ends.insert((end, index, *reference));
+                }
+            }
+            if departed.unshown.is_some() {
+                shard.unshown = Some(Box::default());
+                self.showing.insert(index);
+            }
+            shard.shown = true;
+            shard.inherited.get_or_insert_default().extend(inherited);
+        }
+    }
 }
 
 impl PeerShard {
+    /// Whether a row is shown as that of an earlier run, and isn't known to be in this one.
+    fn is_inherited(&self, reference: Ref) -> bool {
+        self.inherited.as_ref().is_some_and(|inherited| inherited.contains(&reference))
+    }
+
     /// Removes rows, each with its reason.
     pub(super) fn remove<X: Layer>(
         &mut self,

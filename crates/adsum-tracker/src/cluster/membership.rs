@@ -185,6 +185,10 @@ impl<X: Layer> Cluster<X> {
                 if let Some(last) = older.pop_if(|older| older.is_up()) {
                     peer.inherit(last, &self.tracker, &mut self.out);
                 }
+                let of_name = self.peers.values_mut().filter(|other| other.replica.name == from.name);
+                for departed in of_name.filter(|other| other.has_departed()) {
+                    peer.inherit_from_departed(departed);
+                }
                 self.peers.insert(from.clone(), peer);
             }
             for mut older in older {

@@ -1,9 +1,6 @@
 //! Every version that an owner ever had, and how it ended.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use adsum_tracker::{Key, LeaveReason, Meta, Ref, Time};
 
@@ -13,10 +10,6 @@ const MOMENT: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Known {
     versions: HashMap<Ref, Version>,
-    /// Versions that a node had when it crashed, or when a twin of it left, with the place of its name.
-    lost: HashMap<Ref, usize>,
-    /// Those of them of whose name another run has left in good order.
-    drained: HashSet<Ref>,
     /// Whether reasons are exact, and whether graces end in time.
     pub(super) tells_reasons: bool,
     pub(super) is_prompt: bool,
@@ -62,15 +55,6 @@ impl Known {
         self.set(reference, Fate::Departs(reason, end));
     }
 
-    pub(super) fn lost(&mut self, place: usize, references: impl Iterator<Item = Ref>) {
-        self.lost.extend(references.map(|reference| (reference, place)));
-    }
-
-    /// A node of this name has left in good order.
-    pub(super) fn drained(&mut self, place: usize) {
-        self.drained.extend(self.lost.extract_if(|_, of| *of == place).map(|(reference, _)| reference));
-    }
-
     fn set(&mut self, reference: Ref, fate: Fate) {
         let version = self.versions.get_mut(&reference).unwrap();
         assert!(version.fate.is_none(), "{reference} ends twice");
@@ -84,8 +68,6 @@ impl Known {
         let is_true = match (told, fate) {
             // Another has taken its place.
             (Some(LeaveReason::Unreachable), _) | (None, Some(Fate::Departs(..))) => true,
-            // A node that didn't know the other run's rows yet took this one for one of them.
-            (Some(LeaveReason::Draining), None) => self.drained.contains(&reference),
             (None, Some(Fate::Replaced(by))) => {
                 // Or another has taken the place of a later version, and is gone too.
                 is_followed || !self.tells_reasons || self.departs_in_the_end(by)

@@ -92,14 +92,11 @@ impl World {
             Step::CutRegions => self.cut_regions(),
             Step::Replay { count, shuffled } => self.replay(Duration::ZERO, count, shuffled),
             Step::Mend => self.network.mend(),
-            Step::Crash { node } => self.crash(node),
+            Step::Crash { node } => self.nodes[node] = None,
             Step::Start { node, behind } => self.start(node, behind),
             Step::Sleep { node, time } => self.at(node, |node, _| node.sleep(now + time)),
             Step::Engine { node, up } => self.engine(node, up),
-            Step::Leave { node, grace } => {
-                self.at(node, |node, known| node.leave(now, grace, known));
-                self.drained(node);
-            }
+            Step::Leave { node, grace } => self.at(node, |node, known| node.leave(now, grace, known)),
         }
         for place in 0..self.nodes.len() {
             self.send(place);
@@ -114,25 +111,6 @@ impl World {
             node.now = self.now;
             act(node, &mut self.known);
         }
-    }
-
-    fn crash(&mut self, place: usize) {
-        if let Some(node) = self.nodes[place].take() {
-            self.known.lost(place % self.config.nodes, node.held().map(|(.., reference)| reference));
-        }
-    }
-
-    /// A node has left in good order. Rows of other runs of its name may count as its own until its shards are known.
-    fn drained(&mut self, place: usize) {
-        let Self { nodes, known, config, .. } = self;
-        if nodes[place].as_ref().is_none_or(|node| !node.is_leaving) {
-            return;
-        }
-        let of_name = place % config.nodes;
-        for twin in nodes.iter().skip(of_name).step_by(config.nodes).flatten() {
-            known.lost(of_name, twin.held().map(|(.., reference)| reference));
-        }
-        known.drained(of_name);
     }
 
     fn meta(&mut self) -> String {
