@@ -258,13 +258,16 @@ impl Trouble {
 }
 
 /// A run of the first node, or of its twin, that begins with some of the others cut off, and lasts until it is live: so
-/// that each of the others knows of other runs.
+/// that each of the others knows of other runs. Some hear it and aren't heard: they know of a set that they can't get.
 fn restart(random: &mut Random, config: &Config) -> Vec<Step> {
     let node = if random.percent(30) { config.nodes } else { 0 };
     let mut steps = vec![Step::Mend];
     for other in (0..config.nodes).chain([config.nodes]).filter(|other| *other != node) {
         if random.percent(50) {
-            steps.extend([Step::Cut { from: node, to: other }, Step::Cut { from: other, to: node }]);
+            steps.push(Step::Cut { from: other, to: node });
+            if random.percent(50) {
+                steps.push(Step::Cut { from: node, to: other });
+            }
         }
     }
     if random.percent(80) {
@@ -279,6 +282,15 @@ fn restart(random: &mut Random, config: &Config) -> Vec<Step> {
     ]);
     if random.percent(30) {
         steps.extend([Step::Mend, Step::Pass(random.millis(100, 3000))]);
+    }
+    if random.percent(20) {
+        let grace = Some(random.millis(100, 6000));
+        let other = random.below(config.nodes);
+        steps.extend([
+            Step::Leave { node, grace },
+            Step::Pass(random.millis(10, 500)),
+            Step::Track { node: other, owner, topic, key },
+        ]);
     }
     steps
 }
