@@ -15,7 +15,8 @@ use crate::{
 /// Answers whether a node is alive and ready, for all presences that it is given.
 ///
 /// A node is *ready*, to be sent clients, if it has reached the engine once since it started, is in sync with the other
-/// nodes or has tried for the `sync_timeout`, keeps in step with them, has a name of its own, and isn't about to end.
+/// nodes or has heard nothing of them for the `sync_timeout`, keeps in step with them, has a name of its own, and isn't
+/// about to end.
 ///
 /// It stays ready if the engine is lost later: all nodes lose it together, each goes on for its own clients, and a
 /// balancer that took out all of them would end the service. The metric `adsum_engine_connected` tells of it.
