@@ -2,7 +2,10 @@
 
 use std::{fmt::Write, time::Duration};
 
-use adsum_channels::{DEFAULT_LONGPOLL_NODE_TIMEOUT, DEFAULT_LONGPOLL_WINDOW};
+use adsum_channels::{
+    DEFAULT_LONGPOLL_NODE_TIMEOUT, DEFAULT_LONGPOLL_WINDOW, DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_MAX_QUEUE_BYTES,
+};
 use adsum_pubsub::LocalNetwork;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
@@ -128,6 +131,29 @@ async fn the_longest_messages_are_passed_on() {
     assert!(line.len() > 1_000_000);
     assert_eq!(at_b.post(line).await, json!({"status": 200}));
     assert_eq!(at_b.messages().await[0][4]["response"], json!(text));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_at_the_limit_is_passed_on_and_one_beyond_it_is_refused_by_name() {
+    let (_network, a, b) = two();
+    let at_b = a.open("2.0.0").await.at(&b);
+    at_b.join().await;
+    let line = |text: &str| format!(r#"["1","2","room:a","echo","{text}"]"#);
+    let around = line("").len();
+    // The sizes are of messages that travel together between nodes, of one part, and of the longest message.
+    for bytes in [256 * 1024, 384 * 1024, DEFAULT_MAX_MESSAGE_BYTES] {
+        for text in [bytes - 1, bytes].map(|bytes| "x".repeat(bytes - around)) {
+            assert_eq!(at_b.post(line(&text)).await, json!({"status": 200}), "{bytes}");
+            assert_eq!(at_b.messages().await[0][4]["response"], text);
+        }
+    }
+    let longer = line(&"x".repeat(DEFAULT_MAX_MESSAGE_BYTES - around + 1));
+    let body = "\n".repeat(DEFAULT_MAX_QUEUE_BYTES + 1);
+    for (body, limit) in [(longer, "max_message_bytes"), (body, "max_queue_bytes")] {
+        let (status, _, said) = b.request("POST", &at_b.query, &[], body).await;
+        assert_eq!(status, 400);
+        assert!(String::from_utf8(said).unwrap().contains(limit), "{limit}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
