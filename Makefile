@@ -82,7 +82,8 @@ parity: ## Check that the tests named in docs/phoenix-parity.md exist
 	$(call heading,parity with Phoenix)
 	scripts/parity.mjs
 
-soak: ## Simulate long runs of clusters that go wrong until stopped, or for SOAK_SECONDS; SOAK_NODES=2 doubles the nodes; ADSUM_SIM_SEED runs one
+soak: ## Track 100,000 users, and simulate long runs of clusters that go wrong until stopped, or for SOAK_SECONDS; SOAK_NODES=2 doubles the nodes; ADSUM_SIM_SEED runs one
+	cargo test --package adsum --test it --locked no_series -- --ignored
 	cargo test --package adsum-tracker --test it --locked soak -- --ignored --nocapture
 
 bench: ## Measure a server in a short run of all scenarios, and print one table; ONLY=churn for some rows, JSON=1 for all figures

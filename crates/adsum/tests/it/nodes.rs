@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adsum::{Adapter, BroadcastError, LocalNetwork, Message, NodeState, NotReady, Presence, PubSub, Topic};
+use adsum::{
+    Adapter, BroadcastError, Health, LocalNetwork, Message, NodeState, NotReady, Presence, PubSub, Topic,
+};
 use adsum_pubsub::Inbound;
 use tokio::{sync::watch, time::Instant};
 
@@ -72,4 +74,11 @@ async fn an_engine_that_is_not_reached_is_told_from_nodes_that_are_not_in_sync()
     connected.send_replace(false);
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(presence.health(), Ok(()));
+    let health = Health::new(&presence);
+    assert_eq!(health.ready(), Ok(()));
+    // Unless the program wants otherwise.
+    let health = health.needs_engine(true);
+    assert_eq!(health.ready(), Err(NotReady::EngineAway));
+    connected.send_replace(true);
+    assert_eq!(health.ready(), Ok(()));
 }
