@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before } from "node:test";
 
 import { hindrances, smallTargets, tooWide } from "./lib/axe.mjs";
+import { distance, picture } from "./lib/pixels.mjs";
 import { launchBrowser, scene } from "./lib/scene.mjs";
 
 let browser;
@@ -84,4 +85,54 @@ scene("nothing hinders in a game, and on one's own page", () => browser, async (
   await alice.page.locator("#my-name").click();
   await alice.page.locator("[data-test=past]").waitFor();
   await inspect(alice, "own page");
+});
+
+/** How far apart what means different things has to be, at least. */
+const APART = 40;
+
+scene("in forced colours the board is read as well", () => browser, async (stage) => {
+  const [alice, bob] = await stage.table();
+  const { page } = alice;
+  await page.emulateMedia({ forcedColors: "active" });
+  assert.ok(await page.evaluate(() => matchMedia("(forced-colors: active)").matches));
+  const board = () => picture(page, ".game-board");
+  const quiet = await board();
+  const corner = (name) => ["abcdefgh".indexOf(name[0]) / 8, (8 - Number(name[1])) / 8];
+  const part = (seen, name, left, top, right, bottom) => {
+    const [x, y] = corner(name);
+    return seen.tone(x + left / 8, y + top / 8, x + right / 8, y + bottom / 8);
+  };
+  /** A square beside its piece and its edge, and its middle. */
+  const ground = (seen, name) => part(seen, name, 0.75, 0.12, 0.88, 0.22);
+  const middle = (seen, name) => part(seen, name, 0.3, 0.35, 0.7, 0.75);
+  const edge = (seen, name) => part(seen, name, 0.3, 0.0, 0.7, 0.05);
+  const differ = (a, b, what) => assert.ok(distance(a, b) >= APART, `${what}: ${a} and ${b}`);
+
+  differ(ground(quiet, "e4"), ground(quiet, "d4"), "light and dark squares");
+  differ(middle(quiet, "e2"), middle(quiet, "e7"), "white and black pieces");
+  // White and black, on light and dark.
+  for (const square of ["e2", "d2", "e7", "d7"]) {
+    const [x, y] = corner(square);
+    const share = quiet.share(ground(quiet, square), APART, x, y, x + 1 / 8, y + 1 / 8);
+    assert.ok(share > 0.05, `a piece on ${square} covers ${share} of it`);
+  }
+
+  await alice.play(bob, "e4", "e5", "Qh5", "Nc6", "Qxf7+");
+  await alice.untilMarked("last h5", "last f7", "check e8");
+  const after = await board();
+  differ(ground(after, "h5"), ground(quiet, "h5"), "where the last move came from");
+  differ(ground(after, "f7"), ground(quiet, "f7"), "where it went");
+  differ(ground(after, "e8"), ground(quiet, "e8"), "a king in check");
+  differ(ground(after, "e8"), ground(after, "f7"), "a check and the last move");
+
+  await page.locator("svg.cm-chessboard").focus();
+  await page.keyboard.press("ArrowUp");
+  const square = await page.locator(".cursor").evaluate((cursor) => {
+    const board = cursor.ownerSVGElement.getBoundingClientRect();
+    const { left, top, width } = cursor.getBoundingClientRect();
+    const file = Math.round((left - board.left) / width);
+    return `${"abcdefgh"[file]}${8 - Math.round((top - board.top) / width)}`;
+  });
+  differ(edge(await board(), square), edge(after, square), `the cursor on ${square}`);
+  await stage.photograph("forced colours");
 });

@@ -5,9 +5,8 @@ import { mkdirSync } from "node:fs";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import axe from "axe-core";
-
 import { Engine } from "../lib/engine.mjs";
+import { findings, tooWide } from "./lib/axe.mjs";
 import { Node, Operator, Visitor, request } from "./lib/dashboard.mjs";
 import { Relay } from "./lib/relay.mjs";
 import { launchBrowser } from "./lib/scene.mjs";
@@ -151,7 +150,6 @@ for (const colorScheme of ["light", "dark"]) {
       lingering.vanish();
       const operator = await look(one, { colorScheme, viewport: { width, height: 800 } });
       const { page } = operator;
-      await page.evaluate(axe.source);
       for (const view of ["Nodes", "Topics", "Plots", "Explain"]) {
         await operator.choose(view);
         if (view === "Nodes") await page.locator(".badge[data-state=up]").first().waitFor();
@@ -162,14 +160,8 @@ for (const colorScheme of ["light", "dark"]) {
           await operator.untilSaid("It lingers for another");
         }
         await photograph(operator, `${view}-${colorScheme}-${width}`);
-        const { violations } = await page.evaluate(() => window.axe.run());
-        const said = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
-        assert.deepEqual(said, [], view);
-        const overflow = await page.evaluate(() => {
-          const { scrollWidth, clientWidth } = document.documentElement;
-          return scrollWidth - clientWidth;
-        });
-        assert.ok(overflow <= 0, `${view} is ${overflow} px too wide`);
+        assert.deepEqual(await findings(page), [], view);
+        assert.deepEqual(await tooWide(page), [], view);
       }
       assert.deepEqual(operator.errors, []);
     });

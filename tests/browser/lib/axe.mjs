@@ -2,13 +2,18 @@
 
 import axe from "axe-core";
 
-/** The serious and critical findings of axe-core in the page as it is now, a line each. It is evaluated, for the site's policy forbids its tag. */
-export async function hindrances(page) {
+/** The findings of axe-core in the page as it is now, a line each. It is evaluated, for the site's policy forbids its tag. */
+export async function findings(page, impacts = ["minor", "moderate", "serious", "critical"]) {
   if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe.source);
   const { violations } = await page.evaluate(() => window.axe.run());
   return violations
-    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .filter(({ impact }) => impacts.includes(impact))
     .map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html.slice(0, 160)} (${failureSummary.split("\n")[1]})`).join("; ")}`);
+}
+
+/** Those that are serious or critical. */
+export function hindrances(page) {
+  return findings(page, ["serious", "critical"]);
 }
 
 /** The elements that make the page wider than the screen. */

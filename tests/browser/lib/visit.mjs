@@ -1,7 +1,10 @@
 // The cost of one visit with an empty cache.
 
-/** Opens a path of the site as this tab's person, with an empty cache, and says what that took once `ready` is there. */
-export async function coldVisit(browser, tab, path, ready, options = {}) {
+/**
+ * Opens a path of the site as this tab's person, with an empty cache, and says what that took once `ready` is there.
+ * `network`: its `latency` in milliseconds, and its `throughput` in bytes a second.
+ */
+export async function coldVisit(browser, tab, path, ready, { network, ...options } = {}) {
   const storageState = await tab.person.context.storageState();
   const context = await browser.newContext({ storageState, ...options });
   try {
@@ -17,14 +20,17 @@ export async function coldVisit(browser, tab, path, ready, options = {}) {
         }
       }).observe({ type: "layout-shift", buffered: true });
     });
-    await page.goto(new URL(path, tab.person.site.url).href);
+    if (network !== undefined) await slowDown(page, network);
+    const began = performance.now();
+    await page.goto(new URL(path, tab.person.site.url).href, { waitUntil: "commit" });
     await page.locator(ready).first().waitFor();
+    const time = performance.now() - began;
     await page.waitForLoadState("networkidle");
     const shifts = await page.evaluate(() => window.shifts);
     const requests = await Promise.all(answers);
     const sum = (of) => requests.reduce((total, request) => total + request[of], 0);
     const shift = shifts.reduce((total, { value }) => total + value, 0);
-    return { shift, shifts, raw: sum("raw"), wire: sum("wire"), urls: requests.map(({ url }) => url) };
+    return { time, shift, shifts, raw: sum("raw"), wire: sum("wire"), urls: requests.map(({ url }) => url) };
   } finally {
     await context.close();
   }
@@ -33,4 +39,15 @@ export async function coldVisit(browser, tab, path, ready, options = {}) {
 async function measure(request) {
   const [sizes, body] = await Promise.all([request.sizes(), request.response().then((response) => response.body())]);
   return { url: request.url(), raw: body.length, wire: sizes.responseBodySize + sizes.responseHeadersSize };
+}
+
+async function slowDown(page, { latency, throughput }) {
+  const chromium = await page.context().newCDPSession(page);
+  await chromium.send("Network.enable");
+  await chromium.send("Network.emulateNetworkConditions", {
+    offline: false,
+    latency,
+    downloadThroughput: throughput,
+    uploadThroughput: throughput,
+  });
 }
