@@ -22,6 +22,7 @@ use crate::{
     node::{Node, session_topic},
     problem::refused,
     protocol::{Device, User},
+    served::ServedSession,
 };
 
 /// The state that the socket and its channels share.
@@ -35,7 +36,7 @@ pub(crate) struct App {
 #[derive(Debug, Clone)]
 pub(crate) struct Visitor {
     pub(crate) user: User,
-    session: Arc<str>,
+    session: Arc<ServedSession>,
     pub(crate) device: Device,
 }
 
@@ -69,7 +70,7 @@ async fn connect(app: App, request: Connect) -> Result<Assigns, Refused> {
     let device = device_of(request.headers());
     let key = session.user.id.to_string();
     let id = session_topic(&session.hash);
-    let visitor = Visitor { user: session.user, session: session.hash.into(), device };
+    let visitor = Visitor { user: session.user, session: app.node.served.session(&session.hash), device };
     Ok(Assigns::new().with(visitor).limit_key(key).id(id))
 }
 
@@ -78,7 +79,7 @@ async fn connect(app: App, request: Connect) -> Result<Assigns, Refused> {
 async fn visitor(app: &App, socket: &mut Socket) -> Result<Visitor, JoinError> {
     let visitor = socket.assigns().get::<Visitor>().cloned();
     let visitor = visitor.ok_or_else(|| refused(Problem::not_signed_in()))?;
-    match app.sessions.is_live(&visitor.session).await {
+    match app.sessions.is_live(&visitor.session.hash).await {
         Ok(true) => Ok(visitor),
         Ok(false) => Err(refused(Problem::not_signed_in())),
         Err(error) => Err(refused(error.into())),

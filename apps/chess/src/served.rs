@@ -1,5 +1,5 @@
-//! Makes up for lost broadcasts. A node knows what its clients have been told of games and of their own affairs, and
-//! compares that with the database, in one query each for all of them.
+//! Makes up for lost broadcasts. A node knows what its clients have been told of games and of their own affairs, and by
+//! which sessions they are here, and compares that with the database, in one query each for all of them.
 
 use std::{
     collections::HashMap,
@@ -15,15 +15,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     UserId,
     games::Table,
-    node::{Node, game_topic, user_topic},
+    node::{Node, game_topic, session_topic, user_topic},
     protocol::Mine,
 };
 
-/// The games and people that have a channel on this node.
+/// The games and people that have a channel on this node, and the sessions that have a socket.
 #[derive(Debug, Default)]
 pub(crate) struct Served {
     games: Shared<String, ServedGame>,
     people: Shared<UserId, ServedPerson>,
+    sessions: Shared<String, ServedSession>,
 }
 
 /// Values that exist as long as somebody holds them.
@@ -105,6 +106,12 @@ pub(crate) struct ServedPerson {
     told: Mutex<Affairs>,
 }
 
+/// A session with a socket on this node.
+#[derive(Debug)]
+pub(crate) struct ServedSession {
+    pub(crate) hash: String,
+}
+
 /// A person's running game and open offers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Affairs {
@@ -148,6 +155,11 @@ impl Served {
     pub(crate) fn person(&self, user: UserId, mine: &Mine) -> Arc<ServedPerson> {
         self.people.get_or_make(&user, || ServedPerson { told: Mutex::new(Affairs::from(mine)) })
     }
+
+    /// Notes that a socket is here by a session. Held as long as the socket is open.
+    pub(crate) fn session(&self, hash: &String) -> Arc<ServedSession> {
+        self.sessions.get_or_make(hash, || ServedSession { hash: hash.clone() })
+    }
 }
 
 impl Node {
@@ -162,7 +174,8 @@ impl Node {
             ticks.tick().await;
             let made_up = async {
                 self.make_up_games().await?;
-                self.make_up_people().await
+                self.make_up_people().await?;
+                self.make_up_sessions().await
             };
             if let Err(error) = made_up.await {
                 tracing::error!(%error, "what clients were told can't be compared with the database; retrying");
@@ -214,6 +227,21 @@ impl Node {
             drop(self.pubsub.local_broadcast(user_topic(id), "mine_changed", serde_json::Map::new()));
             if told.playing != stored.playing {
                 self.refresh(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the sockets of sessions that have ended.
+    async fn make_up_sessions(&self) -> Result<(), sqlx::Error> {
+        let served = self.served.sessions.all();
+        if served.is_empty() {
+            return Ok(());
+        }
+        let live = self.db.live_sessions(served.iter().map(|(hash, _)| &**hash)).await?;
+        for (hash, _) in served {
+            if !live.contains(&hash) {
+                drop(self.pubsub.disconnect(session_topic(&hash)));
             }
         }
         Ok(())

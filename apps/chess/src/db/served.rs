@@ -1,6 +1,6 @@
 //! The state that clients of a node should have been told, in one query for all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::AssertSqlSafe;
 
@@ -31,6 +31,22 @@ impl Db {
         let stands =
             rows.into_iter().map(|(id, version, white, black)| (id, Stand { version, gone: [white, black] }));
         Ok(stands.collect())
+    }
+
+    /// Those of these sessions, by their hashes, that haven't ended.
+    pub(crate) async fn live_sessions<'h>(
+        &self,
+        hashes: impl Iterator<Item = &'h str>,
+    ) -> Result<HashSet<String>, sqlx::Error> {
+        let hashes = json(&hashes.collect::<Vec<_>>())?;
+        let statement = format!(
+            "SELECT token_hash FROM sessions WHERE token_hash IN {} AND expires_at > {}",
+            self.texts("$1"),
+            self.clock()
+        );
+        let live: Vec<String> =
+            sqlx::query_scalar(AssertSqlSafe(statement)).bind(hashes).fetch_all(&self.pool).await?;
+        Ok(live.into_iter().collect())
     }
 
     /// The running game and the open offers of each of these people. Those who have neither are left out.

@@ -1,11 +1,13 @@
 //! Broadcasts between nodes that are lost are made up for.
 
+use axum::http::Method;
 use chess::{Db, Settings};
 use serde_json::{Value, json};
 
 use crate::{
     network::Network,
     postgres::on_both,
+    sessions::{DISCONNECTED, ask},
     site::{Person, Served, begin, settings},
 };
 
@@ -108,6 +110,21 @@ async fn an_opponent_who_is_gone_is_told_though_the_word_was_lost() {
         for watcher in &mut watchers {
             watcher.tab.event_where(&game, "absent", |absent| !absent["black"].is_null()).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sockets_of_a_session_that_has_ended_are_closed_though_the_word_was_lost() {
+    on_both("lost-sign-out", async |url| {
+        let two = two(&url, often()).await;
+        let elsewhere = two.nodes[1].tab(&two.anna.user, &two.anna.cookie).await;
+        two.network.lose(&["disconnect"]);
+        assert_eq!(ask(&two.nodes[0].address, Method::DELETE, "/session", &two.anna.cookie).await, 204);
+        assert_eq!(elsewhere.closed().await, Some(DISCONNECTED));
+        assert!(two.network.losses() > 0);
+        let Person { mut tab, .. } = two.ben;
+        tab.push("lobby", "status", json!({ "status": "away" })).await.unwrap();
     })
     .await;
 }

@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// The code of sockets that are told to disconnect. Silent ones are closed with another.
-const DISCONNECTED: u16 = 1001;
+pub(crate) const DISCONNECTED: u16 = 1001;
 
 /// Asks for something; the status.
-async fn ask(address: &str, method: Method, path: &str, cookie: &str) -> StatusCode {
+pub(crate) async fn ask(address: &str, method: Method, path: &str, cookie: &str) -> StatusCode {
     let (status, _) = answer(address, method, path, cookie).await;
     status
 }
