@@ -306,6 +306,27 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         self
     }
 
+    /// Compresses messages for clients of WebSocket that accept it, as browsers do: those whose payload is larger than
+    /// `bytes`. `None` for no compression, the default. A good size is 512: a smaller message fits into one packet of the
+    /// network in any case.
+    ///
+    /// A broadcast, a diff and a state are compressed once, and the same bytes are sent to all clients. A client's
+    /// message may be compressed as well; [`max_message_bytes`](Self::max_message_bytes) and
+    /// [`max_byte_rate`](Self::max_byte_rate) count it inflated.
+    ///
+    /// Don't enable it if one message contains a secret beside text that a stranger chooses: its length then tells
+    /// whether they are alike (CRIME, BREACH). `SECURITY.md` has more.
+    ///
+    /// ```
+    /// # use adsum_channels as adsum;
+    /// let socket = adsum::SocketBuilder::new(()).compress_over(512);
+    /// ```
+    #[must_use]
+    pub fn compress_over(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.options.compress_over = bytes.into();
+        self
+    }
+
     /// Sets the maximum number of joined channels per socket. Default 100. A join beyond it gets the error
     /// `{"reason": "too many channels joined"}`.
     #[must_use]
@@ -553,6 +574,10 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
                 connect: self.connect,
                 on_refused: self.on_refused,
                 subprotocols: self.subprotocols,
+                compressing_codecs: match self.options.compress_over {
+                    Some(over) => self.codecs.iter().map(|codec| codec.compressing(over)).collect(),
+                    None => Vec::new(),
+                },
                 codecs: self.codecs,
                 origins: self.origins,
                 budget: Budget::new(&self.options, &self.sockets, QueueMetrics::new(metrics, &self.options)),

@@ -87,17 +87,27 @@ impl Connection {
         self.wait.is_none()
     }
 
-    /// Counts what the client has sent. Pauses reading if the client sends too fast.
+    /// Counts what has arrived from the client. Pauses reading if the client sends too fast.
     pub(crate) fn spend(&mut self, messages: usize, bytes: usize, now: Instant) {
         if bytes > 0 {
             self.outbound.note_heard(now);
             self.endpoint.metrics.bytes_received.add(bytes as u64);
         }
+        self.pay(messages, bytes, now);
+    }
+
+    /// Counts messages and bytes of the client against its rates only.
+    pub(crate) fn pay(&mut self, messages: usize, bytes: usize, now: Instant) {
         let waits = self.pace.spend(messages, bytes, &self.endpoint.options, now);
         if let Some(until) = waits.filter(|_| self.is_ready()) {
             self.limited(ClientLimit::Rate, None);
             self.wait = Some(Box::new(Wait::until(until)));
         }
+    }
+
+    /// Pauses reading until other tasks have run.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.wait.get_or_insert_with(|| Box::new(Wait::until(now)));
     }
 
     /// Handles a message of the client. If the connection isn't [ready](Self::is_ready), the channel that has no room

@@ -42,6 +42,8 @@ pub(crate) struct Endpoint {
     pub(crate) subprotocols: Vec<HeaderValue>,
     pub(crate) routes: Vec<Route>,
     pub(crate) codecs: Vec<Arc<Codec>>,
+    /// The same, for clients that agreed on compression. Empty if it is off.
+    pub(crate) compressing_codecs: Vec<Arc<Codec>>,
     pub(crate) origins: Origins,
     pub(crate) sockets: Sockets,
     pub(crate) budget: Arc<Budget>,
@@ -63,5 +65,10 @@ impl Endpoint {
     /// The codec of a protocol version.
     pub(crate) fn codec(&self, vsn: &str) -> Option<Arc<Codec>> {
         self.codecs.iter().find(|codec| codec.speaks(vsn)).cloned()
+    }
+
+    /// The codec of the same version that compresses. `None` if compression is off.
+    pub(crate) fn compressing(&self, codec: &Codec) -> Option<Arc<Codec>> {
+        self.compressing_codecs.iter().find(|compressing| compressing.is_version_of(codec)).cloned()
     }
 }

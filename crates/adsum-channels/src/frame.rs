@@ -1,11 +1,13 @@
 //! Messages to a client: a small head of its own around a payload that other messages may share.
 
+mod compression;
+
 use std::io::IoSlice;
 
-use adsum_pubsub::Json;
+use adsum_pubsub::{Compressed, Json};
 use bytes::{Buf, Bytes};
 
-use crate::rfc6455::frame::{self, Opcode};
+use crate::rfc6455::frame::{self, Opcode, RSV1};
 
 /// A message to a client, with the header of its WebSocket frame, in consecutive parts.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ struct Rest {
 pub(crate) enum Shared {
     Bytes(Bytes),
     Json(Json),
+    /// Compressed.
+    Blocks(Box<[Bytes]>),
 }
 
 /// Maximum size of a payload that is copied: writing one part costs less than writing three.
@@ -70,12 +74,13 @@ impl Frame {
     fn assembled<P: Parts>(opcode: Opcode, mut head: Head, payload: P, tail: Bytes) -> Self {
         let rest = payload.len() + tail.len();
         let len = head.len() + rest;
+        let first = opcode.whole();
         if rest <= COPIED {
             head.0.reserve_exact(rest);
             payload.parts().iter().chain([&tail]).for_each(|part| head.0.extend_from_slice(part));
-            return Self::whole(head.finish(opcode, len));
+            return Self::whole(head.finish(first, len));
         }
-        Self { head: head.finish(opcode, len), rest: Some(Box::new(Rest { payload: payload.into(), tail })) }
+        Self { head: head.finish(first, len), rest: Some(Box::new(Rest { payload: payload.into(), tail })) }
     }
 
     /// Wraps a complete frame, such as a broadcast's, which all sockets share.
@@ -83,6 +88,7 @@ impl Frame {
         Self { head: frame, rest: None }
     }
 
+    /// The number of bytes on the wire.
     pub(crate) fn len(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |rest| rest.payload.len() + rest.tail.len());
         self.head.len() + rest
@@ -101,11 +107,14 @@ impl Frame {
 
     /// The message without its WebSocket header. `None` if it is not a message but, for example, a close.
     pub(crate) fn into_message(self) -> Option<Outgoing> {
-        const TEXT: u8 = 0x80 | Opcode::Text as u8;
-        const BINARY: u8 = 0x80 | Opcode::Binary as u8;
+        const TEXT: u8 = Opcode::Text.whole();
+        const BINARY: u8 = Opcode::Binary.whole();
         let bytes = self.into_bytes();
-        let message = bytes.slice(bytes.len().min(frame::header_len(*bytes.get(1)?))..);
-        match bytes[0] {
+        let mut message = bytes.slice(bytes.len().min(frame::header_len(*bytes.get(1)?))..);
+        if bytes[0] & RSV1 != 0 {
+            message = compression::inflated(&message)?;
+        }
+        match bytes[0] & !RSV1 {
             TEXT => Some(Outgoing::Text(message)),
             BINARY => Some(Outgoing::Binary(message)),
             _ => None,
@@ -165,6 +174,7 @@ impl Shared {
         match self {
             Self::Bytes(bytes) => bytes.len(),
             Self::Json(json) => json.len(),
+            Self::Blocks(blocks) => blocks.iter().map(Bytes::len).sum(),
         }
     }
 
@@ -172,7 +182,17 @@ impl Shared {
         match self {
             Self::Bytes(bytes) => std::slice::from_ref(bytes),
             Self::Json(json) => json.parts(),
+            Self::Blocks(blocks) => blocks,
         }
+    }
+
+    /// The parts, each with the place of its compressed form if other messages share it.
+    fn parts_and_slots(&self) -> impl Iterator<Item = (&Bytes, Option<&Compressed>)> {
+        let compressed = match self {
+            Self::Json(json) => json.compressed_parts(),
+            Self::Bytes(_) | Self::Blocks(_) => &[],
+        };
+        self.parts().iter().zip(compressed.iter().map(Option::as_ref).chain(std::iter::repeat(None)))
     }
 }
 
@@ -231,8 +251,9 @@ impl Head {
         self.0.len() - Self::ROOM
     }
 
-    fn finish(mut self, opcode: Opcode, payload_len: usize) -> Bytes {
-        let header = frame::header(opcode, payload_len);
+    /// Writes the header of a frame with this first byte in front of the bytes.
+    fn finish(mut self, first: u8, payload_len: usize) -> Bytes {
+        let header = frame::header(first, payload_len);
         let start = Self::ROOM - header.len();
         self.0[start..Self::ROOM].copy_from_slice(&header);
         let mut bytes = Bytes::from(self.0);

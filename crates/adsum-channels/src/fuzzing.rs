@@ -25,7 +25,7 @@ use crate::{
 
 /// Decodes a client's frames, and returns the number of messages.
 pub fn count_messages(stream: &[u8]) -> usize {
-    let mut reader = Reader::new(64 * 1024);
+    let mut reader = Reader::new(64 * 1024, false);
     reader.feed(stream);
     std::iter::from_fn(|| reader.next().expect("the frames are valid")).count()
 }

@@ -54,6 +54,8 @@ pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// The options of a [`SocketBuilder`](crate::SocketBuilder), whose methods document them.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
+    /// `None` for no compression.
+    pub(crate) compress_over: Option<usize>,
     pub(crate) max_channels: usize,
     pub(crate) max_topic_bytes: usize,
     pub(crate) max_message_bytes: usize,
@@ -92,6 +94,7 @@ pub(crate) struct Ping {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            compress_over: None,
             max_channels: DEFAULT_MAX_CHANNELS,
             max_topic_bytes: DEFAULT_MAX_TOPIC_BYTES,
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
@@ -137,6 +140,7 @@ impl Options {
         within("max_longpoll_sessions", self.max_longpoll_sessions, 1, any)?;
         within("max_sockets_per_address", self.max_sockets_per_address.unwrap_or(any), 1, any)?;
         within("max_sockets_per_key", self.max_sockets_per_key.unwrap_or(any), 1, any)?;
+        within("compress_over", self.compress_over.unwrap_or(0), 0, MAX_BYTES)?;
         within("max_channels", self.max_channels, 1, MAX_COUNT)?;
         within("max_topic_bytes", self.max_topic_bytes, 1, MAX_TOPIC_BYTES)?;
         within("max_message_bytes", self.max_message_bytes, 1, MAX_BYTES)?;
@@ -200,6 +204,7 @@ mod tests {
         for (name, change) in [
             ("max_channels", (|options| options.max_channels = 0) as fn(&mut Options)),
             ("max_topic_bytes", |options| options.max_topic_bytes = 5000),
+            ("compress_over", |options| options.compress_over = Some(usize::MAX)),
             ("max_message_bytes", |options| options.max_message_bytes = 0),
             ("max_message_bytes", |options| options.max_message_bytes = usize::MAX),
             ("max_queue_bytes", |options| options.max_queue_bytes = usize::MAX),

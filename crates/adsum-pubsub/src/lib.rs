@@ -92,7 +92,7 @@ pub use self::{
     inbox::{DEFAULT_INBOX_CAPACITY, Inbox, Lagged},
     local::LocalNetwork,
     message::{Mark, Message},
-    payload::{IntoPayload, Json, MalformedPayload, Payload},
+    payload::{Compressed, IntoPayload, Json, JsonPart, MalformedPayload, Payload},
     pubsub::PubSub,
     registry::Attachment,
     subscribers::Subscriber,

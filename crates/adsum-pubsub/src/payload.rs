@@ -24,6 +24,8 @@ enum Text {
 /// Text in consecutive parts, each of which other values may share.
 struct Parts {
     all: Box<[Bytes]>,
+    /// The places of the compressed forms of these parts.
+    compressed: Box<[Option<Compressed>]>,
     len: usize,
     /// The joined parts, for a reader that needs them in one piece.
     whole: OnceLock<Bytes>,
@@ -57,10 +59,12 @@ impl Json {
     /// let json = Json::from_encoded_parts([open, names, close]);
     /// assert_eq!(json.as_bytes(), br#"["Ann","Bob"]"#);
     /// ```
-    pub fn from_encoded_parts(parts: impl IntoIterator<Item = Bytes>) -> Self {
-        let all: Box<[Bytes]> = parts.into_iter().collect();
+    pub fn from_encoded_parts<P: Into<JsonPart>>(parts: impl IntoIterator<Item = P>) -> Self {
+        let parts = parts.into_iter().map(Into::into).map(|JsonPart { text, compressed }| (text, compressed));
+        let (all, compressed): (Vec<_>, Vec<_>) = parts.unzip();
         let len = all.iter().map(Bytes::len).sum();
-        Self(Text::Parts(Arc::new(Parts { all, len, whole: OnceLock::new() })))
+        let (all, compressed) = (all.into(), compressed.into());
+        Self(Text::Parts(Arc::new(Parts { all, compressed, len, whole: OnceLock::new() })))
     }
 
     /// The empty object, `{}`.
@@ -89,6 +93,15 @@ impl Json {
         }
     }
 
+    /// The places of the compressed forms of the [parts](Self::parts). A part that no other value shares has none; the
+    /// text in one piece has no places at all.
+    pub fn compressed_parts(&self) -> &[Option<Compressed>] {
+        match &self.0 {
+            Text::Whole(_) => &[],
+            Text::Parts(parts) => &parts.compressed,
+        }
+    }
+
     /// The length of the text in bytes.
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -108,6 +121,48 @@ impl Json {
     /// The text doesn't have the shape of `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(self.as_bytes())
+    }
+}
+
+/// A part of a JSON text, and perhaps the place where its compressed form is kept.
+#[derive(Clone, Debug)]
+pub struct JsonPart {
+    text: Bytes,
+    compressed: Option<Compressed>,
+}
+
+impl JsonPart {
+    /// A part that many values share. Its compressed form is made once, when it is first sent to a client that accepts
+    /// compression, and kept while any of them is kept.
+    pub fn shared(text: Bytes) -> Self {
+        Self { text, compressed: Some(Compressed::default()) }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &Bytes {
+        &self.text
+    }
+}
+
+impl From<Bytes> for JsonPart {
+    fn from(text: Bytes) -> Self {
+        Self { text, compressed: None }
+    }
+}
+
+/// The place where the compressed form of a shared text is kept. The transport chooses the form.
+#[derive(Clone, Debug, Default)]
+pub struct Compressed(Arc<OnceLock<Bytes>>);
+
+impl Compressed {
+    /// The compressed form, if it was made.
+    pub fn get(&self) -> Option<&Bytes> {
+        self.0.get()
+    }
+
+    /// The compressed form, which `compress` makes at the first call. Concurrent callers wait for the first one.
+    pub fn get_or_init(&self, compress: impl FnOnce() -> Bytes) -> &Bytes {
+        self.0.get_or_init(compress)
     }
 }
 

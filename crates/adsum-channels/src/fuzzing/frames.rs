@@ -32,7 +32,7 @@ pub fn frames(data: &[u8]) {
 
 /// The messages that are read, and the code that ends them.
 fn read(max: usize, pieces: &[&[u8]]) -> (Vec<Incoming>, Option<u16>) {
-    let mut reader = Reader::new(max);
+    let mut reader = Reader::new(max, false);
     let mut all = Vec::new();
     for piece in pieces {
         reader.feed(piece);

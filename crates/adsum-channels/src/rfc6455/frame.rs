@@ -7,6 +7,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 /// Maximum size of the payload of a ping, a pong or a close.
 pub(crate) const MAX_CONTROL_PAYLOAD: usize = 125;
 
+/// Marks the first frame of a compressed message.
+pub(crate) const RSV1: u8 = 0x40;
+
 /// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opcode {
@@ -32,6 +35,11 @@ impl Opcode {
         })
     }
 
+    /// The first byte of a frame that is a whole message.
+    pub(crate) const fn whole(self) -> u8 {
+        0x80 | self as u8
+    }
+
     /// Whether the frame is a control frame, not part of a message.
     pub(crate) fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
@@ -53,10 +61,10 @@ impl Deref for Header {
     }
 }
 
-/// Makes the header for a payload of `payload_len` bytes.
-pub(crate) fn header(opcode: Opcode, payload_len: usize) -> Header {
+/// Makes the header with this first byte for a payload of `payload_len` bytes.
+pub(crate) fn header(first: u8, payload_len: usize) -> Header {
     let mut bytes = [0; 10];
-    bytes[0] = 0x80 | opcode as u8;
+    bytes[0] = first;
     let len = if payload_len <= 125 {
         bytes[1] = payload_len as u8;
         2
@@ -105,7 +113,7 @@ fn frame(opcode: Opcode, payload: &[u8]) -> Bytes {
 
 fn assemble(opcode: Opcode, first: &[u8], second: &[u8]) -> Bytes {
     let payload_len = first.len() + second.len();
-    let header = header(opcode, payload_len);
+    let header = header(opcode.whole(), payload_len);
     let mut frame = BytesMut::with_capacity(header.len() + payload_len);
     frame.put_slice(&header);
     frame.put_slice(first);
@@ -119,11 +127,11 @@ mod tests {
 
     #[test]
     fn a_length_is_written_in_the_fewest_bytes() {
-        assert_eq!(*header(Opcode::Text, 0), [0x81, 0]);
-        assert_eq!(*header(Opcode::Text, 125), [0x81, 125]);
-        assert_eq!(*header(Opcode::Binary, 126), [0x82, 126, 0, 126]);
-        assert_eq!(*header(Opcode::Binary, 65_535), [0x82, 126, 0xff, 0xff]);
-        assert_eq!(*header(Opcode::Text, 65_536), [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(*header(Opcode::Text.whole(), 0), [0x81, 0]);
+        assert_eq!(*header(Opcode::Text.whole(), 125), [0x81, 125]);
+        assert_eq!(*header(Opcode::Binary.whole(), 126), [0x82, 126, 0, 126]);
+        assert_eq!(*header(Opcode::Binary.whole(), 65_535), [0x82, 126, 0xff, 0xff]);
+        assert_eq!(*header(Opcode::Text.whole(), 65_536), [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
     }
 
     #[test]

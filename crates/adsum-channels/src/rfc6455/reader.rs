@@ -12,7 +12,10 @@ use std::mem;
 use bytes::{Buf, Bytes, BytesMut};
 
 use self::utf8::Utf8;
-use super::frame::{MAX_CONTROL_PAYLOAD, Opcode};
+use super::{
+    deflate::Inflater,
+    frame::{MAX_CONTROL_PAYLOAD, Opcode, RSV1},
+};
 
 /// A message or control frame from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub(crate) enum Incoming {
 /// A violation of the WebSocket protocol. Close the connection with [`close_code`](Self::close_code).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ProtocolError {
-    #[error("a frame has reserved bits set, but no extension was agreed on")]
+    #[error("a frame has reserved bits set that no agreed extension uses there")]
     ReservedBits,
     #[error("a frame has the reserved opcode {0:#x}")]
     ReservedOpcode(u8),
@@ -56,6 +59,8 @@ pub(crate) enum ProtocolError {
     CloseCode(u16),
     #[error("a text is not valid UTF-8")]
     Utf8,
+    #[error("a message is not a whole stream of compressed data")]
+    Inflate,
     #[error("a message is larger than {max} bytes")]
     TooBig { max: usize },
 }
@@ -64,7 +69,7 @@ impl ProtocolError {
     /// The code to close the connection with.
     pub(crate) fn close_code(self) -> u16 {
         match self {
-            Self::Utf8 => 1007,
+            Self::Utf8 | Self::Inflate => 1007,
             Self::TooBig { .. } => 1009,
             _ => 1002,
         }
@@ -73,10 +78,13 @@ impl ProtocolError {
 
 /// Decodes the bytes of a client.
 ///
-/// It buffers at most one message of the maximum size, and the last chunk.
+/// It buffers at most one message of the maximum size, and the last chunk. While a compressed message is incomplete, it
+/// has an inflater beside it.
 #[derive(Debug)]
 pub(crate) struct Reader {
     max_message_bytes: usize,
+    /// Whether messages may be compressed.
+    inflates: bool,
     /// Bytes that are not decoded yet, starting with the payload of `frame`.
     input: BytesMut,
     /// The frame whose payload is incomplete.
@@ -84,20 +92,24 @@ pub(crate) struct Reader {
     /// The message that is incomplete.
     message: Option<PartialMessage>,
     /// The number of frame headers since the last call of `take_frames`.
-    frames: usize,
+    frames: u32,
+    /// The number of bytes by which compressed messages have grown since the last call of `take_inflated`.
+    inflated: u32,
     /// Set after a close or an error: nothing more is decoded.
     ended: bool,
 }
 
 impl Reader {
-    /// Creates a reader that refuses messages of more than `max_message_bytes`.
-    pub(crate) fn new(max_message_bytes: usize) -> Self {
+    /// Creates a reader that refuses messages of more than `max_message_bytes`, and compressed ones unless `inflates`.
+    pub(crate) fn new(max_message_bytes: usize, inflates: bool) -> Self {
         Self {
             max_message_bytes,
+            inflates,
             input: BytesMut::new(),
             frame: None,
             message: None,
             frames: 0,
+            inflated: 0,
             ended: false,
         }
     }
@@ -117,7 +129,7 @@ impl Reader {
         }
         let next = self.read();
         if matches!(next, Err(_) | Ok(Some(Incoming::Close { .. }))) {
-            *self = Self { ended: true, ..Self::new(self.max_message_bytes) };
+            *self = Self { ended: true, ..Self::new(self.max_message_bytes, false) };
         } else if self.input.is_empty() {
             self.input = BytesMut::new();
         }
@@ -131,13 +143,18 @@ impl Reader {
 
     /// Returns the number of frames that began since the last call.
     pub(crate) fn take_frames(&mut self) -> usize {
-        mem::take(&mut self.frames)
+        mem::take(&mut self.frames) as usize
+    }
+
+    /// Returns by how many bytes the inflated messages are larger than they arrived, since the last call.
+    pub(crate) fn take_inflated(&mut self) -> usize {
+        mem::take(&mut self.inflated) as usize
     }
 
     /// The capacity of its buffers.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held(&self) -> usize {
-        self.input.capacity() + self.message.as_ref().map_or(0, |message| message.data.capacity())
+        self.input.capacity() + self.message.as_ref().map_or(0, PartialMessage::held)
     }
 
     fn read(&mut self) -> Result<Option<Incoming>, ProtocolError> {
@@ -153,6 +170,22 @@ impl Reader {
             let fresh = &mut self.input[frame.arrived..arrived];
             unmask(fresh, frame.mask, frame.arrived);
             if let Some(message) = self.message.as_mut().filter(|_| !frame.opcode.is_control()) {
+                if let Data::Deflated(_) = message.data {
+                    let grown = message.inflate(fresh, self.max_message_bytes)?;
+                    self.inflated = self.inflated.saturating_add(grown);
+                    // Inflated as they arrive, so the bytes of the frame aren't gathered.
+                    self.input.advance(arrived);
+                    frame.skip(arrived);
+                    if frame.len > 0 {
+                        self.frame = Some(frame);
+                        return Ok(None);
+                    }
+                    if frame.fin {
+                        let message = self.message.take().expect("it was just inflated");
+                        return message.finish(self.max_message_bytes).map(Some);
+                    }
+                    continue;
+                }
                 message.check(fresh)?;
             }
             frame.arrived = arrived;
@@ -169,7 +202,7 @@ impl Reader {
                     let mut message = self.message.take().expect("a data frame's header opens a message");
                     message.push(payload, self.max_message_bytes);
                     if frame.fin {
-                        return message.finish().map(Some);
+                        return message.finish(self.max_message_bytes).map(Some);
                     }
                     self.message = Some(message);
                 }
@@ -180,7 +213,8 @@ impl Reader {
     /// Decodes a header once it is complete. An invalid header is refused at its first invalid byte.
     fn read_header(&mut self) -> Result<Option<Frame>, ProtocolError> {
         let Some(&first) = self.input.first() else { return Ok(None) };
-        if first & 0x70 != 0 {
+        let is_deflated = first & RSV1 != 0;
+        if first & 0x70 & !RSV1 != 0 || is_deflated && !self.inflates {
             return Err(ProtocolError::ReservedBits);
         }
         let fin = first & 0x80 != 0;
@@ -190,6 +224,10 @@ impl Reader {
             (Opcode::Continuation, None) => return Err(ProtocolError::NothingToContinue),
             (Opcode::Text | Opcode::Binary, Some(_)) => return Err(ProtocolError::Unfinished),
             _ if opcode.is_control() && !fin => return Err(ProtocolError::FragmentedControl),
+            // Only the first frame of a message says that it is compressed.
+            _ if is_deflated && !matches!(opcode, Opcode::Text | Opcode::Binary) => {
+                return Err(ProtocolError::ReservedBits);
+            }
             _ => {}
         }
 
@@ -219,8 +257,13 @@ impl Reader {
         if len < least {
             return Err(ProtocolError::LengthNotMinimal);
         }
-        let held = self.message.as_ref().map_or(0, |message| message.data.len());
-        if !opcode.is_control() && len > (self.max_message_bytes - held) as u64 {
+        // A compressed message is bounded as it is inflated.
+        let held = match &self.message {
+            None => (!is_deflated).then_some(0),
+            Some(PartialMessage { data: Data::Plain(data), .. }) => Some(data.len()),
+            Some(PartialMessage { data: Data::Deflated(_), .. }) => None,
+        };
+        if !opcode.is_control() && held.is_some_and(|held| len > (self.max_message_bytes - held) as u64) {
             return Err(ProtocolError::TooBig { max: self.max_message_bytes });
         }
 
@@ -229,7 +272,12 @@ impl Reader {
         self.frames += 1;
         if matches!(opcode, Opcode::Text | Opcode::Binary) {
             let text = (opcode == Opcode::Text).then(Utf8::default);
-            self.message = Some(PartialMessage { text, data: BytesMut::new() });
+            let data = if is_deflated {
+                Data::Deflated(Box::new(Inflater::new()))
+            } else {
+                Data::Plain(BytesMut::new())
+            };
+            self.message = Some(PartialMessage { text, data });
         }
         Ok(Some(Frame { opcode, fin, len: len as usize, mask, arrived: 0 }))
     }
@@ -240,11 +288,19 @@ impl Reader {
 struct Frame {
     opcode: Opcode,
     fin: bool,
-    /// The length of its payload.
+    /// The length of its payload, or of what is left of it.
     len: usize,
     mask: [u8; 4],
     /// The length of the payload that has arrived, unmasked and checked.
     arrived: usize,
+}
+
+impl Frame {
+    /// Shortens the payload by its first bytes.
+    fn skip(&mut self, bytes: usize) {
+        self.len -= bytes;
+        self.mask.rotate_left(bytes % 4);
+    }
 }
 
 /// A message whose last frame has not arrived.
@@ -252,31 +308,65 @@ struct Frame {
 struct PartialMessage {
     /// Validates a text. `None` for a binary message.
     text: Option<Utf8>,
-    data: BytesMut,
+    data: Data,
+}
+
+/// The data of a message.
+#[derive(Debug)]
+enum Data {
+    Plain(BytesMut),
+    /// Boxed, since most messages aren't compressed.
+    Deflated(Box<Inflater>),
 }
 
 impl PartialMessage {
     fn check(&mut self, fresh: &[u8]) -> Result<(), ProtocolError> {
-        let valid = self.text.as_mut().is_none_or(|utf8| utf8.push(fresh));
-        if valid { Ok(()) } else { Err(ProtocolError::Utf8) }
+        check(&mut self.text, fresh)
     }
 
+    /// Adds the payload of a frame of a message that isn't compressed.
     fn push(&mut self, payload: BytesMut, max: usize) {
-        if self.data.is_empty() {
-            self.data = payload;
-        } else {
-            append(&mut self.data, &payload, max);
+        match &mut self.data {
+            Data::Plain(data) if data.is_empty() => *data = payload,
+            Data::Plain(data) => append(data, &payload, max),
+            Data::Deflated(_) => debug_assert!(false, "its bytes are inflated as they arrive"),
         }
     }
 
-    fn finish(self) -> Result<Incoming, ProtocolError> {
-        let data = self.data.freeze();
+    /// Adds bytes of a compressed message. Returns by how many bytes they have grown.
+    fn inflate(&mut self, bytes: &[u8], max: usize) -> Result<u32, ProtocolError> {
+        let Data::Deflated(inflater) = &mut self.data else { return Ok(0) };
+        let before = inflater.len();
+        inflater.push(bytes, max, |inflated| check(&mut self.text, inflated))?;
+        let grown = (inflater.len() - before).saturating_sub(bytes.len());
+        Ok(u32::try_from(grown).unwrap_or(u32::MAX))
+    }
+
+    fn finish(self, max: usize) -> Result<Incoming, ProtocolError> {
+        let data = match self.data {
+            Data::Plain(data) => data.freeze(),
+            Data::Deflated(inflater) => inflater.finish(max)?,
+        };
         match self.text {
             None => Ok(Incoming::Binary(data)),
             Some(utf8) if utf8.is_whole() => Ok(Incoming::Text(data)),
             Some(_) => Err(ProtocolError::Utf8),
         }
     }
+
+    /// The capacity of its buffer.
+    #[cfg(any(test, fuzzing))]
+    fn held(&self) -> usize {
+        match &self.data {
+            Data::Plain(data) => data.capacity(),
+            Data::Deflated(inflater) => inflater.held(),
+        }
+    }
+}
+
+fn check(text: &mut Option<Utf8>, fresh: &[u8]) -> Result<(), ProtocolError> {
+    let valid = text.as_mut().is_none_or(|utf8| utf8.push(fresh));
+    if valid { Ok(()) } else { Err(ProtocolError::Utf8) }
 }
 
 fn read_close(payload: &[u8]) -> Result<Incoming, ProtocolError> {

@@ -167,7 +167,7 @@ impl ChannelLink {
         make: impl FnOnce() -> Result<Payload, E>,
     ) -> Result<(), E> {
         self.locked(|queue| {
-            queue.push(self.push_frame(event, &make()?)?);
+            queue.push(self.push_frame_in_lock(event, &make()?)?);
             Ok(())
         })
     }
@@ -191,6 +191,11 @@ impl ChannelLink {
 
     fn push_frame(&self, event: &str, payload: &Payload) -> Result<Frame, Unsendable> {
         self.codec.push(self.address(&self.address.join_ref, "null"), event, payload)
+    }
+
+    /// As [`push_frame`](Self::push_frame), with the outbound lock held.
+    fn push_frame_in_lock(&self, event: &str, payload: &Payload) -> Result<Frame, Unsendable> {
+        self.codec.push_in_lock(self.address(&self.address.join_ref, "null"), event, payload)
     }
 
     pub(super) fn reply_frame(
@@ -352,7 +357,7 @@ impl Subscriber for ChannelLink {
             }
             let frame = match shown.view.news(message) {
                 News::All => Some(frame),
-                News::Part(part) => self.codec.broadcast(&part),
+                News::Part(part) => self.codec.broadcast_in_lock(&part),
                 News::Nothing => None,
             };
             if let Some(frame) = frame {
@@ -411,11 +416,11 @@ pub(super) struct ShownView {
 }
 
 impl ShownView {
-    /// Encodes the current state.
+    /// Encodes the current state. Called with the outbound lock held.
     fn frames(&self, link: &ChannelLink) -> Result<Vec<Frame>, Unsendable> {
         let state = self.view.state();
         *self.seen.lock() = Some(state.seen);
-        state.messages.iter().map(|(event, payload)| link.push_frame(event, payload)).collect()
+        state.messages.iter().map(|(event, payload)| link.push_frame_in_lock(event, payload)).collect()
     }
 
     /// Whether a broadcast is a change that the client doesn't have yet. `None` if it is no change of this view.

@@ -32,6 +32,9 @@ const BAD_MESSAGE_CODE: u16 = 1011;
 /// The close code of WebSocket for a message that is too large.
 const TOO_LARGE_CODE: u16 = 1009;
 
+/// The number of bytes that compressed messages may grow by before other tasks run. A read of 8 KB can grow to 8 MB.
+const INFLATED_PER_TURN: usize = 256 * 1024;
+
 /// How long a drain waits until the close frame is written to a client that reads nothing.
 const WRITE_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
@@ -45,7 +48,7 @@ pub(crate) fn run(
     // Built here, outside the future, which would otherwise reserve space for each part as long as it lives.
     let (source, sink, outbound) = stream.split(&endpoint.budget);
     let socket = WebSocket {
-        reader: Reader::new(endpoint.options.max_message_bytes),
+        reader: Reader::new(endpoint.options.max_message_bytes, admitted.codec.compresses()),
         silence: Silence::new(Instant::now()),
         begun: None,
         paused: None,
@@ -124,8 +127,12 @@ impl WebSocket {
                     Ok(State::Gone) | Err(_) => return Ending::Gone,
                 },
                 () = connection.tend() => {
-                    if self.paused.is_some() && let Err(ending) = self.receive(0) {
-                        return ending;
+                    if self.paused.is_some() {
+                        // A client that makes it rest again and again would starve other tasks.
+                        yield_now().await;
+                        if let Err(ending) = self.receive(0) {
+                            return ending;
+                        }
                     }
                 }
                 () = &mut timer => {
@@ -183,9 +190,15 @@ impl WebSocket {
             *begun += now - paused;
         }
         self.connection.spend(0, bytes, now);
+        let mut inflated = 0;
         while self.connection.is_ready() {
             let next = self.reader.next();
-            self.connection.spend(self.reader.take_frames(), 0, now);
+            let grown = self.reader.take_inflated();
+            self.connection.pay(self.reader.take_frames(), grown, now);
+            inflated += grown;
+            if inflated > INFLATED_PER_TURN {
+                self.connection.rest(now);
+            }
             match next {
                 Ok(None) => {
                     // A message that continues keeps the time at which it began.

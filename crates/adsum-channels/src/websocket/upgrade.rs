@@ -7,12 +7,16 @@ use axum::{
 };
 use http::{
     HeaderValue, StatusCode,
-    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
+    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
 };
 use hyper::upgrade::OnUpgrade;
 
 use super::{connection, stream::Stream};
-use crate::{admission, endpoint::EndpointOwner, rfc6455::handshake};
+use crate::{
+    admission,
+    endpoint::EndpointOwner,
+    rfc6455::{extensions, handshake},
+};
 
 /// Responds to an upgrade request, and starts the socket's task.
 pub(crate) async fn upgrade(owner: &EndpointOwner, request: Request) -> Response {
@@ -24,11 +28,15 @@ pub(crate) async fn upgrade(owner: &EndpointOwner, request: Request) -> Response
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return (StatusCode::BAD_REQUEST, "this connection can't be upgraded").into_response();
     };
+    let deflate = extensions::accept_deflate(&parts.headers);
     let mut admitted = match admission::admit(&owner.endpoint, parts, super::WEBSOCKET).await {
         Ok(admitted) => admitted,
         Err(denied) => return denied.response(&owner.endpoint),
     };
 
+    let compressing = deflate.as_ref().and_then(|_| owner.endpoint.compressing(&admitted.codec));
+    let deflate = deflate.filter(|_| compressing.is_some());
+    admitted.codec = compressing.unwrap_or(admitted.codec);
     let subprotocol = admitted.subprotocol.take();
     let endpoint = owner.endpoint.clone();
     owner.tasks.spawn("socket", |shutdown| async move {
@@ -50,6 +58,9 @@ pub(crate) async fn upgrade(owner: &EndpointOwner, request: Request) -> Response
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(deflate) = deflate {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, deflate);
+    }
     if let Some(subprotocol) = subprotocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }

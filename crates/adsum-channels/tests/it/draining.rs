@@ -131,7 +131,7 @@ async fn a_join_while_draining_closes_its_socket(transport: Transport) {
     drained.abort();
 }
 
-over_both!(
+over_all!(
     sockets_are_closed_with_1012_and_new_ones_refused,
     batches_follow_each_other_at_the_interval,
     a_client_that_does_not_answer_its_close_does_not_stretch_the_drain,

@@ -238,7 +238,7 @@ async fn an_extension_hears_every_return(transport: Transport) {
     server.logged("ended room:witness Stopped").await;
 }
 
-over_both!(
+over_all!(
     a_leave_is_answered_and_then_closed,
     a_leave_comes_after_the_events_before_it_and_a_join_after_both,
     a_channel_stops_with_or_without_a_reply,

@@ -268,7 +268,7 @@ async fn nobody_can_forge_what_the_protocol_says(transport: Transport) {
     }
 }
 
-over_both!(
+over_all!(
     nobody_can_forge_what_the_protocol_says,
     replies_carry_any_payload_and_status,
     frames_of_no_join_are_dropped_or_unmatched,

@@ -192,7 +192,7 @@ async fn joins_one_upon_another_end_in_order(transport: Transport) {
     server.logged("join room:a").await;
 }
 
-over_both!(
+over_all!(
     a_join_is_answered_and_its_topic_works,
     a_join_without_refs_is_answered_as_it_came,
     failed_joins_say_why_and_leave_the_topic_unmatched,

@@ -182,13 +182,18 @@ async fn a_join_that_takes_too_long_is_given_up(transport: Transport) {
     client.join("room:a", "2").await;
 }
 
-over_both!(
+mod unread {
+    use super::a_client_that_does_not_read_is_closed_and_others_go_on;
+
+    over_both!(a_client_that_does_not_read_is_closed_and_others_go_on);
+}
+
+over_all!(
     a_join_that_takes_too_long_is_given_up,
     a_socket_has_so_many_channels,
     by_default_a_socket_has_100_channels,
     joins_of_a_hung_topic_do_not_pile_up,
     a_flooded_channel_is_ended_and_others_go_on,
     a_flooded_channel_that_hangs_is_cut_off,
-    a_client_that_does_not_read_is_closed_and_others_go_on,
     a_slow_client_within_bounds_gets_everything,
 );

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod deflating;
+mod raw;
 mod room;
 mod server;
 
@@ -20,8 +22,19 @@ macro_rules! over_both {
     };
 }
 
+/// Runs each of these tests over both kinds of streams, and with all messages compressed.
+macro_rules! over_all {
+    ($($test:ident),* $(,)?) => {
+        over_both!($($test),*);
+        mod compressed {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $test() { super::$test(crate::server::Transport::Compressed).await; })*
+        }
+    };
+}
+
 mod autobahn;
 mod bad_input;
+mod compression;
 mod connecting;
 mod draining;
 mod dropping;

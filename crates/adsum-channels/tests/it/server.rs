@@ -22,6 +22,7 @@ use tower::ServiceExt;
 
 use crate::{
     client::{Client, Stream},
+    deflating,
     room::{App, Lenient, Room, Typed, connect},
 };
 
@@ -29,6 +30,8 @@ use crate::{
 pub(crate) enum Transport {
     Tcp,
     Duplex,
+    /// TCP, with all messages compressed.
+    Compressed,
 }
 
 pub(crate) struct Server {
@@ -36,6 +39,7 @@ pub(crate) struct Server {
     pub(crate) pubsub: PubSub,
     log: mpsc::UnboundedReceiver<String>,
     listening: Listening,
+    compresses: bool,
 }
 
 enum Listening {
@@ -79,9 +83,14 @@ impl Server {
             .channel::<Lenient>("lenient:*")
             .channel::<Room>("room:*")
             .channel::<Room>("lobby");
-        let router = layers(Router::new().nest("/socket", configure(socket).into_router(pubsub.clone())));
+        let mut socket = configure(socket);
+        let compresses = transport == Transport::Compressed;
+        if compresses {
+            socket = socket.compress_over(0);
+        }
+        let router = layers(Router::new().nest("/socket", socket.into_router(pubsub.clone())));
         let listening = match transport {
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Compressed => {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let address = listener.local_addr().unwrap();
                 let site = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -90,7 +99,7 @@ impl Server {
             }
             Transport::Duplex => Listening::Duplex(router),
         };
-        Self { app, pubsub, log, listening }
+        Self { app, pubsub, log, listening, compresses }
     }
 
     /// Connects a client that is accepted.
@@ -146,7 +155,10 @@ impl Server {
     /// Opens a new connection to the server.
     pub(crate) async fn stream(&self) -> Box<dyn Stream> {
         match &self.listening {
-            Listening::Tcp(address, _) => Box::new(TcpStream::connect(address).await.unwrap()),
+            Listening::Tcp(address, _) => {
+                let stream = Box::new(TcpStream::connect(address).await.unwrap());
+                if self.compresses { deflating::translate(stream) } else { stream }
+            }
             Listening::Duplex(router) => {
                 let (ours, theirs) = tokio::io::duplex(64 * 1024);
                 tokio::spawn(serve(theirs, router.clone()));

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod compressed;
+
 const MAX: usize = 100_000;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -12,8 +14,7 @@ type Outcome = (Vec<Incoming>, Option<ProtocolError>);
 
 /// A client's frame with this first byte, in minimal encoding.
 fn raw(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
-    let mut frame = super::super::frame::header(Opcode::Text, payload.len()).to_vec();
-    frame[0] = first;
+    let mut frame = super::super::frame::header(first, payload.len()).to_vec();
     frame[1] |= 0x80;
     frame.extend(mask);
     frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
@@ -48,9 +49,16 @@ fn feed<'a>(reader: &mut Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
 
 /// The output for a stream, which is the same at once and byte by byte.
 fn read(frames: &[Vec<u8>]) -> Outcome {
+    let plain = read_by(frames, false);
+    let has_compressed = frames.iter().any(|frame| frame[0] & RSV1 != 0);
+    assert!(has_compressed || plain == read_by(frames, true), "compression changes nothing for others");
+    plain
+}
+
+fn read_by(frames: &[Vec<u8>], inflates: bool) -> Outcome {
     let stream = frames.concat();
-    let at_once = feed(&mut Reader::new(MAX), [&stream[..]]);
-    let byte_by_byte = feed(&mut Reader::new(MAX), stream.chunks(1));
+    let at_once = feed(&mut Reader::new(MAX, inflates), [&stream[..]]);
+    let byte_by_byte = feed(&mut Reader::new(MAX, inflates), stream.chunks(1));
     assert_eq!(at_once, byte_by_byte);
     at_once
 }
@@ -266,7 +274,7 @@ fn invalid_text_fails_at_its_first_hopeless_byte() {
         let frame = last(Opcode::Text, &payload);
         fails(std::slice::from_ref(&frame), &[], ProtocolError::Utf8);
         let enough = frame.len() - payload.len() + 5 + hopeless;
-        let mut reader = Reader::new(MAX);
+        let mut reader = Reader::new(MAX, false);
         assert_eq!(feed(&mut reader, frame[..enough - 1].chunks(1)), (vec![], None), "{bytes:?}");
         let failed = feed(&mut reader, [&frame[enough - 1..enough]]);
         assert_eq!(failed, (vec![], Some(ProtocolError::Utf8)), "{bytes:?}");
@@ -316,7 +324,7 @@ fn a_close_ends_the_stream() {
 
 #[test]
 fn an_error_ends_the_stream() {
-    let mut reader = Reader::new(MAX);
+    let mut reader = Reader::new(MAX, false);
     assert_eq!(feed(&mut reader, [&[0xff][..]]), (vec![], Some(ProtocolError::ReservedBits)));
     assert_eq!(feed(&mut reader, [&last(Opcode::Text, "late")[..]]), (vec![], None));
     assert_eq!(reader.held(), 0);
@@ -361,7 +369,7 @@ fn a_large_message_is_refused_from_its_header() {
         (vec![], &[0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
         (vec![open(Opcode::Text, [b'a'; 150])], &[0x80, 0xb3]),
     ] {
-        let mut reader = Reader::new(200);
+        let mut reader = Reader::new(200, false);
         let stream = [&frames.concat()[..], header].concat();
         let (most, end) = stream.split_at(stream.len() - 1);
         assert_eq!(feed(&mut reader, [most]), (vec![], None));
@@ -369,13 +377,13 @@ fn a_large_message_is_refused_from_its_header() {
     }
     let fits =
         [open(Opcode::Binary, [0; 150]), last(Opcode::Ping, [0; 125]), last(Opcode::Continuation, [0; 50])];
-    let got = feed(&mut Reader::new(200), [&fits.concat()[..]]);
+    let got = feed(&mut Reader::new(200, false), [&fits.concat()[..]]);
     assert_eq!(got, (vec![ping(&[0; 125]), binary(&[0; 200])], None));
 }
 
 #[test]
 fn an_idle_reader_holds_no_buffer() {
-    let mut reader = Reader::new(MAX);
+    let mut reader = Reader::new(MAX, false);
     let stream = [last(Opcode::Text, "a"), last(Opcode::Ping, ""), last(Opcode::Binary, "b")].concat();
     for pieces in [stream.chunks(1), stream.chunks(stream.len())] {
         let (mut got, _) = feed(&mut reader, pieces);
@@ -389,7 +397,7 @@ fn an_idle_reader_holds_no_buffer() {
 
 #[test]
 fn a_length_only_announced_takes_no_room() {
-    let mut reader = Reader::new(1 << 30);
+    let mut reader = Reader::new(1 << 30, false);
     assert_eq!(
         feed(&mut reader, [&[0x82, 0xff, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5][..]]).1,
         None
@@ -400,7 +408,7 @@ fn a_length_only_announced_takes_no_room() {
 
 #[test]
 fn a_message_in_one_frame_is_not_copied_again() {
-    let mut reader = Reader::new(MAX);
+    let mut reader = Reader::new(MAX, false);
     reader.feed(&last(Opcode::Text, "Hello"));
     let payload_at = reader.input[6..].as_ptr();
     let Ok(Some(Incoming::Text(text))) = reader.next() else { panic!("a text was fed") };
@@ -478,12 +486,12 @@ fn pieces<'a>(mut stream: &'a [u8], lens: &[usize]) -> Vec<&'a [u8]> {
 
 /// Reads a stream piece by piece, and checks the buffered size after each.
 fn read_within(max: usize, pieces: &[&[u8]]) -> Result<Outcome, TestCaseError> {
-    let mut reader = Reader::new(max);
+    let mut reader = Reader::new(max, false);
     let mut got = Vec::new();
     for piece in pieces {
         let (more, error) = feed(&mut reader, [*piece]);
         got.extend(more);
-        let message = reader.message.as_ref().map_or(0, |message| message.data.len());
+        let message = reader.message.as_ref().map_or(0, PartialMessage::held);
         // A header, or a control frame within a message, is buffered beside the largest message.
         prop_assert!(reader.input.len() + message <= max + 14 + MAX_CONTROL_PAYLOAD);
         prop_assert!(reader.held() <= 2 * max + 14 + MAX_CONTROL_PAYLOAD + piece.len());
@@ -509,7 +517,7 @@ proptest! {
         lens in vec(1_usize..60, 1..10),
         max in 0_usize..300,
     ) {
-        let at_once = feed(&mut Reader::new(max), [&bytes[..]]);
+        let at_once = feed(&mut Reader::new(max, false), [&bytes[..]]);
         prop_assert_eq!(read_within(max, &pieces(&bytes, &lens))?, at_once);
     }
 
@@ -526,7 +534,7 @@ proptest! {
                 stream[at] = byte;
             }
         }
-        let at_once = feed(&mut Reader::new(max), [&stream[..]]);
+        let at_once = feed(&mut Reader::new(max, false), [&stream[..]]);
         prop_assert_eq!(read_within(max, &pieces(&stream, &lens))?, at_once);
     }
 

@@ -1,6 +1,6 @@
 //! Framing, pings, reserved bits and opcodes, fragments, closes, and a message in many fragments: 1 to 5, 7, 10.
 
-use super::raw::{close, frame, last, open};
+use crate::raw::{close, frame, last, open};
 
 pub(super) struct Case {
     pub(super) id: String,

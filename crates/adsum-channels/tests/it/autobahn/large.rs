@@ -1,10 +1,8 @@
 //! Large messages, and many of them: 9. Sizes are those of the suite, except that fragments and chops of a few bytes
 //! use a smaller message, and that messages go back and forth a hundred times, not a thousand.
 
-use super::{
-    cases::{Back, Case, Chop, End, Round, case, in_fragments},
-    raw::last,
-};
+use super::cases::{Back, Case, Chop, End, Round, case, in_fragments};
+use crate::raw::last;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;

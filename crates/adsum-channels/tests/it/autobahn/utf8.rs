@@ -1,9 +1,7 @@
 //! Valid and invalid UTF-8: 6.
 
-use super::{
-    cases::{Case, Chop, End, Round, case, in_fragments, pong, text},
-    raw::{announced, last, masked, open},
-};
+use super::cases::{Case, Chop, End, Round, case, in_fragments, pong, text};
+use crate::raw::{announced, last, masked, open};
 
 const NO_UTF8: End = End::Close(1007);
 /// Greek, in characters of two and three bytes.

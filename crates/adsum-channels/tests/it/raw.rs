@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
 
-use super::cases::Chop;
 use crate::{client::Stream, server::Server};
 
 /// The timeout for a frame. Not a measure of speed.
@@ -15,12 +14,12 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A client's frame with this first byte.
-pub(super) fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     announced(first, payload.as_ref().len(), payload)
 }
 
 /// A frame whose header announces `len` bytes, with only these so far.
-pub(super) fn announced(first: u8, len: usize, payload: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn announced(first: u8, len: usize, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let mut frame = vec![first];
     match (len, u16::try_from(len)) {
         (..=125, _) => frame.push(0x80 | len as u8),
@@ -38,8 +37,18 @@ pub(super) fn announced(first: u8, len: usize, payload: impl AsRef<[u8]>) -> Vec
     frame
 }
 
+/// A server's frame with this first byte.
+pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = frame(first, payload);
+    let mask_at = frame.len() - payload.len() - MASK.len();
+    frame[1] &= 0x7f;
+    frame.truncate(mask_at);
+    frame.extend(payload);
+    frame
+}
+
 /// Bytes of a payload, starting at `offset`.
-pub(super) fn masked(payload: &[u8], offset: usize) -> Vec<u8> {
+pub(crate) fn masked(payload: &[u8], offset: usize) -> Vec<u8> {
     let mut mask = MASK;
     mask.rotate_left(offset % 4);
     let mut masked = payload.to_vec();
@@ -54,32 +63,32 @@ pub(super) fn masked(payload: &[u8], offset: usize) -> Vec<u8> {
 }
 
 /// A final frame of a message.
-pub(super) fn last(opcode: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn last(opcode: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     frame(0x80 | opcode, payload)
 }
 
 /// A frame whose message continues.
-pub(super) fn open(opcode: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn open(opcode: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     frame(opcode, payload)
 }
 
 /// A close with a code.
-pub(super) fn close(code: u16, reason: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn close(code: u16, reason: impl AsRef<[u8]>) -> Vec<u8> {
     last(0x8, [&code.to_be_bytes(), reason.as_ref()].concat())
 }
 
-pub(super) struct Raw {
+pub(crate) struct Raw {
     stream: Box<dyn Stream>,
     /// The server's response to the upgrade request.
-    pub(super) answer: String,
+    pub(crate) answer: String,
 }
 
 impl Raw {
-    /// Connects with additional header lines.
-    pub(super) async fn connect(server: &Server, headers: &str) -> Self {
+    /// Connects with a version of the protocol and additional header lines.
+    pub(crate) async fn connect(server: &Server, vsn: &str, headers: &str) -> Self {
         let mut stream = server.stream().await;
         let request = format!(
-            "GET /socket/websocket?vsn=7.0.0&user_id=u HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\n\
+            "GET /socket/websocket?vsn={vsn}&user_id=u HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\n\
              connection: upgrade\r\nsec-websocket-version: 13\r\n\
              sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
         );
@@ -92,48 +101,39 @@ impl Raw {
         Self { stream, answer }
     }
 
-    pub(super) async fn write(&mut self, bytes: &[u8]) {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    pub(super) async fn write_chopped(&mut self, frames: &[Vec<u8>], chop: Chop) {
-        match chop {
-            Chop::No => self.write(&frames.concat()).await,
-            Chop::Frames => {
-                for frame in frames {
-                    self.write(frame).await;
-                }
-            }
-            Chop::Octets(size) => {
-                for piece in frames.concat().chunks(size) {
-                    self.write(piece).await;
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-    }
-
     /// The first byte and the payload of the next frame. `None` at the end of the stream.
-    pub(super) async fn read(&mut self) -> Option<(u8, Vec<u8>)> {
-        timeout(PATIENCE, self.read_frame()).await.expect("a frame or the end arrives")
+    pub(crate) async fn read(&mut self) -> Option<(u8, Vec<u8>)> {
+        let frame = timeout(PATIENCE, read_frame(&mut self.stream, false)).await;
+        frame.expect("a frame or the end arrives")
     }
+}
 
-    async fn read_frame(&mut self) -> Option<(u8, Vec<u8>)> {
-        let mut first = [0];
-        if self.stream.read(&mut first).await.expect("the stream isn't reset") == 0 {
-            return None;
-        }
-        // The mask bit of a server's frame isn't set, so this is the whole length.
-        let len = match self.stream.read_u8().await.unwrap() {
-            126 => self.stream.read_u16().await.unwrap().into(),
-            127 => self.stream.read_u64().await.unwrap(),
-            len => {
-                assert!(len <= 125, "a server's frame is not masked");
-                len.into()
-            }
-        };
-        let mut payload = vec![0; len as usize];
-        self.stream.read_exact(&mut payload).await.unwrap();
-        Some((first[0], payload))
+/// The first byte and the payload of the next frame, whose payload only a client masks. `None` at the end of the stream.
+pub(crate) async fn read_frame(
+    stream: &mut (impl AsyncRead + Unpin),
+    is_masked: bool,
+) -> Option<(u8, Vec<u8>)> {
+    let mut first = [0];
+    if stream.read(&mut first).await.expect("the stream isn't reset") == 0 {
+        return None;
     }
+    let second = stream.read_u8().await.unwrap();
+    assert_eq!(second & 0x80 != 0, is_masked);
+    let len = match second & 0x7f {
+        126 => stream.read_u16().await.unwrap().into(),
+        127 => stream.read_u64().await.unwrap(),
+        len => len.into(),
+    };
+    let mut mask = [0; 4];
+    if is_masked {
+        stream.read_exact(&mut mask).await.unwrap();
+    }
+    let mut payload = vec![0; len as usize];
+    stream.read_exact(&mut payload).await.unwrap();
+    payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+    Some((first[0], payload))
 }
