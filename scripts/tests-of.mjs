@@ -12,7 +12,7 @@ function* ofRust(source) {
     for (const [, name] of block.matchAll(/\bfn (\w+)/g)) yield name;
   }
   // A list of functions that a macro makes tests of, over each transport.
-  for (const [, list] of source.matchAll(/^over_both!\(([\s\S]*?)\);/gm)) yield* list.match(/\w+/g) ?? [];
+  for (const [, list] of source.matchAll(/^over_(?:both|all)!\(([\s\S]*?)\);/gm)) yield* list.match(/\w+/g) ?? [];
   // The checks of the suite for adapters.
   for (const [, name] of source.matchAll(/\bcheck\("([^"]+)"\)/g)) yield name;
 }

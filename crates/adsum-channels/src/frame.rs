@@ -2,6 +2,8 @@
 
 mod compression;
 
+pub(crate) use self::compression::compress_parts;
+
 use std::io::IoSlice;
 
 use adsum_pubsub::{Compressed, Json};

@@ -222,9 +222,9 @@ impl Codec {
         self.compression.is_some()
     }
 
-    /// Whether a payload is compressed.
-    pub(crate) fn compresses_payload(&self, payload: &Payload) -> bool {
-        self.compression.as_ref().is_some_and(|compression| payload.len() > compression.over)
+    /// Whether a payload of this length is compressed.
+    pub(crate) fn compresses_len(&self, len: usize) -> bool {
+        self.compression.as_ref().is_some_and(|compression| len > compression.over)
     }
 
     /// Whether it is the version of a `vsn` parameter, such as `2.0.0`. The last number is ignored.
@@ -303,11 +303,11 @@ impl Codec {
     }
 
     fn compress(&self, frame: Frame, payload: &Payload) -> Frame {
-        if self.compresses_payload(payload) { frame.compressed().unwrap_or(frame) } else { frame }
+        if self.compresses_len(payload.len()) { frame.compressed().unwrap_or(frame) } else { frame }
     }
 
     fn compress_in_lock(&self, frame: Frame, payload: &Payload) -> Frame {
-        if !self.compresses_payload(payload) {
+        if !self.compresses_len(payload.len()) {
             return frame;
         }
         let compressed = if frame.len() <= COMPRESSED_IN_LOCK {

@@ -3,7 +3,7 @@
 use std::{any::Any, any::TypeId, fmt, sync::Arc};
 
 use adsum_pubsub::{
-    Attachment, BroadcastError, IntoPayload, PubSub, ReservedEvent, SubscriberId, Topic, event,
+    Attachment, BroadcastError, IntoPayload, Json, PubSub, ReservedEvent, SubscriberId, Topic, event,
 };
 use ecow::EcoString;
 
@@ -11,6 +11,7 @@ use crate::{
     assigns::Assigns,
     channel::{Channel, EndReason},
     extension::SocketExtension,
+    frame::compress_parts,
     probe::SocketProbe,
     reply::ReplyRef,
     runtime::{ChannelLink, ExtraSubscription},
@@ -112,6 +113,20 @@ impl Socket {
     pub fn show(&mut self, view: impl View) -> Result<(), PushError> {
         self.check_joined()?;
         Ok(self.link.show(Box::new(view))?)
+    }
+
+    /// Whether messages to this client may be [compressed](crate::SocketBuilder::compress_over).
+    pub fn compresses(&self) -> bool {
+        self.link.codec().compresses()
+    }
+
+    /// Compresses the [shared parts](adsum_pubsub::JsonPart::shared) of a text, if this client accepts compression and
+    /// nobody did it before. Call it before the text is sent from a critical section, as by [`show`](Self::show) and
+    /// [`push_with`](Self::push_with): there, what isn't compressed yet is sent as it is.
+    pub async fn compress_parts(&mut self, text: &Json) {
+        if self.link.codec().compresses_len(text.len()) {
+            compress_parts(text).await;
+        }
     }
 
     /// Sends an event to all clients that have joined the topic, on all nodes, including this one.

@@ -102,6 +102,15 @@ impl Json {
         }
     }
 
+    /// The parts with the places of their compressed forms, for another value that shares them.
+    pub fn json_parts(&self) -> impl Iterator<Item = JsonPart> {
+        let compressed = self.compressed_parts().iter().cloned().chain(std::iter::repeat(None));
+        self.parts()
+            .iter()
+            .zip(compressed)
+            .map(|(text, compressed)| JsonPart { text: text.clone(), compressed })
+    }
+
     /// The length of the text in bytes.
     pub fn len(&self) -> usize {
         match &self.0 {

@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 
-use adsum_pubsub::{Json, Payload, Topic};
+use adsum_pubsub::{Json, JsonPart, Payload, Topic};
 use adsum_tracker::{Diff, JoinedRow, Key, Ref};
+use bytes::Bytes;
 
 use crate::{
     encode,
@@ -72,30 +73,73 @@ impl<I> DiffSource<I> {
     /// Returns the payload without some of the rows that join.
     pub(crate) fn without(&self, known: &[Ref], payload: &Payload) -> Option<Json> {
         let Payload::Json(json) = payload else { return None };
-        let (text, joins) = (json.as_bytes(), &self.published.diff().joins);
+        let cuts = self.cuts(known);
+        let mut to = 0;
+        let parts: Vec<JsonPart> = json
+            .json_parts()
+            .map(|part| {
+                let from = to;
+                to += part.text().len();
+                let inside = |cut: &&Cut| cut.place.start < to && cut.place.end > from;
+                let mut inside = cuts.iter().filter(inside).peekable();
+                if inside.peek().is_none() { part } else { cut_from(part.text(), from, inside) }
+            })
+            .collect();
+        Some(match &parts[..] {
+            [whole] => Json::from_encoded(whole.text().clone()),
+            _ => Json::from_encoded_parts(parts),
+        })
+    }
+
+    /// Returns what is cut out of the payload, in its order: the keys whose rows are all known, each with a comma, and of
+    /// other keys all, in favor of the rest of their rows.
+    fn cuts(&self, known: &[Ref]) -> Vec<Cut> {
+        let joins = &self.published.diff().joins;
         let is_known = |joined: &&JoinedRow| known.contains(&joined.reference);
-        let cut: Vec<&Key> = joins.iter().filter(is_known).map(|joined| &joined.row.key).collect();
-        let (first, last) = (&self.places.first()?.1, &self.places.last()?.1);
-        let mut out = Vec::with_capacity(text.len());
-        out.extend_from_slice(&text[..first.start]);
-        for (key, place) in &self.places {
-            let start = out.len();
-            if start > first.start {
-                out.push(b',');
-            }
-            if !cut.contains(&key) {
-                out.extend_from_slice(&text[place.clone()]);
+        let keys: Vec<&Key> = joins.iter().filter(is_known).map(|joined| &joined.row.key).collect();
+        let mut cuts: Vec<Cut> = Vec::new();
+        // Whether no key before this one is left.
+        let mut is_first = true;
+        for (index, (key, place)) in self.places.iter().enumerate() {
+            if !keys.contains(&key) {
+                is_first = false;
                 continue;
             }
             let mut rest = joins.iter().filter(|joined| joined.key == *key && !is_known(joined)).peekable();
             if rest.peek().is_some() {
+                let mut instead = Vec::new();
                 let info = self.published.info(key).map(|info| &**info);
-                encode::join_entry(&mut out, key, rest, info);
+                encode::join_entry(&mut instead, key, rest, info);
+                cuts.push(Cut { place: place.clone(), instead });
+                is_first = false;
+            } else if is_first {
+                let end = self.places.get(index + 1).map_or(place.end, |(_, next)| next.start);
+                cuts.push(Cut { place: place.start..end, instead: Vec::new() });
             } else {
-                out.truncate(start);
+                cuts.push(Cut { place: place.start - 1..place.end, instead: Vec::new() });
             }
         }
-        out.extend_from_slice(&text[last.end..]);
-        Some(Json::from_encoded(out))
+        cuts
     }
+}
+
+/// A range of a payload, and the text that replaces it.
+struct Cut {
+    place: Range<usize>,
+    instead: Vec<u8>,
+}
+
+/// Cuts a text, which begins at `from` of its payload.
+fn cut_from<'c>(text: &[u8], from: usize, cuts: impl Iterator<Item = &'c Cut>) -> JsonPart {
+    let mut out = Vec::with_capacity(text.len());
+    let mut copied = 0;
+    for Cut { place, instead } in cuts {
+        if place.start >= from {
+            out.extend_from_slice(&text[copied..place.start - from]);
+            out.extend_from_slice(instead);
+        }
+        copied = (place.end - from).min(text.len());
+    }
+    out.extend_from_slice(&text[copied..]);
+    Bytes::from(out).into()
 }

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
-use adsum_pubsub::Json;
+use adsum_pubsub::{Json, JsonPart};
 use adsum_tracker::{Diff, JoinedRow, Key, LeaveReason, LeftRow, Meta, Ref, Row};
+use bytes::Bytes;
 use indexmap::IndexMap;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -152,7 +153,29 @@ pub(crate) fn diff<I>(
         write_entry(out, key, metas, info.map(|info| &**info));
     });
     out.push(b'}');
-    (Json::from_encoded(out), places)
+    (in_parts(out.into(), &places), places)
+}
+
+/// The least size of a part of a diff. A diff of less than two is in one.
+const DIFF_PART: usize = 8 * 1024;
+
+/// Cuts a large diff before keys that join. For a client that is sent only some of them, the other parts are shared, and
+/// so is their compressed form.
+fn in_parts(text: Bytes, places: &[(Key, Range<usize>)]) -> Json {
+    if text.len() < 2 * DIFF_PART {
+        return Json::from_encoded(text);
+    }
+    let (mut parts, mut from) = (Vec::new(), 0);
+    for (_, place) in places.iter().skip(1) {
+        // The comma before a key belongs to its part.
+        let to = place.start - 1;
+        if to - from >= DIFF_PART {
+            parts.push(JsonPart::shared(text.slice(from..to)));
+            from = to;
+        }
+    }
+    parts.push(JsonPart::shared(text.slice(from..)));
+    Json::from_encoded_parts(parts)
 }
 
 /// Returns the payload of `presence_count`.

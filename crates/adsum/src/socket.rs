@@ -147,7 +147,8 @@ impl<H: PresenceHandler> Presence<H> {
     pub async fn push_state(&self, socket: &mut Socket) -> Result<(), PushStateError> {
         self.check_pubsub(socket)?;
         let topic = socket.topic().clone();
-        if self.core.policy.is_counted(&topic) {
+        let is_counted = self.core.policy.is_counted(&topic);
+        if is_counted {
             self.core.flush(&topic);
         } else {
             self.core.flush_for_state(&topic).await;
@@ -157,6 +158,10 @@ impl<H: PresenceHandler> Presence<H> {
         let own = owner.presences().iter().filter(|(tracked, _)| *tracked == topic);
         let own = own.map(|(_, key)| key.clone()).collect();
         let view = StateView::new(self.core.clone(), topic, owner.id(), own);
+        if socket.compresses() && !is_counted {
+            // Outside the critical section. A piece that changes until then is sent as it is.
+            socket.compress_parts(&view.shared_state()).await;
+        }
         // The state is read and queued in one critical section, so no diff can come in between.
         Ok(socket.show(view)?)
     }

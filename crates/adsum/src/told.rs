@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use adsum_pubsub::Json;
+use adsum_pubsub::{Json, JsonPart};
 use adsum_tracker::{Key, Layer, Row, TopicSet};
 use bytes::{Buf as _, Bytes};
 
@@ -41,11 +41,37 @@ pub(crate) struct Pieces {
 struct Piece {
     /// The first key that belongs into it; `None` in the first piece.
     from: Option<Key>,
-    /// The members of the state's object, each with a comma before it.
-    text: Bytes,
+    text: Members,
     /// Its keys in their order, each with the position where its member begins.
     places: Vec<(Key, usize)>,
     stale: Stale,
+}
+
+/// The members of the state's object that a piece has, each with a comma before it. States share them, and their
+/// compressed form.
+#[derive(Debug)]
+struct Members {
+    all: JsonPart,
+    /// As the first of a state: without the first comma. `None` until there is such a state.
+    first: Option<JsonPart>,
+}
+
+impl Members {
+    fn new(text: impl Into<Bytes>) -> Self {
+        Self { all: JsonPart::shared(text.into()), first: None }
+    }
+
+    fn first(&mut self) -> &JsonPart {
+        self.first.get_or_insert_with(|| JsonPart::shared(self.all.text().slice(1..)))
+    }
+}
+
+impl std::ops::Deref for Members {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        self.all.text()
+    }
 }
 
 /// The parts of a piece that have changed since it was written.
@@ -83,20 +109,35 @@ impl Pieces {
         self.write_stale(set);
         let mut object = StateObject::new();
         let mut own_keys = own.iter().peekable();
-        for (index, piece) in self.all.iter().enumerate() {
-            let before = self.all.get(index + 1).and_then(|next| next.from.as_ref());
+        let write = |object: &mut StateObject, (key, rows): (&Key, &Vec<Arc<Row>>)| {
+            let info = set.group(key).and_then(|group| group.layer().info());
+            let rows = rows.iter().map(|row| &**row);
+            object.write(|out| encode::state_entry(out, key, rows, info.map(|info| &**info)));
+        };
+        let mut pieces = self.all.iter_mut().peekable();
+        while let Some(piece) = pieces.next() {
+            let before = pieces.peek().and_then(|next| next.from.as_ref());
             let mut copied = 0;
-            while let Some((key, rows)) =
-                own_keys.next_if(|(key, _)| before.is_none_or(|before| *key < before))
-            {
-                let place = piece.place(key);
-                object.share(piece.text.slice(copied..place.start));
-                copied = place.end;
-                let info = set.group(key).and_then(|group| group.layer().info());
-                let rows = rows.iter().map(|row| &**row);
-                object.write(|out| encode::state_entry(out, key, rows, info.map(|info| &**info)));
+            // Own keys that weren't told follow their piece, which stays whole.
+            let mut after = Vec::new();
+            while let Some(own) = own_keys.next_if(|(key, _)| before.is_none_or(|before| *key < before)) {
+                let place = piece.place(own.0);
+                if place.is_empty() {
+                    after.push(own);
+                } else {
+                    object.share(piece.text.slice(copied..place.start));
+                    copied = place.end;
+                    write(&mut object, own);
+                }
             }
-            object.share(piece.text.slice(copied..));
+            if copied == 0 {
+                object.share_piece(&mut piece.text);
+            } else {
+                object.share(piece.text.slice(copied..));
+            }
+            for own in after {
+                write(&mut object, own);
+            }
         }
         let state = object.finish();
         if set.key_count() <= FEW {
@@ -130,7 +171,7 @@ impl Pieces {
 
 impl Piece {
     fn unwritten() -> Self {
-        Self { from: None, text: Bytes::new(), places: Vec::new(), stale: Stale::All }
+        Self { from: None, text: Members::new(Bytes::new()), places: Vec::new(), stale: Stale::All }
     }
 
     fn forget(&mut self, key: &Key) {
@@ -140,7 +181,7 @@ impl Piece {
             Stale::Keys(keys) if keys.len() < KEYS => keys.push(key.clone()),
             Stale::Keys(_) => {
                 self.stale = Stale::All;
-                (self.text, self.places) = (Bytes::new(), Vec::new());
+                (self.text, self.places) = (Members::new(Bytes::new()), Vec::new());
             }
         }
     }
@@ -178,7 +219,7 @@ impl Piece {
                     let rows = rows.iter().map(|row| &***row);
                     encode::state_entry(&mut text, key, rows, cache.info().map(|info| &**info));
                 });
-                (self.text, self.places, self.stale) = (text.into(), places, Stale::Keys(Vec::new()));
+                (self.text, self.places, self.stale) = (Members::new(text), places, Stale::Keys(Vec::new()));
             }
         }
     }
@@ -204,7 +245,7 @@ impl Piece {
             }
         }
         self.copy(done..self.places.len(), &mut text, &mut places);
-        (self.text, self.places) = (text.into(), places);
+        (self.text, self.places) = (Members::new(text), places);
     }
 
     fn copy(&self, keys: Range<usize>, text: &mut Vec<u8>, places: &mut Vec<(Key, usize)>) {
@@ -220,7 +261,7 @@ impl Piece {
         for piece in [&*self, &next] {
             piece.copy(0..piece.places.len(), &mut text, &mut places);
         }
-        (self.text, self.places) = (text.into(), places);
+        (self.text, self.places) = (Members::new(text), places);
     }
 
     /// Adds the piece to others: several pieces if it is too long, none if it is empty.
@@ -233,10 +274,11 @@ impl Piece {
             }
             let rest = Self {
                 from: Some(rest[0].0.clone()),
-                text: self.text.split_off(cut),
+                text: Members::new(self.text.slice(cut..)),
                 places: rest,
                 stale: Stale::Keys(Vec::new()),
             };
+            self.text = Members::new(self.text.slice(..cut));
             pieces.push(replace(&mut self, rest));
         }
         if self.from.is_none() || !self.places.is_empty() {
@@ -247,7 +289,7 @@ impl Piece {
 
 /// The text of a state, as it is put together from members with a comma before each.
 struct StateObject {
-    parts: Vec<Bytes>,
+    parts: Vec<JsonPart>,
     /// The members that were written since the last part.
     own: Vec<u8>,
     len: usize,
@@ -258,7 +300,17 @@ impl StateObject {
         Self { parts: Vec::new(), own: Vec::new(), len: 0 }
     }
 
-    /// Adds members that other states share.
+    /// Adds the members of a piece.
+    fn share_piece(&mut self, members: &mut Members) {
+        if !members.is_empty() {
+            self.end_own();
+            let part = if self.parts.is_empty() { members.first() } else { &members.all };
+            self.len += part.text().len();
+            self.parts.push(part.clone());
+        }
+    }
+
+    /// Adds some members of a piece.
     fn share(&mut self, members: Bytes) {
         if !members.is_empty() {
             self.end_own();
@@ -284,19 +336,19 @@ impl StateObject {
             members.advance(1);
         }
         self.len += members.len();
-        self.parts.push(members);
+        self.parts.push(members.into());
     }
 
     fn finish(mut self) -> Json {
         const OPEN: Bytes = Bytes::from_static(b"{");
         const CLOSE: Bytes = Bytes::from_static(b"}");
         self.end_own();
-        let parts = [OPEN].into_iter().chain(self.parts).chain([CLOSE]);
+        let parts = [OPEN.into()].into_iter().chain(self.parts).chain([CLOSE.into()]);
         if self.len > COPIED {
             return Json::from_encoded_parts(parts);
         }
         let mut text = Vec::with_capacity(self.len + 2);
-        parts.for_each(|part| text.extend_from_slice(&part));
+        parts.for_each(|part: JsonPart| text.extend_from_slice(part.text()));
         Json::from_encoded(text)
     }
 }

@@ -43,6 +43,16 @@ impl<H: PresenceHandler> StateView<H> {
         Self { core, topic, owner, own: Mutex::new(Some(own)), beyond: Mutex::default() }
     }
 
+    /// Returns the part of the state that other clients are shown as well, for it to be compressed.
+    pub(crate) fn shared_state(&self) -> Json {
+        let mut shard = self.core.tracker.lock(&self.topic);
+        let Some(set) = shard.topic_mut(&self.topic) else { return Json::empty_object() };
+        let mut pieces = std::mem::take(&mut set.layer.pieces);
+        let state = pieces.state(set, &Own::new());
+        set.layer.pieces = pieces;
+        state
+    }
+
     /// Reads what the client is shown: the state, and a diff that joins once more the keys refreshed lately. Also
     /// returns the rows of the channel in it that no diff has joined yet.
     fn read(&self, own: Option<Vec<Key>>) -> (ViewState, Vec<Beyond>) {

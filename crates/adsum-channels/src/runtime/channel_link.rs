@@ -93,6 +93,10 @@ impl ChannelLink {
         &self.topic
     }
 
+    pub(crate) fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
     pub(crate) fn probe(&self) -> SocketProbe {
         SocketProbe::new(&self.outbound)
     }

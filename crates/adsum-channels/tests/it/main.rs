@@ -5,6 +5,7 @@
 
 mod client;
 mod deflating;
+mod frames;
 mod raw;
 mod room;
 mod server;

@@ -22,7 +22,7 @@ use tower::ServiceExt;
 
 use crate::{
     client::{Client, Stream},
-    deflating,
+    deflating::{self, Inflater},
     room::{App, Lenient, Room, Typed, connect},
 };
 
@@ -157,7 +157,11 @@ impl Server {
         match &self.listening {
             Listening::Tcp(address, _) => {
                 let stream = Box::new(TcpStream::connect(address).await.unwrap());
-                if self.compresses { deflating::translate(stream) } else { stream }
+                if self.compresses {
+                    Box::new(deflating::translate(*stream, Inflater::new(true)))
+                } else {
+                    stream
+                }
             }
             Listening::Duplex(router) => {
                 let (ours, theirs) = tokio::io::duplex(64 * 1024);

@@ -9,7 +9,10 @@ use adsum::{
 };
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 use crate::support::{Does, Script, meta};
@@ -56,7 +59,11 @@ impl<H: PresenceHandler<Meta = crate::support::Meta>> Channel for Room<H> {
     }
 }
 
-pub(crate) struct Client(WebSocketStream<TcpStream>);
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+pub(crate) struct Client(WebSocketStream<Box<dyn Io>>);
 
 impl Client {
     pub(crate) async fn send(&mut self, text: &str) {
@@ -105,7 +112,11 @@ pub(crate) async fn serve_socket<A: Clone + Send + Sync + 'static>(
 }
 
 pub(crate) async fn connect(address: std::net::SocketAddr) -> Client {
-    let stream = TcpStream::connect(address).await.unwrap();
+    connect_over(TcpStream::connect(address).await.unwrap()).await
+}
+
+pub(crate) async fn connect_over(stream: impl Io + 'static) -> Client {
+    let stream: Box<dyn Io> = Box::new(stream);
     Client(client_async("ws://localhost/socket/websocket?vsn=2.0.0", stream).await.unwrap().0)
 }
 

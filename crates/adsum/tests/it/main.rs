@@ -4,17 +4,24 @@
 
 mod channels;
 mod cluster;
+mod compressed;
 mod counted;
 #[path = "../../../adsum-pubsub/tests/it/counters.rs"]
 #[allow(dead_code, reason = "the tests of adsum-pubsub look at counts")]
 mod counters;
 mod dashboard;
+#[path = "../../../adsum-channels/tests/it/deflating.rs"]
+#[allow(dead_code, reason = "the tests of adsum-channels use all of it")]
+mod deflating;
 mod docs;
 mod dropping;
 mod explaining;
 mod failing;
 mod fetching;
 mod following;
+#[path = "../../../adsum-channels/tests/it/frames.rs"]
+#[allow(dead_code, reason = "the tests of adsum-channels use all of it")]
+mod frames;
 mod hearing;
 mod kit;
 mod large;

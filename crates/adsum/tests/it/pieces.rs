@@ -106,6 +106,39 @@ async fn an_own_key_is_shown_once_wherever_in_a_piece_it_stands() {
     }
 }
 
+/// A diff of many parts, of which each of those who joined in its window gets all but its own row, wherever that is.
+#[tokio::test(start_paused = true)]
+async fn a_large_diff_comes_without_what_its_client_was_shown() {
+    let script = Script::answering(json!({"name": "Ann"}));
+    let (presence, acceptor) = start_with_queues(PubSub::local(), &script, 1 << 20, |builder| {
+        builder.diff_interval(Duration::from_secs(1))
+    });
+    let mut owner = presence.owner();
+    let mut people = vec![Person::connect(&acceptor).await];
+    people[0].join("opens the window");
+    settle().await;
+    for round in 0..6 {
+        if round > 0 {
+            for n in 0..150 {
+                owner.track("hall", format!("{round}-{n}"), meta(n)).unwrap();
+            }
+        }
+        // One is first of the diff, one is last, and two have one key.
+        for key in ["own", "both", "both"] {
+            let mut person = Person::connect(&acceptor).await;
+            person.join(&format!("{round}-{key}"));
+            settle().await;
+            people.push(person);
+        }
+    }
+    sleep(Duration::from_secs(2)).await;
+    for person in &mut people {
+        person.read().await;
+        assert_eq!(person.twice, [""; 0]);
+    }
+    check(&presence, &mut people, "a large diff").await;
+}
+
 /// Once a diff has joined a client's own rows, they are like all others.
 #[tokio::test(start_paused = true)]
 async fn a_refresh_of_an_own_key_is_told() {

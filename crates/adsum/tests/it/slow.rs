@@ -16,13 +16,13 @@ const MAX_QUEUE: usize = 200_000;
 
 /// Folds as phoenix.js does: the refs of each key's metas, in the client's order.
 #[derive(Default)]
-struct Folded {
-    view: BTreeMap<String, Vec<String>>,
-    states: usize,
+pub(crate) struct Folded {
+    pub(crate) view: BTreeMap<String, Vec<String>>,
+    pub(crate) states: usize,
 }
 
 impl Folded {
-    fn take(&mut self, event: &str, payload: &Value) {
+    pub(crate) fn take(&mut self, event: &str, payload: &Value) {
         match event {
             "presence_state" => {
                 self.states += 1;

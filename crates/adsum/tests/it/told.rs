@@ -18,13 +18,13 @@ use tokio::time::{advance, sleep, timeout};
 
 use crate::support::{Does, Script, meta, settle};
 
-struct Hall {
+pub(crate) struct Hall {
     presence: Presence<Script>,
     key: String,
 }
 
 #[derive(Deserialize)]
-struct Params {
+pub(crate) struct Params {
     key: String,
 }
 

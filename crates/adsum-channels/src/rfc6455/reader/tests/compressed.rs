@@ -242,3 +242,8 @@ proptest! {
         prop_assert_eq!(got, at_once);
     }
 }
+
+#[test]
+fn a_reader_takes_no_room_for_what_is_not_compressed() {
+    assert_eq!(size_of::<Data>(), size_of::<BytesMut>());
+}
