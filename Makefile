@@ -15,6 +15,8 @@ CHROMIUM ?= /usr/bin/chromium
 INSTALLED := node_modules/.package-lock.json
 PYTHON_CLIENTS := phxsocket phx_events realtime
 NODE_TEST := node --test --test-reporter=spec
+# Those of tests/conformance that also run with every message compressed.
+COMPRESSED_TESTS := recorded.test.mjs versions.test.mjs
 # Begins a step, and says how long the one before took. It is the first line of a recipe, since make expands a recipe
 # just before it runs it.
 heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: %s s\n' '$(STEP)' $(took); \
@@ -82,15 +84,16 @@ parity: ## Check that the tests named in docs/phoenix-parity.md exist
 	$(call heading,parity with Phoenix)
 	scripts/parity.mjs
 
-soak: ## Track 100,000 users, and simulate long runs of clusters that go wrong until stopped, or for SOAK_SECONDS; SOAK_NODES=2 doubles the nodes; ADSUM_SIM_SEED runs one
-	cargo test --package adsum --test it --locked no_series -- --ignored
+soak: ## Echo Autobahn's compressed messages, track 100,000 users, then simulate clusters that go wrong until stopped, or for SOAK_SECONDS; SOAK_NODES=2 doubles the nodes; ADSUM_SIM_SEED runs one
+	$(if $(ADSUM_SIM_SEED),,cargo test --package adsum-channels --test it --locked soak -- --ignored --nocapture)
+	$(if $(ADSUM_SIM_SEED),,cargo test --package adsum --test it --locked no_series -- --ignored)
 	cargo test --package adsum-tracker --test it --locked soak -- --ignored --nocapture
 
-bench: ## Measure a server in a short run of all scenarios, and print one table; ONLY=churn for some rows, JSON=1 for all figures
+bench: ## Measure a server in a short run of all scenarios, and print one table; ONLY=churn for some rows, JSON=1 for all figures, COMPRESS=1 with compression
 	@scripts/install-missing cc=build-essential taskset=util-linux /usr/sbin/nats-server=nats-server
 	cargo build --release --locked --package rooms --package load
 	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/suite --programs $(RELEASE) --nats-server /usr/sbin/nats-server \
-		$(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json)
+		$(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json) $(if $(COMPRESS),--compress)
 
 bench-cores: ## Measure how many cores the broadcasts of one topic use, in half a minute
 	@scripts/install-missing cc=build-essential
@@ -163,12 +166,13 @@ test-rust: apps/chess/$(INSTALLED) ## Run the Rust tests
 	cargo test --workspace --locked
 	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-fuzzing cargo test --locked --package fuzz
 
-test-node: tests/conformance/$(INSTALLED) ## Run the phoenix package and recorded traffic against examples/rooms
+test-node: tests/conformance/$(INSTALLED) ## Run the phoenix package and recorded traffic against examples/rooms, some of it with compression; COMPRESS=1 for all
 	$(call heading,conformance tests)
 	cargo build --package rooms --package profiles --package programs --bin rooms --bin profiles --bin channel --locked
 	cd tests/conformance && ROOMS_BIN=$(BUILT)/rooms PROFILES_BIN=$(BUILT)/profiles $(NODE_TEST) *.test.mjs
+	$(if $(COMPRESS),,cd tests/conformance && COMPRESS=1 ROOMS_BIN=$(BUILT)/rooms $(NODE_TEST) $(COMPRESSED_TESTS))
 
-test-clients: tests/clients/$(INSTALLED) python-clients ## Run clients that others have written against examples/rooms and examples/supabase
+test-clients: tests/clients/$(INSTALLED) python-clients ## Run clients that others have written against examples/rooms and examples/supabase; COMPRESS=1 with compression
 	$(call heading,other clients)
 	cargo build --package rooms --package supabase --locked
 	cd tests/clients && ROOMS_BIN=$(BUILT)/rooms SUPABASE_BIN=$(BUILT)/supabase $(NODE_TEST) *.test.mjs

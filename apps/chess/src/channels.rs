@@ -50,6 +50,7 @@ pub(crate) fn socket(app: App, origin: Option<&Origin>, hosts: &[String]) -> Rou
         .connect(connect)
         .host(hosts.iter().map(String::as_str))
         .max_sockets_per_key(max_sockets)
+        .compress_over(Some(settings.compress_over).filter(|bytes| *bytes > 0))
         .trusted_proxies(
             settings.trusted_proxies.iter().map(String::as_str).filter(|proxy| !proxy.is_empty()),
         )

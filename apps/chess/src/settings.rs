@@ -40,6 +40,10 @@ pub struct Settings {
     #[arg(long, env = "CLAIM_BYE_MS", default_value_t = 10_000, value_parser = ms(MS_OR_NONE))]
     pub claim_bye_ms: u64,
 
+    /// Compresses messages for browsers whose payload has more than this many bytes; 0 for none.
+    #[arg(long, env = "COMPRESS_OVER", default_value_t = 0)]
+    pub compress_over: usize,
+
     /// How long an invite stays open.
     #[arg(long, env = "INVITE_MS", default_value_t = 60_000, value_parser = ms(MS))]
     pub invite_ms: u64,

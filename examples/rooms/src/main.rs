@@ -176,6 +176,9 @@ struct Options {
     /// How long a long poll is held open while nothing is to be said, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     longpoll_window: u64,
+    /// Compresses messages whose payload has more than this many bytes, for clients that accept it; 512 is a good size
+    #[arg(long, env = "COMPRESS", value_name = "BYTES")]
+    compress: Option<usize>,
     /// The engine that connects the nodes of a cluster: `local` for none, `nats://host:4222` or `redis://host:6379`
     #[arg(long, env = "PUBSUB", default_value = "local")]
     pubsub: String,
@@ -243,6 +246,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         .longpoll(&options.secret)?
         .longpoll_window(Duration::from_millis(options.longpoll_window))
         .host(hosts)
+        .compress_over(options.compress)
         .channel::<Room>("room:*")
         .channel::<Plain>("plain:*");
     socket.check()?;

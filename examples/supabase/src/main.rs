@@ -30,6 +30,9 @@ struct Options {
     /// Gathers presences for a fixed time, in milliseconds; 0 sends each change by itself
     #[arg(long, value_name = "MS")]
     diff_interval: Option<u64>,
+    /// Compresses messages whose payload has more than this many bytes, for clients that accept it
+    #[arg(long, env = "COMPRESS", value_name = "BYTES")]
+    compress: Option<usize>,
 }
 
 /// The key that every client has.
@@ -120,6 +123,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .connect(connect)
         .on_refused(|_, _| refuse(StatusCode::UNAUTHORIZED, "unknown apikey"))
         .any_origin()
+        .compress_over(options.compress)
         .serializer(2, 0, Supabase)
         .channel::<room::Room>("realtime:*");
     let routes = Router::new()

@@ -32,11 +32,12 @@ export class RawSocket {
   /** How it was closed, `{ code, reason }`, once it was. */
   closed = undefined;
 
-  constructor(url, { deadline = DEADLINE, vsn = 2 } = {}) {
+  /** With COMPRESS it accepts compression, and compresses all that it sends. */
+  constructor(url, { deadline = DEADLINE, vsn = 2, compresses = process.env.COMPRESS !== undefined } = {}) {
     this.#deadline = deadline;
     /** The major version of the protocol that it speaks. */
     this.vsn = vsn;
-    this.#ws = new WebSocket(url, { perMessageDeflate: false });
+    this.#ws = new WebSocket(url, { perMessageDeflate: compresses && { threshold: 0 } });
     this.#ws.on("open", () => this.#changes.changed());
     this.#ws.on("message", (data, binary) => this.#push(binary ? { binary: data.toString("hex") } : { text: data.toString() }));
     this.#ws.on("pong", (data) => this.#push({ pong: data.toString("hex") }));
@@ -59,6 +60,15 @@ export class RawSocket {
   #push(frame) {
     this.#arrived.push(frame);
     this.#changes.changed();
+  }
+
+  /** The extensions that were agreed on, and the bytes that have arrived. */
+  get extensions() {
+    return this.#ws.extensions;
+  }
+
+  get bytesRead() {
+    return this.#ws._socket.bytesRead;
   }
 
   async opened() {

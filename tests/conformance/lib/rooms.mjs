@@ -9,11 +9,12 @@ export const INTERVALS = [
 ];
 
 /** Starts a server; `listen` names its address, port 0 takes any that is free. */
-export async function startRooms({ diffInterval, longpollWindow, linger, listen = "127.0.0.1:0", pubsub, node } = {}) {
+export async function startRooms({ diffInterval, longpollWindow, linger, compress, listen = "127.0.0.1:0", pubsub, node } = {}) {
   const options = ["--listen", listen];
   if (diffInterval !== undefined) options.push("--diff-interval", String(diffInterval));
   if (longpollWindow !== undefined) options.push("--longpoll-window", String(longpollWindow));
   if (linger !== undefined) options.push("--linger", String(linger));
+  if (compress !== undefined) options.push("--compress", String(compress));
   if (pubsub !== undefined) options.push("--pubsub", pubsub, "--node", node);
   return new Rooms(await startServer("rooms", { options, ready: /^listening on (\S+:\d+)$/m }));
 }
