@@ -17,12 +17,16 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("clusters", targets::clusters::run),
     #[cfg(fuzzing)]
+    ("compressing", adsum_channels::fuzzing::compressing),
+    #[cfg(fuzzing)]
     ("connecting", adsum_channels::fuzzing::connecting),
     #[cfg(fuzzing)]
     ("envelopes", adsum_pubsub::fuzzing::envelopes),
     ("filters", targets::filters::run),
     #[cfg(fuzzing)]
     ("frames", adsum_channels::fuzzing::frames),
+    #[cfg(fuzzing)]
+    ("inflating", adsum_channels::fuzzing::inflating),
     #[cfg(fuzzing)]
     ("longpoll", adsum_channels::fuzzing::longpoll),
     ("metas", targets::metas::run),

@@ -3,6 +3,7 @@
 //! A target is a function of bytes that panics if a property doesn't hold. It is here, and not beside the other targets,
 //! if it needs private items. This module exists only with `--cfg fuzzing`, and is not public API.
 
+mod compressing;
 mod connecting;
 mod frames;
 mod longpoll;
@@ -14,8 +15,14 @@ mod version_2;
 use serde_json::value::RawValue;
 
 pub use self::{
-    connecting::connecting, frames::frames, longpoll::longpoll, sessions::sessions, terms::terms,
-    version_1::version_1, version_2::version_2,
+    compressing::compressing,
+    connecting::connecting,
+    frames::{frames, inflating},
+    longpoll::longpoll,
+    sessions::sessions,
+    terms::terms,
+    version_1::version_1,
+    version_2::version_2,
 };
 use crate::{
     frame::{Frame, Outgoing},

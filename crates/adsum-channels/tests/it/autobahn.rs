@@ -2,13 +2,13 @@
 //!
 //! They expect a server that echoes each message. The serializer [`Plain`] makes such a server of ours: each message
 //! is an event, and its reply is the same message. So each case passes through everything that a program's
-//! message passes through. 8 and 11 don't exist; 12 and 13 are about compression, which this server
-//! doesn't offer.
+//! message passes through. 8 and 11 don't exist; 12 and 13 are about compression, and are in [`compressed`].
 //!
 //! If a message is followed at once by something that fails the connection, the suite allows both that the
 //! message is still echoed and that it is not. Our channel runs in a task of its own, so either may happen here.
 
 mod cases;
+mod compressed;
 mod large;
 mod utf8;
 
