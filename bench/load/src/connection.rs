@@ -24,7 +24,7 @@ use crate::{
     Common,
     client::Client,
     view::USER,
-    wire::{self, CLOSE, PING, PONG, TEXT},
+    wire::{self, CLOSE, DEFLATED_TEXT, PING, PONG, TEXT},
     world::{World, add},
 };
 
@@ -66,9 +66,10 @@ impl Connection {
         let mut stream = socket.connect(common.addr).await?;
         stream.set_nodelay(true)?;
         let Common { addr, path, .. } = common;
+        let offer = if common.compress { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
         let request = format!(
             "GET {path}?user_id={USER}{user}&vsn=2.0.0 HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+             Connection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
         let mut bytes = Vec::with_capacity(512);
@@ -223,6 +224,17 @@ fn take(world: &World, connection: &Rc<Connection>, client: &Client, bytes: &[u8
                         match std::str::from_utf8(payload) {
                             Ok(text) => client.handle(world, now, text, &mut out),
                             Err(_) => world.error("a text frame that is no UTF-8"),
+                        }
+                    }
+                    DEFLATED_TEXT => {
+                        let mut inflated = world.inflated.borrow_mut();
+                        let Some((frame, text)) = inflated.text(payload) else {
+                            world.error("a compressed text that is no text");
+                            continue;
+                        };
+                        if client.take_shouts(world, now, frame) == 0 {
+                            add(&world.frames, 1);
+                            client.handle(world, now, text, &mut out);
                         }
                     }
                     PING => wire::write_masked(&mut out, PONG, payload),

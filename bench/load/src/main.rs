@@ -13,6 +13,7 @@
 
 mod client;
 mod connection;
+mod inflated;
 mod process;
 mod scenario;
 mod server;
@@ -56,6 +57,9 @@ struct Common {
     /// How long the clients may take to have all seen everything, in seconds
     #[arg(long, global = true, default_value_t = 120.0)]
     timeout: f64,
+    /// Accept compressed messages, as browsers do
+    #[arg(long, global = true)]
+    compress: bool,
     /// Part of the names of the rooms, so that runs don't meet in them
     #[arg(long, global = true, default_value_t = std::process::id().to_string())]
     run: String,

@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub(crate) const TEXT: u8 = 1;
+/// A text that is compressed.
+pub(crate) const DEFLATED_TEXT: u8 = 0x41;
 pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
@@ -41,13 +43,13 @@ fn write_head(out: &mut Vec<u8>, opcode: u8, length: usize, mask: u8) {
     }
 }
 
-/// A frame of a server: its opcode, its payload, and the bytes of all.
+/// A frame of a server: its opcode, with a bit if it is compressed, its payload, and the bytes of all.
 pub(crate) type Incoming<'a> = (u8, &'a [u8], usize);
 
 /// The frame at the begin of the bytes, if it is there as a whole.
 pub(crate) fn read(bytes: &[u8]) -> Result<Option<Incoming<'_>>, &'static str> {
     let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
-    if first & 0xf0 != 0x80 {
+    if first & 0xb0 != 0x80 {
         return Err("a fragment, or reserved bits, from the server");
     }
     let (head, length) = match (second, rest) {
@@ -61,7 +63,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<Incoming<'_>>, &'static str> {
         (length, _) => (2, length as usize),
     };
     let end = head + length;
-    Ok(bytes.get(head..end).map(|payload| (first & 15, payload, end)))
+    Ok(bytes.get(head..end).map(|payload| (first & 0x4f, payload, end)))
 }
 
 /// `join_ref`, `ref`, topic, event and payload.

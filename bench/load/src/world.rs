@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::{connection::Connection, view::Parsed};
+use crate::{connection::Connection, inflated::Inflated, view::Parsed};
 
 /// How many complaints are printed; the rest is counted only.
 const PRINTED: u64 = 10;
@@ -135,6 +135,7 @@ pub(crate) struct World {
     pub(crate) updated: RefCell<Vec<u64>>,
     pub(crate) left: RefCell<Vec<u64>>,
     pub(crate) shouts: RefCell<Shouts>,
+    pub(crate) inflated: RefCell<Inflated>,
     /// Woken when all who should have a broadcast have it.
     pub(crate) all_heard: Notify,
     pub(crate) listeners: Cell<usize>,
@@ -160,6 +161,7 @@ impl World {
             updated: RefCell::default(),
             left: RefCell::default(),
             shouts: RefCell::default(),
+            inflated: RefCell::default(),
             all_heard: Notify::new(),
             listeners: Cell::default(),
             parsed: RefCell::default(),

@@ -44,7 +44,7 @@ impl Options {
         stage.join_all(&members).await;
         world.listeners.set(n);
         world.measure();
-        let text = "x".repeat(self.size);
+        let text = words(self.size);
         let mut sent = 0;
         let mut shout = || {
             members[0].shout(world, &format!(r#"{{"n":{sent},"text":"{text}"}}"#));
@@ -86,4 +86,19 @@ impl Options {
         });
         stage.result("broadcast", heard && deliveries == expected, (&before, &after), own)
     }
+}
+
+/// Text of this many bytes, which can be compressed as much as what people say.
+fn words(size: usize) -> String {
+    const WORDS: [&str; 16] = [
+        "the", "people", "of", "this", "room", "hear", "what", "is", "said", "to", "all", "and", "nobody",
+        "else", "at", "once",
+    ];
+    let mut text = String::with_capacity(size + 8);
+    for n in (0_usize..).take_while(|n| *n < size) {
+        text.push_str(WORDS[n * n * 7 / 5 % WORDS.len()]);
+        text.push(' ');
+    }
+    text.truncate(size);
+    text
 }

@@ -32,6 +32,9 @@ struct Options {
     /// Only the rows that have this text in their work or arguments, or the charts that have it in their names
     #[arg(long, default_value = "")]
     only: String,
+    /// Compress messages of more than 512 bytes in `rooms`, and have clients accept that
+    #[arg(long)]
+    compress: bool,
     /// Print the results of `load` too, as they come
     #[arg(long)]
     json: bool,
@@ -63,12 +66,14 @@ impl Options {
             recording.map(Recording::finish).transpose()?;
             Ok(line)
         };
+        let (compress, accept): (&[&str], &[&str]) =
+            if self.compress { (&["--compress", "512"], &["--compress"]) } else { (&[], &[]) };
         let alone = |name, args: &[&str]| {
             let server = Running::server(&program(name), args)?;
-            load(&server.addr, &server.pid(), &[])
+            load(&server.addr, &server.pid(), accept)
         };
         let line = match server {
-            Server::Rooms(args) => alone("rooms", args),
+            Server::Rooms(args) => alone("rooms", &[args, compress].concat()),
             Server::Large => alone("large_server", &[]),
             Server::Watched => output(&program("large_server"), true, args),
             Server::Scale => output(&program("scale"), true, args),
