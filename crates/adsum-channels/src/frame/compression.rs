@@ -47,11 +47,9 @@ impl Frame {
         let parts: Vec<_> = self.slices(self.header_len()).collect();
         deflate(parts.iter().map(|part| &**part), &mut head.0);
         head.0.truncate(head.0.len() - FLUSH.len());
-        if head.len() >= self.len() {
-            return None;
-        }
         let len = head.len();
-        Some(Self::whole(head.finish(self.head[0] | RSV1, len)))
+        let compressed = Self::whole(head.finish(self.head[0] | RSV1, len));
+        (compressed.len() < self.len()).then_some(compressed)
     }
 
     /// The parts that other messages share, and the places of their compressed forms.
