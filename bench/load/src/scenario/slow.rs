@@ -92,7 +92,7 @@ impl Options {
     /// The most memory that the server had meanwhile, and whether all who read have seen all.
     async fn update(&self, stage: &Stage, quick: &[Rc<Client>], secs: f64) -> (u64, bool) {
         let world = &stage.world;
-        let text = "x".repeat(self.size);
+        let text = noise(self.size);
         let updates = (self.rate * secs) as usize;
         let schedule = Schedule::start(self.rate);
         let mut memory = 0;
@@ -111,4 +111,16 @@ impl Options {
         add(&world.errors, u64::from(world.latencies.join.len() != expected));
         (memory.max(stage.usage().memory), seen)
     }
+}
+
+/// Random letters: text that compression makes small would not wait.
+fn noise(size: usize) -> String {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let letters = std::iter::repeat_with(|| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        char::from(b'a' + (random >> 32) as u8 % 26)
+    });
+    letters.take(size).collect()
 }
