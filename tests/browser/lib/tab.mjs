@@ -50,9 +50,10 @@ export class Tab {
         return [text("name"), [text("status"), text("tabs")].filter(Boolean).join(", ")];
       }),
     );
-    const people = Object.fromEntries(rows);
-    if (Object.keys(people).length !== rows.length) throw new Error(`somebody is listed twice: ${JSON.stringify(rows)}`);
-    return people;
+    // A page that is about to be left shows no text.
+    const names = rows.map(([name]) => name).filter(Boolean);
+    if (new Set(names).size !== names.length) throw new Error(`somebody is listed twice: ${JSON.stringify(rows)}`);
+    return Object.fromEntries(rows);
   }
 
   /** Resolves once the list says just this of everyone. */
