@@ -18,8 +18,6 @@ pub(crate) const INLINE: usize = 1024;
 const MAX_QUEUED: usize = 256;
 /// The number of blocks of subscribers to deliver to before other tasks run.
 const BLOCKS_PER_TURN: usize = 8;
-/// The number of turns for which it is worth to wake another worker.
-const TURNS_OF_A_HELPER: usize = 2;
 
 /// A message on its way to the subscribers of a topic.
 #[derive(Clone)]
@@ -235,17 +233,12 @@ impl<B: Fn() -> Vec<Block> + Clone + Send + Sync + 'static> DrainTask<B> {
         }
     }
 
-    /// Has other workers take turns if there are many. No more than there are workers, or the topic would get more than
-    /// its share of a busy one.
+    /// Has other workers take turns if there are many.
     fn start_helpers(&self, turns: usize) {
-        let worth = turns / TURNS_OF_A_HELPER;
-        if worth == 0 {
-            return;
-        }
-        let runtime = Handle::current();
         let helping = Arc::strong_count(&self.helpers) - 1;
-        for _ in helping..worth.min(runtime.metrics().num_workers() - 1) {
-            tasks::spawn_short(&runtime, NAME, help(self.drainer.clone(), self.helpers.clone()));
+        for _ in helping..tasks::helpers(turns) {
+            let help = help(self.drainer.clone(), self.helpers.clone());
+            tasks::spawn_short(&Handle::current(), NAME, help);
         }
     }
 }

@@ -93,6 +93,19 @@ pub fn spawn_short(runtime: &Handle, name: &'static str, work: impl Future<Outpu
     drop(runtime.spawn(noticed(name, work).map(drop)));
 }
 
+/// The number of turns for which it is worth to wake another worker.
+const TURNS_OF_A_HELPER: usize = 2;
+
+/// Returns how many helpers to start for work that takes so many turns, which other workers steal. No more than there are
+/// other workers, or the work would get more than its share of a busy one.
+///
+/// # Panics
+/// Called outside of a tokio runtime, for more than a few turns.
+pub fn helpers(turns: usize) -> usize {
+    let worth = turns / TURNS_OF_A_HELPER;
+    if worth == 0 { 0 } else { worth.min(Handle::current().metrics().num_workers() - 1) }
+}
+
 /// Tasks that shut down gracefully once their owner drops this. Each has a token that tells it to end.
 #[derive(Debug, Default)]
 pub struct TaskGroup {

@@ -32,8 +32,6 @@ pub(crate) enum Urgency {
 
 /// The largest number of sockets that is few.
 const FEW: usize = 128;
-/// The number of turns for which it is worth to wake another worker.
-const TURNS_OF_A_HELPER: usize = 2;
 
 impl Urgency {
     /// The urgency of a broadcast to this number of sockets.
@@ -138,17 +136,11 @@ impl Writer {
         self.run().await;
     }
 
-    /// Has other workers write if there is much to write: they steal what is started here. No more than there are workers,
-    /// or a pass would get more than its share of a busy one.
+    /// Has other workers write, too, if there is much to write.
     fn start_helpers(&self) {
-        let worth = self.pass.len() / self.urgency.sockets_per_turn() / TURNS_OF_A_HELPER;
-        if worth == 0 {
-            return;
-        }
-        let runtime = Handle::current();
-        for _ in 0..worth.min(runtime.metrics().num_workers() - 1) {
+        for _ in 0..tasks::helpers(self.pass.len() / self.urgency.sockets_per_turn()) {
             let helper = Self::new(self.pass.clone(), self.urgency);
-            tasks::spawn_short(&runtime, NAME, helper.run());
+            tasks::spawn_short(&Handle::current(), NAME, helper.run());
         }
     }
 
