@@ -72,6 +72,8 @@ pub struct Cluster<X: Layer> {
     /// When the network between the nodes was lost.
     disconnected: Option<Time>,
     next_heartbeat: Time,
+    /// When this node may answer a message by one to all again.
+    may_answer_all: Time,
     /// A bit for each shard with changes to publish.
     to_publish: u64,
     /// When this node may publish again.
@@ -154,6 +156,7 @@ impl<X: Layer> Cluster<X> {
             expected: now,
             disconnected: None,
             next_heartbeat: now,
+            may_answer_all: now,
             to_publish: 0,
             may_publish: now,
             peers: BTreeMap::new(),

@@ -42,6 +42,28 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
+    pub(super) fn beat_in_answer(&mut self, now: Time) {
+        if self.may_answer_all(now) {
+            self.beat(now);
+        }
+    }
+
+    pub(super) fn hello_in_answer(&mut self, now: Time) {
+        if self.may_answer_all(now) {
+            self.out.broadcast(ClusterMessage::Hello { from: self.me.clone() });
+        }
+    }
+
+    /// Whether this node may answer a message by one to all, as it has not for a quarter of a heartbeat. All may answer
+    /// that one in turn: among nodes of one name, answers to answers would grow without end.
+    fn may_answer_all(&mut self, now: Time) -> bool {
+        let may = self.may_answer_all <= now;
+        if may {
+            self.may_answer_all = now + self.options.heartbeat / 4;
+        }
+        may
+    }
+
     pub(super) fn beat(&mut self, now: Time) {
         self.next_heartbeat = now + self.options.heartbeat;
         let (from, region, versions) = (self.me.clone(), self.region.clone(), self.versions());
@@ -102,8 +124,8 @@ impl<X: Layer> Cluster<X> {
                 NodePhase::Listening { .. } if from.incarnation < self.me.incarnation => {
                     self.yield_to(now, from, Some(self.started + self.options.sync_timeout));
                 }
-                NodePhase::Listening { .. } => self.say_hello(now),
-                NodePhase::Live => self.beat(now),
+                NodePhase::Listening { .. } => self.hello_in_answer(now),
+                NodePhase::Live => self.beat_in_answer(now),
                 _ => {}
             }
             return;

@@ -34,7 +34,7 @@ impl<X: Layer> Cluster<X> {
                 self.say_goodbye(now);
             }
             // The twin yields once it hears this node.
-            NodePhase::Live if self.next_heartbeat > now + self.options.heartbeat / 4 => self.beat(now),
+            NodePhase::Live => self.beat_in_answer(now),
             _ => {}
         }
     }
@@ -93,7 +93,7 @@ impl<X: Layer> Cluster<X> {
         let at = match self.phase {
             NodePhase::Listening { until } => until,
             NodePhase::Live => {
-                self.out.broadcast(ClusterMessage::Hello { from: self.me.clone() });
+                self.hello_in_answer(now);
                 now + 2 * self.options.heartbeat
             }
             _ => return,

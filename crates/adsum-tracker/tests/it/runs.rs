@@ -6,7 +6,7 @@ use adsum_tracker::{ClusterMessage, Incarnation, LeaveReason, OwnerExit, Report}
 
 use crate::{
     key, meta,
-    world::{MOMENT, START, World, replica},
+    world::{MOMENT, START, Sent, World, replica},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -85,6 +85,30 @@ fn a_node_does_not_outbid_a_twin_that_is_alive() {
     world.pass(Duration::from_secs(6));
     assert_eq!(*world.node(a).cluster.replica(), first);
     assert_eq!(world.keys(b, "room"), ["7"]);
+}
+
+#[test]
+fn a_node_that_hears_much_of_a_twin_says_little() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let is_heartbeat =
+        |sent: &Sent| sent.from == a && matches!(sent.message, ClusterMessage::Heartbeat { .. });
+    let heartbeat = world.delivered.iter().find(|sent| is_heartbeat(sent)).unwrap().message.clone();
+    let ClusterMessage::Heartbeat { versions, .. } = heartbeat else { unreachable!() };
+    let is_announcement = |sent: &Sent| {
+        let message = &sent.message;
+        sent.to == b && matches!(message, ClusterMessage::Heartbeat { .. } | ClusterMessage::Hello { .. })
+    };
+    let before = world.count(is_announcement);
+    let twin = replica("a", 5);
+    for _ in 0..50 {
+        let of = world.node(a).cluster.replica().clone();
+        world.hear(a, ClusterMessage::Stale { of, highest: twin.incarnation });
+        world.hear(a, ClusterMessage::Hello { from: twin.clone() });
+        let versions = versions.clone();
+        world.hear(a, ClusterMessage::Heartbeat { from: twin.clone(), region: None, versions });
+        world.pass(Duration::from_millis(1));
+    }
+    assert!(world.count(is_announcement) - before <= 2, "each is answered by all, and those answers by more");
 }
 
 #[test]

@@ -59,9 +59,15 @@ pub(super) struct Node {
     namesakes: HashMap<Incarnation, Time>,
     /// The incarnations of its name that others knew as the highest.
     stale: HashSet<Incarnation>,
+    /// When it announced itself to all nodes within the last heartbeat.
+    announced: VecDeque<Time>,
     heartbeat: Duration,
     topics: usize,
 }
+
+/// Maximum number of hellos and heartbeats within one heartbeat: its own, a few in answer to others, and one each time
+/// that the network is back.
+const ANNOUNCEMENTS: usize = 12;
 
 /// A message and its receiver. `None`: all nodes.
 type Outgoing = (Option<Arc<str>>, ClusterMessage);
@@ -127,6 +133,7 @@ impl Node {
             ticked: (now, 0),
             namesakes: HashMap::new(),
             stale: HashSet::new(),
+            announced: VecDeque::new(),
             heartbeat: config.options.heartbeat,
             topics: config.topics,
         };
@@ -226,7 +233,10 @@ impl Node {
         let (mut messages, mut reports) = (Vec::new(), Vec::new());
         for effect in self.cluster.take_effects() {
             match effect {
-                Effect::Broadcast(message) => messages.push((None, message)),
+                Effect::Broadcast(message) => {
+                    self.check_announcement(&message);
+                    messages.push((None, message));
+                }
                 Effect::Send(to, message) => messages.push((Some(to), message)),
                 Effect::Changed(topic) => {
                     self.dirty.insert(index_of(&topic));
@@ -237,6 +247,17 @@ impl Node {
         self.reports.extend(reports.iter().cloned());
         self.due = self.cluster.wake_at();
         (messages, reports)
+    }
+
+    /// Checks that the node doesn't announce itself again and again: all others may answer each announcement.
+    fn check_announcement(&mut self, message: &ClusterMessage) {
+        if !matches!(message, ClusterMessage::Hello { .. } | ClusterMessage::Heartbeat { .. }) {
+            return;
+        }
+        let (now, heartbeat) = (self.now, self.heartbeat);
+        self.announced.retain(|at| *at + heartbeat > now);
+        self.announced.push_back(now);
+        assert!(self.announced.len() <= ANNOUNCEMENTS, "announces itself without end: {:?}", self.cluster);
     }
 
     pub(super) fn track(&mut self, owner: usize, index: usize, key: &Key, text: String, known: &mut Known) {
