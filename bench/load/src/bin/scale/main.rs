@@ -11,6 +11,7 @@
 
 mod cluster;
 mod latencies;
+mod newcomers;
 mod node;
 mod one;
 mod processes;
@@ -42,6 +43,8 @@ enum Scenario {
     Takeover(takeover::Options),
     /// Many nodes over one NATS server: idle, busy, and restarted one after the other
     Cluster(cluster::Options),
+    /// Nodes that speak for the first time, all at once: what it costs that each challenges each
+    Newcomers(newcomers::Options),
     /// One node, told what to do by its standard input
     #[command(hide = true)]
     Node(node::Options),
@@ -89,6 +92,7 @@ fn main() -> Result<ExitCode, Failure> {
         Scenario::One(options) => options.run()?,
         Scenario::Takeover(options) => options.run()?,
         Scenario::Cluster(options) => options.run()?,
+        Scenario::Newcomers(options) => options.run()?,
         Scenario::Node(options) => {
             options.run()?;
             return Ok(ExitCode::SUCCESS);

@@ -19,7 +19,7 @@ use tokio::{
 use crate::{Failure, Spread, latencies::Latencies, process};
 
 /// The nodes talk to each other only.
-const SECRET: &str = "what the nodes of this measurement share";
+pub(crate) const SECRET: &str = "what the nodes of this measurement share";
 /// Between two uses of a probe.
 const PROBE_INTERVAL: Duration = Duration::from_millis(1);
 

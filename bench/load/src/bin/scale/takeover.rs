@@ -51,6 +51,17 @@ impl Options {
         let secs = started.elapsed().as_secs_f64();
         let (there, here) = (a.ask(&Command::Probed)?, b.ask(&Command::Probed)?);
         let after = nats.traffic()?;
+        let (cpu_s, rss_mb) = (
+            json!({"first": a.cpu() - cpu.0, "second": b.cpu(), "nats": nats.cpu() - cpu.1}),
+            json!({"first_before": memory, "first": a.memory_mb(), "second": b.memory_mb()}),
+        );
+        drop(a);
+        let killed = Instant::now();
+        wait_for("the presences of the killed node are hidden", PATIENCE, || {
+            Ok(b.ask(&Command::Count)?["shown"] == 0)
+        })?;
+        let hidden_secs = killed.elapsed().as_secs_f64();
+        let once_killed = b.ask(&Command::Probed)?;
         Ok(json!({
             "scenario": "takeover",
             "correct": ready["ready"] == "yes",
@@ -59,12 +70,14 @@ impl Options {
             "ready": ready,
             "secs": secs,
             "mb_sent": (after.bytes_in - traffic.bytes_in) / 1_000_000,
-            "cpu_s": {"first": a.cpu() - cpu.0, "second": b.cpu(), "nats": nats.cpu() - cpu.1},
-            "rss_mb": {"first_before": memory, "first": a.memory_mb(), "second": b.memory_mb()},
+            "cpu_s": cpu_s,
+            "rss_mb": rss_mb,
             "quiet": quiet,
             "first": there,
             "second": here,
             "last": last,
+            "hidden_secs": hidden_secs,
+            "once_killed": once_killed,
         }))
     }
 }
