@@ -61,6 +61,8 @@ pub(super) struct Node {
     stale: HashSet<Incarnation>,
     /// When it announced itself to all nodes within the last heartbeat.
     announced: VecDeque<Time>,
+    /// How many changes it has made while handling messages, in the second that began at this time.
+    changed_among_messages: (Time, usize),
     heartbeat: Duration,
     topics: usize,
 }
@@ -68,6 +70,10 @@ pub(super) struct Node {
 /// Maximum number of hellos and heartbeats within one heartbeat: its own, a few in answer to others, and one each time
 /// that the network is back.
 const ANNOUNCEMENTS: usize = 12;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Maximum number of changes that a node makes in a second while it handles messages.
+const CHANGES_A_SECOND: usize = 20;
 
 /// A message and its receiver. `None`: all nodes.
 type Outgoing = (Option<Arc<str>>, ClusterMessage);
@@ -134,6 +140,7 @@ impl Node {
             namesakes: HashMap::new(),
             stale: HashSet::new(),
             announced: VecDeque::new(),
+            changed_among_messages: (now, 0),
             heartbeat: config.options.heartbeat,
             topics: config.topics,
         };
@@ -312,6 +319,18 @@ impl Node {
             }
             self.dirty.insert(topic);
         }
+    }
+
+    /// Returns how many of these changes may be made while messages are handled. Others hear of each and may change in
+    /// turn, so that among many nodes there would be more and more.
+    pub(super) fn changes_among_messages(&mut self, changes: usize) -> usize {
+        let (since, made) = &mut self.changed_among_messages;
+        if *since + SECOND <= self.now {
+            (*since, *made) = (self.now, 0);
+        }
+        let changes = changes.min(CHANGES_A_SECOND.saturating_sub(*made));
+        *made += changes;
+        changes
     }
 
     /// Handles a message. At up to `changes` random releases of the lock meanwhile, another thread tracks or untracks a

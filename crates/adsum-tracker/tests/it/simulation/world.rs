@@ -241,7 +241,7 @@ impl World {
             // Most while its presences are being read.
             let often = if matches!(message, ClusterMessage::Pull { .. }) { 60 } else { 10 };
             let is_busy = self.config.interleaved && self.random.percent(often) && !node.is_leaving;
-            let changes = if is_busy { 1 + self.random.below(4) } else { 0 };
+            let changes = if is_busy { node.changes_among_messages(1 + self.random.below(4)) } else { 0 };
             node.handle(message, changes, Random::new(self.random.next()), &mut self.known);
         }
         if let Some((to, packet)) = answer
