@@ -24,6 +24,7 @@ mod lanes;
 mod readings;
 mod recorder;
 mod registry;
+mod series;
 pub mod table;
 mod value;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Metric,
-    registry::{Series, series},
+    series::{Series, series},
+    table::Metric,
 };
 
 /// Something whose numbers are read when somebody asks: a router, a presence.

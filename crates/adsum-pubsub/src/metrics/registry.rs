@@ -8,20 +8,15 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    Buckets, Counter, Histogram, Kind, Metric, Readings, Source, Values, recorder,
-    table::{self, OTHER},
+    readings::{Readings, Source},
+    recorder,
+    series::{Series, series},
+    table::{self, Kind, Metric, OTHER, Values},
+    value::{Buckets, Counter, Histogram},
 };
 
 /// Maximum number of series of one metric. Label values that come after that count as `other`.
 pub const MAX_SERIES: usize = 512;
-
-/// A metric's name, and the values of its labels.
-pub(super) type Series = (&'static str, Box<[Box<str>]>);
-
-pub(super) fn series(metric: &'static Metric, labels: &[&str]) -> Series {
-    debug_assert_eq!(labels.len(), metric.labels.len(), "of {}", metric.name);
-    (metric.name, labels.iter().map(|value| (*value).into()).collect())
-}
 
 /// The values of one node.
 pub struct Metrics {

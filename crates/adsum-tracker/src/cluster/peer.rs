@@ -8,7 +8,6 @@ use std::{
 
 use adsum_pubsub::Topic;
 
-use super::showing::Unshown;
 use crate::{
     leave_reason::LeaveReason,
     reference::Ref,
@@ -76,6 +75,16 @@ pub(super) struct PeerShard {
     /// Batches that arrived before those they follow.
     pub(super) early: BTreeMap<u64, Arc<Batch>>,
     pub(super) early_bytes: usize,
+}
+
+/// The rows of a shard that are still to be shown, though the shard counts as shown: those that join or leave meanwhile
+/// do so at once. First they are put together by topic, so that the rows of a topic come together.
+#[derive(Default)]
+pub(super) struct Unshown {
+    /// The rows up to this one are in the topics. `None` before the first.
+    pub(super) gathered: Option<Ref>,
+    pub(super) is_gathered: bool,
+    pub(super) topics: BTreeMap<Topic, Vec<Arc<Row>>>,
 }
 
 /// A shard that is being pulled.

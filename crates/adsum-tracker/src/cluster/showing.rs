@@ -1,27 +1,15 @@
 //! Showing and hiding the rows of another replica.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{ops::Bound, sync::Arc};
 
 use adsum_pubsub::Topic;
 
 use super::{
     applying::{SLICE, SLICES_AT_ONCE},
     effects::Out,
-    peer::{Peer, PeerShard, PeerState},
+    peer::{Peer, PeerShard, PeerState, Unshown},
 };
-use crate::{
-    layer::Layer, leave_reason::LeaveReason, reference::Ref, row::Row, sharding::SHARDS, tracker::Tracker,
-};
-
-/// The rows of a shard that are still to be shown, though the shard counts as shown: those that join or leave meanwhile
-/// do so at once. First they are put together by topic, so that the rows of a topic come together.
-#[derive(Default)]
-pub(super) struct Unshown {
-    /// The rows up to this one are in the topics. `None` before the first.
-    gathered: Option<Ref>,
-    is_gathered: bool,
-    topics: BTreeMap<Topic, Vec<Arc<Row>>>,
-}
+use crate::{layer::Layer, leave_reason::LeaveReason, row::Row, sharding::SHARDS, tracker::Tracker};
 
 impl Peer {
     /// Begins to show a shard once it has the version that its replica announced when it came up.
