@@ -17,11 +17,11 @@ use crate::{
     endpoint::EndpointOwner,
     frame::{Frame, Outgoing},
     longpoll::LongPoll,
-    observe::SocketEnd,
     outbound::{Outbound, State, Transport},
     refusal::Refusal,
     serializer::{BadMessage, Wire},
-    sockets::{IDLE_CODE, RESTART_CODE, Sockets},
+    socket_end::{IDLE_CODE, RESTART_CODE},
+    sockets::Sockets,
     websocket::upgrade,
 };
 
@@ -119,7 +119,7 @@ impl Acceptor {
             heard: Instant::now(),
             waits: false,
             connection: Connection::new(endpoint.clone(), admitted, outbound.clone()),
-            timeout: endpoint.options.timeout,
+            timeout: endpoint.context.options.timeout,
             outbound,
             ready: VecDeque::new(),
             shutdown: self.owner.tasks.token(),
@@ -255,17 +255,9 @@ impl Client {
 
     /// Ends the client's channels, and waits until they have ended.
     pub async fn end(mut self) {
-        self.connection.end_channels(end_of(&self.outbound));
+        self.connection.end_channels(self.outbound.server_end());
         self.outbound.shut();
         self.connection.finish().await;
-    }
-}
-
-/// How a socket has ended if its client didn't close it.
-pub(crate) fn end_of(outbound: &Outbound) -> SocketEnd {
-    match outbound.state() {
-        State::Closing(code) => SocketEnd::by_server(code),
-        State::Open | State::Gone => SocketEnd::Lost,
     }
 }
 

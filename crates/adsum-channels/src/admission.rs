@@ -13,17 +13,16 @@ use crate::{
     connect::{Connect, offered_subprotocols},
     disconnect::DisconnectListener,
     endpoint::Endpoint,
-    log::{LoggedError, cut_name, is_enabled, limited},
+    log::{cut_name, is_enabled, limited},
+    logged_error::LoggedError,
     observe::ObservedConnect,
     query::{self, BadQuery},
     refusal::Refusal,
     serializer::Codec,
     serve::unanswered,
     sockets::SocketSets,
+    transport_name::LONGPOLL,
 };
-
-/// The transport's name of a long poll session.
-pub(crate) const LONGPOLL: &str = "longpoll";
 
 /// An admitted client.
 pub(crate) struct Admitted {
@@ -77,10 +76,10 @@ pub(crate) async fn admit(
     let subprotocol = choose(&endpoint.subprotocols, &parts.headers);
     let chosen = subprotocol.as_ref().ok().cloned().flatten();
     let mut request = Connect::new(parts, chosen);
-    let client = request.find_client_address(&endpoint.options.trusted_proxies);
-    let keeps = endpoint.watch.observer.is_some()
+    let client = request.find_client_address(&endpoint.context.options.trusted_proxies);
+    let keeps = endpoint.context.watch.observer.is_some()
         || endpoint.on_refused.is_some()
-        || endpoint.watch.log_connect.is_some_and(is_enabled);
+        || endpoint.context.watch.log_connect.is_some_and(is_enabled);
     let kept = keeps.then(|| request.clone());
 
     let vsn = vsn.map_err(|error| Refusal::Query(error.reason()));
@@ -99,7 +98,7 @@ pub(crate) async fn admit(
     if let Some(request) = &kept {
         let result = decided.as_ref().map(|admitted| &admitted.assigns);
         let observed = ObservedConnect { request, transport, version: &version, duration, result };
-        endpoint.watch.connected(&observed);
+        endpoint.context.watch.connected(&observed);
     }
     decided.map_err(|refusal| Box::new(Denied { refusal, request: kept }))
 }
@@ -112,7 +111,8 @@ async fn decide(
     vsn: Result<String, Refusal>,
     subprotocol: Result<Option<HeaderValue>, Refusal>,
 ) -> Result<Admitted, Refusal> {
-    let sets = SocketSets::of(&endpoint.sockets, request.extensions(), endpoint.watch.observer.as_ref());
+    let sets =
+        SocketSets::of(&endpoint.sockets, request.extensions(), endpoint.context.watch.observer.as_ref());
     if sets.are_draining() {
         return Err(Refusal::Draining);
     }
@@ -121,7 +121,7 @@ async fn decide(
     endpoint.origins.check(request.headers(), request.uri())?;
     let subprotocol = subprotocol?;
     // Before `connect`, which may ask a database.
-    let (quota, options) = (&endpoint.quota, &endpoint.options);
+    let (quota, options) = (&endpoint.quota, &endpoint.context.options);
     let counted = quota.enter(options, client, transport == LONGPOLL).map_err(Refusal::Limit)?;
     let assigns = (endpoint.connect)(request).await.map_err(Refusal::Program)?;
     let counted = match assigns.key_of_limit() {
@@ -129,7 +129,7 @@ async fn decide(
         None => counted,
     };
     let sets = sets.counted(counted);
-    let disconnects = DisconnectListener::attach(endpoint, &assigns);
+    let disconnects = DisconnectListener::attach(&endpoint.context.pubsub, &assigns);
     Ok(Admitted { codec, assigns, disconnects, subprotocol, sets, transport, address: client })
 }
 

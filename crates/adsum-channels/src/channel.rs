@@ -7,6 +7,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
 use tracing::Level;
 
 use crate::{
+    end_reason::EndReason,
     reply::{Reply, Stop, are_same},
     socket::Socket,
 };
@@ -340,29 +341,6 @@ impl fmt::Debug for JoinError {
             JoinErrorKind::Crashed(error) => f.debug_tuple("Crashed").field(error).finish(),
         }
     }
-}
-
-/// Why a channel ends.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EndReason {
-    /// The client has left the topic.
-    Left,
-    /// The socket is closed, or its connection lost.
-    Closed,
-    /// The socket is closed because its server is drained: see [`Sockets::drain`](crate::Sockets::drain). The client
-    /// will rejoin on another one.
-    Draining,
-    /// The client has joined the same topic again on the same socket.
-    DuplicateJoin,
-    /// The channel stopped by [`Stop::normal`].
-    Stopped,
-    /// The channel stopped by [`Stop::shutdown`].
-    Shutdown,
-    /// The channel's mailbox overflowed.
-    Overloaded,
-    /// The channel failed, or panicked.
-    Crashed,
 }
 
 /// Join parameters that are ignored: an object, an array or anything else.

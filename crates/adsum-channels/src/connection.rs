@@ -11,21 +11,24 @@ use adsum_pubsub::{Json, Payload, Topic};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::{
+    about::About,
     admission::Admitted,
     assigns::Assigns,
+    channel_link::{ChannelLink, JoinAddress, reason_json},
     disconnect::DisconnectListener,
     endpoint::Endpoint,
     log::limited,
+    mailbox::{EndCause, MailboxMessage},
     metrics::CountedSocket,
-    observe::{ClientLimit, ObservedLimit, Opened, SocketEnd},
-    outbound::{Outbound, State},
+    observe::{ClientLimit, ObservedLimit, Opened},
+    outbound::{Outbound, State, Traced},
     pace::Pace,
-    probe::About,
     protocol_session::{Action, Liveness, ProtocolSession, TOO_MANY_CHANNELS, TOPIC_TOO_LONG},
-    runtime::{ChannelLink, ChannelTasks, EndCause, JoinAddress, MailboxMessage, Start, reason_json},
+    runtime::{ChannelTasks, Start},
     serializer::{Address, BadMessage, ClientMessage, Codec, Wire, read_string},
-    sockets::{OpenSocket, RESTART_CODE},
-    trace::{Traced, show_received},
+    socket_end::{RESTART_CODE, SocketEnd},
+    sockets::OpenSocket,
+    trace::show_received,
 };
 
 pub(crate) struct Connection {
@@ -56,14 +59,14 @@ impl Connection {
     pub(crate) fn new(endpoint: Arc<Endpoint>, admitted: Admitted, outbound: Arc<Outbound>) -> Self {
         let Admitted { codec, assigns, disconnects, sets, transport, address, .. } = admitted;
         let assigns = Arc::new(assigns);
-        outbound.set_about(About::new(endpoint.clone(), assigns.clone(), transport, address));
+        outbound.set_about(About::new(endpoint.context.clone(), assigns.clone(), transport, address));
         let open_socket = sets.open(&outbound);
         if let Some(disconnects) = &disconnects {
             disconnects.opened(&outbound);
         }
         Self {
-            session: ProtocolSession::new(&endpoint.options),
-            opened: Opened::new(&endpoint.watch, &assigns, transport),
+            session: ProtocolSession::new(&endpoint.context.options),
+            opened: Opened::new(&endpoint.context.watch, &assigns, transport),
             counted: endpoint.metrics.opened(transport),
             endpoint,
             assigns,
@@ -98,7 +101,7 @@ impl Connection {
 
     /// Counts messages and bytes of the client against its rates only.
     pub(crate) fn pay(&mut self, messages: usize, bytes: usize, now: Instant) {
-        let waits = self.pace.spend(messages, bytes, &self.endpoint.options, now);
+        let waits = self.pace.spend(messages, bytes, &self.endpoint.context.options, now);
         if let Some(until) = waits.filter(|_| self.is_ready()) {
             self.limited(ClientLimit::Rate, None);
             self.wait = Some(Box::new(Wait::until(until)));
@@ -127,7 +130,7 @@ impl Connection {
         self.endpoint.metrics.most_message_bytes.note(bytes);
         let message = codec.decode(message)?;
         if self.outbound.is_traced() {
-            let text = show_received(&self.endpoint.watch.filter, &message);
+            let text = show_received(&self.endpoint.context.watch.filter, &message);
             self.outbound.trace(Traced::Received { bytes, text });
         }
         let routes = &self.endpoint.routes;
@@ -159,7 +162,7 @@ impl Connection {
                     Ok(waiting) => self.endpoint.metrics.most_mailbox.note(waiting),
                     Err(event) => {
                         self.limited(ClientLimit::Mailbox, Some(channel.topic()));
-                        let until = Instant::now() + self.endpoint.options.mailbox_timeout;
+                        let until = Instant::now() + self.endpoint.context.options.mailbox_timeout;
                         self.wait = Some(Box::new(Wait::for_room(channel, event, until)));
                     }
                 }
@@ -174,7 +177,7 @@ impl Connection {
             Action::Join { .. } if self.open_socket.is_draining() => self.outbound.close(RESTART_CODE),
             Action::Join { topic, route, join_ref, after, duplicate } => {
                 // Repeated joins of a topic whose channel ends slowly must not pile up tasks.
-                if self.tasks.len() >= self.endpoint.options.max_channels.saturating_mul(2) {
+                if self.tasks.len() >= self.endpoint.context.options.max_channels.saturating_mul(2) {
                     self.limited(ClientLimit::Channels, Some(&topic));
                     self.reply(&message, true, "error", reason_json(TOO_MANY_CHANNELS));
                     return Ok(());
@@ -251,14 +254,14 @@ impl Connection {
             address,
             self.outbound.clone(),
             self.codec.clone(),
-            &self.endpoint.options,
+            &self.endpoint.context.options,
             route.intercepts,
         );
         let link = Arc::new(link);
         let start = Start {
             link: link.clone(),
             assigns: route.assigns(&self.assigns),
-            endpoint: self.endpoint.clone(),
+            context: self.endpoint.context.clone(),
             counts,
             params: message.payload,
             join_ref: message.join_ref.into(),
@@ -267,13 +270,13 @@ impl Connection {
         };
         route.spawn(start, &mut self.tasks);
         let most = &self.endpoint.metrics.most_channels;
-        most.note(self.tasks.len().min(self.endpoint.options.max_channels));
+        most.note(self.tasks.len().min(self.endpoint.context.options.max_channels));
         self.session.insert(topic, join_ref, link);
     }
 
     fn limited(&self, limit: ClientLimit, topic: Option<&str>) {
         self.endpoint.metrics.limited(limit);
-        self.endpoint.watch.limited(&ObservedLimit { limit, topic, assigns: &self.assigns });
+        self.endpoint.context.watch.limited(&ObservedLimit { limit, topic, assigns: &self.assigns });
     }
 
     fn reply(&self, message: &ClientMessage<'_>, with_join_ref: bool, status: &str, response: Json) {

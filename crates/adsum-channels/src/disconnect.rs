@@ -2,13 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use adsum_pubsub::{Attachment, Message, Subscriber, SubscriberId, event};
+use adsum_pubsub::{Attachment, Message, PubSub, Subscriber, SubscriberId, event};
 use parking_lot::Mutex;
 
-use crate::{assigns::Assigns, endpoint::Endpoint, outbound::Outbound};
-
-/// The close code of a socket that is told to `disconnect`. Its client reconnects.
-pub(crate) const DISCONNECT_CODE: u16 = 1001;
+use crate::{assigns::Assigns, outbound::Outbound, socket_end::DISCONNECT_CODE};
 
 /// Closes a client's socket when its id is told to `disconnect`, even if its upgrade is still in progress.
 pub(crate) struct DisconnectListener {
@@ -27,10 +24,10 @@ enum Socket {
 
 impl DisconnectListener {
     /// `None` if the client has no id.
-    pub(crate) fn attach(endpoint: &Endpoint, assigns: &Assigns) -> Option<Self> {
+    pub(crate) fn attach(pubsub: &PubSub, assigns: &Assigns) -> Option<Self> {
         let id = assigns.socket_id()?;
         let target = Arc::new(Target(Mutex::new(Socket::Admitted)));
-        let attachment = endpoint.pubsub.attach(id, SubscriberId::unique(), target.clone());
+        let attachment = pubsub.attach(id, SubscriberId::unique(), target.clone());
         Some(Self { target, _attachment: attachment })
     }
 

@@ -1,19 +1,17 @@
-//! State shared by all sockets of a router.
+//! A router: its routes and rules, and all that its sockets share.
 
 use std::{sync::Arc, time::Duration};
 
-use adsum_pubsub::{PubSub, tasks::TaskGroup};
+use adsum_pubsub::tasks::TaskGroup;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
-use tokio::time::Instant;
 
 use crate::{
     assigns::Assigns,
     connect::Connect,
+    context::SocketContext,
     metrics::SocketMetrics,
-    observe::Watch,
-    options::Options,
     origin::Origins,
     outbound::Budget,
     quota::Quota,
@@ -35,7 +33,7 @@ pub(crate) struct EndpointOwner {
     pub(crate) tasks: TaskGroup,
 }
 
-/// State shared by all sockets of a router.
+/// A router: its routes and rules, and all that its sockets share.
 pub(crate) struct Endpoint {
     pub(crate) connect: ConnectFn,
     pub(crate) on_refused: Option<OnRefused>,
@@ -47,19 +45,16 @@ pub(crate) struct Endpoint {
     pub(crate) origins: Origins,
     pub(crate) sockets: Sockets,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) options: Options,
     pub(crate) quota: Quota,
-    pub(crate) watch: Watch,
     pub(crate) metrics: Arc<SocketMetrics>,
-    pub(crate) pubsub: PubSub,
-    pub(crate) started: Instant,
+    pub(crate) context: Arc<SocketContext>,
 }
 
 impl Endpoint {
     /// The longest shutdown grace of any channel.
     pub(crate) fn longest_grace(&self) -> Duration {
         let graces = self.routes.iter().filter_map(|route| route.shutdown_grace);
-        graces.fold(self.options.shutdown_grace, Duration::max)
+        graces.fold(self.context.options.shutdown_grace, Duration::max)
     }
 
     /// The codec of a protocol version.

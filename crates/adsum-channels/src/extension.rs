@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use crate::channel::EndReason;
+use crate::end_reason::EndReason;
 
 /// Lives with one channel, and is called when its handlers return and when it ends.
 ///

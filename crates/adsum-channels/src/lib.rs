@@ -49,15 +49,19 @@
 //!
 //! Sockets, channels and messages are counted in [`PubSub::metrics`]; [`adsum_pubsub::metrics::table`] has all names.
 
+mod about;
 mod acceptor;
 mod address;
 mod admission;
 mod assigns;
 mod builder;
 mod channel;
+mod channel_link;
 mod connect;
 mod connection;
+mod context;
 mod disconnect;
+mod end_reason;
 mod endpoint;
 mod extension;
 mod frame;
@@ -65,7 +69,9 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 mod log;
+mod logged_error;
 mod longpoll;
+mod mailbox;
 mod metrics;
 mod observe;
 mod options;
@@ -75,6 +81,7 @@ mod pace;
 mod param_filter;
 mod probe;
 mod protocol_session;
+mod push_error;
 mod query;
 mod quota;
 mod refusal;
@@ -85,9 +92,11 @@ mod sender;
 mod serializer;
 mod serve;
 mod socket;
+mod socket_end;
 mod sockets;
 mod token;
 mod trace;
+mod transport_name;
 mod view;
 mod websocket;
 
@@ -102,17 +111,19 @@ pub use tracing::Level;
 
 #[doc(inline)]
 pub use self::{
+    about::SocketDetails,
     acceptor::{Acceptor, Client},
     address::{InvalidProxy, TrustedProxies},
     assigns::{Assigns, MissingAssign},
     builder::SocketBuilder,
-    channel::{Channel, EndReason, JoinError, JoinResult, Joined, NoParams},
+    channel::{Channel, JoinError, JoinResult, Joined, NoParams},
     connect::Connect,
+    end_reason::EndReason,
     extension::SocketExtension,
     frame::{Frame, Outgoing},
     observe::{
         ClientLimit, EventOutcome, JoinOutcome, ObservedConnect, ObservedDisconnect, ObservedDrain,
-        ObservedEvent, ObservedJoin, ObservedLeave, ObservedLimit, ObservedRoundTrip, Observer, SocketEnd,
+        ObservedEvent, ObservedJoin, ObservedLeave, ObservedLimit, ObservedRoundTrip, Observer,
     },
     options::{
         DEFAULT_JOIN_TIMEOUT, DEFAULT_LONGPOLL_NODE_TIMEOUT, DEFAULT_LONGPOLL_WINDOW,
@@ -123,7 +134,8 @@ pub use self::{
         DEFAULT_PING_CLOSE, DEFAULT_SHUTDOWN_GRACE, DEFAULT_STATE_TIMEOUT, DEFAULT_TIMEOUT,
     },
     param_filter::ParamFilter,
-    probe::{SocketDetails, SocketProbe},
+    probe::SocketProbe,
+    push_error::PushError,
     query::ParamsError,
     refusal::{Refusal, Refused, Rejected, SocketLimit},
     reply::{Reply, ReplyRef, Stop},
@@ -135,7 +147,8 @@ pub use self::{
         DEFAULT_BODY_TIMEOUT, DEFAULT_HEAD_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_CONNECTIONS,
         DEFAULT_MAX_HEAD_BYTES, DEFAULT_REQUEST_GRACE, Depart, MIN_BODY_RATE, Serve, serve, termination,
     },
-    socket::{PushError, Socket},
+    socket::Socket,
+    socket_end::SocketEnd,
     sockets::{DEFAULT_DRAIN_BATCH, DEFAULT_DRAIN_INTERVAL, DEFAULT_DRAIN_TIMEOUT, Drain, Sockets},
     token::{
         DEFAULT_TOKEN_MAX_AGE, MAX_TOKEN_BYTES, MIN_SECRET_BYTES, MaxAge, SecretTooShort, SignError,

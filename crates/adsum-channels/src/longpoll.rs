@@ -5,6 +5,7 @@
 
 mod parts;
 mod remote;
+mod responder;
 mod session;
 
 use std::{
@@ -38,7 +39,7 @@ use self::{
     session::{Polled, Published, SessionHandle},
 };
 use crate::{
-    admission::{self, LONGPOLL},
+    admission,
     endpoint::EndpointOwner,
     log::limited,
     query::{self, BadQuery},
@@ -46,6 +47,7 @@ use crate::{
     serve::unanswered,
     sockets::SocketSets,
     token::{SignError, Tokens},
+    transport_name::LONGPOLL,
 };
 
 const SALT: &str = "adsum long poll session";
@@ -132,9 +134,12 @@ impl Answer {
 
 impl LongPoll {
     pub(crate) fn new(owner: Arc<EndpointOwner>, tokens: Tokens) -> Self {
-        let pubsub = owner.endpoint.pubsub.clone();
-        let relay =
-            Relay::new(pubsub, random().unwrap_or_default(), owner.endpoint.options.longpoll_node_timeout);
+        let pubsub = owner.endpoint.context.pubsub.clone();
+        let relay = Relay::new(
+            pubsub,
+            random().unwrap_or_default(),
+            owner.endpoint.context.options.longpoll_node_timeout,
+        );
         let (listens, listener) = (OnceLock::new(), OnceLock::new());
         Self { owner, tokens, sessions: Arc::default(), relay: Arc::new(relay), listens, listener }
     }
@@ -204,7 +209,7 @@ impl LongPoll {
             }
         };
         let entry = SessionEntry { id: id.clone(), sessions: Arc::downgrade(&self.sessions) };
-        let (session, requests) = SessionHandle::new(endpoint.options.longpoll_window);
+        let (session, requests) = SessionHandle::new(endpoint.context.options.longpoll_window);
         // Inserted before it starts, so that it can't be removed first.
         self.sessions.lock().insert(id, session);
         session::start(&self.owner, admitted, requests, entry);
@@ -221,7 +226,7 @@ impl LongPoll {
         body: Body,
         session: Option<(String, SessionLocation)>,
     ) -> Response {
-        let options = &self.owner.endpoint.options;
+        let options = &self.owner.endpoint.context.options;
         if self.is_refused(parts) {
             return json(&Answer::status(403));
         }
@@ -283,7 +288,7 @@ impl LongPoll {
 
     /// Starts to receive messages from other nodes, if there can be any.
     fn listen(&self) {
-        if !self.owner.endpoint.pubsub.is_networked() {
+        if !self.owner.endpoint.context.pubsub.is_networked() {
             return;
         }
         let mut inbox = None;
@@ -301,7 +306,7 @@ impl LongPoll {
     }
 
     fn window(&self) -> Duration {
-        self.owner.endpoint.options.longpoll_window
+        self.owner.endpoint.context.options.longpoll_window
     }
 }
 

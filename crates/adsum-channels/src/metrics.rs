@@ -12,10 +12,12 @@ use adsum_pubsub::metrics::{Counter, HighWater, Histogram, Metrics, Readings, So
 use parking_lot::Mutex;
 
 use crate::{
-    channel::EndReason,
-    observe::{ClientLimit, JoinOutcome, SocketEnd},
+    end_reason::EndReason,
+    observe::{ClientLimit, JoinOutcome},
     options::Options,
     refusal::Refusal,
+    socket_end::SocketEnd,
+    transport_name::WEBSOCKET,
 };
 
 /// The counts of one router.
@@ -74,7 +76,7 @@ impl SocketMetrics {
         let source: Arc<dyn Source> = new.clone();
         metrics.register(Arc::downgrade(&source));
         // The transport that most sockets have is there from the start.
-        new.transport("websocket");
+        new.transport(WEBSOCKET);
         new
     }
 

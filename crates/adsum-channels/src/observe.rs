@@ -12,14 +12,12 @@ use tracing::Level;
 
 use crate::{
     assigns::Assigns,
-    channel::EndReason,
     connect::Connect,
-    disconnect::DISCONNECT_CODE,
+    end_reason::EndReason,
     log::{cut_name, event_at, is_enabled, limited},
-    outbound::OVERFLOW_CODE,
     param_filter::ParamFilter,
     refusal::Refusal,
-    sockets::{IDLE_CODE, RESTART_CODE},
+    socket_end::SocketEnd,
 };
 
 /// Observes clients, like the telemetry handlers of Phoenix. Set it with
@@ -186,40 +184,6 @@ pub struct ObservedDisconnect<'o> {
     pub duration: Duration,
     /// How it has ended.
     pub end: SocketEnd,
-}
-
-/// How a socket has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SocketEnd {
-    /// The client has closed it, with this WebSocket close code.
-    Closed(u16),
-    /// The connection is lost, or a long poll client has stopped polling.
-    Lost,
-    /// The client was silent for longer than the [`timeout`](crate::SocketBuilder::timeout), or took too long to
-    /// complete a message.
-    Silent,
-    /// The client read too slowly, and its outbound queue overflowed.
-    TooSlow,
-    /// The client sent a malformed message. The socket was closed with this code.
-    BadMessage(u16),
-    /// It was told to [`disconnect`](adsum_pubsub::PubSub::disconnect).
-    Disconnected,
-    /// The server was drained, or has stopped.
-    Draining,
-}
-
-impl SocketEnd {
-    /// How a socket has ended that the server has closed with this code.
-    pub(crate) fn by_server(code: u16) -> Self {
-        match code {
-            IDLE_CODE => Self::Silent,
-            OVERFLOW_CODE => Self::TooSlow,
-            DISCONNECT_CODE => Self::Disconnected,
-            RESTART_CODE => Self::Draining,
-            code => Self::BadMessage(code),
-        }
-    }
 }
 
 /// A limit that a client has reached.

@@ -7,10 +7,12 @@
 mod budget;
 mod conflation;
 mod entries;
+mod entry;
 mod held_changes;
 mod pass;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod transport;
 
 use std::{
@@ -26,19 +28,19 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Notify, time::Instant};
 
-use self::entries::{Entries, Entry};
 pub(crate) use self::{
     budget::{Budget, Total},
-    conflation::Renewable,
+    entry::Renewable,
     held_changes::HeldChanges,
     pass::Urgency,
+    trace::{Trace, Traced},
     transport::{DirectStream, Item, Transport},
 };
+use self::{entries::Entries, entry::Entry};
 use crate::{
+    about::{About, SocketDetails, Tick},
     frame::Frame,
-    observe::SocketEnd,
-    probe::{About, SocketDetails, Tick},
-    trace::{Trace, Traced},
+    socket_end::{OVERFLOW_CODE, SocketEnd},
 };
 
 /// Maximum number of parts in one write: about twenty small frames.
@@ -104,9 +106,6 @@ pub(crate) enum State {
     /// Nothing can be written any more.
     Gone,
 }
-
-/// The close code for a slow client: phoenix.js reconnects after it, but not after 1000.
-pub(crate) const OVERFLOW_CODE: u16 = 1013;
 
 impl Outbound {
     /// Creates a queue bounded by its budget.
@@ -248,6 +247,14 @@ impl Outbound {
     /// The state of the socket.
     pub(crate) fn state(&self) -> State {
         self.queue.lock().state
+    }
+
+    /// How the socket has ended if its client didn't close it.
+    pub(crate) fn server_end(&self) -> SocketEnd {
+        match self.state() {
+            State::Closing(code) => SocketEnd::by_server(code),
+            State::Open | State::Gone => SocketEnd::Lost,
+        }
     }
 
     /// When the oldest timed frame must be sent.

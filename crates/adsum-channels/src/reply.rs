@@ -5,7 +5,7 @@ use std::{borrow::Cow, error::Error, fmt, sync::Weak};
 use adsum_pubsub::{IntoPayload, MalformedPayload, Payload};
 use ecow::EcoString;
 
-use crate::{channel::EndReason, log::cut_name, runtime::ChannelLink, socket::PushError};
+use crate::{channel_link::ChannelLink, end_reason::EndReason, log::cut_name, push_error::PushError};
 
 /// The reply to a client's event.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl ReplyRef {
     pub fn reply(self, reply: Reply) -> Result<(), PushError> {
         match (self.link.upgrade(), reply.0) {
             (Some(link), Some(Answer { status, response })) => {
-                link.reply_if_joined(&self.reference, &status, &response?)
+                Ok(link.reply_if_joined(&self.reference, &status, &response?)?)
             }
             _ => Ok(()),
         }

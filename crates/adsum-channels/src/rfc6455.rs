@@ -5,6 +5,7 @@
 //! [`websocket`](crate::websocket).
 
 pub(crate) mod deflate;
+pub(crate) mod error;
 pub(crate) mod extensions;
 pub(crate) mod frame;
 pub(crate) mod handshake;

@@ -1,12 +1,6 @@
-//! Runs channels: a task per join, its mailbox, and the link between the task and its socket.
+//! Runs channels: a task for each join.
 
-mod channel_link;
 mod handling;
-mod mailbox;
 mod task;
 
-pub(crate) use self::{
-    channel_link::{ChannelLink, ExtraSubscription, JoinAddress, reason_json},
-    mailbox::{EndCause, MailboxError, MailboxMessage},
-    task::{ChannelTasks, Route, Start},
-};
+pub(crate) use self::task::{ChannelTasks, Route, Start};

@@ -1,8 +1,18 @@
 //! Messages from the program to a channel.
 
-use std::{fmt, marker::PhantomData, sync::Weak};
+use std::{
+    any::TypeId,
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, Weak},
+};
 
-use crate::runtime::{ChannelLink, MailboxError, MailboxMessage};
+use crate::{
+    channel::Channel,
+    channel_link::ChannelLink,
+    mailbox::{MailboxError, MailboxMessage},
+    socket::Socket,
+};
 
 /// Sends messages to a channel's [`handle_info`](crate::Channel::handle_info). It doesn't keep the channel alive.
 pub struct Sender<Info> {
@@ -11,10 +21,6 @@ pub struct Sender<Info> {
 }
 
 impl<Info: Send + 'static> Sender<Info> {
-    pub(crate) fn new(link: Weak<ChannelLink>) -> Self {
-        Self { link, info: PhantomData }
-    }
-
     /// Puts a message into the channel's mailbox.
     ///
     /// # Errors
@@ -44,6 +50,21 @@ impl<Info> fmt::Debug for Sender<Info> {
         f.debug_struct("Sender")
             .field("topic", &self.link.upgrade().map(|link| link.topic().clone()))
             .finish()
+    }
+}
+
+impl Socket {
+    /// Returns a handle to send messages to this channel from the rest of the program.
+    ///
+    /// # Panics
+    /// `C` is not this channel's type.
+    pub fn sender<C: Channel>(&self) -> Sender<C::Info> {
+        assert!(
+            TypeId::of::<C>() == self.channel_type(),
+            "`socket.sender::<{}>()` was called in a channel of another type",
+            std::any::type_name::<C>(),
+        );
+        Sender { link: Arc::downgrade(self.link()), info: PhantomData }
     }
 }
 

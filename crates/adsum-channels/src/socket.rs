@@ -2,21 +2,18 @@
 
 use std::{any::Any, any::TypeId, fmt, sync::Arc};
 
-use adsum_pubsub::{
-    Attachment, BroadcastError, IntoPayload, Json, PubSub, ReservedEvent, SubscriberId, Topic, event,
-};
+use adsum_pubsub::{Attachment, BroadcastError, IntoPayload, Json, PubSub, SubscriberId, Topic, event};
 use ecow::EcoString;
 
 use crate::{
     assigns::Assigns,
-    channel::{Channel, EndReason},
+    channel_link::{ChannelLink, ExtraSubscription},
+    end_reason::EndReason,
     extension::SocketExtension,
     frame::compress_parts,
     probe::SocketProbe,
+    push_error::PushError,
     reply::ReplyRef,
-    runtime::{ChannelLink, ExtraSubscription},
-    sender::Sender,
-    serializer::Unsendable,
     view::View,
 };
 
@@ -152,7 +149,7 @@ impl Socket {
         Some(ReplyRef::new(Arc::downgrade(&self.link), reference))
     }
 
-    /// Subscribes the channel to an extra topic, whose messages go to [`handle_message`](Channel::handle_message). If
+    /// Subscribes the channel to an extra topic, whose messages go to [`handle_message`](crate::Channel::handle_message). If
     /// it is subscribed twice, each message arrives twice.
     pub fn subscribe(&mut self, topic: impl Into<Topic>) {
         let subscription = Arc::new(ExtraSubscription(self.link.clone()));
@@ -162,19 +159,6 @@ impl Socket {
     /// Ends all subscriptions from [`subscribe`](Self::subscribe) to a topic.
     pub fn unsubscribe(&mut self, topic: &str) {
         self.extra.retain(|attachment| attachment.topic().as_str() != topic);
-    }
-
-    /// Returns a handle to send messages to this channel from the rest of the program.
-    ///
-    /// # Panics
-    /// `C` is not this channel's type.
-    pub fn sender<C: Channel>(&self) -> Sender<C::Info> {
-        assert!(
-            TypeId::of::<C>() == self.channel,
-            "`socket.sender::<{}>()` was called in a channel of another type",
-            std::any::type_name::<C>(),
-        );
-        Sender::new(Arc::downgrade(&self.link))
     }
 
     /// Returns this channel's extension of type `T` for which `find` returns true.
@@ -211,19 +195,29 @@ impl Socket {
 
 /// For the channel's task.
 impl Socket {
-    pub(crate) fn new<C: Channel>(link: Arc<ChannelLink>, assigns: Arc<Assigns>, pubsub: PubSub) -> Self {
+    /// `channel` is the channel's type.
+    pub(crate) fn new(
+        link: Arc<ChannelLink>,
+        channel: TypeId,
+        assigns: Arc<Assigns>,
+        pubsub: PubSub,
+    ) -> Self {
         Self {
             link,
             assigns,
             pubsub,
             id: SubscriberId::unique(),
-            channel: TypeId::of::<C>(),
+            channel,
             joined: false,
             answering: None,
             attachment: None,
             extra: Vec::new(),
             extensions: Vec::new(),
         }
+    }
+
+    pub(crate) fn channel_type(&self) -> TypeId {
+        self.channel
     }
 
     pub(crate) fn shared_assigns(&self) -> &Arc<Assigns> {
@@ -266,22 +260,4 @@ impl fmt::Debug for Socket {
             .field("extra", &self.extra)
             .finish_non_exhaustive()
     }
-}
-
-/// Why a push was not sent.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PushError {
-    /// The payload can't be encoded as JSON.
-    #[error("the payload can't be encoded as JSON: {0}")]
-    Encode(#[from] serde_json::Error),
-    /// The event's name belongs to the protocol.
-    #[error(transparent)]
-    Reserved(#[from] ReservedEvent),
-    /// The client's version of the protocol can't encode it.
-    #[error(transparent)]
-    Unsendable(#[from] Unsendable),
-    /// The client has not joined yet.
-    #[error("the client hasn't joined yet; push from `joined`")]
-    NotJoined,
 }

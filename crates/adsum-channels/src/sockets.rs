@@ -23,9 +23,12 @@ use tokio::{
 
 use crate::{
     log::limited,
+    metrics::QueueMetrics,
     observe::{ObservedDrain, Observer, tell},
-    outbound::{Outbound, Total},
+    options::Options,
+    outbound::{Budget, Outbound, Total},
     quota::Counted,
+    socket_end::RESTART_CODE,
 };
 
 /// Default number of sockets to close at once.
@@ -34,11 +37,6 @@ pub const DEFAULT_DRAIN_BATCH: usize = 10_000;
 pub const DEFAULT_DRAIN_INTERVAL: Duration = Duration::from_secs(2);
 /// Default timeout of a whole drain.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The close code for a silent client, as in Bandit.
-pub(crate) const IDLE_CODE: u16 = 1002;
-/// The close code when the server shuts down: the client should reconnect to another one.
-pub(crate) const RESTART_CODE: u16 = 1012;
 
 /// The open sockets of one or more routers; see [`SocketBuilder::sockets`](crate::SocketBuilder::sockets). Clones share
 /// them.
@@ -240,12 +238,15 @@ impl Sockets {
         metrics.register(Arc::downgrade(&source));
     }
 
-    pub(crate) fn total(&self) -> &Arc<Total> {
-        &self.0.total
+    /// The bounds of the queues of a router whose sockets are added to this set.
+    pub(crate) fn budget(&self, options: &Options, metrics: Arc<QueueMetrics>) -> Arc<Budget> {
+        let sockets = self.clone();
+        let relieve = move |allowed| sockets.close_longest_waiting(allowed);
+        Budget::new(options, self.0.total.clone(), metrics, relieve)
     }
 
     /// Closes the sockets that have waited longest, until at most `allowed` bytes are queued in total.
-    pub(crate) fn close_longest_waiting(&self, allowed: usize) {
+    fn close_longest_waiting(&self, allowed: usize) {
         // One task at a time is enough: it sees what others queue meanwhile.
         if self.0.relieving.swap(true, Ordering::Acquire) {
             return;

@@ -9,9 +9,9 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::{
-    frame::{Frame, Outgoing},
+    frame::Outgoing,
     log::cut_name,
-    outbound::Outbound,
+    outbound::{Outbound, Trace, Traced},
     param_filter::ParamFilter,
     serializer::{ClientMessage, write_string},
 };
@@ -46,37 +46,10 @@ pub struct TracedMessage {
     pub skipped: u64,
 }
 
-/// A message on its way to the one who watches.
-pub(crate) enum Traced {
-    Received { bytes: usize, text: String },
-    Queued(Frame),
-}
-
-/// The end of a trace that is kept in the socket's queue.
-pub(crate) struct Trace {
-    messages: mpsc::Sender<(u64, Traced)>,
-    /// How many have been left out since the last one that went.
-    skipped: u64,
-}
-
-impl Trace {
-    pub(crate) fn note(&mut self, message: Traced) {
-        match self.messages.try_reserve() {
-            Ok(permit) => permit.send((std::mem::take(&mut self.skipped), message)),
-            Err(_) => self.skipped += 1,
-        }
-    }
-
-    /// Whether nobody watches any more.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.messages.is_closed()
-    }
-}
-
 impl SocketTrace {
     pub(crate) fn start(outbound: &Arc<Outbound>, filter: ParamFilter) -> Self {
-        let (sender, messages) = mpsc::channel(WAITING);
-        outbound.set_trace(Trace { messages: sender, skipped: 0 });
+        let (trace, messages) = Trace::new(WAITING);
+        outbound.set_trace(trace);
         Self { messages, skipped: 0, filter, outbound: Arc::downgrade(outbound) }
     }
 
@@ -166,6 +139,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::frame::Frame;
 
     #[test]
     fn of_a_message_the_payload_is_filtered_and_the_rest_is_shown() {
@@ -188,8 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_says_how_many_were_left_out_before_it() {
-        let (sender, messages) = mpsc::channel(WAITING);
-        let mut trace = Trace { messages: sender, skipped: 0 };
+        let (mut trace, messages) = Trace::new(WAITING);
         let mut shown =
             SocketTrace { messages, skipped: 0, filter: ParamFilter::default(), outbound: Weak::new() };
         let note = |trace: &mut Trace, bytes| trace.note(Traced::Received { bytes, text: String::new() });

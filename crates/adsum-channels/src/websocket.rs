@@ -4,6 +4,3 @@ mod connection;
 mod silence;
 pub(crate) mod stream;
 pub(crate) mod upgrade;
-
-/// The name of the WebSocket transport.
-pub(crate) const WEBSOCKET: &str = "websocket";

@@ -13,23 +13,18 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{BroadcastError, Inbox, Message, NODE_DOWN, NODES_TOPIC, Payload, PubSub, Topic};
+use adsum_pubsub::{Inbox, Message, NODE_DOWN, NODES_TOPIC, Payload, PubSub};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     PostedMessage, Sessions,
-    parts::{self, Parts},
+    parts::Parts,
+    responder::{ASK, Answer, ForwardedAnswer, MAX_FORWARDED_BYTES, Responder, send, topic},
     session::{Polled, Published, Reply, Request},
 };
-use crate::{log::limited, protocol_session::RESERVED_PREFIX};
-
-/// The events of a relay.
-const ASK: &str = "ask";
-const ANSWER: &str = "answer";
-/// Maximum size of the messages in one request or response between nodes, unless a single message is larger.
-const MAX_FORWARDED_BYTES: usize = 256 * 1024;
+use crate::log::limited;
 
 /// Receives requests for sessions of this node, and responses to requests of this node.
 pub(super) struct Relay {
@@ -79,24 +74,6 @@ enum Ask {
 enum ForwardedMessage {
     Text(String),
     Binary(Vec<u8>),
-}
-
-#[derive(Serialize, Deserialize)]
-struct ForwardedAnswer {
-    number: u64,
-    answer: Answer,
-}
-
-/// The response of a session's node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Answer {
-    /// The session exists; another response follows.
-    Here,
-    Gone,
-    Messages(Vec<String>),
-    Nothing,
-    Taken,
-    Bad(String),
 }
 
 enum NoAnswer {
@@ -168,13 +145,14 @@ impl Relay {
 
     fn asked(&self, request: ForwardedRequest, sessions: &Sessions) {
         let ForwardedRequest { session, node, relay, number, ask } = request;
-        let mut responder = Responder { pubsub: self.pubsub.clone(), node, relay, number, open: true };
+        let responder = Responder::new(self.pubsub.clone(), node, relay, number);
         // If it is dropped, the responder reports that the session is gone.
         let Some(session) = sessions.lock().get(&session).cloned() else { return };
         let request = match ask {
             Ask::GiveUp => {
-                responder.open = false;
-                Request::GiveUp { number, relay: responder.relay.clone() }
+                let relay = responder.relay().to_owned();
+                responder.leave_unanswered();
+                Request::GiveUp { number, relay }
             }
             Ask::Poll => {
                 responder.say(&Answer::Here);
@@ -315,57 +293,6 @@ impl Drop for GiveUp<'_> {
     }
 }
 
-/// Sends a session's response to another node. If it is dropped without a response, it reports that the session is
-/// gone.
-pub(super) struct Responder {
-    pubsub: PubSub,
-    node: String,
-    relay: String,
-    number: u64,
-    open: bool,
-}
-
-impl Responder {
-    /// Sends the response. Returns whether it could be sent.
-    pub(super) fn answer(mut self, answer: &Answer) -> bool {
-        self.open = false;
-        self.say(answer)
-    }
-
-    /// Sends no response, so the requester times out.
-    pub(super) fn leave_unanswered(mut self) {
-        self.open = false;
-    }
-
-    pub(super) fn is(&self, number: u64, relay: &str) -> bool {
-        self.number == number && self.relay == relay
-    }
-
-    /// The number of messages that fit into one response: at least one.
-    pub(super) fn fitting(messages: &[String]) -> usize {
-        let mut bytes = 0;
-        let fit = messages.iter().take_while(|message| {
-            bytes += message.len();
-            bytes <= MAX_FORWARDED_BYTES
-        });
-        fit.count().max(1)
-    }
-
-    fn say(&self, answer: &Answer) -> bool {
-        let answered = ForwardedAnswer { number: self.number, answer: answer.clone() };
-        let sent = send(&self.pubsub, &self.node, &self.relay, ANSWER, ("", self.number), &answered);
-        sent.map_err(|error| limited!(WARN, node = self.node, %error, "long poll answer not sent")).is_ok()
-    }
-}
-
-impl Drop for Responder {
-    fn drop(&mut self) {
-        if self.open {
-            self.say(&Answer::Gone);
-        }
-    }
-}
-
 impl ForwardedMessage {
     /// Returns `None` if a text is not UTF-8.
     fn wrap(message: PostedMessage) -> Option<Self> {
@@ -383,26 +310,6 @@ impl ForwardedMessage {
     }
 }
 
-fn topic(relay: &str) -> Topic {
-    format!("{RESERVED_PREFIX}longpoll:{relay}").into()
-}
-
-/// Sends a value to a relay, in several parts if it is long.
-fn send(
-    pubsub: &PubSub,
-    node: &str,
-    relay: &str,
-    event: &str,
-    (from, number): (&str, u64),
-    value: &impl Serialize,
-) -> Result<(), BroadcastError> {
-    let bytes = postcard::to_allocvec(value).expect("strings, bytes and numbers can be encoded");
-    for part in parts::split(from, number, &bytes) {
-        pubsub.direct_broadcast(node, topic(relay), event, Payload::Binary(part.into()))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Weak;
@@ -410,7 +317,7 @@ mod tests {
     use adsum_pubsub::LocalNetwork;
     use tokio::time::Instant;
 
-    use super::*;
+    use super::{super::responder::ANSWER, *};
     use crate::{
         acceptor::Acceptor,
         admission,
@@ -532,7 +439,7 @@ mod tests {
         let responder = move |number| {
             // Keeps the other node alive.
             let _ = &there;
-            Responder { pubsub: here.clone(), node: node.clone(), relay: relay.clone(), number, open: true }
+            Responder::new(here.clone(), node.clone(), relay.clone(), number)
         };
         (responder, answers)
     }

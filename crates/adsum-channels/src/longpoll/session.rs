@@ -10,10 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     PostedMessage, SessionEntry,
-    remote::{Answer, Responder},
+    responder::{Answer, Responder},
 };
 use crate::{
-    acceptor::end_of,
     admission::Admitted,
     connection::Connection,
     endpoint::EndpointOwner,
@@ -174,7 +173,7 @@ pub(super) fn start(
     entry: SessionEntry,
 ) {
     let endpoint = owner.endpoint.clone();
-    let window = endpoint.options.longpoll_window;
+    let window = endpoint.context.options.longpoll_window;
     let outbound = Arc::new(Outbound::new(&endpoint.budget, Transport::polled()));
     let connection = Connection::new(endpoint, admitted, outbound.clone());
     let mut running =
@@ -184,7 +183,7 @@ pub(super) fn start(
         drop(entry);
         // Pending requests learn that the session has ended.
         (running.waiting, running.posted) = (None, None);
-        running.connection.end_channels(end_of(&running.outbound));
+        running.connection.end_channels(running.outbound.server_end());
         running.outbound.shut();
         running.connection.finish().await;
     });

@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::entries::Entry;
-use crate::{frame::Frame, metrics::QueueMetrics, options::Options, sockets::Sockets};
+use super::entry::Entry;
+use crate::{frame::Frame, metrics::QueueMetrics, options::Options};
 
 /// The part of the total that is freed once it is exceeded, so that it isn't exceeded again at once.
 const FREED_PART: usize = 8;
@@ -30,18 +30,26 @@ pub(crate) struct Budget {
     pub(super) state_timeout: Duration,
     pub(super) total: Arc<Total>,
     pub(super) metrics: Arc<QueueMetrics>,
-    sockets: Sockets,
+    relieve: Relieve,
 }
 
+/// Closes sockets until at most this many bytes are queued in total.
+type Relieve = Box<dyn Fn(usize) + Send + Sync>;
+
 impl Budget {
-    pub(crate) fn new(options: &Options, sockets: &Sockets, metrics: Arc<QueueMetrics>) -> Arc<Self> {
+    pub(crate) fn new(
+        options: &Options,
+        total: Arc<Total>,
+        metrics: Arc<QueueMetrics>,
+        relieve: impl Fn(usize) + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             max_queue: options.max_queue_bytes,
             max_total: options.max_total_queue_bytes,
             state_timeout: options.state_timeout,
-            total: sockets.total().clone(),
+            total,
             metrics,
-            sockets: sockets.clone(),
+            relieve: Box::new(relieve),
         })
     }
 
@@ -59,7 +67,7 @@ impl Budget {
     /// Closes the sockets that have waited longest, if the total is exceeded. Called without any lock held.
     pub(super) fn relieve(&self) {
         if self.is_exceeded() {
-            self.sockets.close_longest_waiting(self.max_total - self.max_total / FREED_PART);
+            (self.relieve)(self.max_total - self.max_total / FREED_PART);
         }
     }
 }

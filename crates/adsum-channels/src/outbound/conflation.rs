@@ -5,14 +5,12 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::{Entry, OutboundQueue, State};
-use crate::{frame::Frame, trace::Traced};
-
-/// A state that can be sent to the client again in place of its changes.
-pub(crate) trait Renewable: Send + Sync {
-    /// Returns the current state; empty if it is no longer wanted. Called with the queue's lock held.
-    fn renew(&self) -> Vec<Frame>;
-}
+use super::{
+    OutboundQueue, State,
+    entry::{Entry, Renewable},
+    trace::Traced,
+};
+use crate::frame::Frame;
 
 impl OutboundQueue {
     /// Queues a state. While it is queued, there is room for as much again.

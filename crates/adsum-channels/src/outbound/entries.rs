@@ -1,37 +1,11 @@
 //! The queued frames of a socket, and their cost.
 
-use std::{
-    collections::VecDeque,
-    io::IoSlice,
-    mem,
-    sync::{Arc, Weak},
-};
+use std::{collections::VecDeque, io::IoSlice, mem, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Renewable, budget::Budget};
+use super::{budget::Budget, entry::Entry};
 use crate::frame::Frame;
-
-/// A queued frame.
-pub(super) struct Entry {
-    pub(super) frame: Frame,
-    /// The state that it changes, if sending that state again can replace it. Weak, since a state belongs to the
-    /// program, and must not be dropped under the queue's lock.
-    pub(super) change_of: Option<Weak<dyn Renewable>>,
-    /// Whether it is the last frame of something that may be queued for a limited time only.
-    pub(super) is_timed: bool,
-}
-
-impl Entry {
-    pub(super) fn plain(frame: Frame) -> Self {
-        Self { frame, change_of: None, is_timed: false }
-    }
-
-    /// Its memory, including the entry itself, so that empty frames count as well.
-    pub(super) fn cost(&self) -> usize {
-        self.frame.len() + mem::size_of::<Self>()
-    }
-}
 
 /// Frames in the order in which they are written.
 pub(super) struct Entries {

@@ -16,7 +16,7 @@ use crate::{
 
 fn budget(options: &Options) -> (Sockets, Arc<Budget>) {
     let sockets = Sockets::new();
-    let budget = Budget::new(options, &sockets, QueueMetrics::new(&Metrics::new(), options));
+    let budget = sockets.budget(options, QueueMetrics::new(&Metrics::new(), options));
     (sockets, budget)
 }
 

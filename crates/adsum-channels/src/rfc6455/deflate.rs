@@ -24,7 +24,7 @@ use miniz_oxide::{
 };
 use parking_lot::Mutex;
 
-use super::reader::ProtocolError;
+use super::error::ProtocolError;
 
 /// The end of a flushed piece: an empty stored block, without the bits of its header that belong to the byte before.
 pub(crate) const FLUSH: [u8; 4] = [0, 0, 0xff, 0xff];

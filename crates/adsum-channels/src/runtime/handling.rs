@@ -9,7 +9,7 @@ use tracing::Level;
 use crate::{
     assigns::Assigns,
     channel::Channel,
-    endpoint::Endpoint,
+    context::SocketContext,
     metrics::RouteMetrics,
     observe::{EventOutcome, ObservedEvent},
     reply::{Reply, Stop, StopKind},
@@ -18,7 +18,7 @@ use crate::{
 
 /// If it is dropped before [`end`](Self::end), the handler has panicked or was aborted.
 pub(super) struct Handling<'e> {
-    endpoint: &'e Endpoint,
+    context: &'e SocketContext,
     counts: &'e RouteMetrics,
     begun: Instant,
     watched: Option<Box<Watched>>,
@@ -36,13 +36,13 @@ struct Watched {
 
 impl<'e> Handling<'e> {
     pub(super) fn begin<C: Channel>(
-        endpoint: &'e Endpoint,
+        context: &'e SocketContext,
         counts: &'e RouteMetrics,
         socket: &Socket,
         event: &str,
         payload: &Payload,
     ) -> Self {
-        let watched = endpoint.watch.is_watched(C::LOG_HANDLE_IN).then(|| {
+        let watched = context.watch.is_watched(C::LOG_HANDLE_IN).then(|| {
             Box::new(Watched {
                 topic: socket.topic().clone(),
                 channel: type_name::<C>(),
@@ -52,7 +52,7 @@ impl<'e> Handling<'e> {
                 assigns: socket.shared_assigns().clone(),
             })
         });
-        Self { endpoint, counts, begun: Instant::now(), watched }
+        Self { context, counts, begun: Instant::now(), watched }
     }
 
     pub(super) fn end(mut self, handled: &Result<Reply, Stop>) {
@@ -70,7 +70,7 @@ impl<'e> Handling<'e> {
         let Watched { topic, channel, level, event, payload, assigns } = &*watched;
         let duration = self.begun.elapsed();
         let observed = ObservedEvent { topic, channel, event, payload, assigns, duration, result };
-        self.endpoint.watch.handled_in(*level, &observed);
+        self.context.watch.handled_in(*level, &observed);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The task of a join: joins, handles messages one by one, and shuts down gracefully.
 
 use std::{
-    any::type_name,
+    any::{TypeId, type_name},
     collections::{BTreeMap, VecDeque},
     future::{Future, poll_fn},
     ops::Deref,
@@ -23,23 +23,24 @@ use tokio::{
 };
 use tracing::{Instrument, Span, field::display, info_span};
 
-use super::{
-    channel_link::{ChannelLink, reason_json},
-    handling::Handling,
-    mailbox::{EndCause, MailboxMessage},
-};
+use super::handling::Handling;
 use crate::{
     assigns::Assigns,
-    channel::{Channel, EndReason, JoinError, JoinErrorKind, Joined},
-    endpoint::Endpoint,
+    channel::{Channel, JoinError, JoinErrorKind, Joined},
+    channel_link::{ChannelLink, reason_json},
+    context::SocketContext,
+    end_reason::EndReason,
     frame::Frame,
-    log::{LoggedError, cut, cut_name, limited},
+    log::{cut, cut_name, limited},
+    logged_error::LoggedError,
+    mailbox::{EndCause, MailboxMessage},
     metrics::RouteMetrics,
     observe::{JoinOutcome, ObservedJoin, ObservedLeave},
     options,
+    push_error::PushError,
     reply::{Reply, Stop, StopKind},
     serializer::Unsendable,
-    socket::{PushError, Socket},
+    socket::Socket,
 };
 
 /// A topic pattern and the channel that serves its topics.
@@ -114,7 +115,7 @@ impl Route {
 pub(crate) struct Start {
     pub(crate) link: Arc<ChannelLink>,
     pub(crate) assigns: Arc<Assigns>,
-    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) context: Arc<SocketContext>,
     pub(crate) counts: Arc<RouteMetrics>,
     pub(crate) params: Payload,
     /// The `join_ref` of the request, for the reply.
@@ -133,8 +134,8 @@ impl Start {
 }
 
 async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
-    let (link, endpoint, counts) = (start.link.clone(), start.endpoint.clone(), start.counts.clone());
-    let grace = C::SHUTDOWN_GRACE.unwrap_or(endpoint.options.shutdown_grace);
+    let (link, context, counts) = (start.link.clone(), start.context.clone(), start.counts.clone());
+    let grace = C::SHUTDOWN_GRACE.unwrap_or(context.options.shutdown_grace);
     // Declared first, so dropped last: when it signals the end, nothing of the channel is left.
     let _ended = Ended(link.clone());
     let topic = link.topic().clone();
@@ -142,7 +143,8 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
         link.mailbox().ending().await;
         Box::pin(tokio::time::sleep(grace)).await;
     });
-    let mut socket = Socket::new::<C>(link.clone(), start.assigns.clone(), endpoint.pubsub.clone());
+    let mut socket =
+        Socket::new(link.clone(), TypeId::of::<C>(), start.assigns.clone(), context.pubsub.clone());
     // State needed for one step only is boxed and freed, so that an idle channel is small.
     let entered = Box::pin(enter::<C>(app, start, &mut socket, overdue.as_mut())).await;
     let Some(mut channel) = entered else { return topic };
@@ -152,7 +154,7 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
     let (mut end, mut doing) = (None, Doing::Function(""));
     let outcome = {
         let mut serving =
-            pin!(Some(serve(&endpoint, &counts, &mut channel, &mut socket, &mut doing, &mut end)));
+            pin!(Some(serve(&context, &counts, &mut channel, &mut socket, &mut doing, &mut end)));
         guarded(serving.as_mut(), overdue).await
     };
     match outcome {
@@ -169,7 +171,7 @@ async fn run<C: Channel>(app: C::App, start: Box<Start>) -> Topic {
     counted.left(&reason);
     let (assigns, channel_type, duration) = (socket.assigns(), type_name::<C>(), joined.elapsed());
     let left = ObservedLeave { topic: &topic, channel: channel_type, assigns, duration, reason: &reason };
-    endpoint.watch.left(C::LOG_JOIN, &left);
+    context.watch.left(C::LOG_JOIN, &left);
     discard(channel);
     topic
 }
@@ -200,12 +202,12 @@ async fn enter<C: Channel>(
     socket: &mut Socket,
     overdue: Pin<&mut impl Future<Output = ()>>,
 ) -> Option<C> {
-    let Start { link, endpoint, counts, params, join_ref, reference, after, .. } = *start;
+    let Start { link, context, counts, params, join_ref, reference, after, .. } = *start;
     let begun = Instant::now();
-    let watched = endpoint.watch.is_watched(C::LOG_JOIN).then(|| params.clone());
+    let watched = context.watch.is_watched(C::LOG_JOIN).then(|| params.clone());
     let outcome = {
         let joining = join::<C>(&app, params, after.as_deref(), socket);
-        let mut joining = pin!(Some(timeout(endpoint.options.join_timeout, joining)));
+        let mut joining = pin!(Some(timeout(context.options.join_timeout, joining)));
         guarded(joining.as_mut(), overdue).await
     };
     let verdict = judge(outcome, link.topic(), |status, response| {
@@ -231,7 +233,7 @@ async fn enter<C: Channel>(
         let (assigns, channel, result) = (socket.assigns(), type_name::<C>(), verdict.result);
         let joined =
             ObservedJoin { topic: link.topic(), channel, params: &params, assigns, duration, result };
-        endpoint.watch.joined(C::LOG_JOIN, &joined);
+        context.watch.joined(C::LOG_JOIN, &joined);
     }
     verdict.joined
 }
@@ -432,7 +434,7 @@ impl Deref for Doing {
 
 /// Handles messages until the channel ends, then calls `terminate`.
 async fn serve<C: Channel>(
-    endpoint: &Endpoint,
+    context: &SocketContext,
     counts: &RouteMetrics,
     channel: &mut C,
     socket: &mut Socket,
@@ -440,7 +442,7 @@ async fn serve<C: Channel>(
     end: &mut Option<End>,
 ) {
     socket.handler_returned();
-    let found = handle_messages(endpoint, counts, channel, socket, doing).await;
+    let found = handle_messages(context, counts, channel, socket, doing).await;
     // A channel that ends by itself has the same grace as one that is told to end.
     socket.link().mailbox().begin_ending();
     let reason = end.insert(found).reason.clone();
@@ -449,7 +451,7 @@ async fn serve<C: Channel>(
 }
 
 async fn handle_messages<C: Channel>(
-    endpoint: &Endpoint,
+    context: &SocketContext,
     counts: &RouteMetrics,
     channel: &mut C,
     socket: &mut Socket,
@@ -466,7 +468,7 @@ async fn handle_messages<C: Channel>(
     while let Some(message) = link.mailbox().next().await {
         match message {
             MailboxMessage::Event { reference, event, payload } => {
-                let handling = Handling::begin::<C>(endpoint, counts, socket, &event, &payload);
+                let handling = Handling::begin::<C>(context, counts, socket, &event, &payload);
                 socket.answering = Some(reference);
                 *doing = Doing::Event(event);
                 let handled = Box::pin(channel.handle_in(doing, payload, socket)).await;

@@ -19,11 +19,11 @@ use crate::{
     connection::Connection,
     endpoint::Endpoint,
     log::{cut, cut_name, limited},
-    observe::{ObservedRoundTrip, SocketEnd},
+    observe::ObservedRoundTrip,
     outbound::{Item, Outbound, State},
     rfc6455::reader::{Incoming, Reader},
     serializer::Wire,
-    sockets::{IDLE_CODE, RESTART_CODE},
+    socket_end::{IDLE_CODE, RESTART_CODE, SocketEnd},
 };
 
 /// The close code after a malformed message, as in Phoenix.
@@ -48,7 +48,7 @@ pub(crate) fn run(
     // Built here, outside the future, which would otherwise reserve space for each part as long as it lives.
     let (source, sink, outbound) = stream.split(&endpoint.budget);
     let socket = WebSocket {
-        reader: Reader::new(endpoint.options.max_message_bytes, admitted.codec.compresses()),
+        reader: Reader::new(endpoint.context.options.max_message_bytes, admitted.codec.compresses()),
         silence: Silence::new(Instant::now()),
         begun: None,
         paused: None,
@@ -146,7 +146,7 @@ impl WebSocket {
             // The timer is only moved when it fires, except for a message that must end before.
             if self
                 .begun
-                .is_some_and(|begun| begun + self.endpoint.options.message_timeout < timer.deadline())
+                .is_some_and(|begun| begun + self.endpoint.context.options.message_timeout < timer.deadline())
             {
                 timer.as_mut().reset(self.due());
             }
@@ -155,7 +155,7 @@ impl WebSocket {
 
     /// When to check whether the client was silent, or is too slow with a message.
     fn due(&self) -> Instant {
-        let options = &self.endpoint.options;
+        let options = &self.endpoint.context.options;
         let silence = self.silence.due(options);
         let message = self.begun.map(|begun| begun + options.message_timeout);
         let due = silence.into_iter().chain(message).min().filter(|_| self.paused.is_none());
@@ -170,7 +170,7 @@ impl WebSocket {
             return false;
         }
         let now = Instant::now();
-        let options = &self.endpoint.options;
+        let options = &self.endpoint.context.options;
         if self.begun.is_some_and(|begun| now >= begun + options.message_timeout) {
             return true;
         }
@@ -231,7 +231,7 @@ impl WebSocket {
         if let Some(duration) = self.silence.round_trip(payload, now) {
             self.endpoint.metrics.ping_seconds.record(duration.as_secs_f64());
             let assigns = self.connection.assigns();
-            self.endpoint.watch.round_trip(&ObservedRoundTrip { assigns, duration });
+            self.endpoint.context.watch.round_trip(&ObservedRoundTrip { assigns, duration });
         }
     }
 
@@ -257,7 +257,7 @@ impl WebSocket {
             Ending::Close(code) => SocketEnd::by_server(code),
             Ending::Fail(code) => SocketEnd::BadMessage(code),
         });
-        let grace = self.endpoint.options.shutdown_grace;
+        let grace = self.endpoint.context.options.shutdown_grace;
         let Self { mut reader, outbound, connection, .. } = self;
         let (tell_written, written) = oneshot::channel::<()>();
         // The timeout is for a client that neither reads nor answers.

@@ -16,6 +16,7 @@ use crate::{
     admission,
     endpoint::EndpointOwner,
     rfc6455::{extensions, handshake},
+    transport_name::WEBSOCKET,
 };
 
 /// Responds to an upgrade request, and starts the socket's task.
@@ -29,7 +30,7 @@ pub(crate) async fn upgrade(owner: &EndpointOwner, request: Request) -> Response
         return (StatusCode::BAD_REQUEST, "this connection can't be upgraded").into_response();
     };
     let deflate = extensions::accept_deflate(&parts.headers);
-    let mut admitted = match admission::admit(&owner.endpoint, parts, super::WEBSOCKET).await {
+    let mut admitted = match admission::admit(&owner.endpoint, parts, WEBSOCKET).await {
         Ok(admitted) => admitted,
         Err(denied) => return denied.response(&owner.endpoint),
     };

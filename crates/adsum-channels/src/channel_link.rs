@@ -16,15 +16,14 @@ use adsum_pubsub::{Json, Mark, Message, Payload, Subscriber, Topic};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::mailbox::{Capacity, EndCause, Mailbox, MailboxError, MailboxMessage};
 use crate::{
     frame::Frame,
     log::{cut_name, limited},
+    mailbox::{Capacity, EndCause, Mailbox, MailboxError, MailboxMessage},
     options::Options,
     outbound::{HeldChanges, Outbound, OutboundQueue, Renewable, Urgency},
     probe::SocketProbe,
     serializer::{Address, Codec, Unsendable, write_string},
-    socket::PushError,
     view::{News, View},
 };
 
@@ -147,7 +146,7 @@ impl ChannelLink {
 /// For the channel's own task.
 impl ChannelLink {
     /// Runs a section with the outbound lock held.
-    pub(super) fn locked<R>(&self, section: impl FnOnce(&mut OutboundQueue) -> R) -> R {
+    pub(crate) fn locked<R>(&self, section: impl FnOnce(&mut OutboundQueue) -> R) -> R {
         self.outbound.locked(section)
     }
 
@@ -202,7 +201,7 @@ impl ChannelLink {
         self.codec.push_in_lock(self.address(&self.address.join_ref, "null"), event, payload)
     }
 
-    pub(super) fn reply_frame(
+    pub(crate) fn reply_frame(
         &self,
         reference: &str,
         status: &str,
@@ -217,7 +216,7 @@ impl ChannelLink {
         reference: &str,
         status: &str,
         response: &Payload,
-    ) -> Result<(), PushError> {
+    ) -> Result<(), Unsendable> {
         let frame = self.reply_frame(reference, status, response)?;
         self.locked(|queue| {
             if self.subscribed.load(Ordering::Relaxed) {
@@ -228,7 +227,7 @@ impl ChannelLink {
     }
 
     /// Makes the reply to a join, with the `join_ref` of the request, which may be `null`.
-    pub(super) fn join_reply_frame(
+    pub(crate) fn join_reply_frame(
         &self,
         join_ref: &str,
         reference: &str,
@@ -238,11 +237,11 @@ impl ChannelLink {
         self.codec.reply(self.address(join_ref, reference), status, response)
     }
 
-    pub(super) fn close_frame(&self) -> Option<Frame> {
+    pub(crate) fn close_frame(&self) -> Option<Frame> {
         self.last_frame("phx_close", Json::empty_object())
     }
 
-    pub(super) fn error_frame(&self, reason: &str) -> Option<Frame> {
+    pub(crate) fn error_frame(&self, reason: &str) -> Option<Frame> {
         self.last_frame("phx_error", reason_json(reason))
     }
 
@@ -262,7 +261,7 @@ impl ChannelLink {
 
     /// Excludes the channel and its client from broadcasts of these events. Called once, before the subscription
     /// begins.
-    pub(super) fn exclude(&self, events: Vec<Box<str>>) {
+    pub(crate) fn exclude(&self, events: Vec<Box<str>>) {
         if !events.is_empty() {
             // Called only once, so it isn't set yet.
             let _ = self.without.set(events.into());
@@ -271,14 +270,14 @@ impl ChannelLink {
 
     /// Begins the subscription. Changes are held back until `joined` has returned. The parameter proves that the
     /// queue's lock is held.
-    pub(super) fn subscribe(&self, queue: &mut OutboundQueue) {
+    pub(crate) fn subscribe(&self, queue: &mut OutboundQueue) {
         // No view was shown yet.
         let _ = self.set_subscribed(true, queue);
         *self.held.lock() = Some(Box::new(queue.hold()));
     }
 
     /// Sends the held changes.
-    pub(super) fn release_held(&self) {
+    pub(crate) fn release_held(&self) {
         if self.held.lock().is_some() {
             self.locked(|queue| {
                 let held = self.held.lock().take();
@@ -291,7 +290,7 @@ impl ChannelLink {
 
     /// Ends the subscription. Returns the shown view, to be dropped outside the lock: a view belongs to the program.
     #[must_use]
-    pub(super) fn unsubscribe(&self, queue: &mut OutboundQueue) -> Option<Arc<ShownView>> {
+    pub(crate) fn unsubscribe(&self, queue: &mut OutboundQueue) -> Option<Arc<ShownView>> {
         let held = self.held.lock().take();
         if let Some(held) = held {
             queue.let_go(*held);
@@ -305,20 +304,20 @@ impl ChannelLink {
         self.shown.lock().take()
     }
 
-    pub(super) fn mailbox(&self) -> &Mailbox {
+    pub(crate) fn mailbox(&self) -> &Mailbox {
         &self.mailbox
     }
 
-    pub(super) fn owe_close(&self) {
+    pub(crate) fn owe_close(&self) {
         self.owes_close.store(true, Ordering::Release);
     }
 
-    pub(super) fn owes_close(&self) -> bool {
+    pub(crate) fn owes_close(&self) -> bool {
         self.owes_close.load(Ordering::Acquire)
     }
 
     /// Marks the task and its attachments as ended. Returns the messages that were not handled.
-    pub(super) fn set_ended(&self) -> VecDeque<MailboxMessage> {
+    pub(crate) fn set_ended(&self) -> VecDeque<MailboxMessage> {
         let rest = self.mailbox.close();
         self.ended.store(true, Ordering::Release);
         self.end.notify_one();
@@ -326,7 +325,7 @@ impl ChannelLink {
     }
 
     /// Resolves once the task has ended. Only one task may wait.
-    pub(super) async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         if !self.has_ended() {
             self.end.notified().await;
         }
@@ -394,7 +393,7 @@ impl ChannelLink {
     }
 
     /// The part of an intercepted broadcast that the shown state doesn't contain. `None` if it contains all of it.
-    pub(super) fn news(&self, message: Arc<Message>) -> Option<Arc<Message>> {
+    pub(crate) fn news(&self, message: Arc<Message>) -> Option<Arc<Message>> {
         let Some(mark) = message.mark().filter(|_| message.is_deferrable()) else { return Some(message) };
         self.locked(|_| {
             let Some(shown) = self.shown.lock().clone() else { return Some(message) };
@@ -412,7 +411,7 @@ impl ChannelLink {
 }
 
 /// A view that is shown to a client.
-pub(super) struct ShownView {
+pub(crate) struct ShownView {
     link: Weak<ChannelLink>,
     view: Box<dyn View>,
     /// The last change that the sent state contains.

@@ -5,13 +5,7 @@ use std::sync::atomic::AtomicU64;
 use adsum_pubsub::{SubscriberId, metrics::Metrics};
 
 use super::*;
-use crate::{
-    metrics::QueueMetrics,
-    outbound::{Budget, Transport},
-    serializer::V2,
-    sockets::Sockets,
-    view::ViewState,
-};
+use crate::{metrics::QueueMetrics, outbound::Transport, serializer::V2, sockets::Sockets, view::ViewState};
 
 /// A number that increases.
 #[derive(Clone)]
@@ -42,8 +36,7 @@ fn joined() -> (Arc<ChannelLink>, Board) {
     let address = JoinAddress { join_ref: r#""1""#.into(), topic: r#""room:a""#.into() };
     let options = Options { max_queue_bytes: 1000, ..Options::default() };
     let metrics = QueueMetrics::new(&Metrics::new(), &options);
-    let outbound =
-        Arc::new(Outbound::new(&Budget::new(&options, &Sockets::new(), metrics), Transport::polled()));
+    let outbound = Arc::new(Outbound::new(&Sockets::new().budget(&options, metrics), Transport::polled()));
     let codec = Codec::new(2, 0, V2);
     let link = Arc::new(ChannelLink::new("room:a".into(), address, outbound, codec, &options, &[]));
     link.locked(|queue| drop(link.set_subscribed(true, queue)));

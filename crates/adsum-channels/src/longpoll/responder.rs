@@ -1,0 +1,111 @@
+//! The messages between relays, and the response to a request of another node.
+
+use adsum_pubsub::{BroadcastError, Payload, PubSub, Topic};
+use serde::{Deserialize, Serialize};
+
+use super::parts;
+use crate::{log::limited, protocol_session::RESERVED_PREFIX};
+
+/// The events of a relay.
+pub(super) const ASK: &str = "ask";
+pub(super) const ANSWER: &str = "answer";
+/// Maximum size of the messages in one request or response between nodes, unless a single message is larger.
+pub(super) const MAX_FORWARDED_BYTES: usize = 256 * 1024;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ForwardedAnswer {
+    pub(super) number: u64,
+    pub(super) answer: Answer,
+}
+
+/// The response of a session's node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// The session exists; another response follows.
+    Here,
+    Gone,
+    Messages(Vec<String>),
+    Nothing,
+    Taken,
+    Bad(String),
+}
+
+/// Sends a session's response to another node. If it is dropped without a response, it reports that the session is
+/// gone.
+pub(super) struct Responder {
+    pubsub: PubSub,
+    node: String,
+    relay: String,
+    number: u64,
+    open: bool,
+}
+
+impl Responder {
+    pub(super) fn new(pubsub: PubSub, node: String, relay: String, number: u64) -> Self {
+        Self { pubsub, node, relay, number, open: true }
+    }
+
+    /// The relay that asks.
+    pub(super) fn relay(&self) -> &str {
+        &self.relay
+    }
+
+    /// Sends the response. Returns whether it could be sent.
+    pub(super) fn answer(mut self, answer: &Answer) -> bool {
+        self.open = false;
+        self.say(answer)
+    }
+
+    /// Sends no response, so the requester times out.
+    pub(super) fn leave_unanswered(mut self) {
+        self.open = false;
+    }
+
+    pub(super) fn is(&self, number: u64, relay: &str) -> bool {
+        self.number == number && self.relay == relay
+    }
+
+    /// The number of messages that fit into one response: at least one.
+    pub(super) fn fitting(messages: &[String]) -> usize {
+        let mut bytes = 0;
+        let fit = messages.iter().take_while(|message| {
+            bytes += message.len();
+            bytes <= MAX_FORWARDED_BYTES
+        });
+        fit.count().max(1)
+    }
+
+    pub(super) fn say(&self, answer: &Answer) -> bool {
+        let answered = ForwardedAnswer { number: self.number, answer: answer.clone() };
+        let sent = send(&self.pubsub, &self.node, &self.relay, ANSWER, ("", self.number), &answered);
+        sent.map_err(|error| limited!(WARN, node = self.node, %error, "long poll answer not sent")).is_ok()
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if self.open {
+            self.say(&Answer::Gone);
+        }
+    }
+}
+
+pub(super) fn topic(relay: &str) -> Topic {
+    format!("{RESERVED_PREFIX}longpoll:{relay}").into()
+}
+
+/// Sends a value to a relay, in several parts if it is long.
+pub(super) fn send(
+    pubsub: &PubSub,
+    node: &str,
+    relay: &str,
+    event: &str,
+    (from, number): (&str, u64),
+    value: &impl Serialize,
+) -> Result<(), BroadcastError> {
+    let bytes = postcard::to_allocvec(value).expect("strings, bytes and numbers can be encoded");
+    for part in parts::split(from, number, &bytes) {
+        pubsub.direct_broadcast(node, topic(relay), event, Payload::Binary(part.into()))?;
+    }
+    Ok(())
+}
