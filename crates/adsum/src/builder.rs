@@ -14,14 +14,14 @@ use crate::{
     backlog::Backlog,
     budget::DeliveryBudget,
     core::Core,
-    explain::exchange::Exchange,
+    exchange::Exchange,
     handler::{NoFetch, PresenceHandler, check_info},
     leave_memory::{DEFAULT_LEAVE_MEMORY, DEFAULT_LEAVE_MEMORY_AGE, LeaveMemory, MAX_LEAVE_MEMORY},
     observing::{DiffObserver, ObservedDiff},
     policy::DiffPolicy,
     presence::Presence,
     presence_metrics::PresenceMetrics,
-    replication::{PeerTopic, ReplicationInbox},
+    replication::{INBOX_BYTES, PeerTopic, ReplicationInbox},
     sync_status::SyncStatus,
     timing::Timing,
 };
@@ -320,7 +320,7 @@ impl<H: PresenceHandler> Builder<H> {
         let dropped = backlog.clone();
         let replica = Replica::start(pubsub.node());
         tracing::debug!(presence = &*name, %replica, "presence started");
-        let metrics = PresenceMetrics::new(pubsub.metrics(), name.clone());
+        let metrics = PresenceMetrics::new(pubsub.metrics(), name.clone(), INBOX_BYTES);
         let inbox = Arc::new(ReplicationInbox::new(metrics.clone()));
         let changed = inbox.clone();
         let tracker = Tracker::with_cluster(

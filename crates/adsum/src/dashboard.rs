@@ -25,7 +25,6 @@ mod assets;
 mod console;
 mod sampling;
 mod topics;
-pub(crate) mod watching;
 
 use std::{fmt, sync::Arc};
 
@@ -34,7 +33,7 @@ use adsum_pubsub::{PubSub, tasks::Task};
 use axum::{Router, middleware};
 
 use self::console::Console;
-use crate::{Presence, handler::PresenceHandler, loopback};
+use crate::{handler::PresenceHandler, loopback, presence::Presence};
 
 /// The page for operators of a presence. It shows what the presence has, to whoever reaches it: mount it behind a login.
 /// See the [module](self).

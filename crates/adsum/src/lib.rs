@@ -79,7 +79,9 @@ mod diffs;
 mod encode;
 mod entry;
 mod errors;
+mod exchange;
 mod explain;
+mod explanation;
 #[cfg(feature = "testing")]
 mod failed_fetches;
 mod fetching;
@@ -102,6 +104,7 @@ mod paused;
 mod policy;
 mod presence;
 mod presence_metrics;
+mod readings;
 mod refreshed;
 mod replication;
 mod seconds;
@@ -119,6 +122,8 @@ pub mod typescript;
 mod view;
 mod watch;
 mod watch_queue;
+#[cfg(feature = "dashboard")]
+mod watching;
 
 #[doc(inline)]
 pub use adsum_channels::{
@@ -170,7 +175,7 @@ pub use self::{
     encode::MetaError,
     entry::{Entry, Presences, Tracked},
     errors::{OtherPubSub, PushStateError, TrackError, UpdateError},
-    explain::{
+    explanation::{
         EXPLAIN_TIMEOUT, ExplainedDeparture, ExplainedLeave, ExplainedNode, ExplainedPresence,
         ExplainedSocket, Explanation, Holder, HoldingNode, Remembers,
     },

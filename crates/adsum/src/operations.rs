@@ -25,14 +25,14 @@ use std::{
 
 use adsum_channels::serve;
 use adsum_pubsub::{
-    metrics,
+    PubSub, metrics,
     tasks::{self, Task},
 };
 use axum::{Router, middleware, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{net::TcpListener, time::interval};
 
-use crate::{Health, loopback};
+use crate::{health::Health, loopback};
 
 /// How often the exporter puts the values of the program's own histograms into their buckets, whether or not anybody
 /// scrapes. Until then it keeps each value.
@@ -62,7 +62,7 @@ impl Prometheus {
     }
 
     /// All metrics of a node in Prometheus' text format, and what else the program has recorded.
-    pub fn render(&self, pubsub: &crate::PubSub) -> String {
+    pub fn render(&self, pubsub: &PubSub) -> String {
         pubsub.record_metrics();
         self.0.render()
     }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::{
     core::Core,
     entry::{Entry, Presences, Snapshot},
-    explain::exchange::{self, Exchange},
+    exchange::{self, Exchange},
     flusher::{self, FlusherEnd},
     handler::{NoFetch, PresenceHandler},
     replication::{self, PeerTopic, ReplicationInbox},

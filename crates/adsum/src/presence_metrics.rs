@@ -8,19 +8,17 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::metrics::{Counter, HighWater, Histogram, Metrics, Readings, Source, table};
-use adsum_tracker::{ClusterCounts, LeaveReason, MessageError, NodeInfo, NodeState, PROTOCOL, Report};
+use adsum_pubsub::metrics::{Counter, HighWater, Histogram, Metrics, Readings, table};
+use adsum_tracker::{ClusterCounts, MessageError, NodeInfo, NodeState, Report};
 use parking_lot::Mutex;
 use tokio::time::Instant;
-
-use crate::{core::Core, handler::PresenceHandler, replication::INBOX_BYTES};
 
 /// How old what is known of the nodes may be.
 const NODES_AGE: Duration = Duration::from_millis(500);
 
 /// The counts of one presence.
 pub(crate) struct PresenceMetrics {
-    name: Arc<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) diffs: Arc<Counter>,
     pub(crate) coalesced_changes: Arc<Counter>,
     pub(crate) flush_delay_seconds: Arc<Histogram>,
@@ -62,7 +60,7 @@ pub(crate) enum FetchOutcome {
 }
 
 impl PresenceMetrics {
-    pub(crate) fn new(metrics: &Metrics, name: Arc<str>) -> Arc<Self> {
+    pub(crate) fn new(metrics: &Metrics, name: Arc<str>, inbox_bytes: usize) -> Arc<Self> {
         let labels: &[&str] = &[&name];
         Arc::new(Self {
             diffs: metrics.counter(&table::DIFFS, labels),
@@ -75,7 +73,7 @@ impl PresenceMetrics {
             messages_dropped: metrics.counter(&table::CLUSTER_MESSAGES_DROPPED, labels),
             messages_unsent: metrics.counter(&table::CLUSTER_MESSAGES_UNSENT, labels),
             messages_refused: metrics.counters(&table::CLUSTER_MESSAGES_REFUSED, labels),
-            most_inbox_bytes: HighWater::new("replication_inbox_bytes", Some(INBOX_BYTES)),
+            most_inbox_bytes: HighWater::new("replication_inbox_bytes", Some(inbox_bytes)),
             batches: metrics.counters(&table::BATCHES, labels),
             gaps: metrics.counter(&table::GAPS, labels),
             snapshots: metrics.counters(&table::SNAPSHOTS, labels),
@@ -146,7 +144,7 @@ impl PresenceMetrics {
         self.is_ending.load(Ordering::Acquire)
     }
 
-    fn read_nodes(&self, readings: &mut Readings) {
+    pub(crate) fn read_nodes(&self, readings: &mut Readings) {
         for state in ["starting", "up", "down", "departed", "duplicate"] {
             readings.add(&table::REPLICAS, &[&self.name, state], 0.0);
         }
@@ -172,34 +170,5 @@ impl PresenceMetrics {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
             readings.max(&table::REPLICA_BEHIND, labels, node.behind as f64);
         }
-    }
-}
-
-impl<H: PresenceHandler> Source for Core<H> {
-    fn read(&self, readings: &mut Readings) {
-        let metrics = &self.metrics;
-        let name: &str = &metrics.name;
-        readings.max(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), &PROTOCOL.to_string()], 1.0);
-        readings.max(&table::READY, &[name], f64::from(u8::from(self.ready().is_ok())));
-        let counts = self.tracker.counts();
-        readings.add_count(&table::PRESENCES, &[name, "own"], counts.own);
-        readings.add_count(&table::PRESENCES, &[name, "other"], counts.presences.saturating_sub(counts.own));
-        readings.add_count(&table::PRESENCE_TOPICS, &[name], counts.topics);
-        for (change, count) in
-            [("joined", counts.joined), ("updated", counts.updated), ("left", counts.left.iter().sum())]
-        {
-            readings.count(&table::PRESENCE_CHANGES, &[name, change], count);
-        }
-        for (reason, count) in LeaveReason::ALL.into_iter().zip(counts.left) {
-            readings.count(&table::PRESENCE_LEAVES, &[name, reason.as_str()], count);
-        }
-        for most in self.tracker.limit_counts().highest() {
-            most.read(readings);
-        }
-        for (limit, count) in self.tracker.limit_counts().refused() {
-            readings.count(&table::LIMITS_HIT, &[limit], count);
-        }
-        metrics.most_inbox_bytes.read(readings);
-        metrics.read_nodes(readings);
     }
 }

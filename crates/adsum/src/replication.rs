@@ -120,7 +120,7 @@ impl<H: PresenceHandler> Replication<H> {
         last: LastRun,
         failed: Option<Replica>,
     ) -> Self {
-        let attachment = peer_topic.attach(&inbox);
+        let attachment = peer_topic.attach(inbox.clone());
         let tracker = core.tracker.clone();
         let region = peer_topic.pubsub.region().map(Into::into);
         let cluster = match failed {

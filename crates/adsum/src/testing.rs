@@ -81,8 +81,8 @@ mod server;
 use std::time::Duration;
 
 pub use self::{
-    channel::{ChannelEnd, JoinRefused, PushReply, Pushed, TestChannel},
-    client::TestClient,
+    channel::{ChannelEnd, PushReply, Pushed, TestChannel},
+    client::{JoinRefused, TestClient},
     cluster::TestCluster,
     roster::{PresenceLeave, PresentKey},
     server::{Connecting, TestServer},

@@ -7,11 +7,13 @@ use adsum_pubsub::{Payload, Topic, tasks, tasks::Task};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{
-    App, Board,
+use super::{App, Board};
+use crate::{
+    explanation::Explanation,
+    handler::PresenceHandler,
+    presence::Presence,
     watching::{Stream, StreamItem},
 };
-use crate::{Explanation, handler::PresenceHandler};
 
 /// The topic of all pages.
 pub(super) const TOPIC: &str = "console";
@@ -133,7 +135,8 @@ impl<H: PresenceHandler> Channel for Console<H> {
 /// Has the messages of a socket come to the channel.
 fn watch<H: PresenceHandler>(board: &Board<H>, node: String, owner: u64, socket: &Socket) -> Task {
     let channel = socket.sender::<Console<H>>();
-    let mut stream = Stream::open(&board.presence, node, owner);
+    let Presence { core, exchange, .. } = &board.presence;
+    let mut stream = Stream::open(&exchange.watches, core, node, owner);
     tasks::spawn("dashboard watch", async move {
         while let Some(item) = stream.next().await {
             // A page that is too slow doesn't see all.

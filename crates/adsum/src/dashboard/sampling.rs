@@ -13,8 +13,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Board, console};
 use crate::{
-    explain::exchange::{Answer, NodeReport, Question},
+    exchange::{Answer, NodeReport, Question},
     handler::PresenceHandler,
+    presence::Presence,
 };
 
 /// The time from one sample to the next.
@@ -78,7 +79,8 @@ async fn run<H: PresenceHandler>(board: Weak<Board<H>>) {
 impl<H: PresenceHandler> Board<H> {
     async fn sample(&self, late: Duration) -> Sample {
         let began = Instant::now();
-        let (known, told) = self.presence.ask_all(Question::Nodes, ANSWER_TIME).await;
+        let Presence { core, inbox, exchange, .. } = &self.presence;
+        let (known, told) = exchange.ask_all(core, inbox, Question::Nodes, ANSWER_TIME).await;
         let mut nodes = BTreeMap::new();
         for told in told {
             if let Answer::Nodes(report) = told.answer {

@@ -5,9 +5,9 @@ use std::{collections::HashMap, time::Duration};
 use adsum_pubsub::Topic;
 use adsum_tracker::{Key, NodeInfo, NodeState, Ref};
 
-use super::{
-    ExplainedLeave, ExplainedNode, ExplainedPresence, Explanation, Remembers,
+use crate::{
     exchange::{Answer, Explained, HeldHere, LeftHere, MAX_TOLD, Told},
+    explanation::{ExplainedLeave, ExplainedNode, ExplainedPresence, Explanation, Remembers},
 };
 
 /// Puts an explanation together. The first answer is that of the node that was asked.
@@ -160,7 +160,7 @@ fn note_leave(known: &mut ExplainedLeave, node: &str, left: &LeftHere) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::HoldingNode;
+    use crate::explanation::HoldingNode;
 
     /// The answer of web-1, which shows a presence of web-2.
     fn shown_by_another() -> Explained {

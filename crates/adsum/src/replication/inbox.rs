@@ -208,7 +208,11 @@ mod tests {
     use super::*;
 
     fn new_inbox() -> ReplicationInbox {
-        ReplicationInbox::new(PresenceMetrics::new(&adsum_pubsub::metrics::Metrics::new(), "p".into()))
+        ReplicationInbox::new(PresenceMetrics::new(
+            &adsum_pubsub::metrics::Metrics::new(),
+            "p".into(),
+            INBOX_BYTES,
+        ))
     }
 
     fn message_of(bytes: usize) -> Arc<Message> {

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use adsum_pubsub::{Attachment, BroadcastError, Json, Payload, PubSub, SubscriberId, Topic};
+use adsum_pubsub::{Attachment, BroadcastError, Json, Payload, PubSub, Subscriber, SubscriberId, Topic};
 use adsum_tracker::{ClusterMessage, Key};
 
-use super::inbox::ReplicationInbox;
 use crate::presence_metrics::PresenceMetrics;
 
 /// The event of a message of the cluster.
@@ -30,8 +29,8 @@ impl PeerTopic {
     }
 
     /// Subscribes the inbox, if there is a network.
-    pub(super) fn attach(&self, inbox: &Arc<ReplicationInbox>) -> Option<Attachment> {
-        self.pubsub.is_networked().then(|| self.pubsub.attach(self.topic.clone(), self.id, inbox.clone()))
+    pub(super) fn attach(&self, inbox: Arc<dyn Subscriber>) -> Option<Attachment> {
+        self.pubsub.is_networked().then(|| self.pubsub.attach(self.topic.clone(), self.id, inbox))
     }
 
     /// Lets all other nodes refresh a key.

@@ -15,21 +15,12 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
-    client::TestClient,
+    client::{JoinRefused, TestClient},
     client_log::{ClientState, JoinState},
     frame::{self, Body},
     roster::{PresenceLeave, PresentKey},
 };
 use crate::paused::quiet;
-
-/// A channel has refused a client, from [`TestClient::join`].
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("the join was refused: {response}")]
-#[non_exhaustive]
-pub struct JoinRefused {
-    /// The response of the refusal.
-    pub response: Value,
-}
 
 /// A topic that a client has joined, from [`TestClient::join`].
 ///
@@ -50,11 +41,35 @@ pub enum ChannelEnd {
     Error(Value),
 }
 
-impl TestChannel {
-    pub(super) fn new(client: TestClient, topic: String, joined: Value) -> Self {
-        Self { client, topic, joined }
+impl TestClient {
+    /// Joins a topic, with parameters that are serialized to JSON. Joined already, it joins anew, and the channel of
+    /// before gets nothing more.
+    ///
+    /// # Errors
+    /// The channel has refused the client.
+    #[track_caller]
+    pub fn join(
+        &self,
+        topic: &str,
+        params: impl Serialize,
+    ) -> impl Future<Output = Result<TestChannel, JoinRefused>> {
+        let at = Location::caller();
+        let params = serde_json::to_value(params).expect("parameters can be written as JSON");
+        let (client, topic) = (self.clone(), topic.to_owned());
+        async move {
+            let (roster, left) = {
+                let mut state = client.0.log.state.lock();
+                let before = state.topics.remove(&topic);
+                before.map_or_else(Default::default, |before| (before.roster, before.inbox))
+            };
+            drop(left);
+            let joined = client.0.join(&topic, params, roster, at).await?;
+            Ok(TestChannel { client, topic, joined })
+        }
     }
+}
 
+impl TestChannel {
     /// The response of the join.
     ///
     /// # Panics

@@ -5,7 +5,6 @@ use std::{fmt, future::Future, panic::Location, sync::Arc, time::Duration};
 use adsum_channels::{Acceptor, Client, Outgoing, Refusal, Wire};
 use adsum_pubsub::tasks::{self, Task};
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
@@ -13,10 +12,8 @@ use tokio::{
 };
 
 use super::{
-    channel::{JoinRefused, TestChannel},
     client_log::{ClientLog, JoinState},
     frame::{self, Body},
-    server::{Request, TestServer},
 };
 
 /// How often phoenix.js sends a heartbeat.
@@ -32,6 +29,15 @@ const LOST_CODE: u16 = 1006;
 /// last clone and the last of its channels it goes away, as a closed tab does.
 #[derive(Clone)]
 pub struct TestClient(pub(super) Arc<Page>);
+
+/// A channel has refused a client, from [`TestClient::join`].
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("the join was refused: {response}")]
+#[non_exhaustive]
+pub struct JoinRefused {
+    /// The response of the refusal.
+    pub response: Value,
+}
 
 pub(super) struct Page {
     pub(super) log: Arc<ClientLog>,
@@ -72,39 +78,9 @@ enum Reading {
 }
 
 impl TestClient {
-    pub(super) async fn connect(server: &TestServer, request: Request) -> Result<Self, Refusal> {
-        let log = Arc::new(ClientLog::new(server.shared.clone()));
-        let page = Page { log, request, connection: Mutex::new(None) };
-        page.connect(&server.acceptor, server.id.clone()).await?;
-        let client = Self(Arc::new(page));
-        server.took_in(&client);
-        Ok(client)
-    }
-
-    /// Joins a topic, with parameters that are serialized to JSON. Joined already, it joins anew, and the channel of
-    /// before gets nothing more.
-    ///
-    /// # Errors
-    /// The channel has refused the client.
-    #[track_caller]
-    pub fn join(
-        &self,
-        topic: &str,
-        params: impl Serialize,
-    ) -> impl Future<Output = Result<TestChannel, JoinRefused>> {
-        let at = Location::caller();
-        let params = serde_json::to_value(params).expect("parameters can be written as JSON");
-        let (client, topic) = (self.clone(), topic.to_owned());
-        async move {
-            let (roster, left) = {
-                let mut state = client.0.log.state.lock();
-                let before = state.topics.remove(&topic);
-                before.map_or_else(Default::default, |before| (before.roster, before.inbox))
-            };
-            drop(left);
-            let joined = client.0.join(&topic, params, roster, at).await?;
-            Ok(TestChannel::new(client, topic, joined))
-        }
+    /// A client that isn't connected yet.
+    pub(super) fn new(log: ClientLog, request: Request) -> Self {
+        Self(Arc::new(Page { log: Arc::new(log), request, connection: Mutex::new(None) }))
     }
 
     /// Waits until the connection has ended, and returns the code of its close. 1006 is a connection that was lost.
@@ -150,41 +126,6 @@ impl TestClient {
         self.0.set_reading(Reading::Reads);
     }
 
-    /// Connects anew, as phoenix.js does by itself, and joins every channel again that wasn't left. The channels of the
-    /// test go on with it.
-    ///
-    /// A connection that is still open is given up first: the server sees its end, and no more.
-    ///
-    /// # Errors
-    /// The client is refused.
-    ///
-    /// # Panics
-    /// A channel refuses to be joined again.
-    #[track_caller]
-    pub fn reconnect(&self, server: &TestServer) -> impl Future<Output = Result<(), Refusal>> {
-        let at = Location::caller();
-        let (client, acceptor, id) = (self.clone(), server.acceptor.clone(), server.id.clone());
-        server.took_in(self);
-        async move {
-            let page = &client.0;
-            drop(page.connection.lock().take());
-            page.connect(&acceptor, id).await?;
-            let joined: Vec<String> = page.log.state.lock().topics.keys().cloned().collect();
-            for topic in joined {
-                let before = page.log.state.lock().topics.remove(&topic);
-                let Some(before) = before else { continue };
-                if let Err(refused) = page.join(&topic, before.params, before.roster, at).await {
-                    page.log.fail(&format!("{topic} can't be joined again: {}", refused.response), at);
-                }
-                if let Some(topic) = page.log.state.lock().topics.get_mut(&topic) {
-                    let heard = std::mem::replace(&mut topic.inbox, before.inbox);
-                    topic.inbox.extend(heard);
-                }
-            }
-            Ok(())
-        }
-    }
-
     /// Sends text as it is: for what no page sends.
     pub fn send(&self, text: impl Into<String>) {
         let text = text.into();
@@ -199,7 +140,7 @@ impl fmt::Debug for TestClient {
 }
 
 impl Page {
-    async fn connect(&self, acceptor: &Acceptor, server: Arc<()>) -> Result<(), Refusal> {
+    pub(super) async fn connect(&self, acceptor: &Acceptor, server: Arc<()>) -> Result<(), Refusal> {
         let client = acceptor.accept("test", self.request.parts()).await?;
         let (orders, ordered) = mpsc::unbounded_channel();
         let (reading, reads) = watch::channel(Reading::Reads);
@@ -211,7 +152,31 @@ impl Page {
     }
 
     /// Joins, and returns the server's response.
-    async fn join(
+    /// Connects anew, and joins all again that was joined.
+    pub(super) async fn reconnect(
+        &self,
+        acceptor: &Acceptor,
+        server: Arc<()>,
+        at: &'static Location<'static>,
+    ) -> Result<(), Refusal> {
+        drop(self.connection.lock().take());
+        self.connect(acceptor, server).await?;
+        let joined: Vec<String> = self.log.state.lock().topics.keys().cloned().collect();
+        for topic in joined {
+            let before = self.log.state.lock().topics.remove(&topic);
+            let Some(before) = before else { continue };
+            if let Err(refused) = self.join(&topic, before.params, before.roster, at).await {
+                self.log.fail(&format!("{topic} can't be joined again: {}", refused.response), at);
+            }
+            if let Some(topic) = self.log.state.lock().topics.get_mut(&topic) {
+                let heard = std::mem::replace(&mut topic.inbox, before.inbox);
+                topic.inbox.extend(heard);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn join(
         &self,
         topic: &str,
         params: Value,
@@ -356,5 +321,22 @@ fn arrive(log: &ClientLog, outgoing: Outgoing) {
         Outgoing::Binary(bytes) => log.heard_binary(&bytes),
         Outgoing::Close(code) => log.closed(code),
         Outgoing::Nothing => {}
+    }
+}
+
+/// The request of a client, also for when it connects again.
+#[derive(Clone, Debug)]
+pub(super) struct Request(pub(super) http::request::Parts);
+
+impl Request {
+    pub(super) fn new(params: &str) -> Self {
+        let separator = if params.is_empty() { "" } else { "&" };
+        let request = http::Request::get(format!("/websocket?vsn=2.0.0{separator}{params}"));
+        let request = request.header(http::header::HOST, "localhost").body(());
+        Self(request.expect("parameters are the query of a URI").into_parts().0)
+    }
+
+    fn parts(&self) -> http::request::Parts {
+        self.0.clone()
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fmt::{self, Write as _},
     future::{Future, IntoFuture},
+    panic::Location,
     pin::Pin,
     sync::{Arc, Weak, atomic::Ordering},
     thread,
@@ -17,8 +18,8 @@ use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    client::{Page, TestClient},
-    client_log::Shared,
+    client::{Page, Request, TestClient},
+    client_log::{ClientLog, Shared},
 };
 use crate::{failed_fetches::FailedFetch, handler::PresenceHandler, presence::Presence};
 
@@ -226,23 +227,32 @@ impl<'s> IntoFuture for Connecting<'s> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 's>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(TestClient::connect(self.server, self.request))
+        let Self { server, request } = self;
+        Box::pin(async move {
+            let client = TestClient::new(ClientLog::new(server.shared.clone()), request);
+            client.0.connect(&server.acceptor, server.id.clone()).await?;
+            server.took_in(&client);
+            Ok(client)
+        })
     }
 }
 
-/// The request of a client, also for when it connects again.
-#[derive(Clone, Debug)]
-pub(super) struct Request(http::request::Parts);
-
-impl Request {
-    fn new(params: &str) -> Self {
-        let separator = if params.is_empty() { "" } else { "&" };
-        let request = http::Request::get(format!("/websocket?vsn=2.0.0{separator}{params}"));
-        let request = request.header(http::header::HOST, "localhost").body(());
-        Self(request.expect("parameters are the query of a URI").into_parts().0)
-    }
-
-    pub(super) fn parts(&self) -> http::request::Parts {
-        self.0.clone()
+impl TestClient {
+    /// Connects anew, as phoenix.js does by itself, and joins every channel again that wasn't left. The channels of the
+    /// test go on with it.
+    ///
+    /// A connection that is still open is given up first: the server sees its end, and no more.
+    ///
+    /// # Errors
+    /// The client is refused.
+    ///
+    /// # Panics
+    /// A channel refuses to be joined again.
+    #[track_caller]
+    pub fn reconnect(&self, server: &TestServer) -> impl Future<Output = Result<(), Refusal>> {
+        let at = Location::caller();
+        let (client, acceptor, id) = (self.clone(), server.acceptor.clone(), server.id.clone());
+        server.took_in(self);
+        async move { client.0.reconnect(&acceptor, id, at).await }
     }
 }

@@ -17,8 +17,15 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{ExplainedDeparture, ExplainedSocket, Holder, HoldingNode};
-use crate::{Presence, core::Core, handler::PresenceHandler, replication::ReplicationInbox, seconds};
+#[cfg(feature = "dashboard")]
+use crate::watching::{self, Watches};
+use crate::{
+    core::Core,
+    explanation::{ExplainedDeparture, ExplainedSocket, Holder, HoldingNode},
+    handler::PresenceHandler,
+    replication::ReplicationInbox,
+    seconds,
+};
 
 /// The events on the topic of questions.
 const ASK: &str = "ask";
@@ -29,7 +36,7 @@ const WAITING: usize = 128;
 /// How many answers wait for the one who asked.
 const ANSWERS: usize = 128;
 /// How many presences, and how many leaves, one node tells of.
-pub(super) const MAX_TOLD: usize = 64;
+pub(crate) const MAX_TOLD: usize = 64;
 /// How many questions are answered at once. Further ones count as unanswered.
 const MAX_ANSWERING: usize = 16;
 /// How long a node waits for its own replication before it answers without it.
@@ -133,24 +140,24 @@ struct Answered {
 
 /// The way of questions to the same presence on other nodes, and of answers back.
 pub(crate) struct Exchange {
-    pub(crate) pubsub: PubSub,
-    pub(crate) topic: Topic,
+    pubsub: PubSub,
+    topic: Topic,
     /// The calls that wait for answers.
     askers: Mutex<HashMap<u64, mpsc::Sender<Told>>>,
     #[cfg(feature = "dashboard")]
-    pub(crate) watches: crate::dashboard::watching::Watches,
+    pub(crate) watches: Arc<Watches>,
 }
 
 impl Exchange {
     /// No client can join this topic: those that begin like it are kept for the nodes.
     pub(crate) fn new(pubsub: PubSub, name: &str) -> Arc<Self> {
-        let topic = format!("adsum:explain:{name}").into();
+        let topic = Topic::from(format!("adsum:explain:{name}"));
         Arc::new(Self {
+            #[cfg(feature = "dashboard")]
+            watches: Watches::new(pubsub.clone(), topic.clone()),
             pubsub,
             topic,
             askers: Mutex::default(),
-            #[cfg(feature = "dashboard")]
-            watches: crate::dashboard::watching::Watches::default(),
         })
     }
 
@@ -167,28 +174,20 @@ impl Exchange {
         }
         (asking, answers)
     }
-}
 
-/// A question that is under way.
-struct Asking {
-    exchange: Arc<Exchange>,
-    nonce: u64,
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.exchange.askers.lock().remove(&self.nonce);
-    }
-}
-
-impl<H: PresenceHandler> Presence<H> {
     /// The nodes that this one knows, and what each has to say within a time, this one included.
-    pub(crate) async fn ask_all(&self, question: Question, within: Duration) -> (Vec<NodeInfo>, Vec<Told>) {
+    pub(crate) async fn ask_all<H: PresenceHandler>(
+        self: &Arc<Self>,
+        core: &Core<H>,
+        inbox: &ReplicationInbox,
+        question: Question,
+        within: Duration,
+    ) -> (Vec<NodeInfo>, Vec<Told>) {
         let deadline = Instant::now() + within;
-        let pubsub = &self.core.pubsub;
-        let mut asked = pubsub.is_networked().then(|| self.exchange.ask(question.clone()));
-        let nodes = timeout_at(deadline, self.nodes()).await.unwrap_or_default();
-        let own = answer(&self.core, &self.inbox, &question).await;
+        let pubsub = &self.pubsub;
+        let mut asked = pubsub.is_networked().then(|| self.ask(question.clone()));
+        let nodes = timeout_at(deadline, inbox.nodes()).await.ok().and_then(Result::ok).unwrap_or_default();
+        let own = answer(core, inbox, &question).await;
         let mut answers = vec![Told { node: pubsub.node().to_owned(), answer: own, at: Instant::now() }];
         let is_expected = |node: &&NodeInfo| node.state == NodeState::Up && !node.is_self;
         let mut expected: Vec<&str> = nodes.iter().filter(is_expected).map(|node| &*node.name).collect();
@@ -203,6 +202,18 @@ impl<H: PresenceHandler> Presence<H> {
             }
         }
         (nodes, answers)
+    }
+}
+
+/// A question that is under way.
+struct Asking {
+    exchange: Arc<Exchange>,
+    nonce: u64,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.exchange.askers.lock().remove(&self.nonce);
     }
 }
 
@@ -262,7 +273,7 @@ fn handle<H: PresenceHandler>(core: &Core<H>, exchange: &Arc<Exchange>, message:
             }
         }
         #[cfg(feature = "dashboard")]
-        event => crate::dashboard::watching::handle(core, exchange, event, json),
+        event => watching::handle(core, &exchange.watches, event, json),
         #[cfg(not(feature = "dashboard"))]
         _ => {}
     }

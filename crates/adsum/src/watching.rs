@@ -11,7 +11,7 @@ use std::{
 };
 
 use adsum_pubsub::{
-    Json,
+    Json, PubSub, Topic,
     tasks::{self, Task},
 };
 use adsum_tracker::OwnerId;
@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::{Presence, core::Core, explain::exchange::Exchange, handler::PresenceHandler};
+use crate::{core::Core, handler::PresenceHandler};
 
 /// The events on the topic of questions.
 const WATCH: &str = "watch";
@@ -69,15 +69,17 @@ struct Item {
 }
 
 /// The watches of this node: of its pages, and of its sockets.
-#[derive(Default)]
 pub(crate) struct Watches {
+    pubsub: PubSub,
+    /// The topic on which the nodes ask each other.
+    topic: Topic,
     streams: Mutex<HashMap<u64, mpsc::Sender<StreamItem>>>,
     watched: Mutex<HashMap<u64, Task>>,
 }
 
 /// The messages of a socket on their way to a page. Dropped, the watch ends.
 pub(crate) struct Stream {
-    exchange: Arc<Exchange>,
+    watches: Arc<Watches>,
     id: u64,
     node: String,
     items: mpsc::Receiver<StreamItem>,
@@ -88,20 +90,24 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Watches the socket of an owner on a node.
-    pub(crate) fn open<H: PresenceHandler>(presence: &Presence<H>, node: String, owner: u64) -> Self {
-        let exchange = presence.exchange.clone();
+    pub(crate) fn open<H: PresenceHandler>(
+        watches: &Arc<Watches>,
+        core: &Core<H>,
+        node: String,
+        owner: u64,
+    ) -> Self {
         let (sender, items) = mpsc::channel(WAITING);
         let id = RandomState::new().build_hasher().finish();
-        exchange.watches.streams.lock().insert(id, sender);
-        let from = exchange.pubsub.node().to_owned();
+        watches.streams.lock().insert(id, sender);
+        let from = watches.pubsub.node().to_owned();
         if node == from {
-            exchange.watches.begin(&presence.core, &exchange, Watch { stream: id, from, owner });
+            watches.begin(core, Watch { stream: id, from, owner });
         } else if let Ok(payload) = Json::encode(&Watch { stream: id, from, owner }) {
             // A node that doesn't hear it doesn't begin, which is said.
-            let _ = exchange.pubsub.direct_broadcast(&node, &exchange.topic, WATCH, payload);
+            let _ = watches.pubsub.direct_broadcast(&node, &watches.topic, WATCH, payload);
         }
         let ends_at = Instant::now() + WATCH_TIME;
-        Self { exchange, id, node, items, ends_at, begun: false, ended: false }
+        Self { watches: watches.clone(), id, node, items, ends_at, begun: false, ended: false }
     }
 
     /// The next message, or why there is none any more. `None` after that.
@@ -128,23 +134,27 @@ fn over() -> String {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let Self { exchange, id, node, .. } = self;
-        let sender = exchange.watches.streams.lock().remove(id);
+        let Self { watches, id, node, .. } = self;
+        let sender = watches.streams.lock().remove(id);
         drop(sender);
-        if node == exchange.pubsub.node() {
-            exchange.watches.end(*id);
+        if node == watches.pubsub.node() {
+            watches.end(*id);
         } else if let Ok(payload) = Json::encode(id) {
-            let _ = exchange.pubsub.direct_broadcast(node, &exchange.topic, UNWATCH, payload);
+            let _ = watches.pubsub.direct_broadcast(node, &watches.topic, UNWATCH, payload);
         }
     }
 }
 
 impl Watches {
+    pub(crate) fn new(pubsub: PubSub, topic: Topic) -> Arc<Self> {
+        Arc::new(Self { pubsub, topic, streams: Mutex::default(), watched: Mutex::default() })
+    }
+
     /// Begins to watch a socket of this node.
-    fn begin<H: PresenceHandler>(&self, core: &Core<H>, exchange: &Arc<Exchange>, watch: Watch) {
+    fn begin<H: PresenceHandler>(self: &Arc<Self>, core: &Core<H>, watch: Watch) {
         let Watch { stream, from, owner } = watch;
         let probe = core.holders.socket(OwnerId::numbered(owner));
-        let sender = Sender { exchange: exchange.clone(), stream, to: from };
+        let sender = Sender { watches: self.clone(), stream, to: from };
         // Held until the watch is noted, so that no other one is counted meanwhile.
         let mut watched = self.watched.lock();
         let ids: Vec<u64> = watched.iter().filter(|(_, task)| task.has_ended()).map(|(id, _)| *id).collect();
@@ -201,39 +211,39 @@ impl Watches {
 
 /// The way of messages to the node of the page.
 struct Sender {
-    exchange: Arc<Exchange>,
+    watches: Arc<Watches>,
     stream: u64,
     to: String,
 }
 
 impl Sender {
     fn send(&self, item: StreamItem) {
-        let Self { exchange, stream, to } = self;
+        let Self { watches, stream, to } = self;
         let item = Item { stream: *stream, item };
-        if to == exchange.pubsub.node() {
-            exchange.watches.deliver(item);
+        if to == watches.pubsub.node() {
+            watches.deliver(item);
         } else if let Ok(payload) = Json::encode(&item) {
-            let _ = exchange.pubsub.direct_broadcast(to, &exchange.topic, ITEM, payload);
+            let _ = watches.pubsub.direct_broadcast(to, &watches.topic, ITEM, payload);
         }
     }
 }
 
 /// Handles what other nodes say of watches.
-pub(crate) fn handle<H: PresenceHandler>(core: &Core<H>, exchange: &Arc<Exchange>, event: &str, json: &Json) {
+pub(crate) fn handle<H: PresenceHandler>(core: &Core<H>, watches: &Arc<Watches>, event: &str, json: &Json) {
     match event {
         WATCH => {
             if let Ok(watch) = json.decode::<Watch>() {
-                exchange.watches.begin(core, exchange, watch);
+                watches.begin(core, watch);
             }
         }
         UNWATCH => {
             if let Ok(stream) = json.decode() {
-                exchange.watches.end(stream);
+                watches.end(stream);
             }
         }
         ITEM => {
             if let Ok(item) = json.decode() {
-                exchange.watches.deliver(item);
+                watches.deliver(item);
             }
         }
         _ => {}

@@ -4,7 +4,8 @@ use serde_json::{Map, json};
 
 use super::*;
 use crate::{
-    NoFetch,
+    handler::NoFetch,
+    presence::Presence,
     testing::{TestChannel, TestCluster},
 };
 
@@ -29,6 +30,11 @@ impl Channel for Room {
     }
 }
 
+/// Watches an owner's socket from a node.
+fn open(from: &Presence, node: &str, owner: u64) -> Stream {
+    Stream::open(&from.exchange.watches, &from.core, node.to_owned(), owner)
+}
+
 /// Two nodes, a client of the second one, and the owner of its presence.
 async fn cluster() -> (TestCluster<Presence, NoFetch>, TestChannel, u64) {
     let cluster = TestCluster::start(["a", "b"], |pubsub: PubSub| {
@@ -49,7 +55,7 @@ async fn cluster() -> (TestCluster<Presence, NoFetch>, TestChannel, u64) {
 async fn messages_of_another_node_are_seen_for_a_minute() {
     let (cluster, channel, owner) = cluster().await;
     let began = Instant::now();
-    let mut stream = Stream::open(cluster.presence("a"), "b".to_owned(), owner);
+    let mut stream = open(cluster.presence("a"), "b", owner);
     assert!(matches!(stream.next().await, Some(StreamItem::Begun)));
     channel.push("echo", json!({"password": "hunter2"})).ok::<serde_json::Value>().await;
     for expected in [true, false] {
@@ -78,13 +84,13 @@ async fn messages_of_another_node_are_seen_for_a_minute() {
 async fn a_watch_says_why_it_does_not_begin() {
     let (cluster, _channel, owner) = cluster().await;
     let presence = cluster.presence("b");
-    let open = || Stream::open(presence, "b".to_owned(), owner);
-    let mut watches: Vec<Stream> = (0..MAX_WATCHED).map(|_| open()).collect();
+    let open_again = || open(presence, "b", owner);
+    let mut watches: Vec<Stream> = (0..MAX_WATCHED).map(|_| open_again()).collect();
     let end = async |stream: &mut Stream| match stream.next().await {
         Some(StreamItem::End(why)) => why,
         item => panic!("{item:?} instead of an end"),
     };
-    assert_eq!(end(&mut open()).await, "4 sockets of that node are watched already");
+    assert_eq!(end(&mut open_again()).await, "4 sockets of that node are watched already");
     // The one that is refused doesn't end one that runs.
     let running = watches.last_mut().expect("there are some");
     assert!(matches!(running.next().await, Some(StreamItem::Begun)));
@@ -92,10 +98,10 @@ async fn a_watch_says_why_it_does_not_begin() {
     assert!(!matches!(next, Ok(Some(StreamItem::End(_)) | None)), "{next:?}");
     // A watch that is dropped makes room.
     watches.pop();
-    assert!(matches!(open().next().await, Some(StreamItem::Begun)));
+    assert!(matches!(open_again().next().await, Some(StreamItem::Begun)));
 
-    let mut unknown = Stream::open(presence, "b".to_owned(), owner + 1000);
+    let mut unknown = open(presence, "b", owner + 1000);
     assert_eq!(end(&mut unknown).await, "its socket is gone");
-    let mut nowhere = Stream::open(presence, "c".to_owned(), owner);
+    let mut nowhere = open(presence, "c", owner);
     assert_eq!(end(&mut nowhere).await, "c did not answer");
 }
