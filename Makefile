@@ -24,7 +24,7 @@ heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: 
 now = $(shell date +%s)
 took = $(shell expr $(now) - $(BEGAN))
 
-.PHONY: help chess test ops soak fmt lint bench bench-cores bench-large bench-table bench-plots bench-profiles bench-chess bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser screenshots python-clients scripts-test licences parity words external-types format clippy features docs-check
+.PHONY: help chess test ops soak fmt lint bench bench-cores bench-large bench-table bench-plots bench-profiles bench-chess bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser screenshots python-clients scripts-test licences parity words external-types circles format clippy features docs-check
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ test: deps lint test-rust counts test-node test-clients test-browser ## What mus
 fmt: ## Format the Rust code
 	cargo fmt --all
 
-lint: scripts-test licences parity words ops external-types format clippy features docs-check ## Check format, clippy's warnings, words, features, docs and licences; changes nothing
+lint: scripts-test licences parity words ops external-types circles format clippy features docs-check ## Check format, clippy's warnings, words, imports, features, docs and licences; changes nothing
 
 format:
 	$(call heading,format)
@@ -75,6 +75,10 @@ ops: ## Check the alert rules and the dashboard in ops/ against the table of met
 external-types: ## Check that public signatures name only those types of other crates that are meant
 	$(call heading,types of other crates)
 	scripts/external-types.mjs
+
+circles: ## Check that imports inside each crate point down, without a circle of files
+	$(call heading,imports inside crates)
+	scripts/circles.mjs
 
 licences: ## Check that every dependency has a licence that deny.toml allows
 	$(call heading,licences)
