@@ -17,7 +17,8 @@
 //!
 //! Gauges have no handle. They are read when somebody asks, from the [`Source`]s that routers and presences register.
 //!
-//! Labels are bounded: a metric has at most [`MAX_SERIES`] series, and whatever comes after that counts as `other`.
+//! Labels are bounded: a metric has at most [`MAX_SERIES`] series of one `PubSub`, of which the last is `other`. Whatever
+//! comes later counts there.
 
 mod high_water;
 mod lanes;

@@ -1,7 +1,7 @@
 //! The values of all metrics of a node.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, LazyLock, Weak},
 };
 
@@ -15,16 +15,22 @@ use super::{
     value::{Buckets, Counter, Histogram},
 };
 
-/// Maximum number of series of one metric. Label values that come after that count as `other`.
+/// Maximum number of series of one metric. The last one is `other`: all label values that come later count there.
 pub const MAX_SERIES: usize = 512;
 
 /// The values of one node.
 pub struct Metrics {
     kept: Mutex<BTreeMap<Series, Kept>>,
     sources: Mutex<Vec<Weak<dyn Source>>>,
+    /// Locked last.
+    admitted: Mutex<Admitted>,
     /// The gauges that a recorder was told of, and how much of each counter that its source keeps.
     told: Mutex<Told>,
 }
+
+/// The series that there have been, whoever counts them. They stay, as a recorder keeps a series for good.
+#[derive(Default)]
+struct Admitted(BTreeSet<Series>);
 
 #[derive(Clone)]
 enum Kept {
@@ -79,7 +85,12 @@ impl Metrics {
     }
 
     fn empty() -> Self {
-        Self { kept: Mutex::default(), sources: Mutex::default(), told: Mutex::default() }
+        Self {
+            kept: Mutex::default(),
+            sources: Mutex::default(),
+            admitted: Mutex::default(),
+            told: Mutex::default(),
+        }
     }
 
     /// Has a series for each combination of known values.
@@ -134,16 +145,12 @@ impl Metrics {
     }
 
     fn keep(&self, metric: &'static Metric, labels: &[&str]) -> Kept {
-        let mut key = series(metric, labels);
+        let key = series(metric, labels);
         let mut kept = self.kept.lock();
         if let Some(kept) = kept.get(&key) {
             return kept.clone();
         }
-        let first = (metric.name, Box::default());
-        let count = kept.range(first..).take_while(|((name, _), _)| *name == metric.name).count();
-        if count >= MAX_SERIES {
-            key.1.iter_mut().for_each(|value| *value = OTHER.into());
-        }
+        let key = self.admitted.lock().admit(key);
         let new = match metric.kind {
             Kind::Histogram(bounds) => Kept::Histogram(Arc::new(Histogram::new(bounds))),
             Kind::Counter | Kind::Gauge => Kept::Counter(Arc::default()),
@@ -165,7 +172,7 @@ impl Metrics {
         for source in sources {
             source.read(&mut readings);
         }
-        readings
+        self.admitted.lock().bound(readings)
     }
 
     /// All values now, in the order of the names.
@@ -212,39 +219,51 @@ impl Metrics {
         let Readings { gauges, counters } = self.readings();
         // A recorder keeps a series for good, so one that has gone since the last time is zero.
         told.gauges.values_mut().for_each(|value| *value = 0.0);
-        for (series, value) in gauges {
-            // Several may share the series of the others.
-            insert_bounded(&mut told.gauges, series, |gauge| *gauge += value);
-        }
+        told.gauges.extend(gauges);
         for ((name, labels), value) in &told.gauges {
             if let Some(metric) = table::find(name) {
                 recorder::set(&recorder::key(metric, labels), *value);
             }
         }
         for (series, count) in counters {
-            let mut news = 0;
-            let metric = table::find(series.0);
-            let key = metric.map(|metric| recorder::key(metric, &series.1));
-            insert_bounded(&mut told.counters, series, |told| {
-                // A source that has begun anew counts from zero.
-                news = if count < *told { count } else { count - *told };
-                *told = count;
-            });
-            if let Some(key) = key {
-                recorder::add(&key, news);
-            }
+            let Some(metric) = table::find(series.0) else { continue };
+            let key = recorder::key(metric, &series.1);
+            let told = told.counters.entry(series).or_default();
+            // A source that has begun anew counts from zero.
+            let news = if count < *told { count } else { count - *told };
+            *told = count;
+            recorder::add(&key, news);
         }
     }
 }
 
-fn insert_bounded<T: Default>(map: &mut BTreeMap<Series, T>, mut series: Series, set: impl FnOnce(&mut T)) {
-    if !map.contains_key(&series) {
-        let first = (series.0, Box::default());
-        if map.range(first..).take_while(|((name, _), _)| *name == series.0).count() >= MAX_SERIES {
+impl Admitted {
+    /// Returns the series that counts for this one: itself, or that of the others.
+    fn admit(&mut self, mut series: Series) -> Series {
+        let Self(admitted) = self;
+        if admitted.contains(&series) {
+            return series;
+        }
+        let of_metric = (series.0, Box::default())..;
+        let count = admitted.range(of_metric).take_while(|(name, _)| *name == series.0).count();
+        // The last place is that of the others.
+        if count + 1 >= MAX_SERIES {
             series.1.iter_mut().for_each(|value| *value = OTHER.into());
         }
+        admitted.insert(series.clone());
+        series
     }
-    set(map.entry(series).or_default());
+
+    fn bound(&mut self, readings: Readings) -> Readings {
+        let mut bounded = Readings::default();
+        for (series, value) in readings.gauges {
+            *bounded.gauges.entry(self.admit(series)).or_default() += value;
+        }
+        for (series, count) in readings.counters {
+            *bounded.counters.entry(self.admit(series)).or_default() += count;
+        }
+        bounded
+    }
 }
 
 impl std::fmt::Debug for Metrics {

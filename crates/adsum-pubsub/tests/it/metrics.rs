@@ -140,9 +140,57 @@ fn a_label_with_too_many_values_ends_in_other() {
     }
     let opened = metrics.read().into_iter().filter(|sample| sample.metric == &table::SOCKETS_OPENED);
     let opened: Vec<_> = opened.collect();
-    assert_eq!(opened.len(), MAX_SERIES + 1);
+    assert_eq!(opened.len(), MAX_SERIES);
     let other = opened.iter().find(|sample| &*sample.labels[0] == "other").unwrap();
-    assert_eq!(other.value, Value::Count(MAX_SERIES as u64));
+    assert_eq!(other.value, Value::Count(MAX_SERIES as u64 + 1));
+}
+
+/// A source that names a gauge and a counter for each of many nodes.
+struct Crowd(usize);
+
+impl Source for Crowd {
+    fn read(&self, readings: &mut Readings) {
+        for n in 0..self.0 {
+            readings.add(&table::REPLICA_BEHIND, &["p", &format!("node {n}")], 1.0);
+            readings.count(&table::GAPS, &[&format!("presence {n}")], 1);
+        }
+    }
+}
+
+#[test]
+fn series_of_sources_and_those_counted_in_place_share_one_limit() {
+    let metrics = Metrics::new();
+    let crowds: [Arc<dyn Source>; 2] = [Arc::new(Crowd(2 * MAX_SERIES)), Arc::new(Crowd(2 * MAX_SERIES))];
+    metrics.register(Arc::downgrade(&crowds[0]));
+    for n in 0..100 {
+        metrics.add(&table::GAPS, &[&format!("in place {n}")], 1);
+    }
+    let recorded = Recorded::default();
+    let record = || ::metrics::with_local_recorder(&recorded, || metrics.record());
+    let gaps = || recorded.get(r#"adsum_gaps_total{presence="other"}"#);
+    record();
+    assert_eq!(recorded.count_of("adsum_gaps_total"), MAX_SERIES);
+    assert_eq!(recorded.count_of("adsum_replica_behind"), MAX_SERIES);
+    // Of these 1124 counts, 511 have a series of their own; of the 1024 gauges, too.
+    assert_eq!(gaps(), Some(613.0));
+    let behind = recorded.get(r#"adsum_replica_behind{presence="other",node="other"}"#);
+    assert_eq!(behind, Some(513.0));
+    let sum = || {
+        let read = metrics.read().into_iter().filter(|sample| sample.metric == &table::GAPS);
+        let counts = read.map(|sample| match sample.value {
+            Value::Count(count) => (1, count),
+            other => panic!("{other:?}"),
+        });
+        counts.fold((0, 0), |(series, sum), (one, count)| (series + one, sum + count))
+    };
+    assert_eq!(sum(), (MAX_SERIES, 1124));
+    // Twice the same is nothing new, and each count comes once.
+    record();
+    assert_eq!(gaps(), Some(613.0));
+    metrics.register(Arc::downgrade(&crowds[1]));
+    record();
+    assert_eq!((recorded.count_of("adsum_gaps_total"), gaps()), (MAX_SERIES, Some(613.0 + 613.0)));
+    assert_eq!(sum(), (MAX_SERIES, 1124 + 1024));
 }
 
 #[test]

@@ -26,6 +26,12 @@ impl Recorded {
         self.0.lock().values.get(series).copied()
     }
 
+    /// The number of series of a metric.
+    pub(crate) fn count_of(&self, metric: &str) -> usize {
+        let inner = self.0.lock();
+        inner.values.keys().filter(|series| series.split('{').next() == Some(metric)).count()
+    }
+
     pub(crate) fn described(&self) -> BTreeSet<String> {
         self.0.lock().described.clone()
     }
