@@ -85,7 +85,7 @@ impl<X: Layer> TopicSet<X> {
         self.groups.get_mut(key)
     }
 
-    /// Whether there are changes to take as diffs. They may still net to nothing.
+    /// Whether there are changes to take, as diffs or as leaves. They may still net to nothing.
     pub fn has_changes(&self) -> bool {
         !self.window.is_empty()
     }
@@ -98,6 +98,12 @@ impl<X: Layer> TopicSet<X> {
             untold.take();
         }
         diffs
+    }
+
+    /// Takes the rows that have left since the last call, but for those of updates. Only a topic with
+    /// [`Windows::Left`] has any.
+    pub fn take_left(&mut self) -> Vec<(Arc<Row>, LeaveReason)> {
+        self.window.take_left()
     }
 
     /// Notes that the diffs that were taken last are published.

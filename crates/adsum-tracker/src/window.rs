@@ -23,9 +23,14 @@ pub enum Windows {
     Net,
     /// One diff for each change, as in Phoenix.
     Each,
+    /// No diffs. The leaves alone are noted, for [`TopicSet::take_left`](crate::TopicSet::take_left).
+    Left,
     /// No diffs: changes aren't noted.
     Off,
 }
+
+/// Rows that have left, each with the reason.
+pub(crate) type LeftRows = Vec<(Arc<Row>, LeaveReason)>;
 
 /// The changes since the last diff was taken.
 #[derive(Debug)]
@@ -34,6 +39,7 @@ pub(crate) enum DiffWindow<K> {
     Net(Option<Box<Net>>),
     #[expect(clippy::box_collection, reason = "most topics are quiet at any time")]
     Each(Option<Box<Vec<Diff<K>>>>),
+    Left(Option<Box<LeftRows>>),
     Off,
 }
 
@@ -77,6 +83,7 @@ impl<K: KeyLayer> DiffWindow<K> {
         match windows {
             Windows::Net => Self::Net(None),
             Windows::Each => Self::Each(None),
+            Windows::Left => Self::Left(None),
             Windows::Off => Self::Off,
         }
     }
@@ -85,13 +92,22 @@ impl<K: KeyLayer> DiffWindow<K> {
         match self {
             Self::Net(net) => net.as_ref().is_none_or(|net| net.touched.is_empty() && net.again.is_empty()),
             Self::Each(diffs) => diffs.is_none(),
+            Self::Left(left) => left.is_none(),
             Self::Off => true,
         }
     }
 
-    /// Whether changes aren't noted.
+    /// Whether there are no diffs.
     pub(crate) fn is_off(&self) -> bool {
-        matches!(self, Self::Off)
+        matches!(self, Self::Left(_) | Self::Off)
+    }
+
+    /// Takes the leaves, where they alone are noted.
+    pub(crate) fn take_left(&mut self) -> LeftRows {
+        match self {
+            Self::Left(left) => left.take().map_or_else(Vec::new, |left| *left),
+            _ => Vec::new(),
+        }
     }
 
     /// Begins an operation. If each change is a diff, the operation's changes are one.
@@ -105,7 +121,7 @@ impl<K: KeyLayer> DiffWindow<K> {
         match self {
             Self::Net(net) => net.get_or_insert_default().came(row),
             Self::Each(diffs) => begun(diffs).joins.push(row.clone().into()),
-            Self::Off => {}
+            Self::Left(_) | Self::Off => {}
         }
     }
 
@@ -114,6 +130,11 @@ impl<K: KeyLayer> DiffWindow<K> {
             Self::Net(net) => net.get_or_insert_default().went(row, reason),
             Self::Each(diffs) => {
                 begun(diffs).leaves.push(LeftRow { row, reason, is_known: true, layer: layer.clone() });
+            }
+            Self::Left(left) => {
+                if let Some(reason) = reason {
+                    left.get_or_insert_default().push((row, reason));
+                }
             }
             Self::Off => {}
         }
@@ -131,7 +152,7 @@ impl<K: KeyLayer> DiffWindow<K> {
                 let joins = rows.iter().map(joined).collect();
                 diffs.get_or_insert_default().push(Diff { joins, leaves: Vec::new() });
             }
-            Self::Off => {}
+            Self::Left(_) | Self::Off => {}
         }
     }
 
@@ -153,7 +174,7 @@ impl<K: KeyLayer> DiffWindow<K> {
 
     pub(crate) fn take(&mut self, groups: &Groups<K>, untold: Option<&Untold<K>>) -> Vec<Diff<K>> {
         match self {
-            Self::Off => Vec::new(),
+            Self::Left(_) | Self::Off => Vec::new(),
             Self::Each(diffs) => {
                 let mut diffs = diffs.take().map_or_else(Vec::new, |diffs| *diffs);
                 // An operation of another node may have come to nothing here.

@@ -183,6 +183,10 @@ impl<H: PresenceHandler> Builder<H> {
     /// Every close lingers: a reload and phoenix.js's `disconnect()` send the same close (1005; a reload 1000 with
     /// phoenix.js 1.4 and 1.5), so the server can't know whether the client comes back. A client that pushes
     /// `phx_leave` (`channel.leave()`) leaves at once, and so does an untracked presence.
+    ///
+    /// The next presence of the key takes the place of one that lingers, on whichever node it is tracked. If it is tracked
+    /// before its node knows that the old connection has ended, both count until that one has lingered: a client whose new
+    /// join overtakes its close, or reaches another node within milliseconds of it, is there twice for this time.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.timing.linger = linger;
         self
@@ -244,9 +248,9 @@ impl<H: PresenceHandler> Builder<H> {
     /// those of other nodes. Default [`DEFAULT_LEAVE_MEMORY`] (4,096) and [`DEFAULT_LEAVE_MEMORY_AGE`] (15 min); at most a
     /// million, and a day. Zero remembers nothing.
     ///
-    /// A leave takes about 80 bytes, and the sockets of as many channels that have ended about 150 bytes each. A leave that
-    /// no diff has isn't remembered: that of a presence that came and went between two diffs, and those in topics
-    /// [without diffs](Self::without_diffs) and in [counted](Self::counted) ones.
+    /// A leave takes about 80 bytes, and the sockets of as many channels that have ended about 150 bytes each. Leaves in
+    /// topics [without diffs](Self::without_diffs) and in [counted](Self::counted) ones have a memory of their own, as large
+    /// again. A presence that came and went between two diffs isn't remembered.
     pub fn leave_memory(mut self, count: usize, age: Duration) -> Self {
         self.leave_memory = (count, age);
         self
@@ -313,7 +317,9 @@ impl<H: PresenceHandler> Builder<H> {
         let windows = if timing.sends_each_change() { Windows::Each } else { Windows::Net };
         let policy = DiffPolicy { without_diffs: without_diffs.into(), counted: counted.into() };
         let of_windows = policy.clone();
-        let windows_of = move |topic: &str| if of_windows.has_diffs(topic) { windows } else { Windows::Off };
+        // Leaves are noted for the memory of them alone.
+        let without = if leave_memory.0 > 0 { Windows::Left } else { Windows::Off };
+        let windows_of = move |topic: &str| if of_windows.has_diffs(topic) { windows } else { without };
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
         let budget = DeliveryBudget::new(timing.diff_rate, workers, timing.max_diff_delay);
         let backlog = Arc::new(Backlog::new(budget));

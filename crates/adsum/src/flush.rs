@@ -131,8 +131,11 @@ impl<H: PresenceHandler> Core<H> {
     fn take(&self, topic: &Topic) -> Option<TakenDiffs<H::Info>> {
         let mut shard = self.tracker.lock(topic);
         let set = shard.topic_mut(topic)?;
+        let left = set.take_left();
         if !set.has_changes() {
             shard.tidy(topic);
+            drop(shard);
+            self.leaves.note_without_diff(&left);
             return None;
         }
         if set.layer.window_open {

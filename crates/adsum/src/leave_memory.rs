@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use adsum_pubsub::Topic;
-use adsum_tracker::{Incarnation, Key, LeaveReason, LeftRow, OwnerId, Ref, Replica};
+use adsum_tracker::{Incarnation, Key, LeaveReason, LeftRow, OwnerId, Ref, Replica, Row};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -24,6 +24,8 @@ pub(crate) struct LeaveMemory {
     count: usize,
     age: Duration,
     leaves: Mutex<VecDeque<LeaveRecord>>,
+    /// Those in topics without diffs, which are large and busy: they would take the place of all others.
+    without_diff: Mutex<VecDeque<LeaveRecord>>,
     nodes: Mutex<KnownNodes>,
 }
 
@@ -62,9 +64,10 @@ pub(crate) struct RememberedLeave {
 }
 
 impl LeaveMemory {
-    /// Remembers at most `count` leaves, for at most `age`.
+    /// Remembers at most `count` leaves, and as many of topics without diffs, for at most `age`.
     pub(crate) fn new(count: usize, age: Duration) -> Self {
-        Self { count, age, leaves: Mutex::default(), nodes: Mutex::default() }
+        let (leaves, without_diff) = Default::default();
+        Self { count, age, leaves, without_diff, nodes: Mutex::default() }
     }
 
     pub(crate) fn bounds(&self) -> (usize, Duration) {
@@ -73,12 +76,27 @@ impl LeaveMemory {
 
     /// Notes the leaves of a diff, but for those of updates.
     pub(crate) fn note<K>(&self, left: &[LeftRow<K>]) {
-        let mut left = left.iter().filter_map(|left| Some((&left.row, left.reason?))).peekable();
+        self.note_in(&self.leaves, left.iter().filter_map(|left| Some((&left.row, left.reason?))));
+    }
+
+    /// Notes leaves in a topic without diffs.
+    pub(crate) fn note_without_diff(&self, left: &[(Arc<Row>, LeaveReason)]) {
+        // A node that goes down may take a hundred thousand with it.
+        let last = &left[left.len().saturating_sub(self.count)..];
+        self.note_in(&self.without_diff, last.iter().map(|(row, reason)| (row, *reason)));
+    }
+
+    fn note_in<'r>(
+        &self,
+        leaves: &Mutex<VecDeque<LeaveRecord>>,
+        left: impl Iterator<Item = (&'r Arc<Row>, LeaveReason)>,
+    ) {
+        let mut left = left.peekable();
         if self.count == 0 || left.peek().is_none() {
             return;
         }
         let at = Instant::now();
-        let mut leaves = self.leaves.lock();
+        let mut leaves = leaves.lock();
         for (row, reason) in left {
             let is_over = |oldest: &LeaveRecord| at.saturating_duration_since(oldest.at) > self.age;
             while leaves.len() >= self.count || leaves.front().is_some_and(is_over) {
@@ -128,13 +146,15 @@ impl LeaveMemory {
     /// The leaves of a key, the last first.
     pub(crate) fn of(&self, topic: &str, key: &str, most: usize) -> Vec<RememberedLeave> {
         let now = Instant::now();
-        let of_key: Vec<_> = {
-            let leaves = self.leaves.lock();
+        let of_key_in = |leaves: &Mutex<VecDeque<LeaveRecord>>| -> Vec<_> {
+            let leaves = leaves.lock();
             let young = |leave: &&LeaveRecord| now.saturating_duration_since(leave.at) <= self.age;
             let is_of_key = |leave: &&LeaveRecord| leave.topic.as_str() == topic && leave.key.as_str() == key;
             let of_key = leaves.iter().rev().take_while(young).filter(is_of_key);
             of_key.take(most).map(|leave| (leave.reference, leave.owner, leave.reason, leave.at)).collect()
         };
+        // A topic has leaves in one of them.
+        let of_key = [&self.leaves, &self.without_diff].map(of_key_in).into_iter().flatten();
         let remembered = |(reference, owner, reason, at)| {
             let node = if owner == OwnerId::REMOTE { self.node_of(reference) } else { None };
             let is_down = reason == LeaveReason::Unreachable;
@@ -142,7 +162,7 @@ impl LeaveMemory {
             let ago = now.saturating_duration_since(at);
             RememberedLeave { reference, owner, node, reason, ago, silent_for }
         };
-        of_key.into_iter().map(remembered).collect()
+        of_key.map(remembered).collect()
     }
 
     /// How long a node had been silent that went down about then.

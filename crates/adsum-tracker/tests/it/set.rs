@@ -197,6 +197,30 @@ fn rows_that_join_again_wait_for_a_diff_of_their_own() {
 }
 
 #[test]
+fn leaves_alone_wait_to_be_taken_where_nothing_else_is_noted() {
+    let tracker = tracker(Windows::Left);
+    let (topic, user) = room();
+    let mut owner = tracker.owner();
+    owner.track(&topic, &user, meta()).unwrap();
+    update(&mut owner, &topic, &user);
+    assert!(!tracker.lock(&topic).topic(&topic).unwrap().has_changes(), "an update is no leave");
+    owner.untrack(&topic, &user);
+    owner.track(&topic, &user, meta()).unwrap();
+    drop(owner);
+    assert!(take(&tracker, &topic).is_empty(), "there are no diffs");
+    let mut shard = tracker.lock(&topic);
+    let set = shard.topic_mut(&topic).unwrap();
+    assert!(set.has_changes());
+    let left = set.take_left();
+    let reasons: Vec<_> = left.iter().map(|(row, reason)| (row.key.clone(), *reason)).collect();
+    assert_eq!(reasons, [(user.clone(), LeaveReason::Left), (user, LeaveReason::Gone)]);
+    assert!(!set.has_changes() && set.take_left().is_empty());
+    shard.tidy(&topic);
+    drop(shard);
+    assert_eq!(crate::topics_held(&tracker), 0);
+}
+
+#[test]
 fn without_diffs_nothing_waits() {
     let tracker = tracker(Windows::Off);
     let (topic, user) = room();

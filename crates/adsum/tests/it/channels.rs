@@ -170,6 +170,27 @@ async fn a_client_that_comes_back_while_its_presences_linger_was_never_gone() {
     assert_eq!(began.elapsed().as_secs(), linger.as_secs());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_back_before_its_close_is_known_counts_twice_while_that_one_lingers() {
+    let linger = Duration::from_secs(3);
+    let presence = Presence::builder(PubSub::local()).diff_interval(Duration::ZERO).linger(linger).start();
+    let server = server(&presence);
+    let old = join(&server).await;
+    let new = join(&server).await;
+    new.until_present("me").await;
+    old.client().close().await;
+    assert_eq!(presence.count("room:a"), 2);
+    tokio::time::sleep(linger * 9 / 10).await;
+    assert_eq!(presence.count("room:a"), 2);
+    tokio::time::sleep(linger / 5).await;
+    assert_eq!(presence.count("room:a"), 1);
+    // The one that stays takes the place of nobody, and its own is taken as ever.
+    new.client().close().await;
+    let newest = join(&server).await;
+    newest.until_present("me").await;
+    assert_eq!(presence.count("room:a"), 1);
+}
+
 pub(crate) const JOIN: &str = r#"["1","1","room:a","phx_join",{}]"#;
 
 #[tokio::test]

@@ -174,6 +174,49 @@ async fn a_drained_node_is_said_to_have_been_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn leaves_in_topics_without_diffs_are_remembered_and_take_no_place_of_others() {
+    let presence = Presence::builder(PubSub::local())
+        .counted("hall:*")
+        .without_diffs("users:*")
+        .leave_memory(10, 60 * SECOND)
+        .start();
+    let passes = async |topic: &str, key: &str| {
+        let mut owner = presence.owner();
+        owner.track(topic, key, meta(1)).unwrap();
+        owner.update(topic, key, meta(2)).unwrap();
+        owner.finish();
+        settle().await;
+    };
+    let leaves = async |topic: &str, key: &str| {
+        let explanation = presence.explain(topic, key).await;
+        explanation.leaves.iter().map(|leave| leave.reason).collect::<Vec<_>>()
+    };
+    passes("room:1", "7").await;
+    passes("users:1", "7").await;
+    assert_eq!(leaves("users:1", "7").await, [LeaveReason::Finished]);
+    for n in 0..20 {
+        passes("hall:1", &n.to_string()).await;
+    }
+    assert_eq!(leaves("hall:1", "9").await, []);
+    assert_eq!(leaves("hall:1", "10").await, [LeaveReason::Finished], "the last ten");
+    assert_eq!(leaves("room:1", "7").await, [LeaveReason::Finished]);
+    says(&presence.explain("hall:1", "19").await, "finished: its channel or task ended in good order");
+
+    // A crowd that goes at once.
+    let mut owner = presence.owner();
+    for n in 0..50 {
+        owner.track("hall:2", n.to_string(), meta(1)).unwrap();
+    }
+    owner.finish();
+    settle().await;
+    let mut remembered = 0;
+    for n in 0..50 {
+        remembered += leaves("hall:2", &n.to_string()).await.len();
+    }
+    assert_eq!(remembered, 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_nobody_knows_of_is_said_to_be_unknown() {
     let presence = Presence::builder(PubSub::local()).leave_memory(10, 60 * SECOND).start();
     let explanation = presence.explain("room:1", "8").await;
