@@ -32,7 +32,8 @@ use crate::{
 /// event, puts both into the event's name:
 ///
 /// ```
-/// use adsum_channels::{
+/// # use adsum_channels as adsum;
+/// use adsum::{
 ///     Address, BadMessage, ClientMessage, Frame, Message, Payload, Serializer, SocketBuilder, Unsendable, V2, Wire,
 /// };
 ///

@@ -51,7 +51,8 @@ impl Json {
     /// common parts share them until they are written.
     ///
     /// ```
-    /// use adsum_pubsub::Json;
+    /// # use adsum_pubsub as adsum;
+    /// use adsum::Json;
     /// use bytes::Bytes;
     ///
     /// let names = Bytes::from_static(br#""Ann","Bob""#);
