@@ -67,7 +67,7 @@ struct InProgress {
 
 /// The next step of a thread that delivers.
 enum Next<'q> {
-    Deliver(Turn<'q>),
+    Deliver(Delivery<'q>),
     /// Nothing is left of a message but what others are delivering, and no other message may begin.
     Wait,
     Rest,
@@ -153,7 +153,7 @@ impl<B: Fn() -> Vec<Block>> Drainer<B> {
         *turns += 1;
         let taken = blocks.take(BLOCKS_PER_TURN).collect();
         let left = blocks.len().div_ceil(BLOCKS_PER_TURN);
-        Next::Deliver(Turn { queue: &self.queue, job: job.clone(), blocks: taken, left })
+        Next::Deliver(Delivery { queue: &self.queue, job: job.clone(), blocks: taken, left })
     }
 
     /// Blocks while others deliver what is left of a message: for a turn, which doesn't wait for anything.
@@ -166,7 +166,7 @@ impl<B: Fn() -> Vec<Block>> Drainer<B> {
 }
 
 /// Some blocks that one thread delivers to.
-struct Turn<'q> {
+struct Delivery<'q> {
     queue: &'q LargeTopicQueue,
     job: Job,
     blocks: Vec<Block>,
@@ -174,7 +174,7 @@ struct Turn<'q> {
     left: usize,
 }
 
-impl Turn<'_> {
+impl Delivery<'_> {
     fn deliver(self) {
         self.job.deliver(&self.blocks);
     }
@@ -187,7 +187,7 @@ impl Turn<'_> {
 }
 
 /// However it ends, the turn is over.
-impl Drop for Turn<'_> {
+impl Drop for Delivery<'_> {
     fn drop(&mut self) {
         let mut in_progress = self.queue.in_progress.lock();
         let Some(InProgress { blocks, turns, .. }) = &mut *in_progress else { return };

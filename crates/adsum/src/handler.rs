@@ -109,6 +109,8 @@ pub(crate) fn check_info<I: 'static>() -> Result<(), OptionsError> {
         f32,
         f64
     ];
+    // Lists and tuples have no one type to compare with. The compiler promises no form of a name: should it change, they
+    // are told of with the first value, as any other type whose values turn out not to be objects.
     let is_list = name.starts_with("alloc::vec::Vec<")
         || name.starts_with('[')
         || (name.starts_with('(') && TypeId::of::<I>() != TypeId::of::<()>());
