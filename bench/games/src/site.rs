@@ -103,6 +103,8 @@ impl Site {
             .env("DATABASE_CONNECTIONS", "20")
             .env("PUBSUB", &self.pubsub)
             .env("NODE", format!("node-{node}"))
+            // A node that is killed, and a database that is slow, are worth hundreds of warnings here.
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned()))
             // Bots wait for people to follow; here nobody does.
             .env("BOT_MS", "50")
             .envs(["MAX_NAMES", "MAX_OFFERS", "MAX_COMMANDS"].map(|limit| (limit, "0")))
