@@ -153,8 +153,10 @@ impl Watcher {
 }
 
 async fn start(transport: Transport) -> (Server, Arc<Board>) {
-    let configure =
-        |socket: SocketBuilder<Arc<App>>| socket.max_queue_bytes(MAX_QUEUE).channel::<Watching>("board:*");
+    let configure = |socket: SocketBuilder<Arc<App>>| {
+        // On a slow machine, a client that reads late isn't pinged, nor taken for silent.
+        socket.max_queue_bytes(MAX_QUEUE).without_ping().timeout(None).channel::<Watching>("board:*")
+    };
     (Server::start_with(transport, configure).await, Board::new())
 }
 
