@@ -22,7 +22,7 @@ use crate::{
 
 const TOPIC: &str = "news";
 /// How long a node may wait for the others' messages.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the NATS server is given to know who listens.
 const INTEREST: Duration = Duration::from_secs(2);
 
