@@ -4,11 +4,12 @@ import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { isDeepStrictEqual } from "node:util";
 
 import { Engine } from "../lib/engine.mjs";
+import { DEADLINE } from "../lib/until.mjs";
 import { findings, tooWide } from "./lib/axe.mjs";
-import { Node, Operator, Visitor, request } from "./lib/dashboard.mjs";
-import { Relay } from "./lib/relay.mjs";
+import { Node, Operator, Visitor, request, startClient } from "./lib/dashboard.mjs";
 import { launchBrowser } from "./lib/scene.mjs";
 
 const ROOM = "room:lobby";
@@ -47,11 +48,10 @@ async function photograph({ page }, name) {
 }
 
 test("a newcomer learns why each of four people is shown as online, or isn't", async () => {
-  const relay = await Relay.to(one.url);
+  const sleeper = await startClient(one.url, "asleep", ROOM);
   try {
     const crashing = await Visitor.join(two.url, "crashed", ROOM);
     await Visitor.join(two.url, "killed", ROOM);
-    await Visitor.join(relay.url, "asleep", ROOM);
     const lingering = await Visitor.join(one.url, "lingering", ROOM);
     const operator = await look(one);
 
@@ -69,11 +69,14 @@ test("a newcomer learns why each of four people is shown as online, or isn't", a
     await photograph(operator, "lingering");
 
     // Shown as online, but the client sleeps.
-    relay.silence();
+    sleeper.pause();
     await operator.explain(ROOM, "asleep");
     await operator.untilSaid(/Its client has been silent for [\d.]+ s: it has nothing to say, is asleep, or its network is gone/);
     await operator.untilSaid(/The server closes the socket if it stays silent for another \d+ s/);
     await photograph(operator, "asleep");
+    sleeper.resume();
+    await operator.untilNotSaid("Its client has been silent");
+    await operator.untilSaid(/Its client was last heard ([01](\.\d)? s|a moment) ago/);
 
     // Shown as online for a moment, though the node was killed.
     await operator.explain(ROOM, "killed");
@@ -85,8 +88,75 @@ test("a newcomer learns why each of four people is shown as online, or isn't", a
     await photograph(operator, "killed");
     assert.deepEqual(operator.errors, []);
   } finally {
-    relay.close();
+    await sleeper.kill();
   }
+});
+
+test("the page shows the numbers that Prometheus is told", async () => {
+  const nodes = { one, two };
+  const [updating] = [await Visitor.join(one.url, "ann", ROOM), await Visitor.join(one.url, "bob", ROOM)];
+  const lingering = await Visitor.join(one.url, "cyn", ROOM);
+  const leaving = await Visitor.join(two.url, "dan", ROOM);
+  await Visitor.join(two.url, "eve", "room:other");
+  updating.push(ROOM, "update", { status: "away" });
+  leaving.push(ROOM, "phx_leave");
+  lingering.vanish();
+
+  const operator = await look(one);
+  const { page } = operator;
+  /** A sample, in the words of ofMetrics. */
+  const ofSample = ({ nodes, sockets: [sockets, bytes] }) => ({
+    sockets,
+    bytes,
+    nodes: Object.fromEntries(Object.entries(nodes).map(([name, { presences, topics, counts, is_connected, nodes }]) => {
+      const own = nodes.find(({ is_self }) => is_self).presences;
+      const up = nodes.filter(({ state }) => state === "up").length;
+      return [name, { presences, topics, own, up, isConnected: is_connected, ...counts }];
+    })),
+  });
+  const ofMetrics = async () => {
+    const told = {};
+    for (const [name, node] of Object.entries(nodes)) told[name] = await node.metrics();
+    const changes = (metric, ...kinds) => kinds.reduce((sum, change) => sum + metric("adsum_presence_changes_total", { change }), 0);
+    return {
+      sockets: told.one("adsum_sockets"),
+      bytes: told.one("adsum_queue_bytes"),
+      nodes: Object.fromEntries(Object.entries(told).map(([name, metric]) => [name, {
+        presences: metric("adsum_presences"),
+        topics: metric("adsum_presence_topics"),
+        own: metric("adsum_presences", { origin: "own" }),
+        up: metric("adsum_replicas", { state: "up" }),
+        isConnected: metric("adsum_engine_connected") === 1,
+        diffs: metric("adsum_diffs_total"),
+        joins: changes(metric, "joined", "updated"),
+        leaves: changes(metric, "left", "updated"),
+      }])),
+    };
+  };
+  // Once all is quiet, both stay what they are.
+  const deadline = Date.now() + DEADLINE;
+  let told;
+  for (;;) {
+    const shown = ofSample(await operator.nextSample());
+    told = await ofMetrics();
+    if (isDeepStrictEqual(shown, told)) break;
+    if (Date.now() > deadline) assert.deepEqual(shown, told);
+  }
+  const { presences, topics, joins, leaves } = told.nodes.one;
+  // The update is one of each. The node may not have heard of the one who left soon.
+  assert.ok(joins >= 5 && leaves >= 1, `${joins} joins, ${leaves} leaves`);
+  assert.deepEqual([presences, topics, told.sockets, told.nodes.two.own], [4, 2, 2, 1]);
+
+  for (const [name, { own }] of Object.entries(told.nodes)) {
+    await page.locator("[aria-label='Nodes'] tbody tr", { hasText: name }).locator("td").nth(2).filter({ hasText: `${own}` }).waitFor();
+  }
+  await operator.choose("Plots");
+  for (const text of [`presences ${presences} topics ${topics}`, `sockets ${told.sockets}`, `bytes ${told.bytes} B`]) {
+    await page.locator(".now", { hasText: text }).waitFor();
+  }
+  // A rate is the difference of two samples.
+  await page.locator(".now", { hasText: "joins 0/s leaves 0/s diffs 0/s" }).waitFor();
+  assert.deepEqual(operator.errors, []);
 });
 
 test("one cluster is seen from any node, down to the messages of a socket", async () => {
