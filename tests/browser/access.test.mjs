@@ -87,6 +87,57 @@ scene("nothing hinders in a game, and on one's own page", () => browser, async (
   await inspect(alice, "own page");
 });
 
+scene("nothing hinders while one is asked, or something is amiss in a game", () => browser, async (stage) => {
+  const relay = await stage.relay();
+  const [alice, bob] = await stage.table({ alice: { relay } });
+  await alice.play(bob, "h4", "g5", "hxg5", "h6", "gxh6", "a6", "h7", "a5");
+  await alice.click("h7", "g8");
+  await alice.page.locator("#promotion[open]").waitFor();
+  await inspect(alice, "a promotion");
+  await alice.page.keyboard.press("Escape");
+  await bob.action("resign").click();
+  await inspect(bob, "really resign");
+  await alice.type("e5");
+  await alice.untilNote(/\S/);
+  await inspect(alice, "a move that isn't legal");
+  relay.silence();
+  await alice.click("a2", "a3");
+  await alice.untilMarked("pending a3");
+  await alice.untilConnection("lost");
+  await inspect(alice, "the connection is lost, and a move isn't confirmed");
+  relay.restore();
+  await bob.untilPly(9);
+  await alice.untilConnection("online");
+  await bob.action("resign").dblclick();
+  await alice.untilState(/^1 – 0/);
+  await bob.action("rematch").click();
+  await alice.action("decline_rematch").waitFor();
+  await inspect(alice, "a rematch is offered");
+});
+
+scene("nothing hinders where there is nothing, or the site refuses", () => browser, async (stage) => {
+  const alice = await stage.guest("Alice");
+  const { page } = alice;
+  await page.locator("#search").fill("zed");
+  await page.locator("#nobody").waitFor();
+  await inspect(alice, "nobody is found");
+  await page.goto(`${stage.chess.url}game/unheard-of`);
+  await page.locator("#lobby-note", { hasText: "no such game" }).waitFor();
+  await inspect(alice, "no such game");
+  await page.locator("#my-name").click();
+  await page.locator("#no-past").waitFor();
+  await page.locator("#new-password").fill("short");
+  await page.locator("#new-password").press("Enter");
+  await page.locator("#password-note", { hasText: "at least 8 characters" }).waitFor();
+  await inspect(alice, "an own page without games, and a refused password");
+  await page.locator(".brand").click();
+  await alice.untilInLobby();
+  await stage.chess.kill();
+  await stage.chess.start({ ORIGIN: "http://chess.example" });
+  await alice.untilConnection("refused");
+  await inspect(alice, "the site refuses the address");
+});
+
 /** How far apart what means different things has to be, at least. */
 const APART = 40;
 
