@@ -13,8 +13,8 @@ after(() => browser?.close());
 
 const play = (title, script, settings) => scene(title, () => browser, script, settings);
 
-/** A lost connection is noticed soon, and a game can be claimed soon. */
-const QUICK = { PING_MS: "300", PONG_MS: "300", LINGER_MS: "300", CLAIM_MS: "1500", CLAIM_BYE_MS: "600" };
+/** A lost connection is noticed soon, but not one of a machine that is busy; and a game can be claimed soon. */
+const QUICK = { PING_MS: "300", PONG_MS: "2500", LINGER_MS: "300", CLAIM_MS: "1500", CLAIM_BYE_MS: "600" };
 
 play("a reload in the middle of a game leaves no trace", async (stage) => {
   const [alice, bob] = await stage.table();
@@ -29,7 +29,7 @@ play("a reload in the middle of a game leaves no trace", async (stage) => {
   assert.ok(after <= before && after > before - 15, `the clock went from ${before} to ${after}`);
   await alice.play(bob, "Nf3");
   assert.deepEqual(await bob.noted(), ["here"]);
-});
+}, { LINGER_MS: "20000" });
 
 play("a site that is killed in the middle of a game has every confirmed move when it is back", async (stage) => {
   const [alice, bob] = await stage.table();
@@ -206,7 +206,7 @@ play("a change that got lost is asked for when the next one comes", async (stage
 });
 
 play("a change that got lost is asked for when the clock shows zero", async (stage) => {
-  const [alice, bob] = await stage.table({ initial_ms: 4_000, increment_ms: 5_000 });
+  const [alice, bob] = await stage.table({ initial_ms: 8_000, increment_ms: 4_000 });
   await loseOneChange(alice);
   await alice.play(bob, "e4", "e5", "Nf3");
   alice.losesChange = true;
@@ -220,12 +220,15 @@ play("a change that got lost is asked for when the clock shows zero", async (sta
 
 play("a hidden tab is away, and never gone", async (stage) => {
   const [alice, bob] = await stage.table();
-  await alice.play(bob, "e4", "e5", "Nf3");
+  const relay = await stage.relay();
+  const [carol, dave] = await stage.table({ names: ["Carol", "Dave"], bob: { relay } });
+  for (const [white, black] of [[alice, bob], [carol, dave]]) await white.play(black, "e4", "e5", "Nf3");
   await alice.watchStatus("black");
   await bob.setVisibility("hidden");
   await alice.untilStatus("black", "away");
-  // Longer than it takes to miss somebody who is gone.
-  await alice.page.waitForTimeout(2_500);
+  // As long as it takes to miss somebody who is gone.
+  relay.silence();
+  await carol.action("claim-win").waitFor();
   assert.equal(await alice.action("claim-win").isVisible(), false);
   await bob.setVisibility("visible");
   await alice.untilStatus("black", "here");

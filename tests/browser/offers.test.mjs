@@ -65,7 +65,7 @@ play("an invite expires, and goes with whoever leaves", async (stage) => {
   await untilCount(invites(alice), 1);
   await bob.close();
   await untilCount(invites(alice), 0);
-}, { INVITE_MS: "1500", LINGER_MS: "100" });
+}, { INVITE_MS: "5000", LINGER_MS: "100" });
 
 play("a seek is seen by all, taken by another, and gone with its owner", async (stage) => {
   const alice = await stage.guest("Alice");
@@ -97,7 +97,7 @@ play("a seek is seen by all, taken by another, and gone with its owner", async (
   const dave = await stage.guest("Dave");
   await untilCount(dave.page.locator("[data-test=running]"), 1);
   await untilCount(seeks(dave), 0);
-}, { LINGER_MS: "1500" });
+}, { LINGER_MS: "6000" });
 
 play("who plays and who watches is seen in the lobby, and holds through a lost connection", async (stage) => {
   const relay = await stage.relay();
