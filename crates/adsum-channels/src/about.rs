@@ -12,7 +12,7 @@ use crate::{
     transport_name::{LONGPOLL, WEBSOCKET},
 };
 
-/// A socket as it is now; from [`SocketProbe::details`].
+/// A socket as it is now; from [`SocketProbe::details`](crate::SocketProbe::details).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketDetails {
