@@ -57,7 +57,8 @@ impl<X: Layer> Cluster<X> {
 
     pub(super) fn on_goodbye(&mut self, now: Time, from: &Replica) {
         if from.name == self.me.name {
-            self.cancel_outbid(from);
+            // It answers for itself alone: it may never have been heard where a lower one, which is dead, is the highest.
+            self.outbid = self.outbid.take().filter(|outbid| outbid.highest != from.incarnation);
             // Both have yielded to each other. The lower incarnation serves, as if two start together.
             if matches!(self.phase, NodePhase::Twin { .. }) && self.me.incarnation < from.incarnation {
                 self.go_live(now);

@@ -88,6 +88,20 @@ fn a_node_does_not_outbid_a_twin_that_is_alive() {
 }
 
 #[test]
+fn a_twin_that_has_yielded_keeps_nobody_from_outbidding_a_dead_run() {
+    let (mut world, [a, _]) = World::of(["a", "b"]);
+    // Some node knows of a run that is dead, and hasn't heard of the twin, which has yielded to this node.
+    let (dead, yielded) = (replica("a", 5), replica("a", 6));
+    for _ in 0..4 {
+        let of = world.node(a).cluster.replica().clone();
+        world.hear(a, ClusterMessage::Stale { of, highest: dead.incarnation });
+        world.hear(a, ClusterMessage::Goodbye { from: yielded.clone() });
+        world.pass(SECOND);
+    }
+    assert!(world.node(a).cluster.replica().incarnation > dead.incarnation);
+}
+
+#[test]
 fn a_node_that_hears_much_of_a_twin_says_little() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let is_heartbeat =
