@@ -17,8 +17,6 @@ PYTHON_CLIENTS := phxsocket phx_events realtime
 NODE_TEST := node --test --test-reporter=spec
 # Those of tests/conformance that also run with every message compressed.
 COMPRESSED_TESTS := recorded.test.mjs versions.test.mjs
-# Those of tests/browser that take the time, and so have the machine for themselves. The others mostly wait.
-TIMED_TESTS := budget.test.mjs
 # Begins a step, and says how long the one before took. It is the first line of a recipe, since make expands a recipe
 # just before it runs it.
 heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: %s s\n' '$(STEP)' $(took); \
@@ -186,9 +184,7 @@ test-clients: tests/clients/$(INSTALLED) python-clients ## Run clients that othe
 test-browser: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Run the chess site and the dashboard in Chromium
 	$(call heading,browser tests)
 	cargo build --package chess --package rooms --locked
-	cd tests/browser && export CHESS_BIN=$(BUILT)/chess ROOMS_BIN=$(BUILT)/rooms CHROMIUM=$(CHROMIUM) && \
-		$(NODE_TEST) --test-concurrency=2 $(filter-out $(TIMED_TESTS),$(notdir $(wildcard tests/browser/*.test.mjs))) && \
-		$(NODE_TEST) $(TIMED_TESTS)
+	cd tests/browser && CHESS_BIN=$(BUILT)/chess ROOMS_BIN=$(BUILT)/rooms CHROMIUM=$(CHROMIUM) $(NODE_TEST) *.test.mjs
 
 screenshots: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Make the pictures of the chess site for README and docs
 	cargo build --package chess --locked
