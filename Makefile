@@ -106,12 +106,13 @@ bench-cores: ## Measure how many cores the broadcasts of one topic use, in half 
 	$(RELEASE)/fan_out --members 20 --topics 100
 	$(RELEASE)/fan_out --depth 16
 
-bench-large: ## Measure a million presences on one node, a second node that takes them over, and eight nodes over NATS; PRESENCES=10000000 takes 7 GB
+bench-large: ## Measure a million presences on one node, a second node that takes them over, eight nodes over NATS, and 64 that start at once; PRESENCES=10000000 takes 7 GB
 	@scripts/install-missing cc=build-essential /usr/sbin/nats-server=nats-server
 	cargo build --release --locked --package load --bin scale
 	$(RELEASE)/scale one --presences $(or $(PRESENCES),1000000)
 	$(RELEASE)/scale takeover --presences $(or $(PRESENCES),1000000) --nats-server /usr/sbin/nats-server
 	$(RELEASE)/scale cluster --deploy --nats-server /usr/sbin/nats-server
+	$(RELEASE)/scale newcomers --nats-server /usr/sbin/nats-server
 
 bench-table: ## Measure rooms of 2 to 9,000 from one change in 10 s to saturation, in a quarter of an hour; ONLY=500 for some rooms
 	@scripts/install-missing cc=build-essential taskset=util-linux

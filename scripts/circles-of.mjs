@@ -1,6 +1,8 @@
 // Finds which file of a Rust crate names something of which other, and the circles among them. It reads the text, not the
 // compiler's mind: what a glob or a macro brings in is overlooked, and so are tests.
 
+import { paths } from "./use-paths.mjs";
+
 /**
  * @param {Map<string, string>} sources by path below `src`, such as `log/limit.rs`
  * @returns {{from: string, to: string, name: string, isByFace: boolean}[]} what each module names of which other
@@ -158,28 +160,4 @@ function resolve(files, path, depth = 0) {
 
 function join(module, name) {
   return module === "" ? name : `${module}::${name}`;
-}
-
-/** The paths that a `use` brings in, its braces taken apart. */
-function paths(tree, prefix = "") {
-  const brace = tree.indexOf("{");
-  if (brace < 0) {
-    const [path, alias] = tree.trim().split(/\s+as\s+/);
-    const full = (prefix + path).replace(/::self$/, "");
-    return [{ name: alias ?? full.split("::").at(-1), full }];
-  }
-  const inner = tree.slice(brace + 1, tree.lastIndexOf("}"));
-  return split(inner).flatMap((part) => paths(part, prefix + tree.slice(0, brace).trim()));
-}
-
-/** Splits at commas outside of braces. */
-function split(text) {
-  const parts = [""];
-  let depth = 0;
-  for (const char of text) {
-    depth += { "{": 1, "}": -1 }[char] ?? 0;
-    if (char === "," && depth === 0) parts.push("");
-    else parts[parts.length - 1] += char;
-  }
-  return parts.filter((part) => part.trim() !== "");
 }

@@ -1,6 +1,8 @@
 // Finds types and traits of other crates in the public signatures of a Rust file. It reads the text, not the compiler's
 // mind: what is public in a private module counts, and a name brought in by a glob or a macro is overlooked.
 
+import { paths } from "./use-paths.mjs";
+
 /** Crates whose types are nobody's concern. */
 const OURS = new Set(["std", "core", "alloc", "crate", "self", "super"]);
 
@@ -24,30 +26,6 @@ export function externalTypes(source) {
     }
   }
   return [...found].sort();
-}
-
-/** The paths that a `use` brings in, its braces taken apart. */
-function paths(tree, prefix = "") {
-  const brace = tree.indexOf("{");
-  if (brace < 0) {
-    const [path, alias] = tree.trim().split(/\s+as\s+/);
-    const full = (prefix + path).replace(/::self$/, "");
-    return [{ name: alias ?? full.split("::").at(-1), full }];
-  }
-  const inner = tree.slice(brace + 1, tree.lastIndexOf("}"));
-  return split(inner).flatMap((part) => paths(part, prefix + tree.slice(0, brace).trim()));
-}
-
-/** Splits at commas outside of braces. */
-function split(text) {
-  const parts = [""];
-  let depth = 0;
-  for (const char of text) {
-    depth += { "{": 1, "}": -1 }[char] ?? 0;
-    if (char === "," && depth === 0) parts.push("");
-    else parts[parts.length - 1] += char;
-  }
-  return parts.filter((part) => part.trim() !== "");
 }
 
 /** Heads of public functions and types, public fields, and the functions and types of public traits and enums. */

@@ -1,4 +1,4 @@
-//! What is known of a socket: whose it is, what carries it, and since when.
+//! The details of a socket that operators see: its id, transport, address and times.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What is known of a key in a topic: what nodes tell each other, and what a program is told.
+//! The explanation of a key in a topic: its form between nodes, and its form for programs.
 
 pub(crate) mod words;
 

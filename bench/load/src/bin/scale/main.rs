@@ -39,7 +39,7 @@ struct Options {
 enum Scenario {
     /// One node: time to fill, memory, and the times of calls, also while changes go on
     One(one::Options),
-    /// A second node takes all presences over by NATS, while both are used
+    /// A second node takes all presences over by NATS, while both are used, and hides them once the first is killed
     Takeover(takeover::Options),
     /// Many nodes over one NATS server: idle, busy, and restarted one after the other
     Cluster(cluster::Options),

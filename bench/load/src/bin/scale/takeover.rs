@@ -1,4 +1,4 @@
-//! A second node takes all presences of the first one over.
+//! A second node takes all presences of the first one over, and hides them once that is killed.
 
 use std::{
     path::PathBuf,
