@@ -28,6 +28,7 @@ mod usage;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use self::{
+    applying::TURN,
     effects::Out,
     jitter::Jitter,
     own_departures::OwnDepartures,
@@ -74,6 +75,8 @@ pub struct Cluster<X: Layer> {
     next_heartbeat: Time,
     /// When this node may answer a message by one to all again.
     may_answer_all: Time,
+    /// How many rows of each peer are shown, hidden or marked before other things are done.
+    turn: usize,
     /// A bit for each shard with changes to publish.
     to_publish: u64,
     /// When this node may publish again.
@@ -157,6 +160,7 @@ impl<X: Layer> Cluster<X> {
             disconnected: None,
             next_heartbeat: now,
             may_answer_all: now,
+            turn: TURN,
             to_publish: 0,
             may_publish: now,
             peers: BTreeMap::new(),
@@ -180,6 +184,14 @@ impl<X: Layer> Cluster<X> {
             self.readiness = Readiness::Synced;
             self.out.report(Report::Ready { synced: true });
         }
+    }
+
+    /// Sets how many rows of each peer are shown, hidden or marked before other things are done, so that small sets take
+    /// several turns. For simulations.
+    #[cfg(feature = "simulation")]
+    #[doc(hidden)]
+    pub fn turn(&mut self, rows: usize) {
+        self.turn = rows.max(1);
     }
 
     /// Returns this node's replica. Its incarnation changes if the node has to outbid a higher one.
@@ -230,17 +242,14 @@ impl<X: Layer> Cluster<X> {
             self.go_down(now, &replica);
         }
         self.peers.retain(|_, peer| {
-            let keep = !peer.is_forgotten(now, self.options.forget_after);
-            if !keep {
-                peer.forget(&self.tracker, &mut self.out);
-            }
-            keep
+            let is_forgotten = peer.is_forgotten(now, self.options.forget_after);
+            !is_forgotten || !peer.forget_on(self.turn, &self.tracker, &mut self.out)
         });
         let at_once = self.pulls_at_once();
         for peer in self.peers.values_mut() {
-            peer.end_departures(now, &self.tracker, &mut self.out);
-            peer.depart_on(&self.tracker);
-            peer.show_on(&self.tracker, &mut self.out);
+            peer.end_departures(now, self.turn, &self.tracker, &mut self.out);
+            peer.depart_on(self.turn, &self.tracker);
+            peer.settle_on(self.turn, &self.tracker, &mut self.out);
             peer.pull(now, &self.me, &self.options, at_once, &mut self.jitter, &mut self.out);
         }
         self.snapshots.drop_old(now);

@@ -21,8 +21,8 @@ use crate::{
 
 /// Maximum number of rows shown or hidden under one hold of a shard's lock. Then a waiting thread gets it.
 pub(super) const SLICE: usize = 512;
-/// The number of such slices after which a node does other things first.
-pub(super) const SLICES_AT_ONCE: usize = 4;
+/// Maximum number of rows of each peer in one turn. Then a node does other things first.
+pub(super) const TURN: usize = 4 * SLICE;
 
 impl Peer {
     /// Applies a batch that follows the version held.
@@ -34,8 +34,8 @@ impl Peer {
         let mut set = tracker.shard(index);
         for (topic, changes) in &batch.topics {
             let topic = set.shared_name(topic);
-            let mut set = set.change(&topic, shard.shown);
-            if shard.shown {
+            let mut set = set.change(&topic, shard.is_in_topics());
+            if shard.is_in_topics() {
                 out.changed(&topic);
             }
             for change in changes {
@@ -108,8 +108,8 @@ impl Peer {
         for (topic, slice) in slices {
             let mut set = tracker.shard(index);
             let topic = set.shared_name(topic);
-            let mut change = set.change(&topic, shard.shown);
-            if shard.shown {
+            let mut change = set.change(&topic, shard.is_in_topics());
+            if shard.is_in_topics() {
                 out.changed(&topic);
             }
             for row in slice {
@@ -150,37 +150,56 @@ impl Peer {
 
     /// Drops everything kept of it.
     pub(super) fn forget<X: Layer>(&mut self, tracker: &Tracker<X>, out: &mut Out) {
-        self.hide(LeaveReason::Unreachable, tracker, out);
+        while !self.forget_on(usize::MAX, tracker, out) {}
+    }
+
+    /// Drops some of what is kept of it, at most `turn` rows. Returns whether nothing is left. If it is heard again before,
+    /// it is pulled anew.
+    pub(super) fn forget_on<X: Layer>(&mut self, turn: usize, tracker: &Tracker<X>, out: &mut Out) -> bool {
+        self.hide();
+        self.settle_on(turn, tracker, out);
+        if !self.unsettled.is_empty() {
+            return false;
+        }
+        let mut left = turn;
         for (index, shard) in self.shards.iter_mut().enumerate() {
-            if shard.rows.is_empty() {
-                continue;
-            }
-            let mut set = tracker.shard(index);
-            for reference in std::mem::take(&mut shard.rows).into_keys() {
-                set.unhide(reference);
+            let rows = std::mem::take(&mut shard.rows);
+            *shard = PeerShard { rows, ..PeerShard::default() };
+            while left > 0 && !shard.rows.is_empty() {
+                let mut set = tracker.shard(index);
+                for _ in 0..left.min(SLICE) {
+                    let Some((reference, _)) = shard.rows.pop_first() else { break };
+                    set.unhide(reference);
+                    left -= 1;
+                }
+                set.unlock_fair();
             }
         }
+        left > 0
     }
 
     /// Notes that its set is final: rows that aren't about to leave already leave at the end of its grace. Begins with
     /// the first rows; [`depart_on`](Self::depart_on) goes on.
-    pub(super) fn depart<X: Layer>(&mut self, tracker: &Tracker<X>) {
+    pub(super) fn depart<X: Layer>(&mut self, turn: usize, tracker: &Tracker<X>) {
         self.to_depart = Some((0, None));
-        self.depart_on(tracker);
+        self.depart_on(turn, tracker);
     }
 
-    /// Lets some more rows depart.
-    pub(super) fn depart_on<X: Layer>(&mut self, tracker: &Tracker<X>) {
+    /// Lets some more rows depart, at most `turn`.
+    pub(super) fn depart_on<X: Layer>(&mut self, turn: usize, tracker: &Tracker<X>) {
         let Some(until) = self.until() else { return };
-        for _ in 0..SLICES_AT_ONCE {
+        let mut left = turn;
+        while left > 0 {
             let Some((index, after)) = self.to_depart.filter(|(index, _)| *index < SHARDS) else {
                 self.to_depart = None;
                 return;
             };
+            let most = left.min(SLICE);
             let shard = &mut self.shards[index];
             let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
             let slice: Vec<Ref> =
-                shard.rows.range(range).map(|(reference, _)| *reference).take(SLICE).collect();
+                shard.rows.range(range).map(|(reference, _)| *reference).take(most).collect();
+            left -= slice.len();
             let mut set = tracker.shard(index);
             for reference in &slice {
                 if shard.is_inherited(*reference) {
@@ -195,15 +214,21 @@ impl Peer {
             }
             set.unlock_fair();
             self.to_depart = Some(match slice.last() {
-                Some(last) if slice.len() == SLICE => (index, Some(*last)),
+                Some(last) if slice.len() == most => (index, Some(*last)),
                 _ => (index + 1, None),
             });
         }
     }
 
-    /// Takes out rows whose graces have ended. If there are many, the rest follows with the next calls.
-    pub(super) fn end_departures<X: Layer>(&mut self, now: Time, tracker: &Tracker<X>, out: &mut Out) {
-        for _ in 0..SLICES_AT_ONCE * SLICE {
+    /// Takes out rows whose graces have ended, at most `turn`.
+    pub(super) fn end_departures<X: Layer>(
+        &mut self,
+        now: Time,
+        turn: usize,
+        tracker: &Tracker<X>,
+        out: &mut Out,
+    ) {
+        for _ in 0..turn {
             let Some((_, index, reference)) = self.ends.first().copied().filter(|(end, ..)| *end <= now)
             else {
                 return;
@@ -225,7 +250,7 @@ impl Peer {
             let reason = shard.departing.remove(&reference).map(|(_, reason)| reason);
             let Some(row) = shard.rows.get(&reference) else { continue };
             let mut set = tracker.shard(index);
-            if shard.shown {
+            if shard.is_in_topics() {
                 set.change(&row.topic, true).take_out(row, reason);
                 out.changed(&row.topic);
             }
@@ -252,17 +277,17 @@ impl Peer {
     /// Takes over the rows shown of an earlier run of this node. They stay until a shard of this run is complete; then
     /// those that aren't in it leave.
     pub(super) fn inherit<X: Layer>(&mut self, mut earlier: Self, tracker: &Tracker<X>, out: &mut Out) {
-        for (shard, earlier) in self.shards.iter_mut().zip(&mut earlier.shards) {
-            if std::mem::take(&mut earlier.shown) {
-                shard.rows = std::mem::take(&mut earlier.rows);
-                shard.departing = std::mem::take(&mut earlier.departing);
+        for (index, (shard, of_earlier)) in self.shards.iter_mut().zip(&mut earlier.shards).enumerate() {
+            if std::mem::take(&mut of_earlier.shown) {
+                shard.rows = std::mem::take(&mut of_earlier.rows);
+                shard.departing = std::mem::take(&mut of_earlier.departing);
                 shard.inherited = Some(Box::new(shard.rows.keys().copied().collect()));
-                shard.unshown = std::mem::take(&mut earlier.unshown);
+                shard.unsettled = std::mem::take(&mut of_earlier.unsettled);
                 shard.shown = true;
+                self.unsettled.extend(earlier.unsettled.take(&index));
             }
         }
         self.ends = std::mem::take(&mut earlier.ends);
-        self.showing = std::mem::take(&mut earlier.showing);
         earlier.forget(tracker, out);
     }
 
@@ -279,9 +304,9 @@ impl Peer {
                     self.ends.insert((end, index, *reference));
                 }
             }
-            if departed.unshown.is_some() {
-                shard.unshown = Some(Box::default());
-                self.showing.insert(index);
+            if departed.unsettled.is_some() {
+                shard.unsettled = Some(Box::default());
+                self.unsettled.insert(index);
             }
             shard.shown = true;
             shard.inherited.get_or_insert_default().extend(inherited);
@@ -290,6 +315,11 @@ impl Peer {
 }
 
 impl PeerShard {
+    /// Whether rows of it may be in their topics: it is shown, or not all of it is hidden yet.
+    fn is_in_topics(&self) -> bool {
+        self.shown || self.unsettled.is_some()
+    }
+
     /// Whether a row is shown as that of an earlier run, and isn't known to be in this one.
     fn is_inherited(&self, reference: Ref) -> bool {
         self.inherited.as_ref().is_some_and(|inherited| inherited.contains(&reference))
@@ -309,10 +339,10 @@ impl PeerShard {
                 let Some(topic) = self.rows.get(reference).map(|row| row.topic.clone()) else {
                     continue;
                 };
-                if self.shown {
+                if self.is_in_topics() {
                     out.changed(&topic);
                 }
-                self.leave(*reference, *reason, &mut set.change(&topic, self.shown));
+                self.leave(*reference, *reason, &mut set.change(&topic, self.is_in_topics()));
             }
             set.unlock_fair();
         }
@@ -357,8 +387,8 @@ impl PeerShard {
     fn leave<X: Layer>(&mut self, reference: Ref, reason: Option<LeaveReason>, set: &mut Shard<X>) -> bool {
         self.departing.remove(&reference);
         let Some(row) = self.rows.remove(&reference) else { return false };
-        let is_still_unshown = self.unshown.is_some() && !set.is_shown(&row) && !set.is_hidden(reference);
-        if self.shown {
+        let is_still_unshown = self.unsettled.is_some() && !set.is_shown(&row) && !set.is_hidden(reference);
+        if self.is_in_topics() {
             set.take_out(&row, reason);
         }
         set.unhide(reference);
@@ -392,7 +422,7 @@ impl PeerShard {
         let key = set.topic(topic).and_then(|set| set.key_of(replaced));
         match key {
             Some(key) => {
-                if !self.shown {
+                if !self.is_in_topics() {
                     set.entry(topic).begin();
                 }
                 set.supersede(topic, &key, replaced);

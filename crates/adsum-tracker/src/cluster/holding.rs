@@ -59,7 +59,9 @@ impl<X: Layer> Cluster<X> {
             of_key.map(move |row| (row.clone(), Some(peer)))
         });
         let mut rows: Vec<_> = shown.into_iter().map(|row| (row, None)).chain(hidden).collect();
-        rows.sort_unstable_by_key(|(row, _)| row.reference);
+        rows.sort_unstable_by_key(|(row, hidden_of)| (row.reference, hidden_of.is_some()));
+        // Rows of a shard that is about to be hidden may still be shown.
+        rows.dedup_by_key(|(row, _)| row.reference);
         let left_out = rows.len().saturating_sub(most);
         rows.truncate(most);
         let held = rows.into_iter().map(|(row, hidden_of)| match hidden_of {

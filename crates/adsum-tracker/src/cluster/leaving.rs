@@ -132,7 +132,7 @@ impl<X: Layer> Cluster<X> {
         let is_news = !peer.has_departed();
         if is_news {
             peer.state = PeerState::Departed { since: now, until };
-            peer.depart(&self.tracker);
+            peer.depart(self.turn, &self.tracker);
             for index in 0..SHARDS {
                 let shard = &mut peer.shards[index];
                 shard.known = versions.of(index);

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     layer::Layer,
-    leave_reason::LeaveReason,
     replica::{Incarnation, Region, Replica},
     sharding::SHARDS,
     time::Time,
@@ -186,7 +185,7 @@ impl<X: Layer> Cluster<X> {
                 peer.want(at, index);
             }
         }
-        peer.show_on(&self.tracker, &mut self.out);
+        peer.settle_on(self.turn, &self.tracker, &mut self.out);
     }
 
     /// Returns the peer that a message is from, and notes that it was heard. `None` if its messages aren't taken.
@@ -261,7 +260,8 @@ impl<X: Layer> Cluster<X> {
             shard.early.clear();
             shard.early_bytes = 0;
         }
-        peer.hide(LeaveReason::Unreachable, &self.tracker, &mut self.out);
+        peer.hide();
+        peer.settle_on(self.turn, &self.tracker, &mut self.out);
         self.out.report(Report::Down(replica.clone()));
     }
 }

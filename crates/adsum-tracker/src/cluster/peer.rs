@@ -1,7 +1,7 @@
 //! One other replica, as far as it is known.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -35,8 +35,8 @@ pub(super) struct Peer {
     pub(super) ends: BTreeSet<(Time, usize, Ref)>,
     /// The shard, and the row in it, after which rows of a departed replica are still to be marked as departing.
     pub(super) to_depart: Option<(usize, Option<Ref>)>,
-    /// The shards with rows that are still to be shown.
-    pub(super) showing: BTreeSet<usize>,
+    /// The shards with rows that are still to be shown or hidden.
+    pub(super) unsettled: BTreeSet<usize>,
     /// The shards that are to be pulled.
     pub(super) pulls: BTreeMap<usize, Pull>,
     /// Nodes that may have the set of a departed replica, to ask if the replica itself doesn't answer.
@@ -62,8 +62,9 @@ pub(super) struct PeerShard {
     pub(super) known: u64,
     /// Hidden rows are shown once they have this version.
     pub(super) show_at: u64,
+    /// Whether it is shown, or hidden, but for what is unsettled.
     pub(super) shown: bool,
-    pub(super) unshown: Option<Box<Unshown>>,
+    pub(super) unsettled: Option<Box<Unsettled>>,
     /// Rows of an earlier run that are shown until this run's rows reach `show_at`. Rows that this run has too aren't
     /// in it.
     #[expect(clippy::box_collection, reason = "there is rarely one, and each peer has 64 shards")]
@@ -77,14 +78,15 @@ pub(super) struct PeerShard {
     pub(super) early_bytes: usize,
 }
 
-/// The rows of a shard that are still to be shown, though the shard counts as shown: those that join or leave meanwhile
-/// do so at once. First they are put together by topic, so that the rows of a topic come together.
+/// The rows of a shard that are still to be shown, though the shard counts as shown, or to be hidden, though it counts
+/// as hidden: those that join or leave meanwhile do so at once. First they are put together by topic, so that the rows of
+/// a topic come and go together.
 #[derive(Default)]
-pub(super) struct Unshown {
+pub(super) struct Unsettled {
     /// The rows up to this one are in the topics. `None` before the first.
     pub(super) gathered: Option<Ref>,
     pub(super) is_gathered: bool,
-    pub(super) topics: BTreeMap<Topic, Vec<Arc<Row>>>,
+    pub(super) topics: BTreeMap<Topic, VecDeque<Arc<Row>>>,
 }
 
 /// A shard that is being pulled.
@@ -129,7 +131,7 @@ impl Peer {
             shards: (0..SHARDS).map(|_| PeerShard::default()).collect(),
             ends: BTreeSet::new(),
             to_depart: None,
-            showing: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
             pulls: BTreeMap::new(),
             holders: Vec::new(),
         }
@@ -180,7 +182,7 @@ impl Peer {
     /// Whether everything known of it is shown.
     pub(super) fn is_synced(&self) -> bool {
         let is_synced =
-            |shard: &PeerShard| shard.shown && shard.unshown.is_none() && shard.inherited.is_none();
+            |shard: &PeerShard| shard.shown && shard.unsettled.is_none() && shard.inherited.is_none();
         self.shards.iter().all(is_synced)
     }
 
@@ -211,13 +213,13 @@ impl Peer {
         let silence = self.is_up().then_some(self.deadline);
         let forgotten = self.forgotten_at(forget_after);
         let end = self.ends.first().map(|(at, ..)| *at);
-        let show = (!self.showing.is_empty() || self.to_depart.is_some()).then_some(Time::ZERO);
+        let settle = (!self.unsettled.is_empty() || self.to_depart.is_some()).then_some(Time::ZERO);
         // Nothing more is pulled then.
         let over = match self.state {
             PeerState::Departed { until, .. } if !self.pulls.is_empty() => Some(until),
             _ => None,
         };
-        [silence, forgotten, end, self.next_pull(pulls_at_once), show, over].into_iter().flatten().min()
+        [silence, forgotten, end, self.next_pull(pulls_at_once), settle, over].into_iter().flatten().min()
     }
 
     pub(super) fn knows(&self, shard: usize, reference: Ref) -> bool {

@@ -70,7 +70,7 @@ impl<X: Layer> Cluster<X> {
     fn answer_to(&mut self, now: Time, of: &Replica) {
         let at_once = self.pulls_at_once();
         let Some(peer) = self.peers.get_mut(of) else { return };
-        peer.show_on(&self.tracker, &mut self.out);
+        peer.settle_on(self.turn, &self.tracker, &mut self.out);
         peer.pull(now, &self.me, &self.options, at_once, &mut self.jitter, &mut self.out);
         if peer.has_departed() && peer.is_complete() {
             self.out.send(of, ClusterMessage::SetHeld { from: self.me.clone(), of: of.clone() });

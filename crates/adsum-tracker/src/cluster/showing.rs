@@ -1,13 +1,13 @@
-//! Showing and hiding the rows of another replica.
+//! Showing and hiding the rows of another replica, in turns.
 
-use std::{ops::Bound, sync::Arc};
+use std::{collections::VecDeque, ops::Bound, sync::Arc};
 
 use adsum_pubsub::Topic;
 
 use super::{
-    applying::{SLICE, SLICES_AT_ONCE},
+    applying::SLICE,
     effects::Out,
-    peer::{Peer, PeerShard, PeerState, Unshown},
+    peer::{Peer, PeerShard, PeerState, Unsettled},
 };
 use crate::{layer::Layer, leave_reason::LeaveReason, row::Row, sharding::SHARDS, tracker::Tracker};
 
@@ -28,65 +28,52 @@ impl Peer {
             return;
         }
         shard.shown = true;
-        if !shard.rows.is_empty() {
-            shard.unshown = Some(Box::default());
-            self.showing.insert(index);
+        self.unsettle(index);
+    }
+
+    /// Begins to hide all its rows, which are kept.
+    pub(super) fn hide(&mut self) {
+        for index in 0..SHARDS {
+            if std::mem::take(&mut self.shards[index].shown) {
+                self.unsettle(index);
+            }
         }
     }
 
-    /// Shows some of the rows that are to be shown.
-    pub(super) fn show_on<X: Layer>(&mut self, tracker: &Tracker<X>, out: &mut Out) {
-        let mut left = SLICES_AT_ONCE * SLICE;
+    fn unsettle(&mut self, index: usize) {
+        if self.shards[index].rows.is_empty() {
+            return;
+        }
+        self.shards[index].unsettled = Some(Box::default());
+        self.unsettled.insert(index);
+    }
+
+    /// Shows or hides some of the rows that are still to be, at most `turn`.
+    pub(super) fn settle_on<X: Layer>(&mut self, turn: usize, tracker: &Tracker<X>, out: &mut Out) {
+        let mut left = turn;
         while left > 0
-            && let Some(&index) = self.showing.first()
+            && let Some(&index) = self.unsettled.first()
         {
             let shard = &mut self.shards[index];
-            let Some(mut unshown) = shard.unshown.take() else {
-                self.showing.pop_first();
+            let Some(mut unsettled) = shard.unsettled.take() else {
+                self.unsettled.pop_first();
                 continue;
             };
-            if !unshown.is_gathered {
-                unshown.gather(shard, &mut left);
+            if !unsettled.is_gathered {
+                unsettled.gather(shard, &mut left);
             }
-            while unshown.is_gathered
-                && left > 0
-                && let Some((topic, rows)) = unshown.topics.pop_first()
-            {
-                left = left.saturating_sub(rows.len());
-                shard.show(index, &topic, &rows, tracker, out);
+            while let Some((topic, rows)) = unsettled.next(left.min(SLICE)) {
+                left -= rows.len();
+                shard.settle(index, &topic, &rows, tracker, out);
             }
-            if !unshown.is_gathered || !unshown.topics.is_empty() {
-                shard.unshown = Some(unshown);
-            }
-        }
-    }
-
-    /// Hides all its rows, and keeps them.
-    pub(super) fn hide<X: Layer>(&mut self, reason: LeaveReason, tracker: &Tracker<X>, out: &mut Out) {
-        for index in 0..SHARDS {
-            let shard = &mut self.shards[index];
-            if !std::mem::take(&mut shard.shown) {
-                continue;
-            }
-            shard.unshown = None;
-            for rows in shard.in_order().chunk_by(|(a, _), (b, _)| a.topic == b.topic) {
-                let topic = &rows[0].0.topic;
-                for slice in rows.chunks(SLICE) {
-                    let mut set = tracker.shard(index);
-                    let mut change = set.change(topic, true);
-                    for (row, _) in slice {
-                        change.take_out(row, Some(reason));
-                    }
-                    drop(change);
-                    set.unlock_fair();
-                }
-                out.changed(topic);
+            if !unsettled.is_gathered || !unsettled.topics.is_empty() {
+                shard.unsettled = Some(unsettled);
             }
         }
     }
 }
 
-impl Unshown {
+impl Unsettled {
     /// Puts more rows together by topic.
     fn gather(&mut self, shard: &PeerShard, left: &mut usize) {
         let range = (self.gathered.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
@@ -95,17 +82,26 @@ impl Unshown {
             self.gathered = Some(*reference);
             *left -= 1;
             match self.topics.get_mut(&row.topic) {
-                Some(rows) => rows.push(row.clone()),
-                None => drop(self.topics.insert(row.topic.clone(), vec![row.clone()])),
+                Some(rows) => rows.push_back(row.clone()),
+                None => drop(self.topics.insert(row.topic.clone(), VecDeque::from([row.clone()]))),
             }
         }
         self.is_gathered = *left > 0;
     }
+
+    /// Takes the next rows, at most `most`, which are of one topic, once all are put together.
+    fn next(&mut self, most: usize) -> Option<(Topic, Vec<Arc<Row>>)> {
+        let mut first = self.topics.first_entry().filter(|_| self.is_gathered && most > 0)?;
+        let rows = first.get_mut();
+        let slice = rows.drain(..most.min(rows.len())).collect();
+        let topic = if rows.is_empty() { first.remove_entry().0 } else { first.key().clone() };
+        Some((topic, slice))
+    }
 }
 
 impl PeerShard {
-    /// Shows rows of one topic, but for those that have left meanwhile.
-    fn show<X: Layer>(
+    /// Shows or hides rows of one topic, but for those that have left meanwhile.
+    fn settle<X: Layer>(
         &self,
         index: usize,
         topic: &Topic,
@@ -113,28 +109,21 @@ impl PeerShard {
         tracker: &Tracker<X>,
         out: &mut Out,
     ) {
-        for slice in rows.chunks(SLICE) {
-            let mut set = tracker.shard(index);
-            let mut change = set.change(topic, true);
-            for row in slice.iter().filter(|row| self.rows.contains_key(&row.reference)) {
-                change.show(row, self.departing.contains_key(&row.reference));
-                if let Some(replaced) = row.replaces() {
-                    change.supersede(topic, &row.key, replaced);
-                }
+        let mut set = tracker.shard(index);
+        let mut change = set.change(topic, true);
+        for row in rows.iter().filter(|row| self.rows.contains_key(&row.reference)) {
+            if !self.shown {
+                change.take_out(row, Some(LeaveReason::Unreachable));
+                continue;
             }
-            drop(change);
-            tracker.wake_if_logged(&set);
-            set.unlock_fair();
+            change.show(row, self.departing.contains_key(&row.reference));
+            if let Some(replaced) = row.replaces() {
+                change.supersede(topic, &row.key, replaced);
+            }
         }
+        drop(change);
+        tracker.wake_if_logged(&set);
+        set.unlock_fair();
         out.changed(topic);
-    }
-
-    /// Returns all rows, and whether they are about to leave. Those of a topic are together, in the order in which they
-    /// were made.
-    fn in_order(&self) -> Vec<(&Arc<Row>, bool)> {
-        let departing = |reference| self.departing.contains_key(reference);
-        let mut rows: Vec<_> = self.rows.iter().map(|(reference, row)| (row, departing(reference))).collect();
-        rows.sort_by(|(a, _), (b, _)| a.topic.cmp(&b.topic));
-        rows
     }
 }

@@ -26,6 +26,7 @@ mod slices;
 mod snapshots;
 mod stranger;
 mod threads;
+mod turns;
 mod world;
 
 use std::sync::Arc;

@@ -64,6 +64,7 @@ pub(super) struct Node {
     /// How many changes it has made while handling messages, in the second that began at this time.
     changed_among_messages: (Time, usize),
     heartbeat: Duration,
+    turn_time: Duration,
     topics: usize,
 }
 
@@ -116,7 +117,8 @@ impl Node {
         origin[8..].copy_from_slice(&replica.incarnation.random.to_le_bytes());
         let end = SimulatedEnd::new(origin, replica.name.clone());
         let tracker = Tracker::with_cluster(replica, limits, true, windows_of, |_| {}, wake);
-        let cluster = Cluster::start(now, tracker.clone(), region, config.options.clone(), seed);
+        let mut cluster = Cluster::start(now, tracker.clone(), region, config.options.clone(), seed);
+        cluster.turn(config.turn);
         let mut node = Self {
             end,
             now,
@@ -142,6 +144,7 @@ impl Node {
             announced: VecDeque::new(),
             changed_among_messages: (now, 0),
             heartbeat: config.options.heartbeat,
+            turn_time: config.turn_time,
             topics: config.topics,
         };
         // One client of each topic is there from the start.
@@ -252,7 +255,7 @@ impl Node {
             }
         }
         self.reports.extend(reports.iter().cloned());
-        self.due = self.cluster.wake_at();
+        self.due = self.cluster.wake_at().max(self.now + self.turn_time);
         (messages, reports)
     }
 

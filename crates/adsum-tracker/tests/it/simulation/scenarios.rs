@@ -32,6 +32,8 @@ pub(super) fn quiet() -> Config {
         forgets: true,
         meta: 0,
         options: ClusterOptions::default(),
+        turn: usize::MAX,
+        turn_time: Duration::ZERO,
         ..Schedule::generate(0, 4, 1).config
     }
 }

@@ -48,6 +48,10 @@ pub(super) struct Config {
     /// The largest meta, in bytes. If metas are large, logs are short and snapshots have several chunks.
     pub(super) meta: usize,
     pub(super) options: ClusterOptions,
+    /// How many rows of another node are shown, hidden or marked in one turn.
+    pub(super) turn: usize,
+    /// How long it takes from one turn to the next, in which messages come.
+    pub(super) turn_time: Duration,
 }
 
 /// One event. Nodes are positions: one beyond the configured number runs a twin.
@@ -202,6 +206,10 @@ impl Config {
         let large = random.percent(10);
         let focused = random.percent(FOCUSED);
         let regions = random.pick(&[0, 0, 2, 3]);
+        // By numbers of its own, so that a seed's schedule stays what it was.
+        let mut turns = Random::new(!seed);
+        let turn = turns.pick(&[1, 2, usize::MAX, usize::MAX]);
+        let turn_time = Duration::from_millis(if turn < usize::MAX { turns.pick(&[0, 1, 10]) } else { 0 });
         Self {
             seed,
             nodes: if focused { 3 } else { random.pick(&[3, 3, 3, 4, 5, 7]) },
@@ -221,6 +229,8 @@ impl Config {
             forgets: random.percent(25),
             meta: if large { 60_000 } else { 0 },
             options,
+            turn,
+            turn_time,
         }
     }
 }

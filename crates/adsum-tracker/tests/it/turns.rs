@@ -1,0 +1,121 @@
+//! Large sets of other nodes are shown, hidden and forgotten in turns, so that the node does other things between them.
+
+use std::time::Duration;
+
+use adsum_tracker::{Bare, RawOwner};
+
+use crate::{
+    key, meta,
+    world::{START, STEP, World},
+};
+
+const ROWS: usize = 10_000;
+/// Maximum number of rows in one turn, as documented.
+const TURN: usize = 2048;
+const ROOMS: [&str; 3] = ["hall", "kitchen", "attic"];
+
+/// Two nodes, of which the first has presences in three topics.
+fn crowd() -> (World, [usize; 2], RawOwner<Bare>) {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let mut crowd = world.owner(a);
+    for n in 0..ROWS {
+        crowd.track(&ROOMS[n % 3].into(), &key(&format!("{n:05}")), meta()).unwrap();
+    }
+    world.pass(START);
+    (world, [a, b], crowd)
+}
+
+fn shown(world: &World, node: usize) -> usize {
+    ROOMS.iter().map(|room| world.keys(node, room).len()).sum()
+}
+
+fn kept(world: &World, node: usize) -> usize {
+    world.node(node).cluster.usage().rows
+}
+
+/// Lets steps pass while `count` is `whole`, and asserts that less than a turn was done then, but something.
+fn pass_until_it_begins(world: &mut World, whole: usize, count: impl Fn(&World) -> usize) {
+    while count(world) == whole {
+        world.pass(STEP);
+    }
+    let now = count(world);
+    assert!(now > 0 && now < whole, "{now} of {whole}");
+}
+
+/// Asserts that each step does one turn at most, and all of them all.
+fn assert_ends_in_turns(world: &mut World, time: Duration, count: impl Fn(&World) -> usize) {
+    let mut before = count(world);
+    let mut most = 0;
+    world.pass_and(time, |world| {
+        let now = count(world);
+        most = most.max(before.saturating_sub(now));
+        before = now;
+    });
+    assert_eq!(before, 0);
+    assert!(most > 0 && most <= TURN, "{most} at once");
+}
+
+#[test]
+fn the_presences_of_a_dead_node_are_hidden_in_turns() {
+    let (mut world, [a, b], _crowd) = crowd();
+    let flush = |world: &World| {
+        let of_rooms = ROOMS.iter().map(|room| world.flush(b, room));
+        of_rooms.fold((0, 0), |sum, (_, joins, leaves)| (sum.0 + joins, sum.1 + leaves))
+    };
+    assert_eq!(flush(&world), (ROWS, 0));
+    world.kill(a);
+    assert_ends_in_turns(&mut world, Duration::from_secs(5), |world| shown(world, b));
+    assert_eq!(flush(&world), (0, ROWS));
+}
+
+#[test]
+fn a_node_that_is_heard_again_while_it_is_being_hidden_comes_back_whole() {
+    let (mut world, [a, b], mut crowd) = crowd();
+    world.cut(a, b);
+    pass_until_it_begins(&mut world, ROWS, |world| shown(world, b));
+    world.mend();
+    for n in (0..ROWS).step_by(2) {
+        assert!(crowd.untrack(ROOMS[n % 3], &key(&format!("{n:05}"))));
+    }
+    world.pass(START);
+    for room in ROOMS {
+        assert_eq!(world.keys(b, room), world.keys(a, room));
+    }
+    assert_eq!(shown(&world, b), ROWS / 2);
+}
+
+#[test]
+fn a_goodbye_hides_the_rest_at_once() {
+    let (mut world, [a, b], _crowd) = crowd();
+    world.cut(a, b);
+    pass_until_it_begins(&mut world, ROWS, |world| shown(world, b));
+    world.hear(b, adsum_tracker::ClusterMessage::Goodbye { from: world.node(a).cluster.replica().clone() });
+    assert_eq!((shown(&world, b), kept(&world, b)), (0, 0));
+}
+
+#[test]
+fn a_dead_node_is_forgotten_in_turns() {
+    let (mut world, [a, b], _crowd) = crowd();
+    let forget_after = world.options.forget_after;
+    world.kill(a);
+    world.pass(forget_after);
+    assert_eq!(kept(&world, b), ROWS);
+    assert_ends_in_turns(&mut world, Duration::from_secs(5), |world| kept(world, b));
+    assert_eq!(world.node(b).cluster.usage().peers, 0);
+}
+
+#[test]
+fn a_node_that_is_heard_again_while_it_is_being_forgotten_comes_back_whole() {
+    let (mut world, [a, b], mut crowd) = crowd();
+    world.cut(a, b);
+    for n in 0..100 {
+        assert!(crowd.untrack(ROOMS[n % 3], &key(&format!("{n:05}"))));
+    }
+    pass_until_it_begins(&mut world, ROWS, |world| kept(world, b));
+    world.mend();
+    world.pass(START);
+    for room in ROOMS {
+        assert_eq!(world.keys(b, room), world.keys(a, room));
+    }
+    assert_eq!((shown(&world, b), kept(&world, b)), (ROWS - 100, ROWS - 100));
+}
