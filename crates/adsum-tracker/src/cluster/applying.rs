@@ -389,7 +389,8 @@ impl PeerShard {
         let Some(row) = self.rows.remove(&reference) else { return false };
         let is_still_unshown = self.unsettled.is_some() && !set.is_shown(&row) && !set.is_hidden(reference);
         if self.is_in_topics() {
-            set.take_out(&row, reason);
+            // What follows a version that is about to be hidden isn't shown beside it.
+            set.take_out(&row, if self.shown { reason } else { reason.or(Some(LeaveReason::Unreachable)) });
         }
         set.unhide(reference);
         self.shown && !is_still_unshown

@@ -1,8 +1,8 @@
 //! Large sets of other nodes are shown, hidden and forgotten in turns, so that the node does other things between them.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use adsum_tracker::{Bare, RawOwner};
+use adsum_tracker::{Bare, ClusterMessage, ClusterOptions, Key, LeftRow, RawOwner, TopicSet};
 
 use crate::{
     key, meta,
@@ -16,7 +16,14 @@ const ROOMS: [&str; 3] = ["hall", "kitchen", "attic"];
 
 /// Two nodes, of which the first has presences in three topics.
 fn crowd() -> (World, [usize; 2], RawOwner<Bare>) {
-    let (mut world, [a, b]) = World::of(["a", "b"]);
+    crowd_with(ClusterOptions::default())
+}
+
+fn crowd_with(options: ClusterOptions) -> (World, [usize; 2], RawOwner<Bare>) {
+    let mut world = World::new();
+    world.options = options;
+    let (a, b) = (world.start("a", 1), world.start("b", 2));
+    world.pass(START);
     let mut crowd = world.owner(a);
     for n in 0..ROWS {
         crowd.track(&ROOMS[n % 3].into(), &key(&format!("{n:05}")), meta()).unwrap();
@@ -85,11 +92,45 @@ fn a_node_that_is_heard_again_while_it_is_being_hidden_comes_back_whole() {
 }
 
 #[test]
+fn an_update_that_is_heard_while_its_node_is_being_hidden_is_no_leave_without_a_reason() {
+    // It is down right before its next heartbeat.
+    let options = ClusterOptions::default();
+    let down_after = 4 * options.heartbeat - 2 * STEP;
+    let (mut world, [a, b], mut crowd) = crowd_with(options.down_after(down_after));
+    world.cut(a, b);
+    pass_until_it_begins(&mut world, ROWS, |world| shown(world, b));
+    let diffs = |world: &World| {
+        let diffs =
+            ROOMS.map(|room| world.node(b).tracker.lock(room).topic_mut(room).map(TopicSet::take_diffs));
+        diffs.into_iter().flatten().flatten().collect::<Vec<_>>()
+    };
+    diffs(&world);
+    for n in (0..ROWS).step_by(50) {
+        let updated = crowd.update(&ROOMS[n % 3].into(), &key(&format!("{n:05}")), |_| Ok::<_, ()>(meta()));
+        updated.unwrap();
+    }
+    // The heartbeat says of a version that is yet to be pulled.
+    world.lose(|sent| matches!(sent.message, ClusterMessage::Batches { .. }));
+    world.mend();
+    let mut left = 0;
+    world.pass_and(START, |world| {
+        for diff in diffs(world) {
+            left += diff.leaves.len();
+            let joins: HashSet<&Key> = diff.joins.iter().map(|joined| &joined.row.key).collect();
+            let is_told = |left: &LeftRow<Bare>| left.reason.is_some() || joins.contains(&left.row.key);
+            assert!(diff.leaves.iter().all(is_told), "it leaves for a reason, or comes back at once");
+        }
+    });
+    assert!(left > 0);
+    assert_eq!(shown(&world, b), ROWS);
+}
+
+#[test]
 fn a_goodbye_hides_the_rest_at_once() {
     let (mut world, [a, b], _crowd) = crowd();
     world.cut(a, b);
     pass_until_it_begins(&mut world, ROWS, |world| shown(world, b));
-    world.hear(b, adsum_tracker::ClusterMessage::Goodbye { from: world.node(a).cluster.replica().clone() });
+    world.hear(b, ClusterMessage::Goodbye { from: world.node(a).cluster.replica().clone() });
     assert_eq!((shown(&world, b), kept(&world, b)), (0, 0));
 }
 
