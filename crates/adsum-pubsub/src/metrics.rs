@@ -26,6 +26,7 @@ mod readings;
 mod recorder;
 mod registry;
 mod series;
+mod sources;
 pub mod table;
 mod value;
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::AddAssign,
     sync::{Arc, LazyLock, Weak},
 };
 
@@ -11,6 +12,7 @@ use super::{
     readings::{Readings, Source},
     recorder,
     series::{Series, series},
+    sources::Sources,
     table::{self, Kind, Metric, OTHER, Values},
     value::{Buckets, Counter, Histogram},
 };
@@ -21,7 +23,7 @@ pub const MAX_SERIES: usize = 512;
 /// The values of one node.
 pub struct Metrics {
     kept: Mutex<BTreeMap<Series, Kept>>,
-    sources: Mutex<Vec<Weak<dyn Source>>>,
+    sources: Mutex<Sources>,
     /// Locked last.
     admitted: Mutex<Admitted>,
     /// The gauges that a recorder was told of, and how much of each counter that its source keeps.
@@ -160,19 +162,19 @@ impl Metrics {
 
     /// Has a source read from now on, for as long as it lives: once, however often it is registered.
     pub fn register(&self, source: Weak<dyn Source>) {
-        let mut sources = self.sources.lock();
-        let is_other = |known: &Weak<dyn Source>| !std::ptr::addr_eq(known.as_ptr(), source.as_ptr());
-        sources.retain(|known| known.strong_count() > 0 && is_other(known));
-        sources.push(source);
+        self.sources.lock().register(source);
     }
 
     fn readings(&self) -> Readings {
-        let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
+        let sources = self.sources.lock().alive();
         let mut readings = Readings::default();
         for source in sources {
             source.read(&mut readings);
+            let counters = self.admitted.lock().bound(std::mem::take(&mut readings.counters));
+            self.sources.lock().note(&source, counters);
         }
-        self.admitted.lock().bound(readings)
+        let gauges = self.admitted.lock().bound(readings.gauges);
+        Readings { gauges, counters: self.sources.lock().counters() }
     }
 
     /// All values now, in the order of the names.
@@ -228,11 +230,8 @@ impl Metrics {
         for (series, count) in counters {
             let Some(metric) = table::find(series.0) else { continue };
             let key = recorder::key(metric, &series.1);
-            let told = told.counters.entry(series).or_default();
-            // A source that has begun anew counts from zero.
-            let news = if count < *told { count } else { count - *told };
-            *told = count;
-            recorder::add(&key, news);
+            let before = told.counters.insert(series, count).unwrap_or_default();
+            recorder::add(&key, count.saturating_sub(before));
         }
     }
 }
@@ -254,13 +253,10 @@ impl Admitted {
         series
     }
 
-    fn bound(&mut self, readings: Readings) -> Readings {
-        let mut bounded = Readings::default();
-        for (series, value) in readings.gauges {
-            *bounded.gauges.entry(self.admit(series)).or_default() += value;
-        }
-        for (series, count) in readings.counters {
-            *bounded.counters.entry(self.admit(series)).or_default() += count;
+    fn bound<V: Default + AddAssign>(&mut self, values: BTreeMap<Series, V>) -> BTreeMap<Series, V> {
+        let mut bounded = BTreeMap::<Series, V>::new();
+        for (series, value) in values {
+            *bounded.entry(self.admit(series)).or_default() += value;
         }
         bounded
     }
