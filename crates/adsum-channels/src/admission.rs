@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use adsum_pubsub::log::{cut_name, limited};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, request::Parts};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use crate::{
     connect::{Connect, offered_subprotocols},
     disconnect::DisconnectListener,
     endpoint::Endpoint,
-    log::{cut_name, is_enabled, limited},
+    log::is_enabled,
     logged_error::LoggedError,
     observe::ObservedConnect,
     query::{self, BadQuery},

@@ -12,13 +12,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use adsum_pubsub::{Json, Mark, Message, Payload, Subscriber, Topic};
+use adsum_pubsub::{
+    Json, Mark, Message, Payload, Subscriber, Topic,
+    log::{cut_name, limited},
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
     frame::Frame,
-    log::{cut_name, limited},
     mailbox::{Capacity, EndCause, Mailbox, MailboxError, MailboxMessage},
     options::Options,
     outbound::{HeldChanges, Outbound, OutboundQueue, Renewable, Urgency},

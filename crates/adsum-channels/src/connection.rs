@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use adsum_pubsub::{Json, Payload, Topic};
+use adsum_pubsub::{Json, Payload, Topic, log::limited};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::{
@@ -17,7 +17,6 @@ use crate::{
     channel_link::{ChannelLink, JoinAddress, reason_json},
     disconnect::DisconnectListener,
     endpoint::Endpoint,
-    log::limited,
     mailbox::{EndCause, MailboxMessage},
     metrics::CountedSocket,
     observe::{ClientLimit, ObservedLimit, Opened},

@@ -1,10 +1,6 @@
-//! Logging at dynamic levels, and lines that clients can cause.
-
-mod limit;
+//! Logging at levels that are known only at run time.
 
 use tracing::Level;
-
-pub(crate) use self::limit::{Limit, cut, cut_name, limited};
 
 /// Logs an event at a level that is known only at run time.
 macro_rules! event_at {

@@ -2,7 +2,9 @@
 
 use std::{error::Error, fmt};
 
-use crate::{log::cut, query::ParamsError, refusal::Refusal};
+use adsum_pubsub::log::cut;
+
+use crate::{query::ParamsError, refusal::Refusal};
 
 /// An error in the form for the log: truncated. Errors from parsing a client's data quote the data, so only the parts
 /// that can't be the client's values are shown.

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::tasks::{self, Task};
+use adsum_pubsub::{
+    log::limited,
+    tasks::{self, Task},
+};
 use axum::{
     body::{Body, to_bytes},
     extract::{OriginalUri, Request},
@@ -41,7 +44,6 @@ use self::{
 use crate::{
     admission,
     endpoint::EndpointOwner,
-    log::limited,
     query::{self, BadQuery},
     refusal::Refusal,
     serve::unanswered,

@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{Payload, Topic, tasks::panic_text};
+use adsum_pubsub::{
+    Payload, Topic,
+    log::{cut_name, limited},
+    tasks::panic_text,
+};
 use tokio::time::Instant;
 use tracing::Level;
 
@@ -14,7 +18,7 @@ use crate::{
     assigns::Assigns,
     connect::Connect,
     end_reason::EndReason,
-    log::{cut_name, event_at, is_enabled, limited},
+    log::{event_at, is_enabled},
     param_filter::ParamFilter,
     refusal::Refusal,
     socket_end::SocketEnd,

@@ -5,13 +5,14 @@
 
 use std::fmt;
 
+use adsum_pubsub::log::limited;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     header::{HOST, ORIGIN, REFERER},
     uri::Authority,
 };
 
-use crate::{log::limited, refusal::Refusal};
+use crate::refusal::Refusal;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Maximum size of a header in a log line.

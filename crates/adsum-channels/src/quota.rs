@@ -2,10 +2,13 @@
 
 use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
 
-use adsum_pubsub::metrics::{HighWater, Metrics, Readings, Source};
+use adsum_pubsub::{
+    log::limited,
+    metrics::{HighWater, Metrics, Readings, Source},
+};
 use parking_lot::Mutex;
 
-use crate::{address, log::limited, options::Options, refusal::SocketLimit};
+use crate::{address, options::Options, refusal::SocketLimit};
 
 /// Counts the sockets of a router.
 pub(crate) struct Quota {

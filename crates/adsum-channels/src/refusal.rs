@@ -2,11 +2,10 @@
 
 use std::{error::Error, fmt};
 
+use adsum_pubsub::log::cut_name;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use parking_lot::Mutex;
-
-use crate::log::cut_name;
 
 /// Refuses a client: it gets a 403 with an empty body, or the response of
 /// [`on_refused`](crate::SocketBuilder::on_refused).

@@ -2,10 +2,10 @@
 
 use std::{borrow::Cow, error::Error, fmt, sync::Weak};
 
-use adsum_pubsub::{IntoPayload, MalformedPayload, Payload};
+use adsum_pubsub::{IntoPayload, MalformedPayload, Payload, log::cut_name};
 use ecow::EcoString;
 
-use crate::{channel_link::ChannelLink, end_reason::EndReason, log::cut_name, push_error::PushError};
+use crate::{channel_link::ChannelLink, end_reason::EndReason, push_error::PushError};
 
 /// The reply to a client's event.
 #[derive(Debug)]

@@ -6,14 +6,14 @@ mod v2_binary;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use adsum_pubsub::{EncodingId, Message, Payload};
+use adsum_pubsub::{
+    EncodingId, Message, Payload,
+    log::{cut_name, limited},
+};
 use bytes::Bytes;
 
 pub use self::{v1::V1, v2::V2};
-use crate::{
-    frame::Frame,
-    log::{cut_name, limited},
-};
+use crate::frame::Frame;
 
 /// Decodes messages from clients and encodes messages to them, in one version of the protocol.
 ///

@@ -12,6 +12,7 @@ use std::{
 
 use adsum_pubsub::{
     bounds::{MAX_TIME, OptionsError, within},
+    log::limited,
     metrics::{Metrics, Readings, Source, table},
 };
 use http::Extensions;
@@ -22,7 +23,6 @@ use tokio::{
 };
 
 use crate::{
-    log::limited,
     metrics::QueueMetrics,
     observe::{ObservedDrain, Observer, tell},
     options::Options,

@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use adsum_pubsub::log::cut_name;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::{
     frame::Outgoing,
-    log::cut_name,
     outbound::{Outbound, Trace, Traced},
     param_filter::ParamFilter,
     serializer::{ClientMessage, write_string},

@@ -52,6 +52,8 @@ mod inbox;
 mod interest;
 mod large_topic;
 mod local;
+#[doc(hidden)]
+pub mod log;
 mod message;
 pub mod metrics;
 #[cfg(feature = "nats")]

@@ -1,4 +1,4 @@
-//! Truncates and rate-limits log lines that clients can cause.
+//! Truncates and rate-limits log lines that clients and failures can cause.
 
 use std::{
     fmt::{self, Write},
@@ -16,9 +16,11 @@ const MAX_ERROR_BYTES: usize = 1024;
 /// Maximum size of a name in a line, in bytes.
 const MAX_NAME_BYTES: usize = 200;
 
-/// Logs a line that clients can cause, unless too many of its kind were logged recently. Each use in the code is a kind
-/// of its own. The next logged line of the kind says how many were left out.
-macro_rules! limited {
+/// Logs a line that clients or failures can cause, unless too many of its kind were logged recently. Each use in the code
+/// is a kind of its own. The next logged line of the kind says how many were left out.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! log_limited {
     ($level:ident, $($event:tt)*) => {{
         static LIMIT: $crate::log::Limit = $crate::log::Limit::new();
         if ::tracing::enabled!(::tracing::Level::$level) && let Some(left_out) = LIMIT.allow() {
@@ -27,13 +29,15 @@ macro_rules! limited {
         }
     }};
 }
-pub(crate) use limited;
+pub use crate::log_limited as limited;
 
 /// Counts the written and left-out lines of one kind.
 ///
 /// It uses the system's clock, since all runtimes of a process share it.
-pub(crate) struct Limit(Mutex<Lines>);
+#[derive(Debug, Default)]
+pub struct Limit(Mutex<Lines>);
 
+#[derive(Debug, Default)]
 struct Lines {
     since: Option<Instant>,
     written: u32,
@@ -41,12 +45,12 @@ struct Lines {
 }
 
 impl Limit {
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self(parking_lot::const_mutex(Lines { since: None, written: 0, left_out: 0 }))
     }
 
     /// Returns `None` if the line must be left out, else how many were left out before it.
-    pub(crate) fn allow(&self) -> Option<u64> {
+    pub fn allow(&self) -> Option<u64> {
         self.allow_at(Instant::now())
     }
 
@@ -66,18 +70,19 @@ impl Limit {
 }
 
 /// Truncates an error for a log line.
-pub(crate) fn cut<T: fmt::Display>(error: T) -> Cut<T> {
+pub fn cut<T: fmt::Display>(error: T) -> Cut<T> {
     Cut { text: error, bytes: MAX_ERROR_BYTES }
 }
 
 /// Truncates a name that a client chose, for a log line.
-pub(crate) fn cut_name<T: fmt::Display>(name: T) -> Cut<T> {
+pub fn cut_name<T: fmt::Display>(name: T) -> Cut<T> {
     Cut { text: name, bytes: MAX_NAME_BYTES }
 }
 
 /// A truncated text. Characters that start a new line or change the text direction are escaped, so that a client can't
 /// forge log lines.
-pub(crate) struct Cut<T> {
+#[derive(Debug)]
+pub struct Cut<T> {
     text: T,
     bytes: usize,
 }

@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use adsum_pubsub::Topic;
+use adsum_pubsub::{
+    Topic,
+    log::{cut, limited},
+};
 use adsum_tracker::{Group, Key};
 use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
@@ -219,7 +222,7 @@ impl<H: PresenceHandler> Core<H> {
         self.metrics.fetched(outcome);
         #[cfg(feature = "testing")]
         self.failed_fetches.note(topic, keys, error.to_string());
-        tracing::warn!(%topic, keys = keys.len(), %error, "fetch failed; presences are sent with their last known infos");
+        limited!(WARN, %topic, keys = keys.len(), error = %cut(error), "fetch failed; presences are sent with their last known infos");
         if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {
             set.layer.failures += 1;
         }

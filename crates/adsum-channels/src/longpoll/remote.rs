@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{Inbox, Message, NODE_DOWN, NODES_TOPIC, Payload, PubSub};
+use adsum_pubsub::{Inbox, Message, NODE_DOWN, NODES_TOPIC, Payload, PubSub, log::limited};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
@@ -24,7 +24,6 @@ use super::{
     responder::{ASK, Answer, ForwardedAnswer, MAX_FORWARDED_BYTES, Responder, send, topic},
     session::{Polled, Published, Reply, Request},
 };
-use crate::log::limited;
 
 /// Receives requests for sessions of this node, and responses to requests of this node.
 pub(super) struct Relay {

@@ -1,10 +1,10 @@
 //! The messages between relays, and the response to a request of another node.
 
-use adsum_pubsub::{BroadcastError, Payload, PubSub, Topic};
+use adsum_pubsub::{BroadcastError, Payload, PubSub, Topic, log::limited};
 use serde::{Deserialize, Serialize};
 
 use super::parts;
-use crate::{log::limited, protocol_session::RESERVED_PREFIX};
+use crate::protocol_session::RESERVED_PREFIX;
 
 /// The events of a relay.
 pub(super) const ASK: &str = "ask";

@@ -14,6 +14,7 @@ use std::{
 
 use adsum_pubsub::{
     Json, MalformedPayload, OptionsError, Pattern, Payload, Topic,
+    log::{cut, cut_name, limited},
     tasks::{self, Panicked, noticed},
 };
 use ecow::EcoString;
@@ -31,7 +32,6 @@ use crate::{
     context::SocketContext,
     end_reason::EndReason,
     frame::Frame,
-    log::{cut, cut_name, limited},
     logged_error::LoggedError,
     mailbox::{EndCause, MailboxMessage},
     metrics::RouteMetrics,

@@ -2,14 +2,15 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use adsum_pubsub::metrics::{HighWater, Readings, Source, process, table};
+use adsum_pubsub::{
+    log::limited,
+    metrics::{HighWater, Readings, Source, process, table},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
 };
-
-use crate::log::limited;
 
 /// The pause after an error that affects all connections. It doubles with each one in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -2,7 +2,10 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use adsum_pubsub::bounds::MAX_TIME;
+use adsum_pubsub::{
+    bounds::MAX_TIME,
+    log::{cut, cut_name, limited},
+};
 use tokio::{
     sync::oneshot,
     task::{consume_budget, yield_now},
@@ -18,7 +21,6 @@ use crate::{
     admission::Admitted,
     connection::Connection,
     endpoint::Endpoint,
-    log::{cut, cut_name, limited},
     observe::ObservedRoundTrip,
     outbound::{Item, Outbound, State},
     rfc6455::reader::{Incoming, Reader},

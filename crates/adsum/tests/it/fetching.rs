@@ -1,6 +1,14 @@
 //! The calls of `fetch`, and its failures.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use adsum::{
     DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL, Entries, FetchError, Key, Presence, PresenceHandler, PubSub,
@@ -182,6 +190,43 @@ async fn failures_and_panics_cost_nobody_their_presence() {
         script.then(Does::Answers(json!({"name": "Anna"})));
         assert_eq!(*presence.list("t").await["b"].info.clone().unwrap(), json!({"name": "Anna"}));
     }
+}
+
+/// Counts the lines of the log that say of failures.
+#[derive(Clone, Default)]
+struct Failures(Arc<AtomicU64>);
+
+impl io::Write for Failures {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let is_one = String::from_utf8_lossy(line).contains("fetch failed");
+        self.0.fetch_add(u64::from(is_one), Ordering::Relaxed);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_away_doesnt_fill_the_log() {
+    let failures = Failures::default();
+    let writer = failures.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    // By the system's clock, as that of the log is.
+    let began = std::time::Instant::now();
+    let script = Script::new(Does::Fails);
+    let (presence, pubsub) = scripted(&script, |builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    for n in 0..200 {
+        owner.track("t", n, meta(n)).unwrap();
+        diff(&mut inbox).await;
+    }
+    let windows = began.elapsed().as_secs() / 10 + 2;
+    let lines = failures.0.load(Ordering::Relaxed);
+    assert!(lines <= 20 * windows, "{lines} lines in {windows} times ten seconds");
 }
 
 #[tokio::test(start_paused = true)]
