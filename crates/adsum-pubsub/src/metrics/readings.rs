@@ -40,7 +40,7 @@ impl Readings {
         *gauge = gauge.max(value);
     }
 
-    /// Adds to a counter that its source keeps itself.
+    /// Adds to a counter that its source keeps itself. When the source ends, what was read last stays in the sum.
     pub fn count(&mut self, metric: &'static Metric, labels: &[&str], count: u64) {
         *self.counters.entry(series(metric, labels)).or_default() += count;
     }

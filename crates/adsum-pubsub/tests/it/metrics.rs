@@ -128,7 +128,7 @@ fn sources_add_up_and_what_has_gone_is_zero() {
     drop(b);
     ::metrics::with_local_recorder(&recorded, || metrics.record());
     assert_eq!((behind("a"), behind("b")), (Some(3.0), Some(0.0)));
-    // What a source has counted stays, for whoever reads, too.
+    // The counts of a source that has ended stay, for whoever reads, too.
     let read =
         || metrics.read().into_iter().find(|sample| sample.metric == &table::GAPS).map(|sample| sample.value);
     assert_eq!((gaps(), read()), (Some(10.0), Some(Value::Count(10))));

@@ -389,7 +389,7 @@ impl PeerShard {
         let Some(row) = self.rows.remove(&reference) else { return false };
         let is_still_unshown = self.unsettled.is_some() && !set.is_shown(&row) && !set.is_hidden(reference);
         if self.is_in_topics() {
-            // What follows a version that is about to be hidden isn't shown beside it.
+            // A version that follows isn't shown in this diff, as all is about to be hidden.
             set.take_out(&row, if self.shown { reason } else { reason.or(Some(LeaveReason::Unreachable)) });
         }
         set.unhide(reference);
