@@ -75,7 +75,7 @@ async fn another_password_needs_the_one_before_and_signs_out_all_others() {
         let first = sign_in(&site, "Anna", "the first one").await.cookie().unwrap();
         let other = sign_in(&site, "Anna", "the first one").await.cookie().unwrap();
         let mut tab = Client::connect(&site.address, &other).await;
-        tab.join("lobby", json!({ "status": "here" })).await.unwrap();
+        tab.enter("lobby").await;
         for body in [
             json!({ "password": "another one" }),
             json!({ "password": "another one", "current": "a wrong one" }),

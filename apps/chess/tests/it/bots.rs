@@ -1,5 +1,7 @@
 //! Somebody to play with.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::site::{Served, reason, settings};
@@ -13,19 +15,14 @@ async fn a_lone_newcomer_plays_a_whole_game_against_a_bot() {
     let site = Served::start(with_bots()).await;
     let mut anna = site.person("Anna").await;
     let bots = bots(&mut anna).await;
-    assert_eq!(bots.len(), 2, "{bots:?}");
-    let weak = bots.iter().find(|(name, _)| name == "Pawnelope").unwrap();
-    let terms = json!({ "to": weak.1, "color": "black", "initial_ms": 600_000, "increment_ms": 0 });
+    let weak = &bots["Pawnelope"];
+    let terms = json!({ "to": weak, "color": "black", "initial_ms": 600_000, "increment_ms": 0 });
     let made = anna.me("invite", terms.clone()).await.unwrap();
     let game = format!("game:{}", made["game"].as_str().unwrap());
     let joined = anna.join(&game).await;
     assert_eq!((&joined["you"], &joined["game"]["white"]["bot"]), (&json!("black"), &json!(true)));
     // It is present in its game.
-    let state = anna.tab.event(&game, "presence_state").await;
-    if state[&weak.1].is_null() {
-        let is_there = |diff: &Value| diff["joins"][&weak.1]["metas"][0]["device"] == "bot";
-        anna.tab.event_where(&game, "presence_diff", is_there).await;
-    }
+    anna.tab.people_where(&game, |people| people[weak]["metas"][0]["device"] == "bot").await;
     // A bot plays several games; a person plays one.
     let mut ben = site.person("Ben").await;
     ben.me("invite", terms.clone()).await.unwrap();
@@ -65,12 +62,17 @@ async fn a_lone_newcomer_plays_a_whole_game_against_a_bot() {
     anna.tab.event_where(&rematch, "change", |change| change["draw_offer"].is_null()).await;
 }
 
-/// The bots in the lobby, by name and id.
-async fn bots(person: &mut crate::site::Person) -> Vec<(String, String)> {
-    let state = person.tab.event("lobby", "presence_state").await;
-    let all = state.as_object().unwrap().iter();
-    let bots = all.filter(|(_, entry)| entry["user"]["bot"] == true);
-    bots.map(|(id, entry)| (entry["user"]["name"].as_str().unwrap().to_owned(), id.clone())).collect()
+/// The ids of both bots, by name, once each is in the lobby. They come one after the other.
+async fn bots(person: &mut crate::site::Person) -> BTreeMap<String, String> {
+    let bots = |people: &Value| -> BTreeMap<String, String> {
+        let people = people.as_object().unwrap().iter();
+        let bots = people.filter(|(_, entry)| entry["user"]["bot"] == true);
+        bots.map(|(id, entry)| (entry["user"]["name"].as_str().unwrap().to_owned(), id.clone())).collect()
+    };
+    let people = person.tab.people_where("lobby", |people| bots(people).len() >= 2).await;
+    let bots = bots(&people);
+    assert_eq!(bots.keys().collect::<Vec<_>>(), ["Castellan", "Pawnelope"]);
+    bots
 }
 
 #[tokio::test]
@@ -81,8 +83,9 @@ async fn a_bot_goes_on_after_a_restart() {
     slow.bot_ms = 60_000;
     let site = Served::on(open().await, slow).await;
     let mut anna = site.person("Anna").await;
-    let bot = bots(&mut anna).await.remove(0);
-    let terms = json!({ "to": bot.1, "color": "white", "initial_ms": 10_800_000, "increment_ms": 0 });
+    let before = bots(&mut anna).await;
+    let terms =
+        json!({ "to": before["Castellan"], "color": "white", "initial_ms": 10_800_000, "increment_ms": 0 });
     let made = anna.me("invite", terms).await.unwrap();
     let game = format!("game:{}", made["game"].as_str().unwrap());
     anna.join(&game).await;
@@ -95,5 +98,5 @@ async fn a_bot_goes_on_after_a_restart() {
     if joined["game"]["ply"] == 1 {
         anna.tab.event_where(&game, "change", |change| change["ply"] == 2).await;
     }
-    assert_eq!(bots(&mut anna).await.len(), 2, "the same bots as before");
+    assert_eq!(bots(&mut anna).await, before, "the same bots as before");
 }

@@ -138,9 +138,6 @@ async fn meet(anna: &mut Person, ben: &mut Person) -> String {
 async fn meet_in_lobby(anna: &mut Person, ben: &mut Person) {
     let ids = [anna.user.id.to_string(), ben.user.id.to_string()];
     for (person, other) in ids.into_iter().zip([&mut *ben, &mut *anna]) {
-        let state = other.tab.event("lobby", "presence_state").await;
-        if state[&person].is_null() {
-            other.tab.event_where("lobby", "presence_diff", |diff| !diff["joins"][&person].is_null()).await;
-        }
+        other.tab.people_where("lobby", |people| !people[&person].is_null()).await;
     }
 }

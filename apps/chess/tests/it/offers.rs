@@ -55,17 +55,27 @@ async fn a_seek_is_replaced_withdrawn_and_gone_with_its_owners_last_tab() {
     ben.tab.event_where("lobby", "seeks", |seeks| seeks["total"] == 0).await;
 
     let seek = anna.me("seek", terms()).await.unwrap();
+    ben.tab.event_where("lobby", "seeks", |seeks| seeks["seeks"][0]["id"] == seek["id"]).await;
     let other_tab = site.tab(&anna.user, &anna.cookie).await;
+    let key = anna.user.id.to_string();
+    let tabs = |people: &Value| people[&key]["metas"].as_array().map_or(0, Vec::len);
+    ben.tab.people_where("lobby", |people| tabs(people) == 2).await;
     anna.tab.close().await;
-    ben.tab
-        .event_where("lobby", "presence_diff", |diff| {
-            diff["leaves"].as_object().is_some_and(|l| !l.is_empty())
-        })
-        .await;
+    ben.tab.people_where("lobby", |people| tabs(people) == 1).await;
+    // The list is as it was, also once it has been read anew.
+    let news = ben.me("seek", terms()).await.unwrap();
+    let listed = ben.tab.event_where("lobby", "seeks", |seeks| has(seeks, &news)).await;
+    assert!(has(&listed, &seek), "{listed}");
+    ben.me("unseek", json!({})).await.unwrap();
     ben.tab.event_where("lobby", "seeks", |seeks| seeks["total"] == 1).await;
     other_tab.close().await;
     ben.tab.event_where("lobby", "seeks", |seeks| seeks["total"] == 0).await;
     assert_eq!(reason(ben.me("take", seek).await), "offer_over");
+}
+
+/// Whether a seek is in a list.
+fn has(seeks: &Value, made: &Value) -> bool {
+    seeks["seeks"].as_array().unwrap().iter().any(|seek| seek["id"] == made["id"])
 }
 
 #[tokio::test]
@@ -104,7 +114,7 @@ async fn an_invite_is_accepted() {
     assert_eq!(reason(anna.me("accept", json!({ "id": made["id"] })).await), "offer_over");
     assert_eq!(reason(ben.me("withdraw", json!({ "id": made["id"] })).await), "offer_over");
     for event in ["mine", "invite_over"] {
-        assert!(!carl.tab.has_heard(&carl.topic(), event).await, "{event}");
+        assert_eq!(carl.tab.all_heard(&carl.topic(), event).await, [json!(null); 0], "{event}");
     }
 
     let game = ben.me("accept", json!({ "id": made["id"] })).await.unwrap();
@@ -117,10 +127,8 @@ async fn an_invite_is_accepted() {
 }
 
 #[tokio::test]
-async fn an_invite_is_declined_withdrawn_expires_and_goes_with_either() {
-    let mut short = settings();
-    short.invite_ms = 1_500;
-    let site = Served::start(short).await;
+async fn an_invite_is_declined_withdrawn_and_goes_with_either() {
+    let site = Served::start(settings()).await;
     let (mut anna, mut ben) = (site.person("Anna").await, site.person("Ben").await);
 
     let made = anna.me("invite", invite(ben.user.id)).await.unwrap();
@@ -133,10 +141,6 @@ async fn an_invite_is_declined_withdrawn_expires_and_goes_with_either() {
     assert_eq!(ben.heard("invite_over", |over| over["id"] == made["id"]).await["outcome"], "withdrawn");
 
     let made = anna.me("invite", invite(ben.user.id)).await.unwrap();
-    assert_eq!(ben.heard("invite_over", |over| over["id"] == made["id"]).await["outcome"], "expired");
-    assert_eq!(reason(ben.me("accept", json!({ "id": made["id"] })).await), "offer_over");
-
-    let made = anna.me("invite", invite(ben.user.id)).await.unwrap();
     ben.tab.close().await;
     assert_eq!(anna.heard("invite_over", |over| over["id"] == made["id"]).await["outcome"], "left");
     assert_eq!(reason(anna.me("invite", invite(ben.user.id)).await), "offline");
@@ -144,6 +148,18 @@ async fn an_invite_is_declined_withdrawn_expires_and_goes_with_either() {
     let made = anna.me("invite", invite(ben.user.id)).await.unwrap();
     anna.tab.close().await;
     assert_eq!(ben.heard("invite_over", |over| over["id"] == made["id"]).await["outcome"], "left");
+}
+
+#[tokio::test]
+async fn an_invite_expires() {
+    let site = Served::start(chess::Settings { invite_ms: 100, sweep_ms: 100, ..settings() }).await;
+    let (mut anna, mut ben) = (site.person("Anna").await, site.person("Ben").await);
+    let made = anna.me("invite", invite(ben.user.id)).await.unwrap();
+    for person in [&mut anna, &mut ben] {
+        let over = person.heard("invite_over", |_| true).await;
+        assert_eq!((&over["id"], &over["outcome"]), (&made["id"], &json!("expired")));
+    }
+    assert_eq!(reason(ben.me("accept", json!({ "id": made["id"] })).await), "offer_over");
 }
 
 #[tokio::test]
@@ -189,16 +205,16 @@ async fn what_makes_no_sense_is_refused() {
 #[tokio::test]
 async fn offers_of_people_who_do_not_come_back_after_a_restart_go() {
     let file = crate::db::TempFile::new("restart-offers");
-    let mut quick = settings();
-    quick.sweep_ms = 100;
+    // People have three sweeps to come back.
+    let settings = chess::Settings { sweep_ms: 2_000, ..settings() };
     let open = async || chess::Db::open(&file.url(), 4).await.unwrap();
-    let site = Served::on(open().await, quick.clone()).await;
+    let site = Served::on(open().await, settings.clone()).await;
     let (mut anna, mut ben) = (site.person("Anna").await, site.person("Ben").await);
     anna.me("seek", terms()).await.unwrap();
     ben.me("seek", terms()).await.unwrap();
     let made = anna.me("invite", invite(ben.user.id)).await.unwrap();
     drop(site);
-    let site = Served::on(open().await, quick).await;
+    let site = Served::on(open().await, settings).await;
     ben.tab = site.tab(&ben.user, &ben.cookie).await;
     ben.tab
         .event_where("lobby", "seeks", |seeks| {
@@ -207,4 +223,7 @@ async fn offers_of_people_who_do_not_come_back_after_a_restart_go() {
         .await;
     let over = ben.heard("invite_over", |_| true).await;
     assert_eq!((&over["id"], &over["outcome"]), (&made["id"], &json!("left")));
+    ben.tab.push(&ben.topic(), "phx_leave", json!({})).await.unwrap();
+    let mine = ben.tab.join(&ben.topic(), json!({})).await.unwrap();
+    assert_ne!(mine["seek"], json!(null), "his own stays");
 }

@@ -10,7 +10,8 @@ use crate::{
     site::{Served, begin, play_all, settings},
 };
 
-async fn past(site: &Served, cookie: &str, query: &str) -> Value {
+/// One's games that are over, as the site lists them.
+pub(crate) async fn past(site: &Served, cookie: &str, query: &str) -> Value {
     ask(&site.address, "GET", &format!("/past{query}"), cookie, &Value::Null).await.json()
 }
 
@@ -134,7 +135,7 @@ async fn a_game_is_taken_away_as_pgn_that_another_program_replays_to_its_end() {
             ("Nf3 Nf6 Ng1 Ng8 Nf3 Nf6 Ng1 Ng8", "1/2-1/2", "normal"),
         ];
         for (moves, result, termination) in games {
-            let game = begin(&mut anna, &mut ben, 3_723_000, 2_000).await;
+            let game = begin(&mut anna, &mut ben, 3_750_000, 2_000).await;
             play_all(&mut anna, &mut ben, &game, 0, moves).await;
             let path = format!("/game/{}/pgn", game.strip_prefix("game:").unwrap());
             let answer = ask(&site.address, "GET", &path, &ben.cookie, &Value::Null).await;
@@ -145,7 +146,7 @@ async fn a_game_is_taken_away_as_pgn_that_another_program_replays_to_its_end() {
             let tag =
                 |name: &str| tags.iter().find(|(tag, _)| tag == name).map(|(_, value)| &**value).unwrap();
             assert_eq!((tag("White"), tag("Black")), ("An\"na \\ [x]", "Bén"));
-            assert_eq!((tag("Result"), &*ends, tag("TimeControl")), (result, result, "3723+2"));
+            assert_eq!((tag("Result"), &*ends, tag("TimeControl")), (result, result, "3750+2"));
             let mut referee = MoveChain::new_initial();
             for (san, clock) in &played {
                 referee.push(San(san)).unwrap();

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::{
-    client::Client,
+    client::{Client, eventually},
+    past::past,
     site::{Person, Served, begin, play_all, reason, settings},
 };
 
@@ -12,7 +13,7 @@ const SCHOLARS_MATE: &str = "e4 e5 Bc4 Nc6 Qh5 Nf6 Qxf7#";
 #[tokio::test]
 async fn a_whole_game_to_mate_with_a_spectator() {
     let site = Served::start(settings()).await;
-    let (mut anna, mut ben, game) = site.game(60_000, 1_000).await;
+    let (mut anna, mut ben, game) = site.game(60_000, 60_000).await;
     let mut carl = site.person("Carl").await;
     let joined = carl.join(&game).await;
     assert_eq!((&joined["you"], &joined["game"]["turn"]), (&json!(null), &json!("white")));
@@ -33,7 +34,7 @@ async fn a_whole_game_to_mate_with_a_spectator() {
     assert_eq!(ended["game"]["clocks"]["running"], json!(null));
     assert_eq!(ended["game"]["legal"], json!([]));
     assert_eq!(ended["game"]["moves"][6]["uci"], "h5f7");
-    // The increment is on the clock that the move says.
+    // The increment is on the clock that the move says; the move took less.
     assert!(ended["game"]["moves"][0]["left_ms"].as_u64().unwrap() > 60_000);
     assert_eq!(reason(anna.play(&game, 8, "a3").await), "game_over");
     assert_eq!(reason(ben.play(&game, 7, "a6").await), "game_over");
@@ -130,26 +131,24 @@ async fn a_flag_falls_with_nobody_connected() {
     let site = Served::start(settings()).await;
     let (anna, mut ben, game) = site.game(1_000, 0).await;
     anna.tab.close().await;
-    let mut lobby = site.person("Carl").await;
-    // Not in the game: who is told in the lobby that it is over is told by the flag alone.
     ben.tab.push(&game, "phx_leave", json!({})).await.unwrap();
-    lobby.tab.event_where("lobby", "games", |games| games["total"] == 0).await;
+    // The list only tells of games whose end is stored.
+    eventually(async || !past(&site, &ben.cookie, "").await["games"][0].is_null()).await;
+    let mut carl = site.person("Carl").await;
+    carl.tab.event_where("lobby", "games", |games| games["total"] == 0).await;
     let over = ben.join(&game).await;
     let result = &over["game"]["result"];
     assert_eq!((&result["winner"], &result["reason"]), (&json!("black"), &json!("time")));
     assert_eq!(over["game"]["clocks"]["white_ms"], 0);
-    assert_eq!(ben.me("unseek", json!({})).await.unwrap(), json!({}));
-    assert!(ben.tab.has_heard(&ben.topic(), "mine").await, "the game is off the list");
+    // He is free to play.
+    begin(&mut carl, &mut ben, 60_000, 0).await;
 }
 
 #[tokio::test]
 async fn a_move_after_the_flag_comes_too_late() {
-    let mut slow = settings();
-    // Nothing but the move itself looks at the clock.
-    slow.sweep_ms = 60_000;
-    let site = Served::start(slow).await;
+    let site = Served::start(settings()).await;
     let (mut anna, mut ben, game) = site.game(1_000, 0).await;
-    let over = ben.tab.event_where(&game, "change", |change| !change["result"].is_null()).await;
+    let over = ben.until_over(&game).await;
     assert_eq!(over["result"]["message"], "White ran out of time: Black wins.");
     assert_eq!(reason(anna.play(&game, 0, "e4").await), "game_over");
 }
@@ -190,6 +189,8 @@ async fn no_rematch_with_somebody_who_has_left() {
     let (mut anna, mut ben, game) = site.game(60_000, 0).await;
     ben.tab.push(&game, "resign", json!({})).await.unwrap();
     ben.tab.push(&game, "phx_leave", json!({})).await.unwrap();
+    let key = ben.user.id.to_string();
+    anna.tab.people_where(&game, |people| people[&key].is_null()).await;
     assert_eq!(reason(anna.tab.push(&game, "rematch", json!({})).await), "offline");
 }
 
@@ -198,7 +199,7 @@ async fn a_second_tab_plays_the_same_game_and_a_new_one_gets_all_of_it() {
     let site = Served::start(settings()).await;
     let (mut anna, mut ben, game) = site.game(60_000, 0).await;
     let mut second = site.tab(&anna.user, &anna.cookie).await;
-    let joined = second.join(&game, json!({ "status": "here" })).await.unwrap();
+    let joined = second.enter(&game).await;
     assert_eq!(joined["you"], "white");
     second.push(&game, "move", json!({ "ply": 0, "move": "e4" })).await.unwrap();
     assert_eq!(anna.tab.event(&game, "change").await["move"]["uci"], "e2e4");

@@ -4,8 +4,14 @@ use serde_json::{Value, json};
 
 use crate::site::{Served, settings};
 
-fn metas_of<'s>(state: &'s Value, person: &crate::site::Person) -> &'s Vec<Value> {
-    state[person.user.id.to_string()]["metas"].as_array().unwrap()
+/// The statuses of somebody's tabs in the lobby, and of those that show a game.
+fn statuses<'p>(people: &'p Value, key: &str) -> (Vec<&'p str>, Vec<&'p str>) {
+    let metas = people[key]["metas"].as_array().map_or(&[][..], Vec::as_slice);
+    let (in_lobby, in_game): (Vec<&Value>, Vec<&Value>) =
+        metas.iter().partition(|meta| meta["game"].is_null());
+    let statuses =
+        |metas: Vec<&'p Value>| metas.iter().map(|meta| meta["status"].as_str().unwrap()).collect();
+    (statuses(in_lobby), statuses(in_game))
 }
 
 #[tokio::test]
@@ -17,32 +23,26 @@ async fn the_lobby_shows_who_is_here_away_playing_and_watching() {
     carl.tab.push("lobby", "status", json!({ "status": "away" })).await.unwrap();
     assert!(carl.tab.push("lobby", "status", json!({ "status": "gone" })).await.is_err());
     let mut dora = site.person("Dora").await;
-    let state = dora.tab.event("lobby", "presence_state").await;
     let game_id = game.strip_prefix("game:").unwrap();
-    for player in [&anna, &ben] {
-        let shown = &state[player.user.id.to_string()];
-        assert_eq!((&shown["playing"], &shown["user"]["bot"]), (&json!(game_id), &json!(false)));
-        assert_eq!(
-            metas_of(&state, player).iter().filter(|meta| meta["game"].is_null()).count(),
-            1,
-            "one tab"
-        );
+    let players = [&anna, &ben].map(|player| player.user.id.to_string());
+    let key = carl.user.id.to_string();
+    // The card of a player is read anew as the game begins; what changes comes with diffs.
+    let people = dora
+        .tab
+        .people_where("lobby", |people| {
+            players.iter().all(|player| people[player]["playing"] == game_id)
+                && statuses(people, &key) == (vec!["away"], vec!["watching"])
+        })
+        .await;
+    for player in &players {
+        assert_eq!(statuses(&people, player), (vec!["here"], vec!["here"]), "one tab, which shows the game");
+        assert_eq!(people[player]["user"]["bot"], false);
     }
-    let of_carl = metas_of(&state, &carl);
-    assert!(
-        of_carl.iter().any(|meta| meta["status"] == "watching" && meta["game"] == game_id),
-        "{of_carl:?}"
-    );
-    assert!(of_carl.iter().any(|meta| meta["status"] == "away" && meta["game"].is_null()), "{of_carl:?}");
-    assert_eq!(state[carl.user.id.to_string()]["playing"], json!(null));
+    assert_eq!(people[&key]["playing"], json!(null));
 
     // Not watching any more.
     carl.tab.push(&game, "phx_leave", json!({})).await.unwrap();
-    dora.tab
-        .event_where("lobby", "presence_diff", |diff| {
-            diff["leaves"][carl.user.id.to_string()]["metas"][0]["status"] == "watching"
-        })
-        .await;
+    dora.tab.people_where("lobby", |people| statuses(people, &key) == (vec!["away"], vec![])).await;
 }
 
 #[tokio::test]
@@ -57,15 +57,12 @@ async fn spectators_are_named_up_to_twenty_and_then_counted() {
         person.join(&game).await;
         crowd.push(person);
         if n == 4 {
-            let five = anna.tab.event_where(&game, "crowd", |crowd| crowd["total"] == 5).await;
-            let mut names: Vec<&str> =
-                five["users"].as_array().unwrap().iter().map(|user| user["name"].as_str().unwrap()).collect();
-            names.sort_unstable();
-            assert_eq!(names, ["Watcher 0", "Watcher 1", "Watcher 2", "Watcher 3", "Watcher 4"]);
+            let five = anna.tab.event_where(&game, "crowd", |crowd| named(crowd).len() == 5).await;
+            let names = ["Watcher 0", "Watcher 1", "Watcher 2", "Watcher 3", "Watcher 4"];
+            assert_eq!((named(&five), &five["total"]), (names.to_vec(), &json!(5)));
         }
     }
-    let many = anna.tab.event_where(&game, "crowd", |crowd| crowd["total"] == 22).await;
-    assert_eq!(many["users"].as_array().unwrap().len(), 20);
+    anna.tab.event_where(&game, "crowd", |crowd| crowd["total"] == 22 && named(crowd).len() == 20).await;
     anna.tab.event_where("lobby", "games", |games| games["games"][0]["spectators"] == 22).await;
     // A second tab of a spectator is no second spectator, and whoever leaves isn't counted.
     let first = crowd.remove(0);
@@ -73,28 +70,43 @@ async fn spectators_are_named_up_to_twenty_and_then_counted() {
     anna.tab.event_where(&game, "crowd", |crowd| crowd["total"] == 21).await;
     let last = crowd.pop().unwrap();
     let mut second = site.tab(&last.user, &last.cookie).await;
-    second.join(&game, json!({ "status": "here" })).await.unwrap();
+    second.enter(&game).await;
     let seen = second.event(&game, "crowd").await;
     assert_eq!(seen["total"], 21);
 }
 
+/// The names in a crowd, in order.
+fn named(crowd: &Value) -> Vec<&str> {
+    let users = crowd["users"].as_array().unwrap();
+    let mut names: Vec<&str> = users.iter().map(|user| user["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
 #[tokio::test]
-async fn players_see_each_other_here_away_and_gone_but_not_by_a_reload() {
-    let mut lingering = settings();
-    lingering.linger_ms = 1_000;
-    let site = Served::start(lingering).await;
+async fn players_see_each_other_here_and_away_and_no_reload() {
+    let site = Served::start(chess::Settings { linger_ms: 60_000, ..settings() }).await;
     let (mut anna, mut ben, game) = site.game(60_000, 0).await;
     let key = ben.user.id.to_string();
     ben.tab.push(&game, "status", json!({ "status": "away" })).await.unwrap();
     anna.tab
         .event_where(&game, "presence_diff", |diff| diff["joins"][&key]["metas"][0]["status"] == "away")
         .await;
-    // A reload: the new tab takes the place of the old one, and nobody is seen to leave for good.
+    // A reload: the new tab takes the place of the old one, or comes before that has left.
     ben.tab.close().await;
     ben.tab = site.tab(&ben.user, &ben.cookie).await;
     ben.join(&game).await;
-    let back = anna.tab.event_where(&game, "presence_diff", |diff| !diff["joins"][&key].is_null()).await;
-    assert!(!back["leaves"][&key].is_null(), "in one diff: {back}");
+    anna.tab.until_heard(&game, "presence_diff", |diff| !diff["joins"][&key].is_null()).await;
+    let diffs = anna.tab.all_heard(&game, "presence_diff").await;
+    let only_leaves = |diff: &Value| !diff["leaves"][&key].is_null() && diff["joins"][&key].is_null();
+    assert!(!diffs.iter().any(only_leaves), "{diffs:?}");
+}
+
+#[tokio::test]
+async fn a_player_sees_the_other_leave_and_from_when_the_game_can_be_claimed() {
+    let site = Served::start(settings()).await;
+    let (mut anna, ben, game) = site.game(60_000, 0).await;
+    let key = ben.user.id.to_string();
     ben.tab.close().await;
     let left = anna.tab.event_where(&game, "presence_diff", |diff| !diff["leaves"][&key].is_null()).await;
     assert!(left["joins"][&key].is_null());

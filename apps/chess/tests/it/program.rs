@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    client::{Client, DEADLINE},
+    client::{Client, DEADLINE, eventually},
     db::TempFile,
     postgres::on_both,
 };
@@ -199,7 +199,7 @@ async fn begin_game(port: &str) -> (String, String, String) {
         let user: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
         let id = user["user"]["id"].as_str().unwrap().to_owned();
         let mut tab = Client::connect(&format!("127.0.0.1:{port}"), &cookie).await;
-        tab.join("lobby", json!({ "status": "here" })).await.unwrap();
+        tab.enter("lobby").await;
         tab.join(&format!("user:{id}"), json!({})).await.unwrap();
         people.push((id, cookie, tab));
     }
@@ -214,7 +214,7 @@ async fn begin_game(port: &str) -> (String, String, String) {
 
 async fn join_game(port: &str, cookie: &str, game: &str) -> (Client, Value) {
     let mut tab = Client::connect(&format!("127.0.0.1:{port}"), cookie).await;
-    let joined = tab.join(game, json!({ "status": "here" })).await.unwrap();
+    let joined = tab.enter(game).await;
     (tab, joined["game"].clone())
 }
 
@@ -274,15 +274,9 @@ async fn a_move_whose_answer_was_lost_is_played_once() {
 async fn stored_moves(url: &str, wanted: i64) {
     sqlx::any::install_default_drivers();
     let mut connection = sqlx::AnyConnection::connect(url).await.unwrap();
-    let stored = async {
-        loop {
-            let count: i64 =
-                sqlx::query_scalar("SELECT COUNT(*) FROM moves").fetch_one(&mut connection).await.unwrap();
-            if count == wanted {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(DEADLINE, stored).await.unwrap();
+    eventually(async || {
+        let count = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM moves").fetch_one(&mut connection);
+        count.await.unwrap() == wanted
+    })
+    .await;
 }

@@ -13,10 +13,8 @@ use crate::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_eight_who_move_at_once_one_does() {
     on_both("moves", async |url| {
-        let mut quiet = settings();
-        quiet.sweep_ms = 60_000;
-        let one = Served::on(Db::open(&url, 8).await.unwrap(), quiet.clone()).await;
-        let other = Served::on(Db::open(&url, 8).await.unwrap(), quiet).await;
+        let one = Served::on(Db::open(&url, 8).await.unwrap(), settings()).await;
+        let other = Served::on(Db::open(&url, 8).await.unwrap(), settings()).await;
         let (mut white, mut black) = (one.person("Anna").await, one.person("Ben").await);
         let game = begin(&mut white, &mut black, 600_000, 0).await;
         let mut tabs = Vec::new();
@@ -25,7 +23,7 @@ async fn of_eight_who_move_at_once_one_does() {
             let mut of_both = Vec::new();
             for player in [&white, &black] {
                 let mut tab = site.tab(&player.user, &player.cookie).await;
-                tab.join(&game, json!({ "status": "here" })).await.unwrap();
+                tab.enter(&game).await;
                 of_both.push(tab);
             }
             tabs.push(of_both);
@@ -73,15 +71,14 @@ async fn of_eight_who_move_at_once_one_does() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_draws_that_are_offered_at_once_end_the_game() {
     on_both("draws", async |url| {
-        // To a node that knows nothing of the other's people they would have left.
-        let quiet = chess::Settings { sweep_ms: 60_000, ..settings() };
-        let one = Served::on(Db::open(&url, 8).await.unwrap(), quiet.clone()).await;
-        let other = Served::on(Db::open(&url, 8).await.unwrap(), quiet).await;
+        // To a sweep of a node that knows nothing of the other's people they would have left; none comes by then.
+        let one = Served::on(Db::open(&url, 8).await.unwrap(), settings()).await;
+        let other = Served::on(Db::open(&url, 8).await.unwrap(), settings()).await;
         let (mut white, mut black) = (one.person("Anna").await, one.person("Ben").await);
         let mut elsewhere = other.tab(&black.user, &black.cookie).await;
         for _ in 0..20 {
             let game = begin(&mut white, &mut black, 600_000, 0).await;
-            elsewhere.join(&game, json!({ "status": "here" })).await.unwrap();
+            elsewhere.enter(&game).await;
             let (by_white, by_black) = tokio::join!(
                 white.tab.push(&game, "draw", json!({})),
                 elsewhere.push(&game, "draw", json!({})),
@@ -136,27 +133,31 @@ async fn a_restart_costs_nobody_time() {
         times.sweep_ms = 200;
         let site = Served::on(Db::open(&url, 4).await.unwrap(), times.clone()).await;
         let (mut anna, mut ben) = (site.person("Anna").await, site.person("Ben").await);
-        let game = begin(&mut anna, &mut ben, 3_000, 0).await;
+        let game = begin(&mut anna, &mut ben, 60_000, 0).await;
         anna.play(&game, 0, "e4").await.unwrap();
         drop((site, anna.tab, ben.tab));
-        // Longer than Black has, as the database sees it: all that it knows was four seconds earlier.
+        // Longer than Black has, as the database sees it: all that it knows was 61 seconds earlier.
         let mut database = sqlx::AnyConnection::connect(&url).await.unwrap();
         for earlier in [
-            "UPDATE games SET turn_at = turn_at - 4000, deadline_at = deadline_at - 4000",
-            "UPDATE settings SET value = CAST(CAST(value AS BIGINT) - 4000 AS TEXT) WHERE name = 'alive_at'",
+            "UPDATE games SET turn_at = turn_at - 61000, deadline_at = deadline_at - 61000",
+            "UPDATE settings SET value = CAST(CAST(value AS BIGINT) - 61000 AS TEXT) WHERE name = 'alive_at'",
         ] {
             sqlx::query(earlier).execute(&mut database).await.unwrap();
         }
-        database.close().await.unwrap();
         let site = Served::on(Db::open(&url, 4).await.unwrap(), times).await;
         ben.tab = site.tab(&ben.user, &ben.cookie).await;
         let joined = ben.join(&game).await;
         assert_eq!(joined["game"]["result"], json!(null), "{joined}");
         assert_eq!(joined["game"]["moves"][0]["uci"], "e2e4");
         assert!(joined["game"]["clocks"]["black_ms"].as_u64().unwrap() > 300, "{joined}");
-        assert!(joined["game"]["paused_ms"].as_u64().unwrap() >= 4_000, "{joined}");
-        let over = ben.tab.event_where(&game, "change", |change| !change["result"].is_null()).await;
-        assert_eq!(over["result"]["reason"], "time");
+        assert!(joined["game"]["paused_ms"].as_u64().unwrap() >= 61_000, "{joined}");
+        // And a minute later.
+        sqlx::query("UPDATE games SET turn_at = turn_at - 60000, deadline_at = deadline_at - 60000")
+            .execute(&mut database)
+            .await
+            .unwrap();
+        database.close().await.unwrap();
+        assert_eq!(ben.until_over(&game).await["result"]["reason"], "time");
     })
     .await;
 }

@@ -12,14 +12,15 @@ use crate::{
     pages::{WEB, cookie_of},
 };
 
-/// Short times, no bots, no limits.
+/// Short times, no bots, no limits. A sweep that is two of its times late takes the machine to have slept, and stops the
+/// clocks of all games meanwhile: sweeps are far apart where they aren't what is tested.
 pub(crate) fn settings() -> Settings {
     Settings {
         linger_ms: 50,
         // Clients that aren't waiting for anything don't answer pings.
         ping_ms: 3_600_000,
         list_ms: 20,
-        sweep_ms: 300,
+        sweep_ms: 60_000,
         bots: false,
         bot_ms: 0,
         max_names: 0,
@@ -75,7 +76,7 @@ impl Served {
     /// One more tab of somebody, in the lobby.
     pub(crate) async fn tab(&self, user: &User, cookie: &str) -> Client {
         let mut tab = Client::connect(&self.address, cookie).await;
-        tab.join("lobby", json!({ "status": "here" })).await.unwrap();
+        tab.enter("lobby").await;
         tab.join(&format!("user:{}", user.id), json!({})).await.unwrap();
         tab
     }
@@ -137,7 +138,22 @@ impl Person {
     }
 
     pub(crate) async fn join(&mut self, topic: &str) -> Value {
-        self.tab.join(topic, json!({ "status": "here" })).await.unwrap()
+        self.tab.enter(topic).await
+    }
+
+    /// How a game stands once it is over. It may have been over as they joined it.
+    pub(crate) async fn until_over(&mut self, topic: &str) -> Value {
+        let state = self.state(topic).await;
+        if !state["result"].is_null() {
+            return state;
+        }
+        self.tab.until_heard(topic, "change", |change| !change["result"].is_null()).await;
+        self.state(topic).await
+    }
+
+    /// How a game stands.
+    pub(crate) async fn state(&mut self, topic: &str) -> Value {
+        self.tab.push(topic, "sync", json!({})).await.unwrap()["game"].clone()
     }
 
     /// Moves, or says why not.

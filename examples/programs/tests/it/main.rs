@@ -187,7 +187,7 @@ async fn site() {
         Client::connect_as(&address, "vsn=2.0.0", "user=1").await.is_none(),
         "nobody has signed this cookie"
     );
-    let mut clients = Vec::new();
+    let (mut clients, mut state) = (Vec::new(), Value::Null);
     for name in ["Ada", "Bob"] {
         let json = "content-type: application/json\r\n";
         let (head, _) = http(&address, "POST /session", json, &json!({"name": name}).to_string()).await;
@@ -196,10 +196,11 @@ async fn site() {
         let cookie = cookie.split(';').next().unwrap().to_owned();
         let mut client = Client::connect_as(&address, "vsn=2.0.0", &cookie).await.unwrap();
         client.send(json!(["1", "1", "room:lobby", "phx_join", {}])).await;
+        // Ada's has come before Bob joins, so she is in his.
+        state = client.event("presence_state").await;
         clients.push((client, cookie));
     }
     let [(mut ada, _), (mut bob, cookie)] = clients.try_into().ok().unwrap();
-    let state = bob.event("presence_state").await;
     assert_eq!((&state["1"]["name"], &state["2"]["name"]), (&json!("Ada"), &json!("Bob")));
     bob.send(json!(["1", "2", "room:lobby", "status", "away"])).await;
     while ada.event("presence_diff").await["joins"]["2"]["metas"][0]["status"] != "away" {}
