@@ -179,12 +179,16 @@ mod tests {
     };
 
     fn batches(shard: usize, topic: &str, meta: &str) -> ClusterMessage {
+        following(None, shard, topic, meta)
+    }
+
+    fn following(previous: Option<u8>, shard: usize, topic: &str, meta: &str) -> ClusterMessage {
         let replica = Replica { name: "a".into(), incarnation: Incarnation { started: 1, random: 2 } };
-        let reference: Ref = postcard::from_bytes(&[7; 12]).unwrap();
+        let reference = |byte: u8| postcard::from_bytes::<Ref>(&[byte; 12]).unwrap();
         let row = PresenceRow {
             key: "7".into(),
-            reference,
-            previous: None,
+            reference: reference(7),
+            previous: previous.map(reference),
             replaces: None,
             departing: None,
             meta: meta.into(),
@@ -224,6 +228,10 @@ mod tests {
         for meta in ["", "{", "[]", "{}}", "{\"a\":}", " {}"] {
             assert!(refused(&batches(shard, "room", meta)), "{meta}");
         }
+        for previous in [7, 8] {
+            assert!(refused(&following(Some(previous), shard, "room", "{}")));
+        }
+        assert!(!refused(&following(Some(6), shard, "room", "{}")));
         assert!(refused(&batches((shard + 1) % SHARDS, "room", "{}")));
         assert!(refused(&batches(SHARDS, "room", "{}")));
         let ClusterMessage::Batches { from, .. } = batches(shard, "room", "{}") else { unreachable!() };

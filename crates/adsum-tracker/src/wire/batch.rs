@@ -75,7 +75,7 @@ pub struct PresenceRow {
     pub key: Key,
     /// Its name.
     pub reference: Ref,
-    /// After an update, the name of the version before.
+    /// After an update, the name of the version before, which is lower.
     pub previous: Option<Ref>,
     /// The departing version whose place it took.
     pub replaces: Option<Ref>,

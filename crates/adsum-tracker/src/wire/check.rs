@@ -129,6 +129,10 @@ impl PresenceRow {
         if self.meta.len() > MAX_META_BYTES {
             return Err("a meta is larger than any limit allows");
         }
+        // Versions are followed from one to the one before it, so they must come to an end.
+        if self.previous.is_some_and(|previous| previous >= self.reference) {
+            return Err("a version follows itself or a later one");
+        }
         let is_object = self.meta.starts_with('{') && self.meta.ends_with('}');
         if is_object && serde_json::from_str::<IgnoredAny>(&self.meta).is_ok() {
             Ok(())
