@@ -6,8 +6,8 @@ export class Account {
   #me;
   #ended = new AbortController();
   #next = null;
-  #hasPassword = false;
 
+  /** `me`: the user, with `hasPassword`. */
   constructor(me) {
     this.#me = me;
     const signal = this.#ended.signal;
@@ -15,13 +15,15 @@ export class Account {
     $("#no-past").hidden = true;
     setText($("#past-note"), "");
     setText($("#password-note"), "");
+    // Below the games, which push it down as they come.
+    $("#password-form").hidden = true;
     $("#password-form").reset();
     $("#password-form").elements.username.value = me.name;
+    this.#showPassword(me.hasPassword);
     $("#more-past").hidden = true;
     $("#more-past").addEventListener("click", () => this.#load(), { signal });
     $("#password-form").addEventListener("submit", (event) => this.#savePassword(event), { signal });
     this.#load();
-    this.#ask();
   }
 
   close() {
@@ -35,6 +37,7 @@ export class Account {
     const { ok, error } = await this.#fetch(`/past${after}`);
     more.disabled = false;
     if (this.#ended.signal.aborted) return;
+    $("#password-form").hidden = false;
     setText($("#past-note"), ok ? "" : problem(error));
     if (!ok) return void (more.hidden = false);
     $("#past-games").append(...ok.games.map(drawGame));
@@ -43,14 +46,8 @@ export class Account {
     more.hidden = ok.next === null;
   }
 
-  /** Asks whether there is a password. */
-  async #ask() {
-    const { ok } = await this.#fetch("/me");
-    if (ok && !this.#ended.signal.aborted) this.#showPassword(Boolean(ok.has_password));
-  }
-
   #showPassword(hasPassword) {
-    this.#hasPassword = hasPassword;
+    this.#me.hasPassword = hasPassword;
     $("#current-box").hidden = !hasPassword;
     const says = hasPassword
       ? "With your name and password you can sign in from any browser."
@@ -62,7 +59,7 @@ export class Account {
     event.preventDefault();
     const form = $("#password-form");
     const { password, current } = form.elements;
-    const body = { password: password.value, ...(this.#hasPassword && { current: current.value }) };
+    const body = { password: password.value, ...(this.#me.hasPassword && { current: current.value }) };
     const button = form.querySelector("button");
     button.disabled = true;
     const { ok, error } = await this.#fetch("/password", { method: "PUT", body });

@@ -52,11 +52,13 @@ async function start() {
   else showDoor();
 }
 
-/** The user that the server takes us for, null if none; undefined if it did not answer. */
+/** The user that the server takes us for, and whether they have a password. Null if none; undefined if it did not answer. */
 async function whoAmI() {
   try {
     const response = await fetch("/me");
-    return response.ok ? (await response.json()).user : undefined;
+    if (!response.ok) return undefined;
+    const { user, has_password } = await response.json();
+    return user && { ...user, hasPassword: has_password };
   } catch {
     return undefined;
   }
@@ -202,7 +204,7 @@ async function chooseName(name, password) {
       return answer.message;
     }
     session.postMessage("in");
-    enter(answer.user);
+    enter({ ...answer.user, hasPassword: Boolean(password) });
     return null;
   } catch {
     return "The server did not answer. Please try again in a moment.";

@@ -167,6 +167,17 @@ async fn files_are_compressed_and_asked_for_once() {
     assert!(!me.headers().contains_key(header::CONTENT_ENCODING));
 }
 
+/// A module that the page doesn't name is asked for only once those that import it are there: a trip more each time.
+#[test]
+fn the_page_names_all_its_modules() {
+    let page = std::fs::read_to_string(format!("{WEB}/index.html")).unwrap();
+    for file in std::fs::read_dir(WEB).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let is_named = page.contains(&format!("<link rel=\"modulepreload\" href=\"/{name}\">"));
+        assert!(is_named || !name.ends_with(".js") || name == "app.js", "{name}");
+    }
+}
+
 #[tokio::test]
 async fn no_path_is_an_error_of_the_server() {
     let router = router().await;
