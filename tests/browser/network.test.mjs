@@ -14,22 +14,24 @@ after(() => browser?.close());
 const play = (title, script, settings) => scene(title, () => browser, script, settings);
 
 /** A lost connection is noticed soon, but not one of a machine that is busy; and a game can be claimed soon. */
-const QUICK = { PING_MS: "300", PONG_MS: "2500", LINGER_MS: "300", CLAIM_MS: "1500", CLAIM_BYE_MS: "600" };
+const QUICK = { PING_MS: "300", PONG_MS: "5000", LINGER_MS: "300", CLAIM_MS: "1500", CLAIM_BYE_MS: "600" };
 
 play("a reload in the middle of a game leaves no trace", async (stage) => {
   const [alice, bob] = await stage.table();
   await alice.play(bob, "e4", "e5");
   await bob.watchStatus("white");
+  const began = performance.now();
   const before = await alice.clock("white");
   await alice.reload();
   await alice.untilAtGame(bob.game);
   await alice.untilState("Your turn.");
   await alice.untilPieces({ e4: "wp", e5: "bp" });
   const after = await alice.clock("white");
-  assert.ok(after <= before && after > before - 15, `the clock went from ${before} to ${after}`);
+  const passed = (performance.now() - began) / 1_000;
+  assert.ok(after <= before && after >= before - passed - 1, `the clock went from ${before} to ${after} in ${passed} s`);
   await alice.play(bob, "Nf3");
   assert.deepEqual(await bob.noted(), ["here"]);
-}, { LINGER_MS: "20000" });
+}, { LINGER_MS: "600000" });
 
 play("a site that is killed in the middle of a game has every confirmed move when it is back", async (stage) => {
   const [alice, bob] = await stage.table();
@@ -55,9 +57,12 @@ play("an opponent whose network is gone is told as lost, then as gone, and is ba
   const [alice, bob] = await stage.table({ bob: { relay } });
   await alice.play(bob, "e4", "e5");
   await alice.untilStatus("black", "here");
+  await alice.watchStatus("black");
   relay.silence();
-  await alice.untilStatus("black", "lost");
   await alice.untilStatus("black", "gone");
+  // He is absent until the site says since when.
+  const noted = (await alice.noted()).filter((status) => status !== "absent");
+  assert.deepEqual(noted, ["here", "lost", "gone"]);
   assert.equal(await alice.action("claim-win").isVisible(), false, "it is Alice's turn");
   relay.restore();
   await alice.untilStatus("black", "here");
@@ -92,7 +97,7 @@ play("a game is claimed from somebody who is gone", async (stage) => {
   await alice.untilState(/^1 – 0\. .*(left|abandon|gone)/i);
   relay.restore();
   await bob.untilState(/^1 – 0\. /);
-}, QUICK);
+}, { ...QUICK, CLAIM_MS: "9000" }); // The countdown is there for as long.
 
 play("closing the page makes the game claimable sooner, and a claim that is too early is answered", async (stage) => {
   const [alice, bob] = await stage.table();
@@ -116,13 +121,11 @@ play("a claim that comes as the other returns is answered", async (stage) => {
   relay.restore();
   await alice.action("claim-win").click({ timeout: 500 }).catch(() => {});
   await bob.untilConnection("online");
-  await alice.untilConnection("online");
-  const isOver = (await bob.page.locator("#game-state[data-over=true]").count()) > 0;
-  if (isOver) await alice.untilState(/^1 – 0/);
-  else {
-    await alice.untilStatus("black", "here");
-    await bob.play(alice, "Nc6");
-  }
+  await alice.untilStatus("black", "here");
+  // Now that he is here, a claim that hasn't won never does.
+  const { ok } = await alice.tell(`game:${alice.game}`, "sync", {});
+  if (ok.game.result === null) await bob.play(alice, "Nc6");
+  else for (const tab of [alice, bob]) await tab.untilState(/^1 – 0/);
 }, QUICK);
 
 play("a move made without a network is marked, and sent once the network is back", async (stage) => {
@@ -206,7 +209,7 @@ play("a change that got lost is asked for when the next one comes", async (stage
 });
 
 play("a change that got lost is asked for when the clock shows zero", async (stage) => {
-  const [alice, bob] = await stage.table({ initial_ms: 8_000, increment_ms: 4_000 });
+  const [alice, bob] = await stage.table({ initial_ms: 30_000, increment_ms: 4_000 });
   await loseOneChange(alice);
   await alice.play(bob, "e4", "e5", "Nf3");
   alice.losesChange = true;
@@ -214,8 +217,9 @@ play("a change that got lost is asked for when the clock shows zero", async (sta
   await bob.untilPly(4);
   assert.deepEqual(await alice.sans(), ["e4", "e5", "Nf3"]);
   await alice.untilPly(4);
-  const [shown, is] = [await alice.clock("white"), await bob.clock("white")];
-  assert.ok(Math.abs(shown - is) <= 2, `the clock shows ${shown} here and ${is} there`);
+  const [before, shown, after] = [await bob.clock("white"), await alice.clock("white"), await bob.clock("white")];
+  assert.ok(before + 1 >= shown && shown >= after - 1, `it shows ${shown} here, and there ${before} before and ${after} after`);
+  assert.equal(await alice.clock("black"), await bob.clock("black"));
 });
 
 play("a hidden tab is away, and never gone", async (stage) => {
@@ -270,7 +274,8 @@ play("a hidden tab whose connection breaks is away again by itself", async (stag
   const [alice, bob] = await stage.table({ bob: { relay } });
   await bob.setVisibility("hidden");
   await alice.untilStatus("black", "away");
+  await alice.watchStatus("black");
   relay.restore();
-  await alice.untilStatus("black", "lost");
+  await alice.page.waitForFunction(() => window.noted.has("lost"));
   await alice.untilStatus("black", "away");
 }, { LINGER_MS: "100" });

@@ -130,7 +130,7 @@ play("both nodes are rolled, and nobody is seen to leave", async (stage) => {
     const seen = await tab.noted();
     assert.ok(seen.every((status) => ["here", "unknown"].includes(status)), seen.join());
   }
-});
+}, { LINGER_MS: "10000" }); // Time to connect anew, on a busy machine too.
 
 play("without NATS a move comes within three seconds", async (stage) => {
   const { alice, bob, all } = await four(stage);

@@ -1,7 +1,7 @@
 // Waiting for what other programs do: always for an event, never for a time, and never for ever.
 
 /** How long a test waits for something that must happen, in milliseconds. Generous: only a failing test waits it out. */
-export const DEADLINE = 20_000;
+export const DEADLINE = 60_000;
 
 /** Something that changes. Whoever waits looks again at each change. */
 export class Signal {
