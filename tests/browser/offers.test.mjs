@@ -53,6 +53,20 @@ play("an invite is declined, withdrawn, and accepted", async (stage) => {
   await bob.play(alice, "e4");
 });
 
+play("whoever accepts is at the game at once, and whoever reads their own page meanwhile is told", async (stage) => {
+  const alice = await stage.guest("Alice");
+  const bob = await stage.guest("Bob");
+  await invite(alice, "Bob");
+  for (const tab of [alice, bob]) {
+    await tab.page.locator(".me-name").click();
+    await tab.page.locator("#no-past").waitFor();
+  }
+  await bob.page.locator("[data-test=accept]").click();
+  await bob.untilAtGame();
+  await alice.page.locator("#my-game a").click();
+  await alice.untilAtGame(bob.game);
+});
+
 play("an invite expires, and goes with whoever leaves", async (stage) => {
   const alice = await stage.guest("Alice");
   const bob = await stage.guest("Bob");

@@ -139,10 +139,13 @@ function goTo(path, note = "") {
   showView();
 }
 
-/** Goes to a game. One of ours that has begun takes the place of the lobby or of a game that is over, and no other's. */
-function openGame(id) {
+/**
+ * Goes to a game of ours that has begun: it takes the place of the lobby or of a game that is over. What else is shown
+ * stays, unless the game was begun in this tab.
+ */
+function openGame(id, isFromHere = false) {
   if (id === gameInAddress()) return;
-  if (game === null ? account === null : game.isOver) return goTo(`/game/${id}`);
+  if (isFromHere || (game === null ? account === null : game.isOver)) return goTo(`/game/${id}`);
   showMyGame(id);
 }
 

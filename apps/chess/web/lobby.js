@@ -19,7 +19,10 @@ const LISTS = ["people", "seeks", "games", "mine"];
 /** How long to wait for all of them, in milliseconds. */
 const PATIENCE = 2_000;
 
-/** It lives as long as one is signed in, in all views. `openGame(id)`: a game of mine has begun. `onPlaying(id)`: what I play, or null. */
+/**
+ * It lives as long as one is signed in, in all views. `openGame(id, isFromHere)`: a game of mine has begun, and whether in
+ * this tab. `onPlaying(id)`: what I play, or null.
+ */
 export class Lobby {
   #me;
   #mine = null;
@@ -135,7 +138,7 @@ export class Lobby {
   async #send(event, payload) {
     const { ok, error } = await this.#mine.push(event, payload);
     this.#say("problem", ok ? "" : problem(error));
-    if (ok?.game) this.#openGame(ok.game);
+    if (ok?.game) this.#openGame(ok.game, true);
   }
 
   #say(kind, ...parts) {
