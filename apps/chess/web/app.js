@@ -140,7 +140,7 @@ function goTo(path, note = "") {
 }
 
 /**
- * Goes to a game of ours that has begun: it takes the place of the lobby or of a game that is over. What else is shown
+ * Goes to a game of ours that has begun: it takes the place of the lobby or of a game that is over. Any other view
  * stays, unless the game was begun in this tab.
  */
 function openGame(id, isFromHere = false) {
