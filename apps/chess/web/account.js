@@ -101,8 +101,12 @@ function drawGame({ id, color, opponent, is_here, seen_at, moves, result, ended_
       make("span", { class: "game-line" }, make("span", { class: `disc ${color}` }), make("span", {}, make("strong", { text: WORDS[outcome] }), " ", nameOf(opponent))),
       make("small", { text: `${result.message} ${timeControl(control)}, ${count}, ${day(ended_at)}` }),
     ),
-    make("small", { "data-test": "seen", text: opponent.bot ? "" : capital(seen(is_here, seen_at)) }),
-    make("a", { href: `/game/${id}/pgn`, download: true, class: "button quiet", text: "PGN", "aria-label": `PGN of the game with ${opponent.name}` }),
+    make(
+      "span",
+      { class: "entry-buttons" },
+      make("small", { "data-test": "seen", text: opponent.bot ? "" : capital(seen(is_here, seen_at)) }),
+      make("a", { href: `/game/${id}/pgn`, download: true, class: "button quiet", text: "PGN", "aria-label": `PGN of the game with ${opponent.name}` }),
+    ),
   );
   return element;
 }
