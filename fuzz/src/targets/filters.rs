@@ -13,7 +13,10 @@ pub(crate) fn run(data: &[u8]) {
     assert!(shown.len() <= 1024 + "…".len());
     let Ok(mut value) = serde_json::from_slice::<Value>(data) else { return };
     hide(&mut value, &json!([{"in": HIDDEN}]));
-    let told = filter.show(&Payload::Json(Json::encode(&value).expect("it was JSON")));
+    let said = value.to_string();
+    let told = filter.show(&Payload::Json(Json::from_encoded(said.clone())));
+    // Read again, since the last digit of a long number may change each time.
+    let mut value = serde_json::from_str::<Value>(&said).expect("it was JSON");
     hide(&mut value, &"[FILTERED]".into());
     let whole = value.to_string();
     assert!(!told.contains(HIDDEN) || whole.contains(HIDDEN), "{told}");
