@@ -95,7 +95,7 @@ fn a_node_that_is_heard_again_while_it_is_being_hidden_comes_back_whole() {
 fn an_update_that_is_heard_while_its_node_is_being_hidden_is_no_leave_without_a_reason() {
     // It is down right before its next heartbeat.
     let options = ClusterOptions::default();
-    let down_after = 4 * options.heartbeat - 2 * STEP;
+    let down_after = (4 * options.heartbeat).saturating_sub(2 * STEP);
     let (mut world, [a, b], mut crowd) = crowd_with(options.down_after(down_after));
     world.cut(a, b);
     pass_until_it_begins(&mut world, ROWS, |world| shown(world, b));
