@@ -8,6 +8,7 @@ use std::{
     cell::{Cell, RefCell},
     fmt,
     marker::PhantomData,
+    mem::ManuallyDrop,
     ops::{Deref, DerefMut},
 };
 
@@ -18,7 +19,10 @@ use crate::{layer::Layer, shard::Shard};
 thread_local! {
     /// The number of shards that this thread has locked.
     static LOCKED: Cell<usize> = const { Cell::new(0) };
-    static SET_ASIDE: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
+    /// Empty whenever no shard is locked. Without a destructor, so that it is there while a thread ends: a program may keep
+    /// an owner in a thread-local of its own.
+    static SET_ASIDE: ManuallyDrop<RefCell<Vec<Box<dyn Any>>>> =
+        const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// A shard, while it is locked.
@@ -73,7 +77,7 @@ impl Drop for AfterUnlock {
         });
         if locked == 0 {
             // Taken out first: a value's `Drop` may lock a shard itself.
-            drop(SET_ASIDE.take());
+            drop(SET_ASIDE.with(|set_aside| set_aside.take()));
             #[cfg(feature = "simulation")]
             interleaved();
         }

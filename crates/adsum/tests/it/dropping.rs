@@ -1,6 +1,7 @@
 //! Values of the program are dropped outside our locks, since their `Drop` may list the topic.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     sync::{
         Arc, OnceLock,
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use adsum::{Entries, FetchError, Key, Presence, PresenceHandler, PubSub};
+use adsum::{Entries, FetchError, Key, NoFetch, Owner, Presence, PresenceHandler, PubSub};
 use serde_json::{Map, Value};
 use tokio::time::sleep;
 
@@ -72,5 +73,24 @@ async fn an_info_is_dropped_while_nothing_is_locked() {
         drop(inbox);
     }
     // None is kept, and all found the topic unlocked.
+    assert_eq!(presence.count("room"), 0);
+}
+
+/// Thread-locals end in the reverse order of their first use, ours before this one.
+#[test]
+fn an_owner_is_kept_until_its_thread_ends() {
+    thread_local!(static KEPT: RefCell<Option<Owner<NoFetch>>> = const { RefCell::new(None) });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _inside = runtime.enter();
+    let presence = Presence::builder(PubSub::local()).start();
+    let of_thread = presence.clone();
+    let thread = std::thread::spawn(move || {
+        KEPT.set(None);
+        let mut owner = of_thread.owner();
+        owner.track("room", "ann", Map::new()).unwrap();
+        KEPT.set(Some(owner));
+        of_thread.count("room")
+    });
+    assert_eq!(thread.join().unwrap(), 1);
     assert_eq!(presence.count("room"), 0);
 }
