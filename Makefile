@@ -14,9 +14,13 @@ CHROMIUM ?= /usr/bin/chromium
 # What npm writes last when it installs, so a torn install is done again.
 INSTALLED := node_modules/.package-lock.json
 PYTHON_CLIENTS := phxsocket phx_events realtime
-NODE_TEST := node --test --test-reporter=spec
+# Files of tests run beside each other, as most of them wait for most of the time.
+NODE_TEST := node --test --test-concurrency=3 --test-reporter=spec
 # Those of tests/conformance that also run with every message compressed.
 COMPRESSED_TESTS := recorded.test.mjs versions.test.mjs
+BROWSE = cd tests/browser && CHESS_BIN=$(BUILT)/chess ROOMS_BIN=$(BUILT)/rooms CHROMIUM=$(CHROMIUM) $(NODE_TEST)
+# Of the tests in Chromium, the one that measures how soon a page is there.
+BY_THE_CLOCK := budget.test.mjs
 # Begins a step, and says how long the one before took. It is the first line of a recipe, since make expands a recipe
 # just before it runs it.
 heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: %s s\n' '$(STEP)' $(took); \
@@ -185,7 +189,8 @@ test-clients: tests/clients/$(INSTALLED) python-clients ## Run clients that othe
 test-browser: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Run the chess site and the dashboard in Chromium
 	$(call heading,browser tests)
 	cargo build --package chess --package rooms --locked
-	cd tests/browser && CHESS_BIN=$(BUILT)/chess ROOMS_BIN=$(BUILT)/rooms CHROMIUM=$(CHROMIUM) $(NODE_TEST) *.test.mjs
+	$(BROWSE) --test-concurrency=1 $(BY_THE_CLOCK)
+	$(BROWSE) --test-concurrency=2 $(filter-out $(BY_THE_CLOCK),$(notdir $(wildcard tests/browser/*.test.mjs)))
 
 screenshots: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Make the pictures of the chess site for README and docs
 	cargo build --package chess --locked
