@@ -106,8 +106,8 @@ pub fn between_holds(act: Option<Box<dyn FnMut()>>) {
 
 #[cfg(feature = "simulation")]
 fn interleaved() {
-    // Taken out first: the function locks shards itself.
-    if let Some(mut act) = BETWEEN_HOLDS.take() {
+    // Taken out first: the function locks shards itself. It may be gone while a thread ends.
+    if let Some(mut act) = BETWEEN_HOLDS.try_with(RefCell::take).ok().flatten() {
         act();
         BETWEEN_HOLDS.set(Some(act));
     }
