@@ -42,7 +42,9 @@ fn kept(world: &World, node: usize) -> usize {
 
 /// Lets steps pass while `count` is `whole`, and asserts that less than a turn was done then, but something.
 fn pass_until_it_begins(world: &mut World, whole: usize, count: impl Fn(&World) -> usize) {
+    let end = world.now + world.options.forget_after + START;
     while count(world) == whole {
+        assert!(world.now < end, "it never begins");
         world.pass(STEP);
     }
     let now = count(world);
