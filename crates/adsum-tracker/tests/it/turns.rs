@@ -19,6 +19,13 @@ fn crowd() -> (World, [usize; 2], RawOwner<Bare>) {
     crowd_with(ClusterOptions::default())
 }
 
+/// A node is down, and forgotten, right before the next heartbeat of the other.
+fn down_before_a_heartbeat() -> ClusterOptions {
+    let options = ClusterOptions::default();
+    let down_after = (4 * options.heartbeat).saturating_sub(2 * STEP);
+    options.down_after(down_after)
+}
+
 fn crowd_with(options: ClusterOptions) -> (World, [usize; 2], RawOwner<Bare>) {
     let mut world = World::new();
     world.options = options;
@@ -42,7 +49,7 @@ fn kept(world: &World, node: usize) -> usize {
 
 /// Lets steps pass while `count` is `whole`, and asserts that less than a turn was done then, but something.
 fn pass_until_it_begins(world: &mut World, whole: usize, count: impl Fn(&World) -> usize) {
-    let end = world.now + world.options.forget_after + START;
+    let end = world.now + world.options.down_after + world.options.forget_after + START;
     while count(world) == whole {
         assert!(world.now < end, "it never begins");
         world.pass(STEP);
@@ -95,10 +102,7 @@ fn a_node_that_is_heard_again_while_it_is_being_hidden_comes_back_whole() {
 
 #[test]
 fn an_update_that_is_heard_while_its_node_is_being_hidden_is_no_leave_without_a_reason() {
-    // It is down right before its next heartbeat.
-    let options = ClusterOptions::default();
-    let down_after = (4 * options.heartbeat).saturating_sub(2 * STEP);
-    let (mut world, [a, b], mut crowd) = crowd_with(options.down_after(down_after));
+    let (mut world, [a, b], mut crowd) = crowd_with(down_before_a_heartbeat());
     world.cut(a, b);
     pass_until_it_begins(&mut world, ROWS, |world| shown(world, b));
     let diffs = |world: &World| {
@@ -149,7 +153,7 @@ fn a_dead_node_is_forgotten_in_turns() {
 
 #[test]
 fn a_node_that_is_heard_again_while_it_is_being_forgotten_comes_back_whole() {
-    let (mut world, [a, b], mut crowd) = crowd();
+    let (mut world, [a, b], mut crowd) = crowd_with(down_before_a_heartbeat());
     world.cut(a, b);
     for n in 0..100 {
         assert!(crowd.untrack(ROOMS[n % 3], &key(&format!("{n:05}"))));
