@@ -217,8 +217,12 @@ play("a rematch takes both to one new game, with colours changed", async (stage)
   await alice.action("resign").dblclick();
   await bob.untilState(/resign/i);
   await alice.action("rematch").click();
+  await alice.action("decline_rematch").filter({ hasText: "Withdraw" }).waitFor();
+  // Nothing has taken its place under the pointer.
+  assert.equal(await alice.action("rematch").isDisabled(), true);
+  assert.equal(await alice.action("rematch").isVisible(), true);
   await bob.action("decline_rematch").click();
-  await alice.action("rematch").filter({ hasText: "Rematch" }).waitFor();
+  for (const tab of [alice, bob]) await tab.action("decline_rematch").waitFor({ state: "hidden" });
   // Both at the same moment.
   await Promise.all([alice.action("rematch").click(), bob.action("rematch").click()]);
   for (const tab of [alice, bob]) await tab.page.waitForURL((url) => url.pathname.startsWith("/game/") && !url.pathname.endsWith(first));

@@ -48,9 +48,10 @@ export class Actions {
     this.#button("resign", plays);
     this.#button("claim-win", plays && claimIn === 0);
     this.#button("claim-draw", plays && claimIn === 0);
-    this.#button("rematch", isOver && !rematch.game && !weOfferRematch, {
+    // Shown while it is offered, too: if it gave its place to the next one, a double click would offer and withdraw.
+    this.#button("rematch", isOver && !rematch.game, {
       text: theyOfferRematch ? "Accept the rematch" : "Rematch",
-      disabled: !isOpponentThere,
+      disabled: weOfferRematch || !isOpponentThere,
     });
     this.#button("decline_rematch", theyOfferRematch || weOfferRematch, {
       text: weOfferRematch ? "Withdraw the rematch" : "Decline",
