@@ -9,7 +9,9 @@ SHELL := bash
 PORT ?= 4000
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug
-CHROMIUM ?= /usr/bin/chromium
+# Chromium without the parts around a page, which costs half as much to test with, and the whole for what those parts do.
+CHROMIUM ?= /usr/bin/chromium-headless-shell
+WHOLE_CHROMIUM ?= /usr/bin/chromium
 
 # What npm writes last when it installs, so a torn install is done again.
 INSTALLED := node_modules/.package-lock.json
@@ -18,7 +20,8 @@ PYTHON_CLIENTS := phxsocket phx_events realtime
 NODE_TEST := node --test --test-concurrency=3 --test-reporter=spec
 # Those of tests/conformance that also run with every message compressed.
 COMPRESSED_TESTS := recorded.test.mjs versions.test.mjs
-BROWSE = cd tests/browser && CHESS_BIN=$(BUILT)/chess ROOMS_BIN=$(BUILT)/rooms CHROMIUM=$(CHROMIUM) $(NODE_TEST)
+BROWSE = cd tests/browser && CHESS_BIN=$(BUILT)/chess ROOMS_BIN=$(BUILT)/rooms CHROMIUM=$(CHROMIUM) \
+	WHOLE_CHROMIUM=$(WHOLE_CHROMIUM) $(NODE_TEST)
 # Of the tests in Chromium, the one that measures how soon a page is there.
 BY_THE_CLOCK := budget.test.mjs
 # Begins a step, and says how long the one before took. It is the first line of a recipe, since make expands a recipe
@@ -163,7 +166,7 @@ docs: ## Build the docs and say where they are
 
 deps: ## Install what the tests need and this machine lacks: Debian packages, parts of Rust, packages of npm and Python
 	$(call heading,what the tests need)
-	scripts/install-missing cc=build-essential $(CHROMIUM)=chromium \
+	scripts/install-missing cc=build-essential $(CHROMIUM)=chromium-headless-shell $(WHOLE_CHROMIUM)=chromium \
 		/usr/sbin/nats-server=nats-server redis-server=redis-server /usr/bin/pg_ctlcluster=postgresql \
 		/usr/sbin/nginx=nginx /usr/sbin/haproxy=haproxy python3=python3-venv promtool=prometheus
 	cargo fmt --version && cargo clippy --version || rustup component add rustfmt clippy

@@ -252,7 +252,7 @@ play("back and forward go between lobby and games, and nobody else is told", asy
 });
 
 play("a page that the browser kept is back in its game", async (stage) => {
-  const own = await launchBrowser({ ignoreDefaultArgs: ["--disable-back-forward-cache"] });
+  const own = await launchBrowser({ whole: true, ignoreDefaultArgs: ["--disable-back-forward-cache"] });
   try {
     const [alice, bob] = await stage.table({ alice: { browser: own } });
     await alice.play(bob, "e4", "e5");

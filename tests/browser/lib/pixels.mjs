@@ -3,15 +3,18 @@
 /** A picture of an element as it is now. */
 export async function picture(page, selector) {
   const png = await page.locator(selector).screenshot();
+  // As text both ways: a list of a million numbers would take many seconds.
   const { width, height, data } = await page.evaluate(async (base64) => {
     const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
     const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
     const { width, height } = bitmap;
     const context = new OffscreenCanvas(width, height).getContext("2d");
     context.drawImage(bitmap, 0, 0);
-    return { width, height, data: [...context.getImageData(0, 0, width, height).data] };
+    const colours = context.getImageData(0, 0, width, height).data;
+    const data = btoa(Array.from(colours, (colour) => String.fromCharCode(colour)).join(""));
+    return { width, height, data };
   }, png.toString("base64"));
-  return new Picture(width, height, data);
+  return new Picture(width, height, Buffer.from(data, "base64"));
 }
 
 /** Its places are fractions of its width and height. */
@@ -26,7 +29,7 @@ class Picture {
     for (let y = Math.round(top * this.height); y < bottom * this.height; y += 1) {
       for (let x = Math.round(left * this.width); x < right * this.width; x += 1) {
         const at = 4 * (y * this.width + x);
-        pixels.push(this.data.slice(at, at + 3));
+        pixels.push([...this.data.subarray(at, at + 3)]);
       }
     }
     return pixels;

@@ -17,10 +17,12 @@ const VIOLATION = "violates the policy:";
 
 const SCREENSHOTS = fileURLToPath(new URL("../screenshots/", import.meta.url));
 
-export function launchBrowser(options) {
+/** Chromium; the `whole` of it has what is around a page, such as the memory of those that were left. */
+export function launchBrowser({ whole = false, ...options } = {}) {
+  const shell = process.env.CHROMIUM ?? "/usr/bin/chromium-headless-shell";
   return chromium.launch({
     ...options,
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    executablePath: whole ? (process.env.WHOLE_CHROMIUM ?? "/usr/bin/chromium") : shell,
     args: [
       "--no-sandbox", // Chromium refuses to run as root with it
       "--disable-gpu",
