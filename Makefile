@@ -196,6 +196,7 @@ test-browser: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Run the ches
 	$(BROWSE) --test-concurrency=2 $(filter-out $(BY_THE_CLOCK),$(notdir $(wildcard tests/browser/*.test.mjs)))
 
 screenshots: apps/chess/$(INSTALLED) tests/browser/$(INSTALLED) ## Make the pictures of the chess site for README and docs
+	@scripts/install-missing cc=build-essential $(CHROMIUM)=chromium-headless-shell
 	cargo build --package chess --locked
 	cd tests/browser && CHESS_BIN=$(BUILT)/chess CHROMIUM=$(CHROMIUM) node screenshots.mjs
 
