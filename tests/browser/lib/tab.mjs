@@ -142,10 +142,17 @@ export class Tab {
     await this.untilAtGame(id);
   }
 
-  /** The middle of a square, and its size. */
+  /** The middle of a square, and its size, once the board is as large as the window lets it be. */
   async square(name) {
-    const { x, y, width } = await this.page.locator(`.board rect[data-square=${name}]`).boundingBox();
-    return { x: x + width / 2, y: y + width / 2, size: width };
+    const seen = await this.page.waitForFunction((name) => {
+      const board = document.querySelector("#game-board");
+      const square = board?.querySelector(`rect[data-square=${name}]`);
+      // The board is drawn anew some time after the window's size has changed.
+      if (!square || square.ownerSVGElement.parentElement.clientWidth !== board.clientWidth) return null;
+      const { x, y, width } = square.getBoundingClientRect();
+      return { x: x + width / 2, y: y + width / 2, size: width };
+    }, name);
+    return seen.jsonValue();
   }
 
   async click(...squares) {
