@@ -6,6 +6,7 @@
 //! presences, so the copy with the higher version is right.
 
 mod applying;
+mod earlier_runs;
 mod effects;
 mod holding;
 mod jitter;
@@ -75,7 +76,7 @@ pub struct Cluster<X: Layer> {
     next_heartbeat: Time,
     /// When this node may answer a message by one to all again.
     may_answer_all: Time,
-    /// How many rows of each peer are shown, hidden or marked before other things are done.
+    /// How many rows of all peers are shown, hidden, marked or dropped before other things are done.
     turn: usize,
     /// A bit for each shard with changes to publish.
     to_publish: u64,
@@ -186,7 +187,7 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// Sets how many rows of each peer are shown, hidden or marked before other things are done, so that small sets take
+    /// Sets how many rows of all peers are shown, hidden, marked or dropped before other things are done, so that small sets take
     /// several turns. For simulations.
     #[cfg(feature = "simulation")]
     #[doc(hidden)]
@@ -241,17 +242,23 @@ impl<X: Layer> Cluster<X> {
         for replica in down {
             self.go_down(now, &replica);
         }
-        self.peers.retain(|_, peer| {
-            let is_forgotten = peer.is_forgotten(now, self.options.forget_after);
-            !is_forgotten || !peer.forget_on(self.turn, &self.tracker, &mut self.out)
-        });
+        let busy = self.peers.values().filter(|peer| peer.is_busy(now, self.options.forget_after)).count();
+        let turn = (self.turn / busy.max(1)).max(1);
         let at_once = self.pulls_at_once();
-        for peer in self.peers.values_mut() {
-            peer.end_departures(now, self.turn, &self.tracker, &mut self.out);
-            peer.depart_on(self.turn, &self.tracker);
-            peer.settle_on(self.turn, &self.tracker, &mut self.out);
+        self.peers.retain(|_, peer| {
+            let mut left = turn;
+            if peer.is_forgotten(now, self.options.forget_after)
+                && peer.forget_on(&mut left, &self.tracker, &mut self.out)
+            {
+                return false;
+            }
+            peer.bury_on(&mut left, &self.tracker, &mut self.out);
+            peer.end_departures(now, &mut left, &self.tracker, &mut self.out);
+            peer.depart_on(&mut left, &self.tracker);
+            peer.settle_on(&mut left, &self.tracker, &mut self.out);
             peer.pull(now, &self.me, &self.options, at_once, &mut self.jitter, &mut self.out);
-        }
+            true
+        });
         self.snapshots.drop_old(now);
         self.read_on(now);
         self.purge(now);

@@ -21,7 +21,7 @@ use crate::{
 
 /// Maximum number of rows shown or hidden under one hold of a shard's lock. Then a waiting thread gets it.
 pub(super) const SLICE: usize = 512;
-/// Maximum number of rows of each peer in one turn. Then a node does other things first.
+/// Maximum number of rows in one turn. Then a node does other things first.
 pub(super) const TURN: usize = 4 * SLICE;
 
 impl Peer {
@@ -82,7 +82,7 @@ impl Peer {
                 self.apply(now, &batch, tracker, out);
             }
         }
-        self.show_if_due(index, tracker, out);
+        self.show_if_due(index);
         let shard = &self.shards[index];
         if shard.version >= shard.known {
             self.pulls.remove(&index);
@@ -133,14 +133,12 @@ impl Peer {
             out.counts.snapshots_in.push(now.since(incoming.begun));
         }
         shard.version = incoming.version;
-        let inherited = shard.inherited.take().unwrap_or_default();
-        let reason = |reference| match incoming.replaced.contains(reference) {
-            true => None,
-            false if inherited.contains(reference) => Some(LeaveReason::Unreachable),
-            false => Some(LeaveReason::Gone),
-        };
-        let gone = incoming.missing.iter().map(|reference| (*reference, reason(reference))).collect();
-        shard.remove(index, gone, tracker, out);
+        let reason = |reference| (!incoming.replaced.contains(reference)).then_some(LeaveReason::Gone);
+        let missing = incoming.missing.iter().map(|reference| (*reference, reason(reference)));
+        let updated =
+            shard.inherited_among(&incoming.replaced).into_iter().map(|reference| (reference, None));
+        shard.remove(index, missing.chain(updated).collect(), tracker, out);
+        self.shed(index);
         self.apply_early(now, index, tracker, out);
         let shard = &self.shards[index];
         if shard.version < shard.known {
@@ -150,56 +148,68 @@ impl Peer {
 
     /// Drops everything kept of it.
     pub(super) fn forget<X: Layer>(&mut self, tracker: &Tracker<X>, out: &mut Out) {
-        while !self.forget_on(usize::MAX, tracker, out) {}
+        let mut left = usize::MAX;
+        self.forget_on(&mut left, tracker, out);
     }
 
-    /// Drops some of what is kept of it, at most `turn` rows. Returns whether nothing is left. If it is heard again before,
-    /// it is pulled anew.
-    pub(super) fn forget_on<X: Layer>(&mut self, turn: usize, tracker: &Tracker<X>, out: &mut Out) -> bool {
+    /// Drops some of what is kept of it, at most as many rows as are `left`. Returns whether nothing remains. If it is heard
+    /// again before, it is pulled anew.
+    pub(super) fn forget_on<X: Layer>(
+        &mut self,
+        left: &mut usize,
+        tracker: &Tracker<X>,
+        out: &mut Out,
+    ) -> bool {
+        if !self.bury_on(left, tracker, out) {
+            return false;
+        }
         self.hide();
-        self.settle_on(turn, tracker, out);
+        self.drop_rows(left, tracker, out)
+    }
+
+    /// Goes on to take out and drop rows that are hidden, at most as many as are `left`. Returns whether nothing remains.
+    /// That some were hidden for good is noted until no node knows them any more.
+    pub(super) fn drop_rows<X: Layer>(
+        &mut self,
+        left: &mut usize,
+        tracker: &Tracker<X>,
+        out: &mut Out,
+    ) -> bool {
+        self.settle_on(left, tracker, out);
         if !self.unsettled.is_empty() {
             return false;
         }
-        let mut left = turn;
-        for (index, shard) in self.shards.iter_mut().enumerate() {
+        for shard in &mut self.shards {
             let rows = std::mem::take(&mut shard.rows);
             *shard = PeerShard { rows, ..PeerShard::default() };
-            while left > 0 && !shard.rows.is_empty() {
-                let mut set = tracker.shard(index);
-                for _ in 0..left.min(SLICE) {
-                    let Some((reference, _)) = shard.rows.pop_first() else { break };
-                    set.unhide(reference);
-                    left -= 1;
-                }
-                set.unlock_fair();
+            while *left > 0 && shard.rows.pop_first().is_some() {
+                *left -= 1;
             }
         }
-        left > 0
+        *left > 0
     }
 
     /// Notes that its set is final: rows that aren't about to leave already leave at the end of its grace. Begins with
     /// the first rows; [`depart_on`](Self::depart_on) goes on.
-    pub(super) fn depart<X: Layer>(&mut self, turn: usize, tracker: &Tracker<X>) {
+    pub(super) fn depart<X: Layer>(&mut self, mut turn: usize, tracker: &Tracker<X>) {
         self.to_depart = Some((0, None));
-        self.depart_on(turn, tracker);
+        self.depart_on(&mut turn, tracker);
     }
 
-    /// Lets some more rows depart, at most `turn`.
-    pub(super) fn depart_on<X: Layer>(&mut self, turn: usize, tracker: &Tracker<X>) {
+    /// Lets some more rows depart, at most as many as are `left`.
+    pub(super) fn depart_on<X: Layer>(&mut self, left: &mut usize, tracker: &Tracker<X>) {
         let Some(until) = self.until() else { return };
-        let mut left = turn;
-        while left > 0 {
+        while *left > 0 {
             let Some((index, after)) = self.to_depart.filter(|(index, _)| *index < SHARDS) else {
                 self.to_depart = None;
                 return;
             };
-            let most = left.min(SLICE);
+            let most = (*left).min(SLICE);
             let shard = &mut self.shards[index];
             let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
             let slice: Vec<Ref> =
                 shard.rows.range(range).map(|(reference, _)| *reference).take(most).collect();
-            left -= slice.len();
+            *left -= slice.len();
             let mut set = tracker.shard(index);
             for reference in &slice {
                 if shard.is_inherited(*reference) {
@@ -220,20 +230,19 @@ impl Peer {
         }
     }
 
-    /// Takes out rows whose graces have ended, at most `turn`.
+    /// Takes out rows whose graces have ended, at most as many as are `left`.
     pub(super) fn end_departures<X: Layer>(
         &mut self,
         now: Time,
-        turn: usize,
+        left: &mut usize,
         tracker: &Tracker<X>,
         out: &mut Out,
     ) {
-        for _ in 0..turn {
-            let Some((_, index, reference)) = self.ends.first().copied().filter(|(end, ..)| *end <= now)
-            else {
-                return;
-            };
+        while *left > 0
+            && let Some((_, index, reference)) = self.ends.first().copied().filter(|(end, ..)| *end <= now)
+        {
             self.ends.pop_first();
+            *left -= 1;
             let is_final = self.has_departed();
             let is_over = self.is_over(now);
             let shard = &mut self.shards[index];
@@ -256,7 +265,7 @@ impl Peer {
             }
             if is_final && shard.version >= shard.known {
                 // No further message about it will come.
-                shard.rows.remove(&reference);
+                shard.remove_row(reference);
                 set.unhide(reference);
             } else {
                 set.hide(reference);
@@ -273,56 +282,10 @@ impl Peer {
     }
 }
 
-impl Peer {
-    /// Takes over the rows shown of an earlier run of this node. They stay until a shard of this run is complete; then
-    /// those that aren't in it leave.
-    pub(super) fn inherit<X: Layer>(&mut self, mut earlier: Self, tracker: &Tracker<X>, out: &mut Out) {
-        for (index, (shard, of_earlier)) in self.shards.iter_mut().zip(&mut earlier.shards).enumerate() {
-            if std::mem::take(&mut of_earlier.shown) {
-                shard.rows = std::mem::take(&mut of_earlier.rows);
-                shard.departing = std::mem::take(&mut of_earlier.departing);
-                shard.inherited = Some(Box::new(shard.rows.keys().copied().collect()));
-                shard.unsettled = std::mem::take(&mut of_earlier.unsettled);
-                shard.shown = true;
-                self.unsettled.extend(earlier.unsettled.take(&index));
-            }
-        }
-        self.ends = std::mem::take(&mut earlier.ends);
-        earlier.forget(tracker, out);
-    }
-
-    /// Takes over the rows that a run that has departed had itself taken over from an earlier one, and that its set, which
-    /// hasn't come yet, may not have: this run may be the earlier one, under a higher incarnation.
-    pub(super) fn inherit_from_departed(&mut self, departed: &mut Self) {
-        for (index, (shard, departed)) in self.shards.iter_mut().zip(&mut departed.shards).enumerate() {
-            let Some(inherited) = departed.inherited.as_mut().filter(|_| departed.shown) else { continue };
-            let inherited = std::mem::take(&mut **inherited);
-            for reference in &inherited {
-                shard.rows.extend(departed.rows.remove_entry(reference));
-                if let Some((end, reason)) = departed.departing.remove(reference) {
-                    shard.departing.insert(*reference, (end, reason));
-                    self.ends.insert((end, index, *reference));
-                }
-            }
-            if departed.unsettled.is_some() {
-                shard.unsettled = Some(Box::default());
-                self.unsettled.insert(index);
-            }
-            shard.shown = true;
-            shard.inherited.get_or_insert_default().extend(inherited);
-        }
-    }
-}
-
 impl PeerShard {
     /// Whether rows of it may be in their topics: it is shown, or not all of it is hidden yet.
-    fn is_in_topics(&self) -> bool {
+    pub(super) fn is_in_topics(&self) -> bool {
         self.shown || self.unsettled.is_some()
-    }
-
-    /// Whether a row is shown as that of an earlier run, and isn't known to be in this one.
-    fn is_inherited(&self, reference: Ref) -> bool {
-        self.inherited.as_ref().is_some_and(|inherited| inherited.contains(&reference))
     }
 
     /// Removes rows, each with its reason.
@@ -359,9 +322,7 @@ impl PeerShard {
         out: &mut Out,
     ) -> Option<Time> {
         let PresenceRow { ref key, reference, replaces, departing, .. } = *new;
-        if let Some(inherited) = &mut self.inherited {
-            inherited.remove(&reference);
-        }
+        self.confirm(reference);
         if let Entry::Vacant(vacant) = self.rows.entry(reference) {
             let row = set.orphan(reference).unwrap_or_else(|| Arc::new(new.row(topic)));
             if self.shown {
@@ -386,7 +347,7 @@ impl PeerShard {
     /// Removes a row. Returns whether it was there and shown.
     fn leave<X: Layer>(&mut self, reference: Ref, reason: Option<LeaveReason>, set: &mut Shard<X>) -> bool {
         self.departing.remove(&reference);
-        let Some(row) = self.rows.remove(&reference) else { return false };
+        let Some(row) = self.remove_row(reference) else { return false };
         let is_still_unshown = self.unsettled.is_some() && !set.is_shown(&row) && !set.is_hidden(reference);
         if self.is_in_topics() {
             // A version that follows isn't shown in this diff, as all is about to be hidden.

@@ -175,17 +175,16 @@ impl<X: Layer> Cluster<X> {
         self.sync(now, from);
     }
 
-    /// Shows the shards of a replica that may be shown, and pulls what is missing.
+    /// Begins to show the shards of a replica that may be shown, and to pull what is missing.
     pub(super) fn sync(&mut self, now: Time, of: &Replica) {
         let Some(peer) = self.peers.get_mut(of) else { return };
         for index in 0..SHARDS {
-            peer.show_if_due(index, &self.tracker, &mut self.out);
+            peer.show_if_due(index);
             if peer.shards[index].version < peer.shards[index].known {
                 let at = now + self.jitter.below(JITTER);
                 peer.want(at, index);
             }
         }
-        peer.settle_on(self.turn, &self.tracker, &mut self.out);
     }
 
     /// Returns the peer that a message is from, and notes that it was heard. `None` if its messages aren't taken.
@@ -198,22 +197,27 @@ impl<X: Layer> Cluster<X> {
                 self.out.send(from, ClusterMessage::Stale { of: from.clone(), highest });
                 return None;
             }
+            // Rows that are being taken out of their topics may be those of the new run, too. Its next heartbeat is taken.
+            let mut earlier = self.peers.values().filter(|other| other.replica.name == from.name);
+            if earlier.any(Peer::is_being_hidden) {
+                return None;
+            }
             let mut older = self.take_older(from);
             if self.peers.len() < MAX_PEERS {
                 let mut peer = Peer::new(from.clone(), PeerState::Down(now), now);
                 // Rows shown of the last run stay until the rows of this run are known, so that a presence in both
                 // isn't seen to leave.
                 if let Some(last) = older.pop_if(|older| older.is_up()) {
-                    peer.inherit(last, &self.tracker, &mut self.out);
+                    peer.inherit(last);
                 }
                 let of_name = self.peers.values_mut().filter(|other| other.replica.name == from.name);
                 for departed in of_name.filter(|other| other.has_departed()) {
                     peer.inherit_from_departed(departed);
                 }
+                for older in older {
+                    peer.bury(older);
+                }
                 self.peers.insert(from.clone(), peer);
-            }
-            for mut older in older {
-                older.forget(&self.tracker, &mut self.out);
             }
         }
         let connected = self.disconnected.is_none();
@@ -261,7 +265,6 @@ impl<X: Layer> Cluster<X> {
             shard.early_bytes = 0;
         }
         peer.hide();
-        peer.settle_on(self.turn, &self.tracker, &mut self.out);
         self.out.report(Report::Down(replica.clone()));
     }
 }

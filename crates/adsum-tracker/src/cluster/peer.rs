@@ -41,6 +41,8 @@ pub(super) struct Peer {
     pub(super) pulls: BTreeMap<usize, Pull>,
     /// Nodes that may have the set of a departed replica, to ask if the replica itself doesn't answer.
     pub(super) holders: Vec<Replica>,
+    /// Rows of earlier runs that this one doesn't have, on their way out.
+    pub(super) remains: Option<Box<Peer>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,10 @@ pub(super) enum PeerState {
     /// It has left: its set is final, and stays until its graces end.
     Departed { since: Time, until: Time },
 }
+
+pub(super) type Rows = BTreeMap<Ref, Arc<Row>>;
+/// When rows leave, and why.
+pub(super) type Departing = HashMap<Ref, (Time, LeaveReason)>;
 
 /// One shard of another replica.
 #[derive(Default)]
@@ -65,14 +71,13 @@ pub(super) struct PeerShard {
     /// Whether it is shown, or hidden, but for what is unsettled.
     pub(super) shown: bool,
     pub(super) unsettled: Option<Box<Unsettled>>,
-    /// Rows of an earlier run that are shown until this run's rows reach `show_at`. Rows that this run has too aren't
-    /// in it.
+    /// While rows of an earlier run are among the rows, those of them that this run is known to have.
     #[expect(clippy::box_collection, reason = "there is rarely one, and each peer has 64 shards")]
-    pub(super) inherited: Option<Box<HashSet<Ref>>>,
+    pub(super) confirmed: Option<Box<HashSet<Ref>>>,
     /// The origin's set, as far as it is known, in the order in which its rows were made. It includes rows that are
     /// hidden for good. A tree, as it grows without a pause.
-    pub(super) rows: BTreeMap<Ref, Arc<Row>>,
-    pub(super) departing: HashMap<Ref, (Time, LeaveReason)>,
+    pub(super) rows: Rows,
+    pub(super) departing: Departing,
     /// Batches that arrived before those they follow.
     pub(super) early: BTreeMap<u64, Arc<Batch>>,
     pub(super) early_bytes: usize,
@@ -134,6 +139,7 @@ impl Peer {
             unsettled: BTreeSet::new(),
             pulls: BTreeMap::new(),
             holders: Vec::new(),
+            remains: None,
         }
     }
 
@@ -151,6 +157,17 @@ impl Peer {
 
     pub(super) fn is_forgotten(&self, now: Time, forget_after: Duration) -> bool {
         self.forgotten_at(forget_after).is_some_and(|at| at <= now)
+    }
+
+    /// Whether rows of it are to be shown, hidden, marked or dropped now.
+    pub(super) fn is_busy(&self, now: Time, forget_after: Duration) -> bool {
+        self.is_unfinished()
+            || self.ends.first().is_some_and(|(end, ..)| *end <= now)
+            || self.is_forgotten(now, forget_after)
+    }
+
+    fn is_unfinished(&self) -> bool {
+        !self.unsettled.is_empty() || self.to_depart.is_some() || self.remains.is_some()
     }
 
     fn forgotten_at(&self, forget_after: Duration) -> Option<Time> {
@@ -182,8 +199,8 @@ impl Peer {
     /// Whether everything known of it is shown.
     pub(super) fn is_synced(&self) -> bool {
         let is_synced =
-            |shard: &PeerShard| shard.shown && shard.unsettled.is_none() && shard.inherited.is_none();
-        self.shards.iter().all(is_synced)
+            |shard: &PeerShard| shard.shown && shard.unsettled.is_none() && shard.confirmed.is_none();
+        self.remains.is_none() && self.shards.iter().all(is_synced)
     }
 
     /// Whether its set is complete up to the highest versions known.
@@ -213,7 +230,7 @@ impl Peer {
         let silence = self.is_up().then_some(self.deadline);
         let forgotten = self.forgotten_at(forget_after);
         let end = self.ends.first().map(|(at, ..)| *at);
-        let settle = (!self.unsettled.is_empty() || self.to_depart.is_some()).then_some(Time::ZERO);
+        let settle = self.is_unfinished().then_some(Time::ZERO);
         // Nothing more is pulled then.
         let over = match self.state {
             PeerState::Departed { until, .. } if !self.pulls.is_empty() => Some(until),
@@ -224,10 +241,12 @@ impl Peer {
 
     pub(super) fn knows(&self, shard: usize, reference: Ref) -> bool {
         self.shards[shard].rows.contains_key(&reference)
+            || self.remains.as_ref().is_some_and(|remains| remains.knows(shard, reference))
     }
 
     pub(super) fn rows(&self) -> usize {
-        self.shards.iter().map(|shard| shard.rows.len()).sum()
+        let own: usize = self.shards.iter().map(|shard| shard.rows.len()).sum();
+        own + self.remains.as_ref().map_or(0, |remains| remains.rows())
     }
 
     pub(super) fn early(&self) -> usize {
@@ -244,10 +263,10 @@ impl Peer {
 }
 
 impl IncomingSnapshot {
-    /// Begins with the first chunk, for a shard that has the rows `held`.
-    pub(super) fn new(begun: Time, chunk: &Chunk, held: impl Iterator<Item = Ref>) -> Self {
+    /// Begins with the first chunk, for a shard of which the rows `held` are known.
+    pub(super) fn new(begun: Time, chunk: &Chunk, held: BTreeSet<Ref>) -> Self {
         let Chunk { ref from, version, count, .. } = *chunk;
-        let (from, missing) = (from.clone(), held.collect());
+        let (from, missing) = (from.clone(), held);
         Self { begun, from, version, next: 0, count, missing, replaced: HashSet::new() }
     }
 }

@@ -70,7 +70,6 @@ impl<X: Layer> Cluster<X> {
     fn answer_to(&mut self, now: Time, of: &Replica) {
         let at_once = self.pulls_at_once();
         let Some(peer) = self.peers.get_mut(of) else { return };
-        peer.settle_on(self.turn, &self.tracker, &mut self.out);
         peer.pull(now, &self.me, &self.options, at_once, &mut self.jitter, &mut self.out);
         if peer.has_departed() && peer.is_complete() {
             self.out.send(of, ClusterMessage::SetHeld { from: self.me.clone(), of: of.clone() });
@@ -113,7 +112,7 @@ impl Peer {
 
     /// Whether a chunk is the next one of the snapshot that was pulled, or begins a newer one.
     fn accept(&mut self, now: Time, shard: usize, chunk: &Chunk) -> bool {
-        let PeerShard { version, ref rows, .. } = self.shards[shard];
+        let PeerShard { version, .. } = self.shards[shard];
         let Some(pull) = self.pulls.get_mut(&shard) else { return false };
         let is_next = pull.incoming.as_ref().is_some_and(|incoming| {
             incoming.from == chunk.from
@@ -123,7 +122,7 @@ impl Peer {
         let is_newer = chunk.index == 0
             && chunk.version > pull.incoming.as_ref().map_or(version, |incoming| incoming.version);
         if is_newer && !is_next {
-            pull.incoming = Some(IncomingSnapshot::new(now, chunk, rows.keys().copied()));
+            pull.incoming = Some(IncomingSnapshot::new(now, chunk, self.shards[shard].of_this_run()));
         }
         let accepted = is_next || is_newer;
         if accepted {

@@ -59,6 +59,8 @@ pub(super) struct Snapshots {
     served: HashMap<(Replica, u8), Served>,
     /// Those that aren't complete, in the order in which they were asked for.
     reading: VecDeque<(Replica, u8)>,
+    /// How many more rows may be read before other things are done.
+    left: usize,
 }
 
 impl Snapshots {
@@ -168,35 +170,43 @@ impl<X: Layer> Cluster<X> {
         Served::new(version, Unread::Departed { after: None })
     }
 
-    /// Reads on in the snapshot that was asked for first, and sends it to those who wait for it once it is complete.
+    /// Reads on in the snapshots that were asked for first, and sends each to those who wait for it once it is complete.
     pub(super) fn read_on(&mut self, now: Time) {
-        let Some(key) = self.snapshots.reading.pop_front() else { return };
-        if !self.read(now, &key) {
-            self.snapshots.reading.push_front(key);
-            return;
-        }
-        let asked = self.snapshots.served.get_mut(&key).map(|served| std::mem::take(&mut served.asked));
-        for to in asked.into_iter().flatten() {
-            self.serve(now, &to, key.clone(), 0);
+        self.snapshots.left = ROWS_AT_ONCE;
+        while self.snapshots.left > 0
+            && let Some(key) = self.snapshots.reading.pop_front()
+        {
+            if !self.read(now, &key) {
+                self.snapshots.reading.push_front(key);
+                return;
+            }
+            let asked = self.snapshots.served.get_mut(&key).map(|served| std::mem::take(&mut served.asked));
+            for to in asked.into_iter().flatten() {
+                self.serve(now, &to, key.clone(), 0);
+            }
         }
     }
 
-    /// Reads some more rows into a snapshot. Returns whether it is complete.
+    /// Reads some more rows into a snapshot, about as many as are left in this turn. Returns whether it is complete.
     fn read(&mut self, now: Time, key: &(Replica, u8)) -> bool {
         let Some(mut served) = self.snapshots.served.remove(key) else { return true };
         if key.0 != self.me && !self.peers.contains_key(&key.0) {
             // The departed replica has been forgotten meanwhile.
             return true;
         }
-        let enough = served.rows.len() + ROWS_AT_ONCE;
-        while served.rows.len() < enough {
-            let Some(unread) = served.unread.take() else { break };
+        while self.snapshots.left > 0
+            && let Some(unread) = served.unread.take()
+        {
+            let before = served.rows.len();
             served.unread = match unread {
                 Unread::Own { topics, after } => {
                     self.read_own(now, usize::from(key.1), topics, after, &mut served)
                 }
                 Unread::Departed { after } => self.read_departed(key, after, &mut served),
             };
+            // A topic without rows of this node takes time, too.
+            let read = (served.rows.len() - before).max(1);
+            self.snapshots.left = self.snapshots.left.saturating_sub(read);
         }
         let is_complete = served.unread.is_none();
         if is_complete {

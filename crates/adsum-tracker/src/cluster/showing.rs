@@ -13,18 +13,14 @@ use crate::{layer::Layer, leave_reason::LeaveReason, row::Row, sharding::SHARDS,
 
 impl Peer {
     /// Begins to show a shard once it has the version that its replica announced when it came up.
-    pub(super) fn show_if_due<X: Layer>(&mut self, index: usize, tracker: &Tracker<X>, out: &mut Out) {
+    pub(super) fn show_if_due(&mut self, index: usize) {
         let is_down = matches!(self.state, PeerState::Down(_));
-        let shard = &mut self.shards[index];
-        if shard.version >= shard.show_at
-            && !is_down
-            && let Some(inherited) = shard.inherited.take()
-        {
-            let gone =
-                inherited.into_iter().map(|reference| (reference, Some(LeaveReason::Unreachable))).collect();
-            shard.remove(index, gone, tracker, out);
+        if self.shards[index].version < self.shards[index].show_at || is_down {
+            return;
         }
-        if shard.shown || shard.version < shard.show_at || is_down {
+        self.shed(index);
+        let shard = &mut self.shards[index];
+        if shard.shown {
             return;
         }
         shard.shown = true;
@@ -40,7 +36,7 @@ impl Peer {
         }
     }
 
-    fn unsettle(&mut self, index: usize) {
+    pub(super) fn unsettle(&mut self, index: usize) {
         if self.shards[index].rows.is_empty() {
             return;
         }
@@ -48,10 +44,9 @@ impl Peer {
         self.unsettled.insert(index);
     }
 
-    /// Shows or hides some of the rows that are still to be, at most `turn`.
-    pub(super) fn settle_on<X: Layer>(&mut self, turn: usize, tracker: &Tracker<X>, out: &mut Out) {
-        let mut left = turn;
-        while left > 0
+    /// Shows or hides some of the rows that are still to be, at most as many as are `left`.
+    pub(super) fn settle_on<X: Layer>(&mut self, left: &mut usize, tracker: &Tracker<X>, out: &mut Out) {
+        while *left > 0
             && let Some(&index) = self.unsettled.first()
         {
             let shard = &mut self.shards[index];
@@ -60,10 +55,10 @@ impl Peer {
                 continue;
             };
             if !unsettled.is_gathered {
-                unsettled.gather(shard, &mut left);
+                unsettled.gather(shard, left);
             }
-            while let Some((topic, rows)) = unsettled.next(left.min(SLICE)) {
-                left -= rows.len();
+            while let Some((topic, rows)) = unsettled.next((*left).min(SLICE)) {
+                *left -= rows.len();
                 shard.settle(index, &topic, &rows, tracker, out);
             }
             if !unsettled.is_gathered || !unsettled.topics.is_empty() {

@@ -2,11 +2,11 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use adsum_tracker::{Bare, ClusterMessage, ClusterOptions, Key, LeftRow, RawOwner, TopicSet};
+use adsum_tracker::{Bare, Cluster, ClusterMessage, ClusterOptions, Key, LeftRow, RawOwner, TopicSet};
 
 use crate::{
     key, meta,
-    world::{START, STEP, World},
+    world::{START, STEP, World, replica},
 };
 
 const ROWS: usize = 10_000;
@@ -43,6 +43,12 @@ fn shown(world: &World, node: usize) -> usize {
     ROOMS.iter().map(|room| world.keys(node, room).len()).sum()
 }
 
+/// How many joins and leaves a node's diffs have.
+fn flush(world: &World, node: usize) -> (usize, usize) {
+    let of_rooms = ROOMS.iter().map(|room| world.flush(node, room));
+    of_rooms.fold((0, 0), |sum, (_, joins, leaves)| (sum.0 + joins, sum.1 + leaves))
+}
+
 fn kept(world: &World, node: usize) -> usize {
     world.node(node).cluster.usage().rows
 }
@@ -74,14 +80,10 @@ fn assert_ends_in_turns(world: &mut World, time: Duration, count: impl Fn(&World
 #[test]
 fn the_presences_of_a_dead_node_are_hidden_in_turns() {
     let (mut world, [a, b], _crowd) = crowd();
-    let flush = |world: &World| {
-        let of_rooms = ROOMS.iter().map(|room| world.flush(b, room));
-        of_rooms.fold((0, 0), |sum, (_, joins, leaves)| (sum.0 + joins, sum.1 + leaves))
-    };
-    assert_eq!(flush(&world), (ROWS, 0));
+    assert_eq!(flush(&world, b), (ROWS, 0));
     world.kill(a);
     assert_ends_in_turns(&mut world, Duration::from_secs(5), |world| shown(world, b));
-    assert_eq!(flush(&world), (0, ROWS));
+    assert_eq!(flush(&world, b), (0, ROWS));
 }
 
 #[test]
@@ -165,4 +167,103 @@ fn a_node_that_is_heard_again_while_it_is_being_forgotten_comes_back_whole() {
         assert_eq!(world.keys(b, room), world.keys(a, room));
     }
     assert_eq!((shown(&world, b), kept(&world, b)), (ROWS - 100, ROWS - 100));
+}
+
+#[test]
+fn the_presences_that_a_restarted_node_no_longer_has_leave_in_turns() {
+    let (mut world, [a, b], _crowd) = crowd();
+    flush(&world, b);
+    world.kill(a);
+    let a = world.start("a", 3);
+    let _first = world.track(a, ROOMS[0], "the first of the new run");
+    let of_last_run = |world: &World| shown(world, b).saturating_sub(1);
+    pass_until_it_begins(&mut world, ROWS, of_last_run);
+    assert_ends_in_turns(&mut world, START, of_last_run);
+    assert_eq!(flush(&world, b), (1, ROWS));
+    assert_eq!((shown(&world, b), kept(&world, b)), (1, 1));
+}
+
+#[test]
+fn what_was_kept_of_a_dead_node_is_dropped_in_turns_when_it_is_restarted() {
+    let (mut world, [a, b], _crowd) = crowd();
+    world.kill(a);
+    world.pass(2 * START);
+    assert_eq!((shown(&world, b), kept(&world, b)), (0, ROWS));
+    let a = world.start("a", 3);
+    let _first = world.track(a, ROOMS[0], "the first of the new run");
+    let of_last_run = |world: &World| kept(world, b) - shown(world, b);
+    assert_ends_in_turns(&mut world, START, of_last_run);
+    assert_eq!((shown(&world, b), kept(&world, b)), (1, 1));
+    assert!(world.node(b).cluster.nodes(world.now).iter().all(|node| node.presences <= 1));
+}
+
+#[test]
+fn a_node_that_is_restarted_while_it_is_being_hidden_is_up_once_that_is_done() {
+    let (mut world, [a, b], _crowd) = crowd();
+    world.kill(a);
+    pass_until_it_begins(&mut world, ROWS, |world| shown(world, b));
+    let a = world.start("a", 3);
+    let _first = world.track(a, ROOMS[0], "the first of the new run");
+    assert_ends_in_turns(&mut world, 2 * START, |world| shown(world, b).saturating_sub(1));
+    assert_eq!((shown(&world, b), kept(&world, b)), (1, 1));
+}
+
+/// A node's part in the cluster is started anew, so that its presences keep their refs.
+fn restart_cluster(world: &mut World, node: usize, started: u64) {
+    let (now, options) = (world.now, world.options.clone());
+    let node = world.node_mut(node);
+    let tracker = node.tracker.clone();
+    node.cluster = Cluster::restart(now, replica("a", started), true, tracker, None, options, started);
+}
+
+#[test]
+fn of_a_run_that_keeps_half_of_its_presences_the_others_alone_leave() {
+    let (mut world, [a, b], mut crowd) = crowd();
+    flush(&world, b);
+    world.cut(a, b);
+    for n in (0..ROWS).step_by(2) {
+        assert!(crowd.untrack(ROOMS[n % 3], &key(&format!("{n:05}"))));
+    }
+    world.pass(STEP);
+    restart_cluster(&mut world, a, 3);
+    world.mend();
+    let of_last_run = |world: &World| shown(world, b) - ROWS / 2;
+    assert_ends_in_turns(&mut world, 2 * START, of_last_run);
+    assert_eq!(flush(&world, b), (0, ROWS / 2));
+    assert_eq!(kept(&world, b), ROWS / 2);
+    assert!(world.node(b).cluster.nodes(world.now).iter().all(|node| node.presences <= ROWS / 2));
+}
+
+#[test]
+fn a_run_that_comes_while_its_presences_are_being_hidden_is_shown_whole() {
+    let (mut world, [a, b], _crowd) = crowd();
+    world.cut(a, b);
+    pass_until_it_begins(&mut world, ROWS, |world| shown(world, b));
+    restart_cluster(&mut world, a, 3);
+    world.mend();
+    world.pass(2 * START);
+    assert_eq!((shown(&world, b), kept(&world, b)), (ROWS, ROWS));
+}
+
+#[test]
+fn runs_that_follow_while_the_presences_of_the_first_still_leave_bring_none_of_them_back() {
+    for ends in [true, false] {
+        let (mut world, [a, b], _crowd) = crowd();
+        flush(&world, b);
+        world.kill(a);
+        let second = world.start("a", 3);
+        pass_until_it_begins(&mut world, ROWS, |world| shown(world, b));
+        world.kill(second);
+        if !ends {
+            let third = world.start("a", 4);
+            let _owner = world.track(third, ROOMS[0], "of the third run");
+            world.pass(START);
+            assert_eq!((shown(&world, b), kept(&world, b)), (1, 1));
+            world.kill(third);
+        }
+        world.pass(2 * START);
+        assert_eq!((shown(&world, b), flush(&world, b).1 >= ROWS), (0, true));
+        world.pass(world.options.forget_after + START);
+        assert_eq!((kept(&world, b), world.node(b).cluster.usage().peers), (0, 0));
+    }
 }
