@@ -52,6 +52,8 @@ pub(crate) struct Reader {
     frames: u32,
     /// The number of bytes by which compressed messages have grown since the last call of `take_inflated`.
     inflated: u32,
+    /// Messages are read past, neither kept nor inflated.
+    skips: bool,
     /// Set after a close or an error: nothing more is decoded.
     ended: bool,
 }
@@ -67,7 +69,19 @@ impl Reader {
             message: None,
             frames: 0,
             inflated: 0,
+            skips: false,
             ended: false,
+        }
+    }
+
+    /// From now on, messages are read past, at hardly any cost: each is an empty one.
+    pub(crate) fn skip_messages(&mut self) {
+        self.skips = true;
+        if let Some(message) = &mut self.message {
+            *message = PartialMessage::skipped();
+        }
+        if let Some(frame) = self.frame.as_mut().filter(|frame| !frame.opcode.is_control()) {
+            frame.arrived = 0;
         }
     }
 
@@ -127,10 +141,10 @@ impl Reader {
             let fresh = &mut self.input[frame.arrived..arrived];
             unmask(fresh, frame.mask, frame.arrived);
             if let Some(message) = self.message.as_mut().filter(|_| !frame.opcode.is_control()) {
-                if let Data::Deflated(_) = message.data {
+                if self.skips || matches!(message.data, Data::Deflated(_)) {
                     let grown = message.inflate(fresh, self.max_message_bytes)?;
                     self.inflated = self.inflated.saturating_add(grown);
-                    // Inflated as they arrive, so the bytes of the frame aren't gathered.
+                    // Inflated or skipped as they arrive, so the bytes of the frame aren't gathered.
                     self.input.advance(arrived);
                     frame.skip(arrived);
                     if frame.len > 0 {
@@ -138,7 +152,7 @@ impl Reader {
                         return Ok(None);
                     }
                     if frame.fin {
-                        let message = self.message.take().expect("it was just inflated");
+                        let message = self.message.take().expect("it was there just now");
                         return message.finish(self.max_message_bytes).map(Some);
                     }
                     continue;
@@ -214,12 +228,13 @@ impl Reader {
         if len < least {
             return Err(ProtocolError::LengthNotMinimal);
         }
-        // A compressed message is bounded as it is inflated.
+        // A compressed message is bounded as it is inflated; of one that is skipped nothing is held.
         let held = match &self.message {
             None => (!is_deflated).then_some(0),
             Some(PartialMessage { data: Data::Plain(data), .. }) => Some(data.len()),
             Some(PartialMessage { data: Data::Deflated(_), .. }) => None,
         };
+        let held = held.filter(|_| !self.skips);
         if !opcode.is_control() && held.is_some_and(|held| len > (self.max_message_bytes - held) as u64) {
             return Err(ProtocolError::TooBig { max: self.max_message_bytes });
         }
@@ -229,12 +244,13 @@ impl Reader {
         self.frames += 1;
         if matches!(opcode, Opcode::Text | Opcode::Binary) {
             let text = (opcode == Opcode::Text).then(Utf8::default);
-            let data = if is_deflated {
-                Data::Deflated(Box::new(Inflater::new()))
+            self.message = Some(if self.skips {
+                PartialMessage::skipped()
+            } else if is_deflated {
+                PartialMessage { text, data: Data::Deflated(Box::new(Inflater::new())) }
             } else {
-                Data::Plain(BytesMut::new())
-            };
-            self.message = Some(PartialMessage { text, data });
+                PartialMessage { text, data: Data::Plain(BytesMut::new()) }
+            });
         }
         Ok(Some(Frame { opcode, fin, len: len as usize, mask, arrived: 0 }))
     }
@@ -277,6 +293,11 @@ enum Data {
 }
 
 impl PartialMessage {
+    /// A message of which nothing is kept.
+    fn skipped() -> Self {
+        Self { text: None, data: Data::Plain(BytesMut::new()) }
+    }
+
     fn check(&mut self, fresh: &[u8]) -> Result<(), ProtocolError> {
         check(&mut self.text, fresh)
     }
@@ -286,7 +307,7 @@ impl PartialMessage {
         match &mut self.data {
             Data::Plain(data) if data.is_empty() => *data = payload,
             Data::Plain(data) => append(data, &payload, max),
-            Data::Deflated(_) => debug_assert!(false, "its bytes are inflated as they arrive"),
+            Data::Deflated(_) => debug_assert!(false, "its bytes are taken as they arrive"),
         }
     }
 

@@ -295,8 +295,9 @@ impl WebSocket {
     }
 }
 
-/// Reads until the client has closed as well. Ignores other messages.
+/// Reads until the client has closed as well, past other messages.
 async fn hear_close(source: &mut Source, reader: &mut Reader) {
+    reader.skip_messages();
     loop {
         match reader.next() {
             Ok(Some(Incoming::Close { .. })) | Err(_) => return,

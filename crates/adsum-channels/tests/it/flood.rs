@@ -14,6 +14,7 @@ use adsum_channels::SocketBuilder;
 use tokio::time::sleep;
 
 use crate::{
+    deflating::{RSV1, deflate},
     room::App,
     server::{Server, Transport},
 };
@@ -48,6 +49,8 @@ const LEAVE: &str = r#"["1","1","room:flood","phx_leave",{}]"#;
 /// The bytes that a flooder sends once, and those that it repeats.
 fn kinds() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let more = "x".repeat(60_000);
+    let padded = format!(r#"[null,"1","phoenix","heartbeat",{{"x":"{}"}}]"#, "x".repeat(500_000));
+    let bomb = frame(0x81 | RSV1, &deflate(padded));
     vec![
         ("empty frames", frame(0x01, b""), frame(0x00, b"")),
         ("pings", Vec::new(), frame(0x89, b"")),
@@ -57,6 +60,8 @@ fn kinds() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         ("echoes", text(JOIN), text(r#"["1","2","room:flood","echo",{"x":1}]"#)),
         ("events that nobody handles", Vec::new(), text(r#"["1","2","room:flood","nonsense",{}]"#)),
         ("unfinished messages", frame(0x01, b"x"), frame(0x00, more.as_bytes())),
+        ("messages that grow", Vec::new(), bomb.clone()),
+        ("messages that would grow, while the socket is being closed", text("malformed"), bomb),
     ]
 }
 
@@ -69,7 +74,8 @@ fn flood(address: SocketAddr, first: &[u8], again: &[u8]) -> usize {
     while Instant::now() < end {
         let mut stream = TcpStream::connect(address).unwrap();
         let head = "GET /socket/websocket?vsn=2.0.0&user_id=flood HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
-            upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+            upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+            sec-websocket-extensions: permessage-deflate\r\n\r\n";
         stream.write_all(head.as_bytes()).unwrap();
         assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
         let mut reader = stream.try_clone().unwrap();
@@ -100,7 +106,9 @@ fn flood(address: SocketAddr, first: &[u8], again: &[u8]) -> usize {
 /// no rate limit slows the flood down.
 #[tokio::test]
 async fn nobody_is_kept_waiting_by_a_client_that_floods() {
-    let configure = |socket: SocketBuilder<Arc<App>>| socket.max_message_rate(None).max_byte_rate(None);
+    let configure = |socket: SocketBuilder<Arc<App>>| {
+        socket.max_message_rate(None).max_byte_rate(None).compress_over(512)
+    };
     let server = Arc::new(Server::start_with(Transport::Tcp, configure).await);
     for (kind, first, again) in kinds() {
         let stop = Arc::new(AtomicBool::new(false));

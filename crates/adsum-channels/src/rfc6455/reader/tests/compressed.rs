@@ -247,3 +247,40 @@ proptest! {
 fn a_reader_takes_no_room_for_what_is_not_compressed() {
     assert_eq!(size_of::<Data>(), size_of::<BytesMut>());
 }
+
+#[test]
+fn messages_that_are_skipped_cost_nothing_from_wherever_that_begins() {
+    const MOST: usize = 1000;
+    let bomb = deflated("a".repeat(MOST));
+    let (one, other) = bomb.split_at(bomb.len() / 2);
+    let frames = [
+        last(Opcode::Text, "a".repeat(300)),
+        compressed(Opcode::Text, false, one),
+        last(Opcode::Ping, "p"),
+        last(Opcode::Continuation, other),
+        compressed(Opcode::Text, true, "not what an inflater can read"),
+        last(Opcode::Binary, vec![0xff; MOST + 1]),
+        compressed(Opcode::Binary, true, &bomb),
+        last(Opcode::Close, b"\x03\xe8"),
+    ];
+    let stream = frames.concat();
+    for begins in 0..stream.len() {
+        let (before, after) = stream.split_at(begins);
+        let mut reader = Reader::new(MOST, true);
+        let mut got = match feed(&mut reader, [before]) {
+            (got, None) => got,
+            // What is refused before isn't read any further.
+            (_, Some(_)) => continue,
+        };
+        reader.take_inflated();
+        reader.skip_messages();
+        for piece in after.chunks(3) {
+            let (more, error) = feed(&mut reader, [piece]);
+            assert_eq!((error, reader.take_inflated()), (None, 0));
+            got.extend(more);
+        }
+        assert_eq!(got.last(), Some(&Incoming::Close { code: Some(1000), reason: String::new() }));
+        assert_eq!(got.iter().filter(|incoming| matches!(incoming, Incoming::Ping(_))).count(), 1);
+        assert_eq!(got.len(), 7);
+    }
+}
