@@ -21,7 +21,7 @@ use crate::{encode, key_cache::KeyCache};
 const KEYS: usize = 64;
 /// Maximum number of keys in a piece. A longer one is cut.
 const MAX_KEYS: usize = KEYS + KEYS / 2;
-/// The pieces of up to this number of keys aren't kept: most topics are small, and many are idle.
+/// The pieces of up to this number of keys aren't kept unless they are long: most topics are small, and many are idle.
 const FEW: usize = 8;
 /// A state up to this size is copied into one part, which is cheaper than sharing.
 const COPIED: usize = 4096;
@@ -140,7 +140,7 @@ impl Pieces {
             }
         }
         let state = object.finish();
-        if set.key_count() <= FEW {
+        if set.key_count() <= FEW && state.len() <= COPIED {
             *self = Self::default();
         } else if own.is_empty() {
             self.whole = Some(state.clone());

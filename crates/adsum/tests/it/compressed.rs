@@ -110,6 +110,24 @@ async fn states_of_many_pieces_are_compressed_once_with_own_rows_in_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_of_few_people_who_say_much_is_compressed_as_well() {
+    let pubsub = PubSub::local();
+    let (presence, address) = start(&pubsub, 20).await;
+    let mut owner = presence.owner();
+    for key in ["bob", "carol", "dave", "eve"] {
+        owner.track("hall", key, meta("what is said again and again ".repeat(100))).unwrap();
+    }
+    let mut plain = Viewer::plain(address, "plain").await;
+    let expected = listed(&presence).await;
+    plain.read_until(&expected).await;
+    let mut viewer = Viewer::join(address, "ann", true).await;
+    let len = viewer.seen.lock()[0].len();
+    assert!(len < viewer.state.len() / 3, "{len} of {}", viewer.state.len());
+    let expected = listed(&presence).await;
+    viewer.read_until(&expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn diffs_are_compressed_once_also_for_those_who_get_part_of_them() {
     let pubsub = PubSub::local();
     let (presence, address) = start(&pubsub, 100).await;
