@@ -113,9 +113,8 @@ impl Peer {
 impl PeerShard {
     /// Whether a row is that of an earlier run, and isn't known to be in this one.
     pub(super) fn is_inherited(&self, reference: Ref) -> bool {
-        let is_confirmed = |confirmed: &HashSet<Ref>| confirmed.contains(&reference);
-        self.confirmed.as_ref().is_some_and(|confirmed| !is_confirmed(confirmed))
-            && self.rows.contains_key(&reference)
+        let is_known = self.confirmed.as_ref().is_none_or(|confirmed| confirmed.contains(&reference));
+        !is_known && self.rows.contains_key(&reference)
     }
 
     /// The inherited ones of these, sorted, so that the same messages have the same effects.

@@ -22,6 +22,8 @@ use crate::{Failure, Spread, latencies::Latencies, process};
 pub(crate) const SECRET: &str = "what the nodes of this measurement share";
 /// Between two uses of a probe.
 const PROBE_INTERVAL: Duration = Duration::from_millis(1);
+/// A list takes longer than the other calls, and is made once in so many rounds of the probe.
+const LISTS: u64 = 16;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -327,15 +329,28 @@ fn probe(
         let mut owner = presence.owner();
         let mut ticks = interval(PROBE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        for round in 0_u64.. {
             ticks.tick().await;
             let topic = topic(random.below(topics));
             let started = Instant::now();
             owner.track(&*topic, "probe", meta()).expect("it was untracked");
             let tracked = started.elapsed();
+            let started = Instant::now();
+            owner.update(&*topic, "probe", meta()).expect("it is tracked");
+            let updated = started.elapsed();
             owner.untrack(&*topic, "probe");
+            let started = Instant::now();
+            presence.count(&*topic);
+            let counted = started.elapsed();
+            if round.is_multiple_of(LISTS) {
+                let started = Instant::now();
+                presence.list(&*topic).await;
+                probed.lock().record("list", started.elapsed());
+            }
             let mut probed = probed.lock();
             probed.record("track", tracked);
+            probed.record("update", updated);
+            probed.record("count", counted);
         }
     });
     [ticking, calling]

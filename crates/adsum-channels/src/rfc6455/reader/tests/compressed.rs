@@ -269,7 +269,7 @@ fn messages_that_are_skipped_cost_nothing_from_wherever_that_begins() {
         let mut reader = Reader::new(MOST, true);
         let mut got = match feed(&mut reader, [before]) {
             (got, None) => got,
-            // What is refused before isn't read any further.
+            // A reader that has refused something reads no further.
             (_, Some(_)) => continue,
         };
         reader.take_inflated();
