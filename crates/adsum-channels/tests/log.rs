@@ -3,7 +3,7 @@
 // A test that can't continue fails.
 #![allow(clippy::unwrap_used)]
 
-use std::{io, sync::Arc};
+use std::{error::Error, io, sync::Arc};
 
 use adsum_channels::{
     Acceptor, Channel, Client, JoinError, Joined, Outgoing, Payload, PubSub, Reply, Socket, SocketBuilder,
@@ -30,7 +30,7 @@ impl Channel for Room {
     async fn join(_: &(), _: &Topic, params: Params, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
         match params.fails {
             Some(text) if text == "panics" => panic!("{}", "p".repeat(SAID)),
-            Some(text) => Err(io::Error::other(text))?,
+            Some(text) => Err(Box::<dyn Error + Send + Sync>::from(text))?,
             None => Ok(Joined::new(Self)),
         }
     }
@@ -39,6 +39,8 @@ impl Channel for Room {
         match event {
             "number" => Ok(Reply::ok(payload.decode::<u8>()?)),
             "panic" => panic!("{}", payload.decode::<String>()?),
+            "boxed" => Err(Box::<dyn Error + Send + Sync>::from("no such game"))?,
+            "refused" => Ok(Reply::ok(payload.decode_or_refuse::<Params>()?.fails)),
             "bytes" => {
                 socket.broadcast("bytes", Payload::Binary(vec![1].into()))?;
                 Ok(Reply::ok(json!({})))
@@ -125,6 +127,9 @@ async fn whatever_clients_do_the_log_stays_small() {
         for params in [format!(r#"{{"fails":"{long}"}}"#), r#"{"fails":"panics"}"#.into(), "[]".into()] {
             say(&mut client, &format!(r#"["2","2","room:c","phx_join",{params}]"#), "phx_reply").await;
         }
+        say(&mut client, r#"["1","1","room:a","phx_join",{}]"#, "phx_reply").await;
+        say(&mut client, r#"["1","2","room:a","refused",{"fails":7}]"#, "malformed payload").await;
+        say(&mut client, r#"["1","3","room:a","boxed",{}]"#, "phx_error").await;
         // More events than its mailbox holds, before the channel runs.
         say(&mut client, r#"["1","1","room:a","phx_join",{}]"#, "phx_reply").await;
         for _ in 0..3 {
@@ -139,17 +144,26 @@ async fn whatever_clients_do_the_log_stays_small() {
         assert!(client.receive(Wire::Text(long.as_bytes())).is_err());
     }
     let text = String::from_utf8(written.0.lock().clone()).unwrap();
-    for (kind, at_least) in [
-        ("channel crashed", 1),
-        ("channel panicked", 1),
-        ("join crashed", 1),
-        ("channel overloaded", 1),
-        ("could not send a broadcast", 1),
-        ("isn't supported", 1),
-        ("origin", 1),
+    let of_room = ["topic=room:a", "channel=\"log::Room\""];
+    for (kind, said) in [
+        ("channel crashed", "event=number error=the data"),
+        ("channel crashed", "event=boxed error=no such game"),
+        ("channel panicked", "event=panic panic=é"),
+        (
+            "event refused",
+            "event=refused error=the payload is not a valid log::Params: at fails, line 1, column 10",
+        ),
+        ("join crashed", ""),
+        ("channel overloaded", ""),
+        ("could not send a broadcast", ""),
+        ("isn't supported", ""),
+        ("origin", ""),
     ] {
-        let lines = text.lines().filter(|line| line.contains(kind)).count();
-        assert!(lines >= at_least, "{kind} is logged {lines} times");
+        let lines = || text.lines().filter(|line| line.contains(kind));
+        let names = |line: &str| of_room.iter().chain([&said]).all(|part| line.contains(part));
+        let is_told = lines().any(|line| said.is_empty() || names(line));
+        assert!(is_told, "{kind}, {said}: {:?}", lines().take(4).collect::<Vec<_>>());
+        let lines = lines().count();
         assert!(lines <= 100, "{kind} is logged {lines} times");
     }
     let longest = text.lines().map(str::len).max().unwrap();
