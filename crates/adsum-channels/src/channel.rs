@@ -261,7 +261,8 @@ impl<C: Channel + PartialEq> PartialEq for Joined<C> {
 /// A failed join.
 ///
 /// `?` converts any error, including boxed errors and those from `anyhow`. The error is logged, and the client gets
-/// `{"reason": "join crashed"}`; a [`MalformedPayload`] refuses the client with `{"reason": "malformed payload"}`.
+/// `{"reason": "join crashed"}`; a [`MalformedPayload`] refuses the client with
+/// `{"reason": "malformed payload", "at": ".."}`.
 pub struct JoinError {
     pub(crate) kind: JoinErrorKind,
 }

@@ -108,7 +108,7 @@ impl fmt::Debug for ReplyRef {
 ///
 /// `?` converts any error to a crash, including boxed errors and those from `anyhow`. It is logged, and the client gets
 /// `phx_error` and rejoins. A [`MalformedPayload`] doesn't end the channel: the event gets a reply with the status
-/// `error` and `{"reason": "malformed payload"}`.
+/// `error` and `{"reason": "malformed payload", "at": ".."}`.
 pub struct Stop {
     pub(crate) kind: StopKind,
     pub(crate) reply: Reply,

@@ -17,8 +17,8 @@ pub enum SocketEnd {
     Closed(u16),
     /// The connection is lost, or a long poll client has stopped polling.
     Lost,
-    /// The client was silent for longer than the [`timeout`](crate::SocketBuilder::timeout), or took too long to
-    /// complete a message.
+    /// The client was silent for longer than the [`timeout`](crate::SocketBuilder::timeout), didn't answer a
+    /// [`ping`](crate::SocketBuilder::ping), or took too long to complete a message.
     Silent,
     /// The client read too slowly, and its outbound queue overflowed.
     TooSlow,

@@ -26,6 +26,7 @@
 //! All are off by default.
 //! - `nats` and `redis`: `PubSub::nats` and `PubSub::redis`, for nodes that reach each other through one of these
 //!   engines.
+//! - `axum`: `Json` is a response of axum's handlers.
 //! - `suite`: the module `suite`, with the tests that every [`Adapter`] must pass. Authors of adapters use it as a
 //!   development dependency.
 

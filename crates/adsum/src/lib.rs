@@ -64,6 +64,10 @@ mod testing_guide {}
 #[doc = include_str!("../../../docs/seeing-inside.md")]
 mod seeing_inside {}
 
+#[cfg(all(doctest, feature = "prometheus"))]
+#[doc = include_str!("../../../docs/metrics.md")]
+mod metrics_guide {}
+
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/side-by-side.md")]
 mod side_by_side {}

@@ -151,7 +151,6 @@ impl Page {
         Ok(())
     }
 
-    /// Joins, and returns the server's response.
     /// Connects anew, and joins all again that was joined.
     pub(super) async fn reconnect(
         &self,
@@ -176,6 +175,7 @@ impl Page {
         Ok(())
     }
 
+    /// Joins, and returns the server's response.
     pub(super) async fn join(
         &self,
         topic: &str,
