@@ -13,7 +13,8 @@
 //! ```
 
 use adsum::{
-    Channel, JoinError, Joined, NoFetch, Payload, Presence, PubSub, Reply, Socket, SocketBuilder, Stop, Topic,
+    Channel, JoinError, JoinResult, Joined, NoFetch, Payload, Presence, PubSub, Reply, Socket, SocketBuilder,
+    Stop, Topic,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -45,12 +46,7 @@ impl Channel for Document {
     type Params = Reader;
     type Info = ();
 
-    async fn join(
-        readers: &Readers,
-        _: &Topic,
-        reader: Reader,
-        _: &mut Socket,
-    ) -> Result<Joined<Self>, JoinError> {
+    async fn join(readers: &Readers, _: &Topic, reader: Reader, _: &mut Socket) -> JoinResult<Self> {
         if reader.name.is_empty() {
             return Err(JoinError::reason("a name, please"));
         }

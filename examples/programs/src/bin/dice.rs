@@ -1,7 +1,8 @@
 //! A channel and its test: `cargo test -p programs --bin dice`.
 
 use adsum::{
-    Channel, JoinError, Joined, NoParams, Payload, PubSub, Reply, Socket, SocketBuilder, Stop, Topic,
+    Channel, JoinError, JoinResult, Joined, NoParams, Payload, PubSub, Reply, Socket, SocketBuilder, Stop,
+    Topic,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,7 +20,7 @@ impl Channel for Table {
     type Params = NoParams;
     type Info = ();
 
-    async fn join(_: &(), topic: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+    async fn join(_: &(), topic: &Topic, _: NoParams, _: &mut Socket) -> JoinResult<Self> {
         if topic.as_str() == "table:full" { Err(JoinError::reason("full")) } else { Ok(Joined::new(Self)) }
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use adsum::{
-    Assigns, Channel, Connect, Entries, FetchError, JoinError, Joined, Key, NoParams, Presence,
+    Assigns, Channel, Connect, Entries, FetchResult, JoinResult, Joined, Key, NoParams, Presence,
     PresenceHandler, PubSub, Refused, Socket, SocketBuilder, Stop, Topic,
 };
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ impl PresenceHandler for Roster {
     type Meta = Meta;
     type Info = Info;
 
-    async fn fetch(&self, _: &str, entries: &Entries<Meta>) -> Result<HashMap<Key, Info>, FetchError> {
+    async fn fetch(&self, _: &str, entries: &Entries<Meta>) -> FetchResult<Self> {
         let users = self.0.users(entries.keys()).await?;
         Ok(users.into_iter().map(|(id, user)| (id, Info { user })).collect())
     }
@@ -42,12 +42,7 @@ impl Channel for Lobby {
     type Params = NoParams;
     type Info = ();
 
-    async fn join(
-        app: &Self::App,
-        _: &Topic,
-        _: NoParams,
-        _: &mut Socket,
-    ) -> Result<Joined<Self>, JoinError> {
+    async fn join(app: &Self::App, _: &Topic, _: NoParams, _: &mut Socket) -> JoinResult<Self> {
         Ok(Joined::new(Self(app.clone())))
     }
 

@@ -1,7 +1,7 @@
 //! A server for its operators: metrics for Prometheus, health and readiness, on the port of the site.
 
 use adsum::{
-    Channel, Health, JoinError, Joined, NoParams, Presence, PubSub, Socket, SocketBuilder, Stop, Topic,
+    Channel, Health, JoinResult, Joined, NoParams, Presence, PubSub, Socket, SocketBuilder, Stop, Topic,
     metrics,
 };
 use axum::{Router, extract::State, routing::get};
@@ -16,12 +16,7 @@ impl Channel for Room {
     type Params = NoParams;
     type Info = ();
 
-    async fn join(
-        presence: &Presence,
-        _: &Topic,
-        _: NoParams,
-        _: &mut Socket,
-    ) -> Result<Joined<Self>, JoinError> {
+    async fn join(presence: &Presence, _: &Topic, _: NoParams, _: &mut Socket) -> JoinResult<Self> {
         Ok(Joined::new(Self(presence.clone())))
     }
 

@@ -7,7 +7,7 @@
 //! cargo run -p programs --bin node -- 127.0.0.1:4102 nats://127.0.0.1:4222 b
 //! ```
 
-use adsum::{Channel, JoinError, Joined, Presence, PubSub, Socket, SocketBuilder, Stop, Topic};
+use adsum::{Channel, JoinError, JoinResult, Joined, Presence, PubSub, Socket, SocketBuilder, Stop, Topic};
 use serde::Deserialize;
 use serde_json::Map;
 
@@ -26,12 +26,7 @@ impl Channel for Room {
     type Params = Params;
     type Info = ();
 
-    async fn join(
-        app: &Presence,
-        _: &Topic,
-        params: Params,
-        _: &mut Socket,
-    ) -> Result<Joined<Self>, JoinError> {
+    async fn join(app: &Presence, _: &Topic, params: Params, _: &mut Socket) -> JoinResult<Self> {
         app.check_key(&params.name).map_err(|error| JoinError::reason(error.to_string()))?;
         Ok(Joined::new(Self { presence: app.clone(), name: params.name }))
     }

@@ -14,7 +14,7 @@
 //! ```
 
 use adsum::{
-    Address, BadMessage, Channel, ClientMessage, Frame, JoinError, Joined, Json, Message, NoParams, Payload,
+    Address, BadMessage, Channel, ClientMessage, Frame, JoinResult, Joined, Json, Message, NoParams, Payload,
     PubSub, Reply, Serializer, Socket, SocketBuilder, Stop, Topic, Unsendable, Wire, read_string,
     write_string,
 };
@@ -74,7 +74,7 @@ impl Channel for Chat {
     type Params = NoParams;
     type Info = ();
 
-    async fn join(_: &(), _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+    async fn join(_: &(), _: &Topic, _: NoParams, _: &mut Socket) -> JoinResult<Self> {
         Ok(Joined::new(Self))
     }
 

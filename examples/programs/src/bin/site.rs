@@ -12,10 +12,8 @@
 //! room.push("status", "away")
 //! ```
 
-use std::collections::HashMap;
-
 use adsum::{
-    Assigns, Channel, Connect, Entries, FetchError, JoinError, Joined, Key, NoParams, Payload, Presence,
+    Assigns, Channel, Connect, Entries, FetchResult, JoinResult, Joined, Key, NoParams, Payload, Presence,
     PresenceHandler, PubSub, Refused, Reply, Socket, SocketBuilder, Stop, Topic,
 };
 use axum::{
@@ -54,7 +52,7 @@ impl PresenceHandler for Roster {
     type Meta = Meta;
     type Info = User;
 
-    async fn fetch(&self, _: &str, entries: &Entries<Meta>) -> Result<HashMap<Key, User>, FetchError> {
+    async fn fetch(&self, _: &str, entries: &Entries<Meta>) -> FetchResult<Self> {
         let ids: Vec<&Key> = entries.keys().collect();
         let users = "SELECT CAST(id AS TEXT), name FROM users WHERE id IN (SELECT value FROM json_each(?))";
         let users: Vec<(String, String)> =
@@ -97,12 +95,7 @@ impl Channel for Room {
     type Params = NoParams;
     type Info = ();
 
-    async fn join(
-        site: &Site,
-        _: &Topic,
-        _: NoParams,
-        socket: &mut Socket,
-    ) -> Result<Joined<Self>, JoinError> {
+    async fn join(site: &Site, _: &Topic, _: NoParams, socket: &mut Socket) -> JoinResult<Self> {
         let UserId(user) = *socket.assigns().require()?;
         Ok(Joined::new(Self { presence: site.presence.clone(), user }))
     }

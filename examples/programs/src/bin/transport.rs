@@ -12,7 +12,7 @@
 use std::{error::Error, time::Duration};
 
 use adsum::{
-    Acceptor, Channel, JoinError, Joined, NoParams, Outgoing, Payload, PubSub, Reply, Socket, SocketBuilder,
+    Acceptor, Channel, JoinResult, Joined, NoParams, Outgoing, Payload, PubSub, Reply, Socket, SocketBuilder,
     Stop, Topic, Wire,
 };
 use axum::{extract::ConnectInfo, http::Request};
@@ -71,7 +71,7 @@ impl Channel for Chat {
     type Params = NoParams;
     type Info = ();
 
-    async fn join(_: &(), _: &Topic, _: NoParams, _: &mut Socket) -> Result<Joined<Self>, JoinError> {
+    async fn join(_: &(), _: &Topic, _: NoParams, _: &mut Socket) -> JoinResult<Self> {
         Ok(Joined::new(Self))
     }
 
