@@ -291,8 +291,11 @@ play("a newcomer alone plays a bot", async (stage) => {
   assert.deepEqual(await alice.people(), { Alice: "here" });
   assert.equal(await alice.page.locator("#count").innerText(), "1 person");
   await alice.page.locator("[data-test=bot] button").first().click();
+  await alice.page.locator("#offer-cancel").click();
+  await alice.page.locator("#offer").waitFor({ state: "hidden" });
+  await alice.page.locator("[data-test=bot] button").first().click();
   await alice.page.locator("#offer label", { hasText: "White" }).click();
-  await alice.page.locator("#offer-submit").click();
+  await alice.page.keyboard.press("Enter");
   await alice.untilAtGame();
   await alice.untilStatus("black", "here");
   await alice.untilState("Your turn.");

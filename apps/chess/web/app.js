@@ -122,8 +122,14 @@ function showView() {
   }
   if (!id) return;
   game = new GameView(me);
-  game.open(live, id, { onMissing: () => goTo("/", "There is no such game.") });
+  game.open(live, id, { onMissing });
   game.setOnline(connection.dataset.state === "online");
+}
+
+/** The address of a game that isn't there is left for good: going back doesn't lead to it. */
+function onMissing() {
+  history.replaceState(null, "", "/");
+  goTo("/", "There is no such game.");
 }
 
 function closeGame() {

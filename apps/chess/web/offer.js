@@ -24,6 +24,8 @@ export function askTerms(user) {
       },
       { once: true },
     );
+    // A button that doesn't submit: Enter is for the other one.
+    $("#offer-cancel").onclick = () => dialog.close("");
     dialog.onclick = (event) => {
       if (event.target === dialog) dialog.close("");
     };

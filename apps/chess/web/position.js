@@ -12,7 +12,8 @@ export class Game {
     if (change.version <= this.version) return true;
     if (change.version > this.version + 1) return false;
     const { move, ...rest } = change;
-    if (move) this.moves = [...this.moves, move];
+    // A change that is no move may name the last one, too.
+    if (move && this.moves.length < change.ply) this.moves = [...this.moves, move];
     Object.assign(this, rest, { receivedAt: performance.now() });
     return true;
   }
