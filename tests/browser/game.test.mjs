@@ -151,6 +151,13 @@ play("moves that aren't legal are refused in words and change nothing", async (s
   await alice.play(bob, "e4");
 });
 
+play("moves that are typed in another way than they are listed are played, and no word is said", async (stage) => {
+  const [alice, bob] = await stage.table();
+  await alice.play(bob, "E4", "e5!?", "Nf3!", "Nc6", "Bc4", "Nf6", "0-0");
+  assert.deepEqual(await alice.sans(), ["e4", "e5", "Nf3", "Nc6", "Bc4", "Nf6", "O-O"]);
+  for (const tab of [alice, bob]) assert.equal(await tab.page.locator("#game-note").innerText(), "");
+});
+
 play("looking back at a game, and turning the board", async (stage) => {
   const [alice, bob] = await stage.table();
   await alice.play(bob, "e4", "d5", "exd5");

@@ -223,7 +223,8 @@ export class GameView {
     const played = this.#game.moves[ply];
     if (!played && !this.#game.result && this.#game.ply === ply) return true;
     this.#pending = null;
-    const plain = (san) => san.replace(/[+#=x]/g, "");
+    // What is typed may leave out or add what the rules don't need: `0-0`, `E4`, `Nf3!`.
+    const plain = (san) => san.replace(/[+#=x!?]/g, "").replaceAll("0", "O").toLowerCase();
     const isOurs = played && (uci ? played.uci === uci : played.uci === move || plain(played.san) === plain(move));
     if (!isOurs) this.#note(`Your move ${move} was not played: the position has changed.`);
     return false;
