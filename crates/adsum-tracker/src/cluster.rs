@@ -187,8 +187,8 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// Sets how many rows of all peers are shown, hidden, marked or dropped before other things are done, so that small sets take
-    /// several turns. For simulations.
+    /// Sets how many rows of all peers are shown, hidden, marked or dropped before other things are done, so that small
+    /// sets take several turns. For simulations.
     #[cfg(feature = "simulation")]
     #[doc(hidden)]
     pub fn turn(&mut self, rows: usize) {

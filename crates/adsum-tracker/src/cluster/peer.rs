@@ -266,7 +266,7 @@ impl IncomingSnapshot {
     /// Begins with the first chunk, for a shard of which the rows `held` are known.
     pub(super) fn new(begun: Time, chunk: &Chunk, held: BTreeSet<Ref>) -> Self {
         let Chunk { ref from, version, count, .. } = *chunk;
-        let (from, missing) = (from.clone(), held);
-        Self { begun, from, version, next: 0, count, missing, replaced: HashSet::new() }
+        let from = from.clone();
+        Self { begun, from, version, next: 0, count, missing: held, replaced: HashSet::new() }
     }
 }

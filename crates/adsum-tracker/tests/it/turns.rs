@@ -2,7 +2,9 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use adsum_tracker::{Bare, Cluster, ClusterMessage, ClusterOptions, Key, LeftRow, RawOwner, TopicSet};
+use adsum_tracker::{
+    Bare, Cluster, ClusterMessage, ClusterOptions, Diff, Key, LeftRow, RawOwner, Report, TopicSet,
+};
 
 use crate::{
     key, meta,
@@ -49,17 +51,28 @@ fn flush(world: &World, node: usize) -> (usize, usize) {
     of_rooms.fold((0, 0), |sum, (_, joins, leaves)| (sum.0 + joins, sum.1 + leaves))
 }
 
+fn diffs(world: &World, node: usize) -> Vec<Diff<Bare>> {
+    let of_rooms =
+        ROOMS.map(|room| world.node(node).tracker.lock(room).topic_mut(room).map(TopicSet::take_diffs));
+    of_rooms.into_iter().flatten().flatten().collect()
+}
+
 fn kept(world: &World, node: usize) -> usize {
     world.node(node).cluster.usage().rows
 }
 
-/// Lets steps pass while `count` is `whole`, and asserts that less than a turn was done then, but something.
-fn pass_until_it_begins(world: &mut World, whole: usize, count: impl Fn(&World) -> usize) {
+/// Lets steps pass until `is_so`.
+fn pass_until(world: &mut World, is_so: impl Fn(&World) -> bool) {
     let end = world.now + world.options.down_after + world.options.forget_after + START;
-    while count(world) == whole {
-        assert!(world.now < end, "it never begins");
+    while !is_so(world) {
+        assert!(world.now < end, "it never is");
         world.pass(STEP);
     }
+}
+
+/// Lets steps pass while `count` is `whole`, and asserts that less than a turn was done then, but something.
+fn pass_until_it_begins(world: &mut World, whole: usize, count: impl Fn(&World) -> usize) {
+    pass_until(world, |world| count(world) != whole);
     let now = count(world);
     assert!(now > 0 && now < whole, "{now} of {whole}");
 }
@@ -87,6 +100,28 @@ fn the_presences_of_a_dead_node_are_hidden_in_turns() {
 }
 
 #[test]
+fn nodes_that_die_together_share_the_turns() {
+    let mut world = World::new();
+    let names = ["a", "b", "c", "watcher"];
+    let nodes =
+        names.map(|name| world.start(name, 1 + names.iter().position(|n| *n == name).unwrap() as u64));
+    let [dying @ .., watcher] = nodes;
+    world.pass(START);
+    let mut crowds = dying.map(|node| world.owner(node));
+    for (crowd, room) in crowds.iter_mut().zip(ROOMS) {
+        for n in 0..ROWS / 2 {
+            crowd.track(&room.into(), &key(&format!("{n:05}")), meta()).unwrap();
+        }
+    }
+    world.pass(START);
+    assert_eq!(shown(&world, watcher), ROWS / 2 * 3);
+    for node in dying {
+        world.kill(node);
+    }
+    assert_ends_in_turns(&mut world, Duration::from_secs(5), |world| shown(world, watcher));
+}
+
+#[test]
 fn a_node_that_is_heard_again_while_it_is_being_hidden_comes_back_whole() {
     let (mut world, [a, b], mut crowd) = crowd();
     world.cut(a, b);
@@ -107,12 +142,7 @@ fn an_update_that_is_heard_while_its_node_is_being_hidden_is_no_leave_without_a_
     let (mut world, [a, b], mut crowd) = crowd_with(down_before_a_heartbeat());
     world.cut(a, b);
     pass_until_it_begins(&mut world, ROWS, |world| shown(world, b));
-    let diffs = |world: &World| {
-        let diffs =
-            ROOMS.map(|room| world.node(b).tracker.lock(room).topic_mut(room).map(TopicSet::take_diffs));
-        diffs.into_iter().flatten().flatten().collect::<Vec<_>>()
-    };
-    diffs(&world);
+    diffs(&world, b);
     for n in (0..ROWS).step_by(50) {
         let updated = crowd.update(&ROOMS[n % 3].into(), &key(&format!("{n:05}")), |_| Ok::<_, ()>(meta()));
         updated.unwrap();
@@ -122,7 +152,7 @@ fn an_update_that_is_heard_while_its_node_is_being_hidden_is_no_leave_without_a_
     world.mend();
     let mut left = 0;
     world.pass_and(START, |world| {
-        for diff in diffs(world) {
+        for diff in diffs(world, b) {
             left += diff.leaves.len();
             let joins: HashSet<&Key> = diff.joins.iter().map(|joined| &joined.row.key).collect();
             let is_told = |left: &LeftRow<Bare>| left.reason.is_some() || joins.contains(&left.row.key);
@@ -236,13 +266,79 @@ fn of_a_run_that_keeps_half_of_its_presences_the_others_alone_leave() {
 
 #[test]
 fn a_run_that_comes_while_its_presences_are_being_hidden_is_shown_whole() {
-    let (mut world, [a, b], _crowd) = crowd();
+    const SOME: usize = 1_500;
+    let mut world = World::new();
+    let (a, b) = (world.start("a", 1), world.start("b", 2));
+    world.pass(START);
+    let mut crowd = world.owner(a);
+    for n in 0..SOME {
+        crowd.track(&ROOMS[0].into(), &key(&format!("{n:05}")), meta()).unwrap();
+    }
+    world.pass(START);
+    // So slow that two more runs come before the first is hidden.
+    world.node_mut(b).cluster.turn(1);
+    world.isolate(a);
+    pass_until_it_begins(&mut world, SOME, |world| shown(world, b));
+    let second = world.start("a", 3);
+    world.isolate(a);
+    let _owner = world.track(second, ROOMS[0], "of the second run");
+    world.pass(START);
+    let hidden = SOME - shown(&world, b);
+    assert!(hidden < SOME / 2, "{hidden} are hidden already");
+    world.kill(second);
+    restart_cluster(&mut world, a, 4);
+    world.mend();
+    world.pass(10 * START);
+    assert_eq!((shown(&world, b), kept(&world, b)), (SOME, SOME));
+}
+
+#[test]
+fn an_update_that_a_new_run_brings_is_no_leave_with_a_reason() {
+    let (mut world, [a, b], mut crowd) = crowd();
+    diffs(&world, b);
     world.cut(a, b);
-    pass_until_it_begins(&mut world, ROWS, |world| shown(world, b));
+    for n in (0..ROWS).step_by(50) {
+        let updated = crowd.update(&ROOMS[n % 3].into(), &key(&format!("{n:05}")), |_| Ok::<_, ()>(meta()));
+        updated.unwrap();
+    }
+    world.pass(STEP);
     restart_cluster(&mut world, a, 3);
     world.mend();
-    world.pass(2 * START);
-    assert_eq!((shown(&world, b), kept(&world, b)), (ROWS, ROWS));
+    let mut left = 0;
+    world.pass_and(START, |world| {
+        for diff in diffs(world, b) {
+            left += diff.leaves.len();
+            assert!(diff.leaves.iter().all(|left| left.reason.is_none()), "it is an update");
+        }
+    });
+    assert_eq!((left, shown(&world, b), kept(&world, b)), (ROWS / 50, ROWS, ROWS));
+}
+
+#[test]
+fn a_node_is_ready_once_what_an_earlier_run_had_is_gone() {
+    const SOME: usize = 2_000;
+    let mut world = World::new();
+    let a = world.start("a", 1);
+    world.pass(START);
+    let mut crowd = world.owner(a);
+    for n in 0..SOME {
+        crowd.track(&ROOMS[0].into(), &key(&format!("{n:05}")), meta()).unwrap();
+    }
+    let b = world.start("b", 2);
+    pass_until(&mut world, |world| shown(world, b) == SOME);
+    world.cut(a, b);
+    for n in 0..SOME / 2 {
+        assert!(crowd.untrack(ROOMS[0], &key(&format!("{n:05}"))));
+    }
+    world.pass(STEP);
+    restart_cluster(&mut world, a, 3);
+    world.node_mut(b).cluster.turn(1);
+    world.mend();
+    let is_ready =
+        |world: &World| world.node(b).reports.iter().any(|report| matches!(report, Report::Ready { .. }));
+    assert!(!is_ready(&world));
+    pass_until(&mut world, is_ready);
+    assert_eq!(shown(&world, b), SOME / 2);
 }
 
 #[test]
