@@ -114,10 +114,8 @@ impl Nats {
                 Event::Disconnected | Event::Closed => told.tell(Failure::away("the connection has ended")),
                 Event::LameDuckMode => told.tell(Failure::away("the server is about to shut down")),
                 Event::SlowConsumer(_) => lagged.note(),
-                // A node that may not subscribe can't take part in the cluster.
-                Event::ServerError(ServerError::Other(error))
-                    if error.to_lowercase().contains("subscription") =>
-                {
+                // A node that may not subscribe, or not publish, can't take part in the cluster.
+                Event::ServerError(ServerError::Other(error)) if forbids(&error) => {
                     told.tell(Failure::Refused(error));
                 }
                 Event::ServerError(error) => {
@@ -190,6 +188,12 @@ pub(crate) struct NatsSession {
     /// When to check the connection's state. Its end is also an event, but a flood of events can hide it.
     looks: Interval,
     _pinger: Task,
+}
+
+/// Whether an error says that a subscription or a message isn't allowed, or that there are too many subscriptions.
+fn forbids(error: &str) -> bool {
+    let error = error.to_lowercase();
+    error.contains("permissions violation") || error.contains("subscription")
 }
 
 /// Measures from time to time how long the server takes to answer.

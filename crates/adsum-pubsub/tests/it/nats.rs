@@ -52,7 +52,8 @@ async fn permissions_under_the_namespace_are_enough_and_fewer_are_refused() {
     let config = File::new(
         r#"authorization { users: [
             { user: enough, password: p, permissions: { publish: "adsum.>", subscribe: "adsum.>" } }
-            { user: fewer, password: p, permissions: { publish: "adsum.>", subscribe: "adsum.t.>" } }
+            { user: deaf, password: p, permissions: { publish: "adsum.>", subscribe: "adsum.t.>" } }
+            { user: mute, password: p, permissions: { publish: "other.>", subscribe: "adsum.>" } }
         ] }"#,
     );
     let server = Server::with(Kind::Nats, &["--config", config.path()]);
@@ -61,9 +62,11 @@ async fn permissions_under_the_namespace_are_enough_and_fewer_are_refused() {
     let mut inbox = b.subscribe("t");
     hear(&a, &mut inbox).await;
 
-    let error = server.builder("c").user("fewer", "p").start().await.unwrap_err();
-    assert!(matches!(error, StartError::Refused { .. }), "{error}");
-    assert!(error.to_string().to_lowercase().contains("permission"), "{error}");
+    for user in ["deaf", "mute"] {
+        let error = server.builder("c").user(user, "p").start().await.unwrap_err();
+        assert!(matches!(error, StartError::Refused { .. }), "{user}: {error}");
+        assert!(error.to_string().to_lowercase().contains("permission"), "{user}: {error}");
+    }
 }
 
 #[tokio::test]
