@@ -158,6 +158,20 @@ play("moves that are typed in another way than they are listed are played, and n
   for (const tab of [alice, bob]) assert.equal(await tab.page.locator("#game-note").innerText(), "");
 });
 
+play("a move that a later change names again is listed once", async (stage) => {
+  const [alice] = await stage.table();
+  const listed = await alice.page.evaluate(async () => {
+    const { Game } = await import("/position.js");
+    const move = { uci: "e2e4", san: "e4" };
+    const game = new Game({ version: 1, ply: 0, moves: [] });
+    return [{ version: 2, ply: 1, move }, { version: 3, ply: 1, move }].map((change) => {
+      game.apply(change);
+      return game.moves.length;
+    });
+  });
+  assert.deepEqual(listed, [1, 1]);
+});
+
 play("looking back at a game, and turning the board", async (stage) => {
   const [alice, bob] = await stage.table();
   await alice.play(bob, "e4", "d5", "exd5");

@@ -150,3 +150,13 @@ play("signing out leaves the lobby with every tab", async (stage) => {
   await alice.choose("Carol");
   await bob.untilPeople({ Carol: "here, 2 tabs", Bob: "here" });
 });
+
+play("back from a game that isn't there is where one was before", async (stage) => {
+  const { page } = await stage.guest("Alice");
+  await page.locator("#my-name").click();
+  await page.waitForURL("**/you");
+  await page.goto(`${stage.chess.url}game/unheard-of`);
+  await page.locator("#lobby-note", { hasText: "no such game" }).waitFor();
+  await page.goBack();
+  await page.waitForURL("**/you");
+});
