@@ -133,6 +133,29 @@ play("a game on a phone, by touch", async (stage) => {
   assert.ok(board.width >= 300 && board.y + board.height < 640, "the whole board is on the screen");
 });
 
+play("the next piece can be taken in hand as soon as the answer has come", async (stage) => {
+  const [alice, bob] = await stage.table({ alice: PHONE });
+  for (const [index, file] of [..."abcdefgh"].entries()) {
+    await alice.tap(`${file}2`, `${file}3`);
+    await bob.untilPly(2 * index + 1);
+    await bob.type(`${file}6`);
+    await alice.untilPly(2 * index + 2);
+  }
+});
+
+play("a game that is over is looked at move by move on a phone with the board in sight", async (stage) => {
+  const [alice, bob] = await stage.table({ alice: PHONE });
+  await alice.play(bob, "e4", "e5");
+  await bob.action("resign").dblclick();
+  await alice.untilState(/^1 – 0/);
+  await alice.page.evaluate(() => scrollTo(0, 0));
+  await alice.page.locator("#game-steps [value=back]").tap();
+  await alice.untilPieces({ e5: null, e7: "bp" });
+  const board = await alice.page.locator("#game-board").boundingBox();
+  const { height } = alice.page.viewportSize();
+  assert.ok(board.y >= 0 && board.y + board.height <= height, `the board is at ${board.y} of ${height}`);
+});
+
 play("moves that aren't legal are refused in words and change nothing", async (stage) => {
   const [alice, bob] = await stage.table();
   for (const move of ["e5", "Ke2", "what"]) {

@@ -115,7 +115,8 @@ export class Board {
     return Boolean(this.#targets?.get(from)?.has(to));
   }
 
-  #input({ type, squareFrom, squareTo }) {
+  #input(event) {
+    const { type, squareFrom, squareTo } = event;
     switch (type) {
       case INPUT_EVENT_TYPE.moveInputStarted:
         this.#keys.release();
@@ -123,6 +124,8 @@ export class Board {
       case INPUT_EVENT_TYPE.validateMoveInput: {
         if (!squareTo || !this.#isLegal(squareFrom, squareTo)) return false;
         const stays = !this.#promotions.has(squareFrom + squareTo);
+        // While the board moved the piece, it would take the next one in hand and then forget it.
+        event.animate = false;
         // Once it has drawn the piece where it was dropped. The rest of the move (a rook, a pawn taken in passing) follows.
         queueMicrotask(() => {
           if (stays) this.#shown = null;
