@@ -61,6 +61,7 @@ export class GameView {
     this.#note("");
     setText($("#game-title"), "");
     setText($("#game-state"), "");
+    delete $("#game-state").dataset.over;
     $("#crowd").replaceChildren();
     $("#game-pgn").hidden = true;
   }
