@@ -10,9 +10,10 @@ const MOMENT: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Known {
     versions: HashMap<Ref, Version>,
-    /// Whether reasons are exact, and whether graces end in time.
+    /// Whether reasons are exact, whether graces end in time, and whether a heartbeat makes up for what was lost.
     pub(super) tells_reasons: bool,
     pub(super) is_prompt: bool,
+    pub(super) only_loses: bool,
 }
 
 pub(super) struct Version {

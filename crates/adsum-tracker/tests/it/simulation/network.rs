@@ -10,6 +10,15 @@ use adsum_tracker::{ClusterMessage, Time};
 
 use super::{random::Random, schedule::Config};
 
+/// A message of a node, with a number of its own in the whole run.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    pub(super) number: u64,
+    pub(super) message: ClusterMessage,
+}
+
+pub(super) type Packet = Sealed<Said>;
+
 /// Messages under way, and the links that are cut.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -25,7 +34,7 @@ pub(super) struct Network {
 pub(super) struct Delivery {
     pub(super) from: usize,
     pub(super) to: usize,
-    pub(super) packet: Sealed<ClusterMessage>,
+    pub(super) packet: Packet,
 }
 
 impl Network {
@@ -47,7 +56,7 @@ impl Network {
         random: &mut Random,
         from: usize,
         to: usize,
-        packet: &Sealed<ClusterMessage>,
+        packet: &Packet,
     ) -> &'static str {
         if self.cut.contains(&(from, to)) {
             return "cut";
@@ -66,7 +75,7 @@ impl Network {
     }
 
     /// Delivers a message at a time, whatever happens to others.
-    pub(super) fn inject(&mut self, at: Time, from: usize, to: usize, packet: &Sealed<ClusterMessage>) {
+    pub(super) fn inject(&mut self, at: Time, from: usize, to: usize, packet: &Packet) {
         self.sent += 1;
         self.under_way.insert((at, self.sent), Delivery { from, to, packet: packet.clone() });
     }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{Sealed, SimulatedEnd, Topic};
+use adsum_pubsub::{SimulatedEnd, Topic};
 use adsum_tracker::{
     Bare, Cluster, ClusterMessage, Effect, Incarnation, Key, LeaveReason, Limits, Meta, NodeInfo, NodeState,
     OwnerExit, RawOwner, Ref, Region, Replica, Report, Time, TopicSet, Tracker, between_holds,
@@ -19,6 +19,7 @@ use adsum_tracker::{
 
 use super::{
     known::Known,
+    network::{Packet, Said},
     random::Random,
     schedule::{CLIENTS, Config, KEYS, OWNERS, TOPICS},
 };
@@ -35,9 +36,14 @@ pub(super) struct Node {
     dirty: HashSet<usize>,
     pub(super) reports: Vec<Report>,
     /// The messages that it hasn't read yet, as it sleeps.
-    pub(super) inbox: VecDeque<Sealed<ClusterMessage>>,
+    pub(super) inbox: VecDeque<Packet>,
     /// Its connection to the engine.
-    pub(super) end: SimulatedEnd<ClusterMessage>,
+    pub(super) end: SimulatedEnd<Said>,
+    pub(super) began: Time,
+    /// The numbers of the messages that it has received.
+    pub(super) received: HashSet<u64>,
+    /// Those that it may not be handed, or not once more, as they are replays.
+    pub(super) refused: HashSet<u64>,
     /// The current time.
     pub(super) now: Time,
     pub(super) asleep_until: Time,
@@ -121,6 +127,9 @@ impl Node {
         cluster.turn(config.turn);
         let mut node = Self {
             end,
+            began: now,
+            received: HashSet::new(),
+            refused: HashSet::new(),
             now,
             owners: (0..OWNERS).map(|_| Holder::new(&tracker)).collect(),
             clients: (0..TOPICS).map(|_| (0..CLIENTS).map(|_| Client::default()).collect()).collect(),

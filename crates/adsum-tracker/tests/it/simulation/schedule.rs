@@ -158,6 +158,19 @@ impl Schedule {
 
     /// Whether messages arrive at once, so that graces end everywhere when they should.
     pub(super) fn is_prompt(&self) -> bool {
+        self.are_all_up() && self.config.lost == 0 && self.config.delay <= 60
+    }
+
+    /// Whether all that may differ between nodes in the end is what was lost or is late, so that the next heartbeats
+    /// make up for it. If much is lost, nodes wait longer each time before they ask again.
+    pub(super) fn only_loses(&self) -> bool {
+        let stays =
+            |step: &Step| matches!(step, Step::Crash { .. } | Step::Leave { .. } | Step::Linger { .. });
+        self.are_all_up() && self.config.lost <= 5 && !self.steps.iter().any(stays)
+    }
+
+    /// Whether all nodes have started before anything else, and are neither cut off nor asleep.
+    fn are_all_up(&self) -> bool {
         let is_trouble = |step: &Step| {
             matches!(
                 step,
@@ -171,7 +184,7 @@ impl Schedule {
         };
         // A node that isn't up yet publishes graces once it is.
         let are_up = matches!(self.steps.first(), Some(Step::Pass(time)) if *time >= Duration::from_secs(3));
-        are_up && self.config.lost == 0 && self.config.delay <= 60 && !self.steps.iter().any(is_trouble)
+        are_up && !self.steps.iter().any(is_trouble)
     }
 
     /// Makes a schedule of at most this many steps, with this many times the usual nodes.

@@ -10,6 +10,9 @@ use super::{
     world::World,
 };
 
+/// How often the lists of nodes are compared.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// A topic and a ref.
 type ListedRefs = BTreeSet<(usize, Ref)>;
 
@@ -38,7 +41,8 @@ impl World {
         // and a few heartbeats. Once more the grace of a link, where a whole region died during an outage.
         let link = if self.config.regions > 0 { options.engine_grace } else { Duration::ZERO };
         let held_back = Duration::from_secs(6).max(options.engine_grace) + link + Duration::from_secs(20);
-        let limit = held_back + options.down_after + options.sync_timeout + 5 * options.heartbeat;
+        let long = held_back + options.down_after + options.sync_timeout + 5 * options.heartbeat;
+        let limit = if self.known.only_loses { options.heartbeat + LOOK } else { long };
         if self.had_twins {
             // A node that has yielded waits until its twin is silent, and may have been cut off from it.
             self.pass(options.down_after + options.heartbeat);
@@ -47,7 +51,7 @@ impl World {
         while let Err(difference) = self.agreement() {
             assert!(self.now < end, "no agreement after {limit:?}: {difference}");
             self.replay_what_is_known(30, false);
-            self.pass(Duration::from_millis(500));
+            self.pass(LOOK);
             self.check();
         }
         // It lasts, whatever is replayed.

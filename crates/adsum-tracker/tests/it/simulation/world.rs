@@ -2,12 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use adsum_pubsub::Sealed;
 use adsum_tracker::{ClusterMessage, Incarnation, Region, Replica, Report, Time};
 
 use super::{
     known::Known,
-    network::{Delivery, Network},
+    network::{Delivery, Network, Packet, Said},
     node::{Node, key},
     random::Random,
     schedule::{Config, Schedule, Step},
@@ -23,6 +22,8 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) random: Random,
     pub(super) had_twins: bool,
+    /// How many messages were sent.
+    said: u64,
     /// The messages sent lately: the time, the receiver, and the message.
     recorded: VecDeque<Recorded>,
 }
@@ -31,7 +32,7 @@ pub(super) struct World {
 /// 5 s, for up to 10 s after later ones, and the answer may be under way meanwhile.
 const STALE: Duration = Duration::from_secs(16);
 
-type Recorded = (Time, Option<Arc<str>>, Sealed<ClusterMessage>);
+type Recorded = (Time, Option<Arc<str>>, Packet);
 
 /// Maximum number of recorded messages.
 const RECORDED: usize = 3000;
@@ -47,6 +48,7 @@ impl World {
             network: Network::new(config),
             random: Random::new(config.seed ^ 0x5eed),
             had_twins: false,
+            said: 0,
             recorded: VecDeque::new(),
         };
         for place in 0..config.nodes {
@@ -60,6 +62,7 @@ impl World {
         let mut world = Self::new(&schedule.config, trace);
         world.known.tells_reasons = schedule.tells_reasons();
         world.known.is_prompt = schedule.is_prompt();
+        world.known.only_loses = schedule.only_loses();
         for step in &schedule.steps {
             world.step(step);
         }
@@ -215,24 +218,26 @@ impl World {
         }
         let Delivery { from, to, packet } = delivery;
         self.trace.note(now, || match packet.message() {
-            Some(message) => format!("  {to} hears {from}: {}", short(message)),
+            Some(said) => format!("  {to} hears {from}: {}", short(&said.message)),
             None => format!("  {to} hears a challenge or an answer of {from}"),
         });
         self.hear(to, packet);
     }
 
     /// Lets a node handle a message that has arrived, unless it is a replay.
-    fn hear(&mut self, place: usize, packet: Sealed<ClusterMessage>) {
+    fn hear(&mut self, place: usize, packet: Packet) {
         let (now, mut nonce) = (self.now, [0; 16]);
         nonce[..8].copy_from_slice(&self.random.next().to_le_bytes());
         let Some(node) = &mut self.nodes[place] else { return };
         node.now = now;
-        let (messages, answer) = if self.config.sealed {
+        let (said, answer) = if self.config.sealed {
+            node.received.extend(packet.message().map(|said| said.number));
             node.end.receive(now.since_zero(), packet, nonce)
         } else {
             (packet.message().cloned().into_iter().collect(), None)
         };
-        for message in messages {
+        for Said { number, message } in said {
+            assert!(!self.config.sealed || node.refused.insert(number), "a replay is taken: {message:?}");
             let message = if self.config.encoded {
                 ClusterMessage::decode(&message.encode()).unwrap()
             } else {
@@ -253,15 +258,15 @@ impl World {
     }
 
     /// Sends a message, and records it.
-    fn put(&mut self, place: usize, to: Option<Arc<str>>, packet: Sealed<ClusterMessage>) {
+    fn put(&mut self, place: usize, to: Option<Arc<str>>, packet: Packet) {
         let now = self.now;
         for other in 0..self.nodes.len() {
             if other == place || !self.is_meant(other, to.as_deref()) {
                 continue;
             }
             let fate = self.network.send(now, &mut self.random, place, other, &packet);
-            if let Some(message) = packet.message() {
-                self.trace.note(now, || format!("  {place} to {other}, {fate}: {}", short(message)));
+            if let Some(said) = packet.message() {
+                self.trace.note(now, || format!("  {place} to {other}, {fate}: {}", short(&said.message)));
             }
         }
         if self.config.sealed {
@@ -276,27 +281,34 @@ impl World {
         to.is_none_or(|to| to.strip_prefix('n') == Some(&(place % self.config.nodes).to_string()))
     }
 
-    /// Replays messages that no node accepts, once all is whole: all nodes have received everything they could, and the
-    /// messages are too old for nodes that started later.
+    /// Replays messages of at least [`STALE`] age to the nodes that may not take them: those that have received them, and
+    /// those that started later.
     pub(super) fn replay_what_is_known(&mut self, count: usize, shuffled: bool) {
-        if self.known.is_prompt {
-            self.replay(STALE, count, shuffled);
-        }
+        self.replay(STALE, count, shuffled);
     }
 
-    /// Replays messages that were recorded at least this long ago, to all nodes that they were meant for.
+    /// Replays messages that were recorded at least this long ago to the nodes that they were meant for.
     fn replay(&mut self, age: Duration, count: usize, shuffled: bool) {
         let old = self.recorded.partition_point(|(said, ..)| *said + age <= self.now);
         let Some(last) = old.checked_sub(1) else { return };
         let first = self.random.below(last + 1);
         for n in 0..count {
             let index = if shuffled { self.random.below(last + 1) } else { (first + n).min(last) };
-            let (_, to, packet) = self.recorded[index].clone();
+            let (said, to, packet) = &self.recorded[index];
             let at = self.now + Duration::from_micros(n as u64);
+            let number = packet.message().map(|said| said.number);
             for place in 0..self.nodes.len() {
-                if self.is_meant(place, to.as_deref()) {
-                    self.network.inject(at, place, place, &packet);
+                let is_meant = self.is_meant(place, to.as_deref());
+                let Some(node) = self.nodes[place].as_mut().filter(|_| is_meant) else { continue };
+                // One that it hasn't received may be taken, however late it comes.
+                let is_known =
+                    *said < node.began || number.is_none_or(|number| node.received.contains(&number));
+                if is_known && *said + STALE <= self.now {
+                    node.refused.extend(number);
+                } else if !age.is_zero() {
+                    continue;
                 }
+                self.network.inject(at, place, place, packet);
             }
         }
     }
@@ -328,7 +340,8 @@ impl World {
         }
         for (to, message) in messages {
             let Some(node) = self.nodes[place].as_mut().filter(|_| connected) else { break };
-            let packet = node.end.seal(now.since_zero(), message);
+            self.said += 1;
+            let packet = node.end.seal(now.since_zero(), Said { number: self.said, message });
             self.put(place, to, packet);
         }
         if reports.iter().any(|report| matches!(report, Report::Left { .. })) {
