@@ -18,7 +18,7 @@ export function externalTypes(source) {
     for (const path of paths(tree)) if (!/^[A-Z]/.test(path.full)) imported.set(path.name, path.full);
   }
   const found = new Set();
-  for (const signature of signatures(code)) {
+  for (const signature of signatures(code, imported)) {
     for (const [path] of signature.matchAll(/\b[a-z_][a-z0-9_]*(?:::\w+)+|\b[A-Z]\w*/g)) {
       const [first, ...rest] = path.split("::");
       const full = [imported.get(first) ?? (rest.length > 0 ? first : ""), ...rest].join("::");
@@ -28,8 +28,19 @@ export function externalTypes(source) {
   return [...found].sort();
 }
 
-/** Heads of public functions and types, public fields, and the functions and types of public traits and enums. */
-function* signatures(code) {
+const isOurs = (type, imported) => OURS.has((imported.get(type) ?? "self").split("::")[0]);
+
+/**
+ * Heads of public functions and types, public fields, the functions and types of public traits and enums, what is
+ * exported anew, and the traits that public types have.
+ */
+function* signatures(code, imported) {
+  for (const [, tree] of code.matchAll(/^\s*pub use ([^;]+);/gm)) yield* paths(tree).map(({ full }) => full);
+  const hidden = new Set(Array.from(code.matchAll(/^\s*(?:pub\([^)]*\) )?(?:struct|enum|trait) (\w+)/gm), ([, name]) => name));
+  // A type of another crate may have a trait that is hidden elsewhere.
+  for (const [head, trait, type] of code.matchAll(/^impl\b[^{;]*?(\w+)(?:<[^{;]*>)? for &?(?:mut )?(\w+)[^{;]*/gm)) {
+    if (![trait, type].some((name) => hidden.has(name)) && isOurs(type, imported)) yield head;
+  }
   for (const [head] of code.matchAll(/\bpub (?:const |async )*fn [^{;]*/g)) yield head;
   for (const [head] of code.matchAll(/\bpub type [^{;]*/g)) yield head;
   // Without their values.

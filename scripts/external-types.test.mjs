@@ -45,3 +45,25 @@ pub enum Four {
   assert.deepEqual(externalTypes(source), ["bytes::Bytes", "http::Uri", "serde::de::DeserializeOwned"]);
   assert.deepEqual(externalTypes(source.replaceAll("pub ", "")), []);
 });
+
+test("exports, and traits of public types", () => {
+  const source = `
+use futures_core::{self, Stream};
+use crate::elsewhere::Far;
+use tokio::net::TcpStream;
+
+pub use ts_rs::{self, TS};
+pub(crate) use hidden::Secret;
+
+pub struct Near;
+struct Private;
+
+impl<T: Send> Stream for Near {}
+impl From<uuid::Uuid> for Far {}
+impl http_body::Body for Private {}
+trait Inner {}
+impl Inner for Far {}
+impl Elsewhere for TcpStream {}
+`;
+  assert.deepEqual(externalTypes(source), ["futures_core::Stream", "ts_rs::TS", "uuid::Uuid"]);
+});

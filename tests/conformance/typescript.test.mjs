@@ -24,5 +24,6 @@ test("a page in TypeScript compiles with the generated types, and understands th
 
   const { read } = await import("./typed/built/page.js");
   const heard = await read(`ws://${address}/socket`, WebSocket);
-  assert.deepEqual(heard, ['refused: {"reason":"a name, please"}', "Bob is in line 12", "Bob: left"]);
+  const refused = 'refused: {"reason":"a name, please"}';
+  assert.deepEqual(heard, [refused, "line 101 is line 100", "Bob marks line 7", "Bob is in line 12", "Bob: left"]);
 });

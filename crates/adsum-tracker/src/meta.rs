@@ -80,6 +80,13 @@ macro_rules! from_integers {
 
 from_integers!(i32, i64, u32, u64);
 
+/// In lower case, with hyphens:
+///
+/// ```
+/// # use adsum_tracker::Key;
+/// let id = uuid::Uuid::from_u128(0xa1a2a3a4_b1b2_c1c2_d1d2_d3d4d5d6d7d8);
+/// assert_eq!(Key::from(id), Key::from("a1a2a3a4-b1b2-c1c2-d1d2-d3d4d5d6d7d8"));
+/// ```
 #[cfg(feature = "uuid")]
 impl From<uuid::Uuid> for Key {
     fn from(id: uuid::Uuid) -> Self {

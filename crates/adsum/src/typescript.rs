@@ -13,15 +13,21 @@
 //!     online_at: u64,
 //! }
 //!
+//! #[derive(Serialize, TS)]
+//! struct Profile {
+//!     name: String,
+//! }
+//!
 //! #[derive(Deserialize, TS)]
 //! struct Say {
 //!     text: String,
 //! }
 //!
 //! let contract = Contract::new()
-//!     .channel("room:*", |room| room.presence::<Meta, ()>().event::<Say, ()>("say").push::<Say>("said"));
+//!     .channel("room:*", |room| room.presence::<Meta, Profile>().event::<Say, ()>("say").push::<Say>("said"));
 //! assert!(contract.types().contains("export type Say = { text: string, };"));
 //! assert!(contract.types().contains("export type Meta = { online_at: number, };"));
+//! assert!(contract.types().contains("info: Profile"));
 //! ```
 //!
 //! In a page:

@@ -1,5 +1,9 @@
 // Made by adsum::typescript from the program's types. Not to be changed by hand.
 
+export type Mark = { by: string, place: Place, };
+
+export type Opened = { lines: number, };
+
 export type Place = { line: number, };
 
 export type Reader = { name: string, };
@@ -7,13 +11,15 @@ export type Reader = { name: string, };
 export interface Channels {
   "document:*": {
     params: Reader
-    joined: unknown
+    joined: Opened
     meta: Place
     info: unknown
     events: {
-      "move": { payload: Place; reply: unknown }
+      "mark": { payload: Place; reply: unknown }
+      "move": { payload: Place; reply: Place }
     }
     pushes: {
+      "marked": Mark
     }
   }
 }

@@ -31,9 +31,16 @@ export async function read(url: string, transport: SocketConnectOption["transpor
       if (current.metas.length === 0) resolve(`${name}: ${metas[0]?.phx_reason}`)
     })
   })
-  await reads.join()
+  const { lines } = await reads.join()
+  const marked = new Promise<string>((resolve) => {
+    reads.on("marked", ({ by, place }) => resolve(`${by} marks line ${place.line}`))
+  })
   const writes = bob("document:*", "document:7", { name: "Bob" })
   await writes.join()
+  const past = await writes.push("move", { line: lines + 1 })
+  heard.push(`line ${lines + 1} is line ${past.line}`)
+  void writes.push("mark", { line: 7 })
+  heard.push(await marked)
   await writes.push("move", { line: 12 })
   await moved
   heard.push("Bob is in line 12")
@@ -59,8 +66,32 @@ export function wrong(socket: Socket): void {
   reads.push("move", { line: "12" })
   // @ts-expect-error: nothing is pushed under this name
   reads.on("moved", () => {})
+  // @ts-expect-error: no such member of what is pushed
+  reads.on("marked", ({ line }) => line)
+  // @ts-expect-error: no such member of a reply
+  void reads.push("move", { line: 12 }).then(({ column }) => column)
+  // @ts-expect-error: no such member of the answer to a join
+  void reads.join().then(({ pages }) => pages)
   for (const [, { metas }] of reads.presence().list()) {
     // @ts-expect-error: no such member of a meta
     metas[0]?.column
   }
+  const named = typed<{ "room:*": Room }>(socket)("room:*", "room:7", {})
+  for (const [, { name, metas }] of named.presence().list()) {
+    const right: string = name
+    // @ts-expect-error: an info is beside the metas
+    metas[0]?.name
+    // @ts-expect-error: an info of another type
+    const wrong: number = name
+  }
+}
+
+/** A channel whose presences have an info. */
+interface Room {
+  params: unknown
+  joined: unknown
+  events: {}
+  pushes: {}
+  meta: { online_at: number }
+  info: { name: string }
 }

@@ -17,10 +17,9 @@ use adsum::{
     Stop, Topic,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 /// The part of a reader that everybody sees.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 #[cfg_attr(test, derive(adsum::typescript::TS), ts(crate = "adsum::typescript::ts_rs"))]
 struct Place {
     line: u32,
@@ -34,6 +33,24 @@ type Readers = Presence<NoFetch<Place>>;
 struct Reader {
     name: String,
 }
+
+/// The answer to a join.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(adsum::typescript::TS), ts(crate = "adsum::typescript::ts_rs"))]
+struct Opened {
+    lines: u32,
+}
+
+/// A line that somebody points out to all readers.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(adsum::typescript::TS), ts(crate = "adsum::typescript::ts_rs"))]
+struct Mark<'a> {
+    by: &'a str,
+    place: Place,
+}
+
+/// The length of every document here.
+const LINES: u32 = 100;
 
 /// One client that has one document open.
 struct Document {
@@ -51,7 +68,7 @@ impl Channel for Document {
             return Err(JoinError::reason("a name, please"));
         }
         readers.check_key(&reader.name).map_err(JoinError::reason)?;
-        Ok(Joined::new(Self { readers: readers.clone(), name: reader.name }))
+        Ok(Joined::new(Self { readers: readers.clone(), name: reader.name }).reply(Opened { lines: LINES }))
     }
 
     async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
@@ -63,10 +80,17 @@ impl Channel for Document {
 
     async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
         match event {
-            "move" => self.readers.update(socket, self.name.as_str(), payload.decode_or_refuse()?)?,
-            other => return Err(Stop::unhandled(other)),
-        };
-        Ok(Reply::ok(json!({})))
+            "move" => {
+                let place = Place { line: payload.decode_or_refuse::<Place>()?.line.min(LINES) };
+                self.readers.update(socket, self.name.as_str(), place)?;
+                Ok(Reply::ok(place))
+            }
+            "mark" => {
+                socket.broadcast("marked", Mark { by: &self.name, place: payload.decode_or_refuse()? })?;
+                Ok(Reply::none())
+            }
+            other => Err(Stop::unhandled(other)),
+        }
     }
 }
 
@@ -91,7 +115,8 @@ mod tests {
     #[test]
     fn the_types_of_pages_are_those_of_the_channel() {
         let contract = Contract::new().channel("document:*", |document| {
-            document.params::<Reader>().presence::<Place, ()>().event::<Place, ()>("move")
+            let document = document.params::<Reader>().joined::<Opened>().presence::<Place, ()>();
+            document.event::<Place, Place>("move").event::<Place, ()>("mark").push::<Mark<'_>>("marked")
         });
         contract.check(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/conformance/typed")).unwrap();
     }
