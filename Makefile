@@ -1,4 +1,4 @@
-# What a developer of adsum types. A bare `make` lists it.
+# The commands that a developer of adsum types. A bare `make` lists them.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,7 +13,7 @@ BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug
 CHROMIUM ?= /usr/bin/chromium-headless-shell
 WHOLE_CHROMIUM ?= /usr/bin/chromium
 
-# What npm writes last when it installs, so a torn install is done again.
+# npm writes this file last when it installs, so a torn install is done again.
 INSTALLED := node_modules/.package-lock.json
 PYTHON_CLIENTS := phxsocket phx_events realtime
 # Files of tests run beside each other, as most of them wait for most of the time.

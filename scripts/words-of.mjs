@@ -14,7 +14,7 @@ const BARE = /(?<=^|[.!?)"`*] |\n\n|\n[-*] )(Who|What|Where) [^]*?(?=[.!?:](\s|$
 
 /**
  * @param {string} source
- * @param {boolean} isDocument Markdown; else Rust or JavaScript, of which comments are read.
+ * @param {boolean} isDocument Markdown; else a program or settings, whose comments are read.
  * @returns {{ line: number, what: string, text: string }[]} in the order of their lines
  */
 export function findings(source, isDocument) {
@@ -53,8 +53,8 @@ function comments(source) {
   const runs = [];
   let run;
   source.split("\n").forEach((text, index) => {
-    const comment = /^\s*(?:\/\/[/!]? ?|\/\*\* ?|\* )(.*)$/.exec(text);
-    const behind = comment ? undefined : /[;,{})] \/\/ (.*)$/.exec(text);
+    const comment = /^\s*(?:\/\/[/!]? ?|\/\*\*? ?|\* |#(?!\[|!)+ |-- )(.*)$/.exec(text);
+    const behind = comment ? undefined : /[;,{})] (?:\/\/|--|\/\*) (.*)$/.exec(text);
     if (comment) {
       if (!run) runs.push((run = { line: index + 1, lines: [] }));
       run.lines.push(comment[1]);

@@ -13,6 +13,10 @@ test("sentences without a subject in comments", () => {
     "/// One sentence. Who comes next\n/// stands in it.",
     "let a = 1; // What it is",
     "/** Who asks. */",
+    "# Who builds.",
+    "-- Who plays.",
+    "  clock BIGINT, -- What is left.",
+    "/* Where it stands. */",
   ]) {
     assert.equal(lines(source).length, 1, source);
   }

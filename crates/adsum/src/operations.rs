@@ -114,7 +114,7 @@ impl Operations {
     ///
     /// # Panics
     /// Called outside of a tokio runtime.
-    pub fn start(listener: TcpListener, health: Health) -> Result<Self, StartError> {
+    pub fn start(listener: TcpListener, health: Health) -> Result<Self, OperationsError> {
         let address = listener.local_addr()?;
         let prometheus = Prometheus::install()?;
         let router = guarded(prometheus.router(&health), address);
@@ -145,7 +145,7 @@ pub fn address(text: &str) -> Result<SocketAddr, AddrParseError> {
 /// Why the listener doesn't start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
+pub enum OperationsError {
     /// The recorder can't be installed.
     #[error(transparent)]
     Install(#[from] InstallError),

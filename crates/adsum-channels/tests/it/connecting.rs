@@ -416,17 +416,20 @@ async fn what_is_no_upgrade_is_a_bad_request(transport: Transport) {
 }
 
 async fn the_program_sees_the_whole_request(transport: Transport) {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let server = Server::start_with(transport, |socket| {
         socket.connect(async |_, request: Connect| {
             assert_eq!(request.uri().path(), "/socket/websocket");
             assert_eq!(request.query(), "vsn=2.0.0&a=1");
             assert_eq!(request.headers()["x-test"], "yes");
+            assert_eq!(request.headers()["traceparent"], TRACE);
             assert!(request.peer().expect("the server says it").ip().is_loopback());
             Ok(Assigns::new())
         })
     })
     .await;
-    let mut client = server.connect("vsn=2.0.0&a=1", &[("x-test", "yes")]).await.ok().unwrap();
+    let mut client =
+        server.connect("vsn=2.0.0&a=1", &[("x-test", "yes"), ("traceparent", TRACE)]).await.ok().unwrap();
     client.expect_nothing().await;
 }
 

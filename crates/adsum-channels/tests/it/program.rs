@@ -20,6 +20,17 @@ async fn a_sender_reaches_its_channel_until_that_ends(transport: Transport) {
     assert!(sender.is_closed());
 }
 
+async fn a_channel_broadcasts_what_the_program_sends_it(transport: Transport) {
+    let server = Server::start(transport).await;
+    let (mut client, mut other) = (server.client().await, server.client().await);
+    other.join("room:a", "7").await;
+    client.join("room:a", "1").await;
+    server.app.senders.lock()["room:a"].send(Info::Shout("hello".into())).unwrap();
+    for client in [&mut client, &mut other] {
+        client.expect(r#"[null,null,"room:a","said",{"text":"hello"}]"#).await;
+    }
+}
+
 async fn a_full_mailbox_is_the_senders_error(transport: Transport) {
     let mut server = Server::start_with(transport, |socket| socket.max_mailbox(2)).await;
     let mut client = server.client().await;
@@ -55,6 +66,7 @@ async fn further_topics_come_to_the_channel(transport: Transport) {
 
 over_both!(
     a_sender_reaches_its_channel_until_that_ends,
+    a_channel_broadcasts_what_the_program_sends_it,
     a_full_mailbox_is_the_senders_error,
     further_topics_come_to_the_channel,
 );

@@ -51,6 +51,7 @@ pub(crate) struct Greeting(pub(crate) &'static str);
 #[derive(Debug)]
 pub(crate) enum Info {
     Say(String),
+    Shout(String),
     Stop,
 }
 
@@ -204,6 +205,7 @@ impl Channel for Room {
     async fn handle_info(&mut self, info: Info, socket: &mut Socket) -> Result<(), Stop> {
         match info {
             Info::Say(text) => socket.push("said", json!({"text": text}))?,
+            Info::Shout(text) => socket.broadcast("said", json!({"text": text}))?,
             Info::Stop => return Err(Stop::normal()),
         }
         Ok(())
