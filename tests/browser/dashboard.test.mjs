@@ -192,6 +192,26 @@ test("one cluster is seen from any node, down to the messages of a socket", asyn
   }
 });
 
+test("a topic is read in pages", async () => {
+  const visitors = Array.from({ length: 51 }, (_, n) => Visitor.join(one.url, `user-${String(n).padStart(2, "0")}`, ROOM));
+  await Promise.all(visitors);
+  const operator = await look(two);
+  const { page } = operator;
+  await operator.choose("Topics");
+  await page.locator("a", { hasText: ROOM }).click();
+  const row = (key) => page.locator("tbody tr", { hasText: key });
+  await row("user-49").waitFor();
+  assert.equal(await row("user-50").count(), 0);
+  assert.deepEqual(await findings(page), []);
+  await page.locator("a", { hasText: "Next page" }).click();
+  await row("user-50").waitFor();
+  assert.equal(await page.locator("tbody tr").count(), 1);
+  assert.equal(await page.locator("a", { hasText: "Next page" }).count(), 0);
+  await page.locator("a", { hasText: "First page" }).click();
+  await row("user-00").waitFor();
+  assert.deepEqual(operator.errors, []);
+});
+
 test("an operator disconnects the sockets of an id, at the second click", async () => {
   const visitor = await Visitor.join(two.url, "bob", ROOM);
   const operator = await look(one);

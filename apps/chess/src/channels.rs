@@ -9,7 +9,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use adsum::{Assigns, Connect, JoinError, Payload, Refused, Reply, Socket, SocketBuilder};
+use adsum::{Assigns, Connect, JoinError, Payload, Refused, Reply, Socket, SocketBuilder, Sockets};
 use axum::{
     Router,
     http::{HeaderMap, header::USER_AGENT},
@@ -41,13 +41,14 @@ pub(crate) struct Visitor {
 }
 
 /// The socket that browsers connect to. Only their session says which user they are.
-pub(crate) fn socket(app: App, origin: Option<&Origin>, hosts: &[String]) -> Router {
+pub(crate) fn socket(app: App, sockets: &Sockets, origin: Option<&Origin>, hosts: &[String]) -> Router {
     let presence = app.node.presence.clone();
     let settings = app.node.settings.clone();
     let max_sockets = settings.max_sockets as usize;
     let (after, close) = settings.ping();
     let mut socket = SocketBuilder::new(app)
         .connect(connect)
+        .sockets(sockets)
         .host(hosts.iter().map(String::as_str))
         .max_sockets_per_key(max_sockets)
         .compress_over(Some(settings.compress_over).filter(|bytes| *bytes > 0))

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use adsum::{NotReady, PubSub};
+use adsum::{NotReady, PubSub, Sockets};
 use axum::Router;
 use tokio::{net::TcpListener, task::JoinSet};
 
@@ -25,6 +25,7 @@ type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Debug, Clone)]
 pub struct Hall {
     pub(crate) node: Arc<Node>,
+    sockets: Sockets,
     _tasks: Arc<JoinSet<()>>,
 }
 
@@ -61,7 +62,7 @@ impl Hall {
             let node = node.clone();
             keep(&mut tasks, "bot", move || bot.clone().stand_by(node.clone()));
         }
-        Ok(Self { node, _tasks: Arc::new(tasks) })
+        Ok(Self { node, sockets: Sockets::new(), _tasks: Arc::new(tasks) })
     }
 
     /// A new secret for the nodes of a site.
@@ -82,15 +83,16 @@ impl Hall {
         server.drain_delay(drain_delay).await
     }
 
-    /// Serves a page for operators, which shows everyone who is online, for as long as the future is polled. Only this
-    /// machine reaches it.
+    /// Serves a page for operators, which shows everyone who is online and may end their connections, for as long as the
+    /// future is polled. Only this machine reaches it.
     pub async fn serve_dashboard(&self, listener: TcpListener) -> std::io::Result<()> {
-        let page = adsum::dashboard(&self.node.presence).loopback_only().into_router();
+        let page = adsum::dashboard(&self.node.presence).sockets(&self.sockets);
+        let page = page.allow_disconnect().loopback_only().into_router();
         adsum::serve(listener, page).until(std::future::pending()).await
     }
 
     /// The socket that browsers connect to.
     pub(crate) fn socket(&self, sessions: Sessions, origin: Option<&Origin>, hosts: &[String]) -> Router {
-        channels::socket(App { node: self.node.clone(), sessions }, origin, hosts)
+        channels::socket(App { node: self.node.clone(), sessions }, &self.sockets, origin, hosts)
     }
 }

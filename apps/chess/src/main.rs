@@ -63,6 +63,10 @@ struct Options {
     #[arg(long, env = "METRICS_ADDR", value_name = "ADDR", value_parser = adsum::operations::address)]
     metrics: Option<SocketAddr>,
 
+    /// Says on /health/ready that the node isn't ready while it doesn't reach the engine.
+    #[arg(long, env = "NEEDS_ENGINE")]
+    needs_engine: bool,
+
     #[command(flatten)]
     settings: Settings,
 
@@ -95,7 +99,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let pubsub = pubsub(&options.pubsub, options.node.as_deref(), secret.as_bytes()).await?;
     let sessions = Sessions::new(db.clone(), options.settings.session_lifetime());
     let hall = Hall::open(pubsub, db.clone(), options.settings).await?;
-    let _operations = serve_operators(&hall, options.metrics).await?;
+    let _operations = serve_operators(&hall, options.metrics, options.needs_engine).await?;
     let hosts = own_hosts(address, options.origin.as_ref());
     let site = site(
         Site { db: db.clone(), sessions, hall: hall.clone(), origin: options.origin, hosts },

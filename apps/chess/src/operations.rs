@@ -15,11 +15,13 @@ use crate::Hall;
 pub async fn serve_operators(
     hall: &Hall,
     address: Option<SocketAddr>,
+    needs_engine: bool,
 ) -> Result<Option<Operations>, Box<dyn Error>> {
     let Some(address) = address else { return Ok(None) };
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| format!("cannot listen on {address}: {error}. Choose another with METRICS_ADDR="))?;
     println!("metrics and health on {}", listener.local_addr()?);
-    Ok(Some(Operations::start(listener, Health::new(&hall.node.presence))?))
+    let health = Health::new(&hall.node.presence).needs_engine(needs_engine);
+    Ok(Some(Operations::start(listener, health)?))
 }

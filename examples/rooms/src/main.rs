@@ -199,6 +199,9 @@ struct Options {
     /// nowhere, unless it is given
     #[arg(long, env = "METRICS_ADDR", value_name = "ADDR", value_parser = operations::address)]
     metrics: Option<SocketAddr>,
+    /// Says on /health/ready that the node isn't ready while it doesn't reach the engine
+    #[arg(long)]
+    needs_engine: bool,
     /// How long to go on once told to end, while /health/ready says no, in milliseconds: as long as a balancer takes to
     /// notice
     #[arg(long, value_name = "MS", default_value_t = 0)]
@@ -228,7 +231,9 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     presence.check()?;
     let presence = presence.start();
     let _operations = match options.metrics {
-        Some(address) => Some(serve_operators(address, &presence).await?),
+        Some(address) => {
+            Some(serve_operators(address, Health::new(&presence).needs_engine(options.needs_engine)).await?)
+        }
         None => None,
     };
     if let Err(error) = presence.ready().await {
@@ -285,13 +290,13 @@ async fn dashboard(port: u16, presence: &Presence, sockets: &Sockets) -> Result<
 /// Answers operators, already while the node starts and still while it ends.
 async fn serve_operators(
     address: SocketAddr,
-    presence: &Presence,
+    health: Health,
 ) -> Result<Operations, Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| format!("can't listen on {address}: {error}; try another --metrics"))?;
     println!("metrics and health on {}", listener.local_addr()?);
-    Ok(Operations::start(listener, Health::new(presence))?)
+    Ok(Operations::start(listener, health)?)
 }
 
 /// Joins the cluster that the options name.

@@ -46,7 +46,7 @@ export function replaceTable(before, next) {
   return next;
 }
 
-const STATES = { up: "up", down: "down", departed: "has left", starting: "starting", duplicate: "duplicate name" };
+const STATES = { unheard: "not heard here", up: "up", down: "down", departed: "has left", starting: "starting", duplicate: "duplicate name" };
 
 function badge(state, text) {
   return el("span", { class: "badge", "data-state": state }, text);
@@ -74,7 +74,7 @@ export function nodesView(page, main) {
       const here = (name) => sample.nodes[sample.node]?.nodes.find((node) => node.name === name);
       const rows = sorted.map((name) => {
         const report = sample.nodes[name];
-        const state = here(name)?.state ?? "up";
+        const state = here(name)?.state ?? "unheard";
         const asSeen = badge(state, STATES[state] ?? state);
         if (report === undefined) {
           return [name, asSeen, badge("down", sample.unanswered.includes(name) ? "no answer" : "not asked"), "", "", ""];
