@@ -11,7 +11,7 @@ use crate::{
     games::{GameCache, NextLook},
     limits::Limit,
     passwords::Passwords,
-    protocol::{Card, Meta},
+    protocol::{Meta, PlayerInfo},
     served::Served,
 };
 
@@ -83,7 +83,7 @@ impl Node {
         self.presence.contains(topic, user.to_string())
     }
 
-    /// Has the lobby's card of a user read anew.
+    /// Has the info of a user read anew.
     pub(crate) fn refresh(&self, user: UserId) {
         self.presence.refresh(LOBBY, user.to_string());
     }
@@ -107,7 +107,7 @@ pub(crate) fn session_topic(hash: &str) -> String {
     format!("session:{hash}")
 }
 
-/// Adds to each key the card of its user.
+/// Adds to each key the info of its user.
 #[derive(Debug)]
 pub(crate) struct Roster {
     db: Db,
@@ -115,11 +115,11 @@ pub(crate) struct Roster {
 
 impl PresenceHandler for Roster {
     type Meta = Meta;
-    type Info = Card;
+    type Info = PlayerInfo;
 
     async fn fetch(&self, _: &str, entries: &Entries<Meta>) -> FetchResult<Self> {
         let ids: Vec<UserId> = entries.keys().filter_map(|key| key.parse().ok()).collect();
-        let cards = self.db.cards(&ids).await?;
-        Ok(cards.into_iter().map(|(id, card)| (id.to_string().into(), card)).collect())
+        let infos = self.db.infos(&ids).await?;
+        Ok(infos.into_iter().map(|(id, info)| (id.to_string().into(), info)).collect())
     }
 }

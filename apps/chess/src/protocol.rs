@@ -164,7 +164,7 @@ pub enum Device {
 
 /// The info that presence shows beside a user's metas.
 #[derive(Debug, Clone, Serialize)]
-pub struct Card {
+pub struct PlayerInfo {
     /// The user.
     pub user: User,
     /// Their running game.

@@ -1,10 +1,10 @@
 // Made by adsum::typescript from the program's types. Not to be changed by hand.
 
-export type Mark = { by: string, place: Place, };
+export type Mark = { by: string, position: Position, };
 
 export type Opened = { lines: number, };
 
-export type Place = { line: number, };
+export type Position = { line: number, };
 
 export type Reader = { name: string, };
 
@@ -12,11 +12,11 @@ export interface Channels {
   "document:*": {
     params: Reader
     joined: Opened
-    meta: Place
+    meta: Position
     info: unknown
     events: {
-      "mark": { payload: Place; reply: unknown }
-      "move": { payload: Place; reply: Place }
+      "mark": { payload: Position; reply: unknown }
+      "move": { payload: Position; reply: Position }
     }
     pushes: {
       "marked": Mark

@@ -33,7 +33,7 @@ export async function read(url: string, transport: SocketConnectOption["transpor
   })
   const { lines } = await reads.join()
   const marked = new Promise<string>((resolve) => {
-    reads.on("marked", ({ by, place }) => resolve(`${by} marks line ${place.line}`))
+    reads.on("marked", ({ by, position }) => resolve(`${by} marks line ${position.line}`))
   })
   const writes = bob("document:*", "document:7", { name: "Bob" })
   await writes.join()

@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use super::{Db, is_taken};
 use crate::{
     Name, UserId,
-    protocol::{Card, User},
+    protocol::{PlayerInfo, User},
 };
 
 /// Why a user could not be created.
@@ -139,8 +139,8 @@ impl Db {
         Ok(row.map(user))
     }
 
-    /// The cards that presence shows of many users, in one query. Ids that nobody has are left out.
-    pub async fn cards(&self, ids: &[UserId]) -> Result<HashMap<UserId, Card>, sqlx::Error> {
+    /// The infos that presence shows of many users, in one query. Ids that nobody has are left out.
+    pub async fn infos(&self, ids: &[UserId]) -> Result<HashMap<UserId, PlayerInfo>, sqlx::Error> {
         let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
         let ids = serde_json::to_string(&ids).map_err(|error| sqlx::Error::Encode(error.into()))?;
         let statement = format!(
@@ -150,11 +150,11 @@ impl Db {
         );
         let rows: Vec<(i64, String, i64, Option<String>)> =
             sqlx::query_as(AssertSqlSafe(statement)).bind(ids).fetch_all(&self.pool).await?;
-        let cards = rows.into_iter().map(|(id, name, bot, playing)| {
+        let infos = rows.into_iter().map(|(id, name, bot, playing)| {
             let user = user((id, name, bot));
-            (user.id, Card { user, playing })
+            (user.id, PlayerInfo { user, playing })
         });
-        Ok(cards.collect())
+        Ok(infos.collect())
     }
 }
 

@@ -92,12 +92,12 @@ async fn many_ids_are_one_query() {
     ids.extend((100_000..150_000).map(UserId));
 
     let reported = Statements::reported();
-    let users = db.cards(&ids).await.unwrap();
+    let users = db.infos(&ids).await.unwrap();
     assert_eq!(users.len(), 200);
     assert_eq!(users[&ids[7]].user.name, "Player 7");
     assert_eq!(reported.that_returned(200), 1, "one statement brought them all");
 
-    assert!(db.cards(&[]).await.unwrap().is_empty());
+    assert!(db.infos(&[]).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn the_lobby_shows_who_is_here_away_playing_and_watching() {
     let game_id = game.strip_prefix("game:").unwrap();
     let players = [&anna, &ben].map(|player| player.user.id.to_string());
     let key = carl.user.id.to_string();
-    // The card of a player is read anew as the game begins; what changes comes with diffs.
+    // The info of a player is read anew as the game begins; what changes comes with diffs.
     let people = dora
         .tab
         .people_where("lobby", |people| {

@@ -21,11 +21,11 @@ use serde::{Deserialize, Serialize};
 /// The part of a reader that everybody sees.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[cfg_attr(test, derive(adsum::typescript::TS), ts(crate = "adsum::typescript::ts_rs"))]
-struct Place {
+struct Position {
     line: u32,
 }
 
-type Readers = Presence<NoFetch<Place>>;
+type Readers = Presence<NoFetch<Position>>;
 
 /// The parameters of a join.
 #[derive(Deserialize)]
@@ -46,7 +46,7 @@ struct Opened {
 #[cfg_attr(test, derive(adsum::typescript::TS), ts(crate = "adsum::typescript::ts_rs"))]
 struct Mark<'a> {
     by: &'a str,
-    place: Place,
+    position: Position,
 }
 
 /// The length of every document here.
@@ -73,7 +73,7 @@ impl Channel for Document {
 
     async fn joined(&mut self, socket: &mut Socket) -> Result<(), Stop> {
         // Gone again by itself, however this channel ends.
-        self.readers.track(socket, self.name.as_str(), Place { line: 1 })?;
+        self.readers.track(socket, self.name.as_str(), Position { line: 1 })?;
         self.readers.push_state(socket).await?;
         Ok(())
     }
@@ -81,12 +81,12 @@ impl Channel for Document {
     async fn handle_in(&mut self, event: &str, payload: Payload, socket: &mut Socket) -> Result<Reply, Stop> {
         match event {
             "move" => {
-                let place = Place { line: payload.decode_or_refuse::<Place>()?.line.min(LINES) };
-                self.readers.update(socket, self.name.as_str(), place)?;
-                Ok(Reply::ok(place))
+                let position = Position { line: payload.decode_or_refuse::<Position>()?.line.min(LINES) };
+                self.readers.update(socket, self.name.as_str(), position)?;
+                Ok(Reply::ok(position))
             }
             "mark" => {
-                socket.broadcast("marked", Mark { by: &self.name, place: payload.decode_or_refuse()? })?;
+                socket.broadcast("marked", Mark { by: &self.name, position: payload.decode_or_refuse()? })?;
                 Ok(Reply::none())
             }
             other => Err(Stop::unhandled(other)),
@@ -97,7 +97,7 @@ impl Channel for Document {
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:4100".to_owned());
-    let readers: Readers = Presence::builder(PubSub::local()).meta::<Place>().start();
+    let readers: Readers = Presence::builder(PubSub::local()).meta::<Position>().start();
     let socket = SocketBuilder::new(readers.clone()).channel::<Document>("document:*").any_origin();
     let site = axum::Router::new().nest("/socket", socket.into_router(&readers));
     let listener = tokio::net::TcpListener::bind(address).await?;
@@ -115,8 +115,11 @@ mod tests {
     #[test]
     fn the_types_of_pages_are_those_of_the_channel() {
         let contract = Contract::new().channel("document:*", |document| {
-            let document = document.params::<Reader>().joined::<Opened>().presence::<Place, ()>();
-            document.event::<Place, Place>("move").event::<Place, ()>("mark").push::<Mark<'_>>("marked")
+            let document = document.params::<Reader>().joined::<Opened>().presence::<Position, ()>();
+            document
+                .event::<Position, Position>("move")
+                .event::<Position, ()>("mark")
+                .push::<Mark<'_>>("marked")
         });
         contract.check(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/conformance/typed")).unwrap();
     }
