@@ -28,9 +28,10 @@ pub(super) struct World {
     recorded: VecDeque<Recorded>,
 }
 
-/// The age from which a message isn't accepted by any node: a node that admits another accepts its messages of the last
-/// 5 s, for up to 10 s after later ones, and the answer may be under way meanwhile.
-const STALE: Duration = Duration::from_secs(16);
+/// The age from which a message isn't accepted by any node that has received it or that is younger: a node that admits
+/// another accepts messages that were at most 5 s old when the other answered, for up to 10 s after later ones, and waits
+/// up to 2.25 s for the answer.
+const STALE: Duration = Duration::from_secs(18);
 
 type Recorded = (Time, Option<Arc<str>>, Packet);
 
