@@ -345,8 +345,11 @@ impl<X: Layer> Cluster<X> {
         let woken = self.tracker.take_unpublished();
         self.to_publish |= woken;
         for shard in bits(woken) {
-            let departed = self.tracker.shard(shard).log.take_departed();
-            self.own.note(now, departed);
+            let mut set = self.tracker.shard(shard);
+            self.own.note(now, set.log.take_departed());
+            if self.phase.is_unheard() {
+                set.log.drop_closed_early();
+            }
         }
         self.publish(now);
         self.look_whether_ready(now);

@@ -19,7 +19,8 @@ pub(crate) const BATCH_BYTES: usize = 256 * 1024;
 pub(crate) const CHANGE_BYTES: usize = 80;
 
 const _: () = assert!(
-    BATCH_BYTES + MAX_TOPIC_BYTES + MAX_KEY_BYTES + MAX_META_BYTES + CHANGE_BYTES + 1024 <= MAX_MESSAGE_BYTES,
+    BATCH_BYTES + MAX_TOPIC_BYTES + MAX_KEY_BYTES + MAX_META_BYTES + 2 * CHANGE_BYTES + 1024
+        <= MAX_MESSAGE_BYTES,
     "a batch fits a message"
 );
 

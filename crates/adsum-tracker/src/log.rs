@@ -70,18 +70,38 @@ impl Log {
         self.pending.is_empty() && self.closed_early.is_empty() && self.departed.is_empty()
     }
 
-    /// Whether a row joined since the last batch.
-    pub(crate) fn is_pending(&self, reference: Ref) -> bool {
-        self.pending.get(&reference).is_some_and(|pending| pending.came)
+    /// Returns the version of a presence that other nodes were told last. `None` if it joined since the last batch.
+    pub(crate) fn published<'r>(&'r self, mut row: &'r Arc<Row>) -> Option<&'r Arc<Row>> {
+        while self.pending.get(&row.reference).is_some_and(|pending| pending.came) {
+            row = &self.pending.get(&row.previous()?)?.row;
+        }
+        Some(row)
     }
 
     pub(crate) fn join(&mut self, shard: usize, row: &Arc<Row>) {
-        let bytes = row.key.len() + row.meta.as_str().len();
-        self.note(shard, row, bytes, |pending| pending.came = true);
+        self.make_room(shard);
+        self.note_join(row);
+    }
+
+    /// Notes an update. Both versions are in the same batch.
+    pub(crate) fn replace(&mut self, shard: usize, old: &Arc<Row>, new: &Arc<Row>) {
+        self.make_room(shard);
+        self.note_leave(old, None);
+        self.note_join(new);
     }
 
     pub(crate) fn leave(&mut self, shard: usize, row: &Arc<Row>, reason: Option<LeaveReason>) {
-        self.note(shard, row, 0, |pending| pending.left = Some(Leave(reason)));
+        self.make_room(shard);
+        self.note_leave(row, reason);
+    }
+
+    fn note_join(&mut self, row: &Arc<Row>) {
+        let bytes = row.key.len() + row.meta.as_str().len();
+        self.note(row, bytes, |pending| pending.came = true);
+    }
+
+    fn note_leave(&mut self, row: &Arc<Row>, reason: Option<LeaveReason>) {
+        self.note(row, 0, |pending| pending.left = Some(Leave(reason)));
         if reason.is_none() {
             return;
         }
@@ -98,21 +118,26 @@ impl Log {
     pub(crate) fn depart(&mut self, shard: usize, departed: Departed) {
         let Departed { row, reason, grace } = &departed;
         let at = Some((*reason, *grace));
-        self.note(shard, row, 0, |pending| pending.departing = at);
+        self.make_room(shard);
+        self.note(row, 0, |pending| pending.departing = at);
         self.departed.push(departed);
     }
 
-    /// Notes what happened to a row. `bytes` is its size on the wire beside its topic.
-    fn note(&mut self, shard: usize, row: &Arc<Row>, bytes: usize, note: impl FnOnce(&mut Pending)) {
-        if !self.published {
-            return;
-        }
+    /// Closes the open window if it is full.
+    fn make_room(&mut self, shard: usize) {
         if self.pending_bytes >= BATCH_BYTES {
             let batch = self.close(shard);
             self.closed_early.extend(batch);
             if self.closed_early.len() > CLOSED_EARLY {
                 self.closed_early.pop_front();
             }
+        }
+    }
+
+    /// Notes what happened to a row. `bytes` is its size on the wire beside its topic.
+    fn note(&mut self, row: &Arc<Row>, bytes: usize, note: impl FnOnce(&mut Pending)) {
+        if !self.published {
+            return;
         }
         let new = || Pending { row: row.clone(), came: false, departing: None, left: None };
         note(self.pending.entry(row.reference).or_insert_with(new));
@@ -174,6 +199,11 @@ impl Log {
         let mut batches: Vec<_> = std::mem::take(&mut self.closed_early).into();
         batches.extend(last);
         batches
+    }
+
+    /// Drops the batches that closed early, as this node sends none. Other nodes pull once they hear of it.
+    pub(crate) fn drop_closed_early(&mut self) {
+        self.closed_early = VecDeque::new();
     }
 
     /// Sets all departing rows, for a new [`Cluster`](crate::Cluster) to take.

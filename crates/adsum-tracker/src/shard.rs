@@ -130,8 +130,7 @@ impl<X: Layer> Shard<X> {
         let Some((old, new)) = set.replace(owner, key, new) else { return false };
         counts.updated += 1;
         counts.presences = counts.presences + set.count() - before;
-        log.leave(*index, &old, None);
-        log.join(*index, &new);
+        log.replace(*index, &old, &new);
         true
     }
 

@@ -113,8 +113,7 @@ impl Peer {
                 out.changed(&topic);
             }
             for row in slice {
-                incoming.missing.remove(&row.reference);
-                incoming.replaced.extend(row.previous);
+                incoming.take(&topic, row);
                 let end = shard.join(now, until, &topic, row, &mut change, out);
                 self.ends.extend(end.map(|end| (end, index, row.reference)));
             }
@@ -133,7 +132,10 @@ impl Peer {
             out.counts.snapshots_in.push(now.since(incoming.begun));
         }
         shard.version = incoming.version;
-        let reason = |reference| (!incoming.replaced.contains(reference)).then_some(LeaveReason::Gone);
+        let reason = |reference: &Ref| match shard.rows.get(reference) {
+            Some(row) if !incoming.may_be_updated(row) => Some(LeaveReason::Gone),
+            _ => None,
+        };
         let missing = incoming.missing.iter().map(|reference| (*reference, reason(reference)));
         let updated =
             shard.inherited_among(&incoming.replaced).into_iter().map(|reference| (reference, None));

@@ -10,6 +10,7 @@ use adsum_pubsub::Topic;
 
 use crate::{
     leave_reason::LeaveReason,
+    meta::Key,
     reference::Ref,
     replica::{Region, Replica},
     row::Row,
@@ -114,6 +115,8 @@ pub(super) struct IncomingSnapshot {
     pub(super) missing: BTreeSet<Ref>,
     /// Versions that updates have replaced: they leave without a reason.
     pub(super) replaced: HashSet<Ref>,
+    /// The keys of updates whose versions before weren't held, each with the latest of these: an earlier version may be.
+    pub(super) updated: HashMap<(Topic, Key), Ref>,
 }
 
 /// A part of a snapshot, as it was received.
@@ -267,6 +270,26 @@ impl IncomingSnapshot {
     pub(super) fn new(begun: Time, chunk: &Chunk, held: BTreeSet<Ref>) -> Self {
         let Chunk { ref from, version, count, .. } = *chunk;
         let from = from.clone();
-        Self { begun, from, version, next: 0, count, missing: held, replaced: HashSet::new() }
+        let (replaced, updated) = (HashSet::new(), HashMap::new());
+        Self { begun, from, version, next: 0, count, missing: held, replaced, updated }
+    }
+
+    /// Notes a row that it has.
+    pub(super) fn take(&mut self, topic: &Topic, row: &PresenceRow) {
+        let was_held = self.missing.remove(&row.reference);
+        let Some(previous) = row.previous else { return };
+        self.replaced.insert(previous);
+        // One that holds nothing, as at its start, has no earlier versions.
+        if !was_held && !self.missing.is_empty() && !self.missing.contains(&previous) {
+            let latest = self.updated.entry((topic.clone(), row.key.clone())).or_insert(previous);
+            *latest = previous.max(*latest);
+        }
+    }
+
+    /// Whether a row that it doesn't have is an earlier version of one that it has, as far as can be known.
+    pub(super) fn may_be_updated(&self, row: &Row) -> bool {
+        let is_before = |latest: &Ref| row.reference < *latest;
+        self.replaced.contains(&row.reference)
+            || self.updated.get(&(row.topic.clone(), row.key.clone())).is_some_and(is_before)
     }
 }

@@ -53,6 +53,11 @@ impl NodePhase {
         matches!(self, Self::Live)
     }
 
+    /// Whether this node isn't up yet, or no more.
+    pub(super) fn is_unheard(&self) -> bool {
+        matches!(self, Self::Listening { .. } | Self::Twin { .. })
+    }
+
     pub(super) fn wake_at(&self, connected: bool) -> Option<Time> {
         match self {
             Self::Listening { until } => connected.then_some(*until),

@@ -152,16 +152,20 @@ impl<X: Layer> Cluster<X> {
     ///
     /// They are read slice by slice, so that other threads get the shard's lock in between and this node does other
     /// things. Changes made meanwhile are published after the snapshot's version, and the receiver applies them: joins
-    /// of rows that it has and leaves of rows that it doesn't have change nothing. Only a row that isn't published yet
-    /// is left out, since it may leave without a message.
+    /// of rows that it has and leaves of rows that it doesn't have change nothing. A row that isn't published yet is left
+    /// out, since it may leave without a message. If it is an update, the version before is there instead.
     fn begin_own(&mut self, now: Time, shard: usize) -> Served {
         let tracker = self.tracker.clone();
         let mut set = tracker.shard(shard);
         let batches = if self.phase.is_published() { set.log.publish(shard) } else { Vec::new() };
         self.out.batches(&self.me, batches);
         self.own.note(now, set.log.take_departed());
-        let topics = set.topics().map(|set| set.topic().clone()).collect();
-        Served::new(set.log.version(), Unread::Own { topics, after: None })
+        let mut topics: Vec<Topic> = set.topics().map(|set| set.topic().clone()).collect();
+        let version = set.log.version();
+        drop(set);
+        // A receiver may go on where another snapshot of this version has ended: all of them are cut alike.
+        topics.sort_unstable();
+        Served::new(version, Unread::Own { topics, after: None })
     }
 
     /// Begins a snapshot of a departed replica's shard.
@@ -234,7 +238,7 @@ impl<X: Layer> Cluster<X> {
         if let Some(found) = set.topic(&topic) {
             for (key, group) in found.groups_after(after.as_deref()).take(SLICE) {
                 let own = group.rows().iter().filter(|row| row.owner != OwnerId::REMOTE);
-                for row in own.filter(|row| !set.log.is_pending(row.reference)) {
+                for row in own.filter_map(|row| set.log.published(row)) {
                     into.push(row, self.own.of(row.reference));
                 }
                 last = Some(key.clone());
@@ -255,7 +259,9 @@ impl<X: Layer> Cluster<X> {
         let mut last = None;
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         for (reference, row) in shard.rows.range(range).take(SLICE) {
-            if !set.is_hidden(*reference) {
+            if set.is_hidden(*reference) {
+                into.leave_out(row);
+            } else {
                 into.push(row, shard.departing.get(reference).copied());
             }
             last = Some(*reference);
@@ -307,6 +313,11 @@ impl Served {
     fn push(&mut self, row: &Arc<Row>, departing: Option<(Time, LeaveReason)>) {
         self.rows.push(row.clone());
         self.departing.extend(departing.map(|departing| (row.reference, departing)));
+        self.leave_out(row);
+    }
+
+    /// Counts a row, whether it is there or not, so that the chunks are cut alike.
+    fn leave_out(&mut self, row: &Row) {
         self.bytes += row.topic.len() + row.key.len() + row.meta.as_str().len() + 64;
         if self.bytes > CHUNK_BYTES {
             self.end_chunk();

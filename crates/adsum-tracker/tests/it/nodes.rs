@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use adsum_tracker::{NodeInfo, NodeState, Report};
+use adsum_tracker::{ClusterMessage, Meta, NodeInfo, NodeState, Replica, Report};
 
-use crate::world::{MOMENT, START, World};
+use crate::{
+    key,
+    world::{MOMENT, START, STEP, World},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -119,4 +122,26 @@ fn a_node_that_never_reached_the_others_listens_once_it_does() {
     world.pass(START);
     assert_eq!(ready(&world), [false, true]);
     assert_eq!(world.keys(b, "room"), ["7"]);
+}
+
+#[test]
+fn a_node_that_is_not_up_yet_keeps_no_batches_for_later() {
+    let mut world = World::new();
+    let a = world.start("a", 1);
+    world.pass(START);
+    let b = world.start("b", 2);
+    world.plug(b, false);
+    let large = Meta::from_encoded(format!(r#"{{"padding":"{}"}}"#, "x".repeat(8000)));
+    let mut owner = world.owner(b);
+    for n in 0..1000 {
+        owner.track(&"room".into(), &key(&n.to_string()), large.clone()).unwrap();
+        world.pass(STEP);
+    }
+    world.plug(b, true);
+    world.pass(2 * START);
+    assert_eq!(world.keys(a, "room").len(), 1000);
+    let is_of_b = |from: &Replica| *from.name == *"b";
+    let batches =
+        world.count(|sent| matches!(&sent.message, ClusterMessage::Batches { from, .. } if is_of_b(from)));
+    assert!(batches <= 2, "{batches} messages with batches");
 }

@@ -69,15 +69,20 @@ fn an_update_that_a_snapshot_makes_up_for_leaves_for_no_reason() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
     let mut owner = world.track(a, "room", "7");
     owner.track(&"room".into(), &key("gone"), meta()).unwrap();
+    owner.track(&"room".into(), &key("often"), meta()).unwrap();
     world.pass(MOMENT);
     let ([updated], [gone]) = (&world.refs(b, "room", "7")[..], &world.refs(b, "room", "gone")[..]) else {
         panic!("both are listed")
     };
-    let (updated, gone) = (*updated, *gone);
+    let (updated, gone, often) = (*updated, *gone, world.refs(b, "room", "often")[0]);
     world.flush(b, "room");
     world.lose(|sent| carries_changes(sent) || matches!(sent.message, ClusterMessage::Pull { .. }));
     update(&mut owner, "7", r#"{"n":1}"#);
     owner.untrack("room", "gone");
+    for _ in 0..3 {
+        update(&mut owner, "often", "{}");
+        world.pass(MOMENT);
+    }
     // More than the log keeps.
     let large = format!(r#"{{"padding":"{}"}}"#, "x".repeat(50_000));
     owner.track(&"room".into(), &key("large"), Meta::from_encoded("{}")).unwrap();
@@ -89,6 +94,7 @@ fn an_update_that_a_snapshot_makes_up_for_leaves_for_no_reason() {
     world.pass(2 * SECOND);
     let told = leaves(&world, b);
     assert!(told.contains(&(updated, None)), "{told:?}");
+    assert!(told.contains(&(often, None)), "{told:?}");
     // The reason of that leave isn't known any more.
     assert!(told.contains(&(gone, Some(LeaveReason::Gone))), "{told:?}");
     assert_eq!(world.refs(b, "room", "7"), world.refs(a, "room", "7"));
@@ -217,6 +223,32 @@ fn snapshot(world: &mut World, node: usize) -> (u64, Vec<PresenceRow>) {
     });
     let (version, topics) = chunk.expect("it is answered with a snapshot");
     (version, topics.into_iter().flat_map(|(_, rows)| rows).collect())
+}
+
+#[test]
+fn a_presence_that_is_updated_while_a_snapshot_is_read_is_in_it() {
+    for turn in 0..8 {
+        let (mut world, [a]) = World::of(["a"]);
+        let large = format!(r#"{{"padding":"{}"}}"#, "x".repeat(50_000));
+        let mut owner = world.track(a, "room", "7");
+        // More than the log keeps.
+        for _ in 0..12 {
+            owner.track(&"room".into(), &key("large"), Meta::from_encoded(large.clone())).unwrap();
+            world.pass(MOMENT);
+            owner.untrack("room", "large");
+        }
+        world.pass(MOMENT);
+        let mut turns = 0;
+        between_holds(Some(Box::new(move || {
+            if turns >= turn {
+                update(&mut owner, "7", "{}");
+            }
+            turns += 1;
+        })));
+        let (_, rows) = snapshot(&mut world, a);
+        between_holds(None);
+        assert!(rows.iter().any(|row| row.key == key("7")), "at release {turn}");
+    }
 }
 
 #[test]

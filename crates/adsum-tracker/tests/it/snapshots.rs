@@ -225,3 +225,35 @@ fn a_large_snapshot_is_read_while_its_node_does_other_things() {
     assert!((5..50).contains(&turns), "{turns} turns");
     assert!(node.cluster.wake_at() > now, "there is nothing more to do");
 }
+
+#[test]
+fn snapshots_of_one_version_are_cut_alike() {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let in_shard = |n: &usize| shard_of(&format!("room-{n}")) == 0;
+    let topics: Vec<_> = (0..).filter(in_shard).take(300).map(|n| format!("room-{n}")).collect();
+    let large = Meta::from_encoded(format!(r#"{{"padding":"{}"}}"#, "x".repeat(8000)));
+    let (mut of_a, mut of_b) = (world.owner(a), world.owner(b));
+    for topic in &topics[..60] {
+        of_a.track(&topic.as_str().into(), &key("7"), large.clone()).unwrap();
+        world.pass(MOMENT);
+    }
+    let first = |world: &mut World| {
+        let (from, of) = (replica("asks", 9), world.node(a).cluster.replica().clone());
+        world.hear(a, ClusterMessage::Pull { from, of, shard: 0, have: 0, chunk: None });
+        let effects = world.node_mut(a).cluster.take_effects();
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Send(_, ClusterMessage::Chunk { version, count, topics, .. }) => {
+                Some((version, count, topics.into_iter().map(|(topic, _)| topic).collect::<Vec<_>>()))
+            }
+            _ => None,
+        })
+    };
+    let before = first(&mut world).unwrap();
+    assert!(before.1 > 2);
+    // The table of topics grows, and the snapshot isn't kept any more.
+    for topic in &topics[60..] {
+        of_b.track(&topic.as_str().into(), &key("8"), meta()).unwrap();
+    }
+    world.pass(12 * SECOND);
+    assert_eq!(first(&mut world).unwrap(), before);
+}

@@ -74,8 +74,10 @@ impl Known {
                 is_followed || !self.tells_reasons || self.departs_in_the_end(by)
             }
             (None, fate) => fate.is_some() && !self.tells_reasons,
-            // A node that got only the result, in a snapshot, can't know better.
-            (Some(LeaveReason::Gone | LeaveReason::Draining), fate) if !self.tells_reasons => fate.is_some(),
+            // A node that got only the result, in a snapshot, can't know better, but that the presence has ended.
+            (Some(LeaveReason::Gone | LeaveReason::Draining), _) if !self.tells_reasons => {
+                self.end_of(reference).is_some()
+            }
             (Some(told), Some(Fate::Departs(reason, end))) => {
                 let is_in_time = !self.is_prompt || !self.tells_reasons || now + MOMENT >= end;
                 told == reason && is_in_time

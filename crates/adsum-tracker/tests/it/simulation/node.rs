@@ -345,8 +345,8 @@ impl Node {
         changes
     }
 
-    /// Handles a message. At up to `changes` random releases of the lock meanwhile, another thread tracks or untracks a
-    /// presence.
+    /// Handles a message. At up to `changes` random releases of the lock meanwhile, another thread tracks, updates or
+    /// untracks a presence.
     pub(super) fn handle(
         &mut self,
         message: ClusterMessage,
@@ -378,11 +378,14 @@ impl Node {
         self.cluster.handle(self.now, message);
         between_holds(None);
         let Ok(busy) = Rc::try_unwrap(busy) else { panic!("nobody else has it") };
-        let Busy { holder, came, went, .. } = busy.into_inner();
+        let Busy { holder, came, updated, went, .. } = busy.into_inner();
         self.owners.push(holder);
         for (reference, topic, key) in came {
             known.came(reference, topic, key, Meta::from_encoded("{}"));
             self.dirty.insert(topic);
+        }
+        for (before, reference) in updated {
+            known.replaced(before, reference);
         }
         for (reference, topic) in went {
             known.ended(reference, LeaveReason::Left);
@@ -522,13 +525,23 @@ struct Busy {
     place: Option<(usize, Key)>,
     topics: usize,
     came: Vec<(Ref, usize, Key)>,
+    updated: Vec<(Ref, Ref)>,
     went: Vec<(Ref, usize)>,
 }
 
 impl Busy {
     fn new(holder: Holder, changes: usize, mut random: Random, topics: usize) -> Self {
         let place = random.percent(50).then(|| (random.below(topics), key(random.below(KEYS))));
-        Self { holder, changes, random, place, topics, came: Vec::new(), went: Vec::new() }
+        Self {
+            holder,
+            changes,
+            random,
+            place,
+            topics,
+            came: Vec::new(),
+            updated: Vec::new(),
+            went: Vec::new(),
+        }
     }
 
     fn act(&mut self) {
@@ -540,7 +553,14 @@ impl Busy {
         let place = self.place.clone();
         let (index, key) = place.unwrap_or_else(|| (random.below(*topics), key(random.below(KEYS))));
         let Holder { owner, held } = &mut self.holder;
-        if let Some(before) = held.remove(&(index, key.clone())) {
+        let before = held.get(&(index, key.clone())).copied();
+        if let Some(before) = before.filter(|_| random.percent(50)) {
+            let update = owner.update(&topic(index), &key, |_| Ok::<_, ()>(Meta::from_encoded("{}")));
+            let reference = update.unwrap();
+            held.insert((index, key.clone()), reference);
+            self.updated.push((before, reference));
+            self.came.push((reference, index, key));
+        } else if let Some(before) = held.remove(&(index, key.clone())) {
             assert!(owner.untrack(&topic(index), &key));
             self.went.push((before, index));
         } else {
