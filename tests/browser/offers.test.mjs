@@ -33,7 +33,7 @@ play("an invite is declined, withdrawn, and accepted", async (stage) => {
   const bob = await stage.guest("Bob");
   const carol = await stage.guest("Carol");
   await invite(alice, "Bob", "Black");
-  await bob.page.getByText("5 + 3, you play white").waitFor();
+  await invites(bob).getByText("5 + 3, you play white").waitFor();
   await untilCount(invites(carol), 0);
   await bob.page.locator("[data-test=decline]").click();
   await alice.page.locator("#lobby-note", { hasText: "Bob has declined your invite." }).waitFor();
@@ -65,6 +65,32 @@ play("whoever accepts is at the game at once, and whoever reads their own page m
   await bob.untilAtGame();
   await alice.page.locator("#my-game a").click();
   await alice.untilAtGame(bob.game);
+});
+
+play("an invite is in sight and said wherever one is on the site", async (stage) => {
+  const [dave] = await stage.table({ names: ["Dave", "Erin"] });
+  const alice = await stage.guest("Alice");
+  const bob = await stage.guest("Bob", { viewport: { width: 360, height: 300 } });
+  const { page } = bob;
+  const views = {
+    "the lobby": () => bob.untilInLobby(),
+    "the own page": () => page.locator(".me-name").click(),
+    "a game": () => bob.openGame(dave.game),
+  };
+  for (const [view, go] of Object.entries(views)) {
+    await go();
+    await page.waitForFunction(() => !/invite/.test(document.title));
+    await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
+    await invite(alice, "Bob", "Black");
+    await page.waitForFunction(() => /^Alice invites you – ./.test(document.title));
+    await page.locator("#invited[role=status]", { hasText: /^Alice invites you: 5 \+ 3, you play white\.$/ }).waitFor();
+    const seen = await page.locator("[data-test=accept]").boundingBox();
+    assert.ok(await page.evaluate(() => scrollY > 50), `${view} is scrolled`);
+    assert.ok(seen.y >= 0 && seen.y + seen.height <= 300, `the invite is at ${seen.y} in ${view}`);
+    await page.locator("[data-test=decline]").click();
+    await page.waitForFunction(() => !/invite/.test(document.title));
+    await page.locator("#invited:empty").waitFor({ state: "attached" });
+  }
 });
 
 play("an invite expires, and goes with whoever leaves", async (stage) => {

@@ -1,7 +1,7 @@
 // The page: the door, where one chooses a name; the lobby behind it; a game.
 
 import { Account } from "./account.js";
-import { $ } from "./dom.js";
+import { $, setTitle } from "./dom.js";
 import { GameView } from "./game.js";
 import { Live } from "./live.js";
 import { Lobby } from "./lobby.js";
@@ -69,7 +69,7 @@ function showDoor() {
   live?.close();
   lobby?.clear();
   live = lobby = me = myGame = null;
-  document.title = "Chess";
+  setTitle("Chess");
   document.body.dataset.view = "door";
   $("#me").hidden = true;
   showConnection("online");
@@ -113,12 +113,12 @@ function showView() {
   const isAccount = location.pathname === "/you";
   closeGame();
   document.body.dataset.view = id ? "game" : isAccount ? "account" : "lobby";
-  document.title = "Chess";
+  setTitle("Chess");
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close("");
   showMyGame(myGame);
   if (isAccount) {
     account = new Account(me);
-    document.title = "Your games – Chess";
+    setTitle("Your games – Chess");
   }
   if (!id) return;
   game = new GameView(me);

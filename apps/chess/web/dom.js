@@ -24,6 +24,25 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+let title = document.title;
+let call = "";
+
+/** Names the view in the title of the page. */
+export function setTitle(text) {
+  title = text;
+  showTitle();
+}
+
+/** Says before the view's title what waits for an answer: it is seen from other tabs. An empty text is no call. */
+export function callInTitle(text) {
+  call = text;
+  showTitle();
+}
+
+function showTitle() {
+  document.title = call ? `${call} – ${title}` : title;
+}
+
 /** The name of somebody else, in whatever script. */
 export function nameOf(user) {
   const name = make("bdi", { class: "name", text: user.name });

@@ -3,7 +3,7 @@
 
 import { Actions } from "./actions.js";
 import { Board } from "./board.js";
-import { $, capital, make, nameOf, other, problem, setText, timeControl } from "./dom.js";
+import { $, capital, make, nameOf, other, problem, setText, setTitle, timeControl } from "./dom.js";
 import { Moves } from "./moves.js";
 import { Game, afterMove, kingOf, material } from "./position.js";
 import { askPromotion } from "./promotion.js";
@@ -347,7 +347,7 @@ export class GameView {
     $("#game-state").setAttribute("aria-live", result ? "off" : "polite");
     $("#game-pgn").hidden = !result;
     $("#game-pgn").href = `/game/${this.#game.id}/pgn`;
-    document.title = !result && mine ? "Your turn – Chess" : `${white.name} – ${black.name}`;
+    setTitle(!result && mine ? "Your turn – Chess" : `${white.name} – ${black.name}`);
   }
 
   #drawActions() {

@@ -1,6 +1,6 @@
 // The lobby: who is here, what can be joined, what is played, and what concerns me.
 
-import { $, nameOf, problem, setText } from "./dom.js";
+import { $, nameOf, problem, setText, setTitle } from "./dom.js";
 import { Feed } from "./feed.js";
 import { attention } from "./live.js";
 import { askTerms } from "./offer.js";
@@ -104,7 +104,7 @@ export class Lobby {
     this.#feed.follow(people, this.#me.id, fresh);
     setText($("#count"), people.length === 1 ? "1 person" : `${people.length} people`);
     $("#alone").hidden = people.some(({ id }) => id !== this.#me.id);
-    if (document.body.dataset.view === "lobby") document.title = `(${people.length}) Chess`;
+    if (document.body.dataset.view === "lobby") setTitle(`(${people.length}) Chess`);
   }
 
   #showMine({ playing, seek, invites }) {

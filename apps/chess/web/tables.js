@@ -1,6 +1,6 @@
 // The lists of the lobby beside its people: invites, open seeks, running games.
 
-import { $, Rows, capital, make, nameOf, part, setText, timeControl } from "./dom.js";
+import { $, Rows, callInTitle, capital, make, nameOf, part, setText, timeControl } from "./dom.js";
 import { drawBoard } from "./pieces.js";
 import { Game, material } from "./position.js";
 import { clockText } from "./sides.js";
@@ -17,30 +17,48 @@ function button(text, test, onClick, kind = "quiet") {
 /** Invites to and from me. `act(event, id)`: what to do with one. */
 export class Invites {
   #rows;
+  #myId;
+  /** The ids of those that were said. */
+  #said = new Set();
 
   constructor({ myId, act }) {
+    this.#myId = myId;
     this.#rows = new Rows($("#invites"), (invite) => drawInvite(invite, myId, act));
   }
 
   show(invites) {
     this.#rows.show(invites);
     $("#invites-box").hidden = invites.length === 0;
+    this.#call(invites.filter(({ to }) => to.id === this.#myId));
+  }
+
+  /** Says who invites me where the list isn't seen: in the title, and by ear. */
+  #call(invites) {
+    const news = invites.filter(({ id }) => !this.#said.has(id));
+    this.#said = new Set(invites.map(({ id }) => id));
+    const [first] = invites;
+    callInTitle(invites.length > 1 ? `${invites.length} people invite you` : first ? `${first.from.name} invites you` : "");
+    const says = news.map(({ from, ...invite }) => `${from.name} invites you: ${termsOf(invite, false)}.`);
+    if (says.length > 0 || !first) setText($("#invited"), says.join(" "));
   }
 }
 
-function drawInvite({ id, from, to, color, ...control }, myId, act) {
+function termsOf({ color, ...control }, isMine) {
+  return `${timeControl(control)}, you play ${(isMine ? COLORS : FOR_OTHER)[color]}`;
+}
+
+function drawInvite({ id, from, to, ...invite }, myId, act) {
   const isMine = from.id === myId;
   const text = isMine
     ? [make("span", { text: "You have invited " }), nameOf(to)]
     : [nameOf(from), make("span", { text: " invites you" })];
-  const terms = `${timeControl(control)}, you play ${(isMine ? COLORS : FOR_OTHER)[color]}`;
   const buttons = isMine
     ? [button("Withdraw", "withdraw", () => act("withdraw", id))]
     : [button("Accept", "accept", () => act("accept", id), ""), button("Decline", "decline", () => act("decline", id))];
   const element = make(
     "li",
-    { class: "entry", "data-test": "invite" },
-    make("span", { class: "entry-text" }, make("span", {}, ...text), make("small", { text: terms })),
+    { class: isMine ? "entry" : "entry incoming", "data-test": "invite" },
+    make("span", { class: "entry-text" }, make("span", {}, ...text), make("small", { text: termsOf(invite, isMine) })),
     make("span", { class: "entry-buttons" }, ...buttons),
   );
   return { element };
@@ -53,12 +71,11 @@ export class Seeks {
 
   constructor({ myId, take, unseek }) {
     this.#myId = myId;
-    this.#rows = new Rows($("#seeks"), ({ id, user, color, ...control }) => {
+    this.#rows = new Rows($("#seeks"), ({ id, user, ...seek }) => {
       const isMine = user.id === myId;
       const act = isMine ? button("Close", "unseek", unseek) : button("Play", "take", () => take(id), "");
-      const terms = `${timeControl(control)}, you play ${(isMine ? COLORS : FOR_OTHER)[color]}`;
       const name = isMine ? make("span", { text: "Your own seek" }) : nameOf(user);
-      const text = make("span", { class: "entry-text" }, name, make("small", { text: terms }));
+      const text = make("span", { class: "entry-text" }, name, make("small", { text: termsOf(seek, isMine) }));
       return { element: make("li", { class: "entry", "data-test": "seek" }, text, make("span", { class: "entry-buttons" }, act)) };
     });
   }
