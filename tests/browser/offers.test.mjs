@@ -93,6 +93,26 @@ play("an invite is in sight and said wherever one is on the site", async (stage)
   }
 });
 
+play("a tap beside the terms gives them up, and one on their rim doesn't", async (stage) => {
+  const { page } = await stage.guest("Alice");
+  const dialog = page.locator("#offer");
+  await page.locator("#open-seek").click();
+  const { x, y, width, height } = await dialog.boundingBox();
+  await page.mouse.click(x + 6, y + height / 2);
+  await page.mouse.click(x + width / 2, y + height - 6);
+  // Pressed inside, and let go beside it.
+  await page.mouse.move(x + width / 2, y + 10);
+  await page.mouse.down();
+  await page.mouse.move(x + width / 2, y - 20);
+  await page.mouse.up();
+  assert.ok(await dialog.isVisible());
+  await page.mouse.click(x - 20, y + height / 2);
+  await dialog.waitFor({ state: "hidden" });
+  await page.locator("#open-seek").click();
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "hidden" });
+});
+
 play("an invite expires, and goes with whoever leaves", async (stage) => {
   const alice = await stage.guest("Alice");
   const bob = await stage.guest("Bob");

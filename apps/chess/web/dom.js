@@ -66,6 +66,29 @@ export function problem(reply) {
 }
 
 /**
+ * Shows a dialog and resolves to the value of the button that closes it. Escape and a tap beside the dialog give it up: "".
+ */
+export function ask(dialog) {
+  // A press that begins inside and is let go beside it is no tap, nor is one on the dialog's own rim.
+  let beganBeside = false;
+  dialog.onpointerdown = (event) => (beganBeside = isBeside(dialog, event));
+  dialog.onclick = (event) => {
+    if (beganBeside && isBeside(dialog, event)) dialog.close("");
+  };
+  dialog.returnValue = "";
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true });
+    dialog.showModal();
+  });
+}
+
+/** The backdrop belongs to the dialog: a tap there has the dialog as its target. */
+function isBeside(dialog, { target, clientX, clientY }) {
+  const { left, right, top, bottom } = dialog.getBoundingClientRect();
+  return target === dialog && (clientX < left || clientX > right || clientY < top || clientY > bottom);
+}
+
+/**
  * Brings a list's elements in line with items: elements stay the same as long as their item does, so that nothing
  * flickers and nothing is read out twice. `draw(item)` makes `{ element, show(item) }`.
  */

@@ -1,36 +1,23 @@
 // Asks for the terms of a game: for a seek that anyone can take, or an invite.
 
-import { $, nameOf } from "./dom.js";
+import { $, ask, nameOf } from "./dom.js";
 
 const REMEMBERED = "terms";
 
 /** Resolves to `{ color, initial_ms, increment_ms }`, or to null if it was given up. `user`: whom to invite, if somebody. */
-export function askTerms(user) {
+export async function askTerms(user) {
   const dialog = $("#offer");
   const form = dialog.querySelector("form");
   const verb = user?.bot ? "Play " : "Invite ";
   $("#offer-title").replaceChildren(...(user ? [verb, nameOf(user)] : ["Find an opponent"]));
   $("#offer-submit").textContent = user ? (user.bot ? "Play" : "Invite") : "Open the seek";
   recall(form);
-  return new Promise((resolve) => {
-    dialog.returnValue = "";
-    dialog.addEventListener(
-      "close",
-      () => {
-        if (dialog.returnValue !== "ok") return resolve(null);
-        const [minutes, seconds] = form.elements.time.value.split("+").map(Number);
-        remember(form);
-        resolve({ color: form.elements.color.value, initial_ms: minutes * 60_000, increment_ms: seconds * 1000 });
-      },
-      { once: true },
-    );
-    // A button that doesn't submit: Enter is for the other one.
-    $("#offer-cancel").onclick = () => dialog.close("");
-    dialog.onclick = (event) => {
-      if (event.target === dialog) dialog.close("");
-    };
-    dialog.showModal();
-  });
+  // A button that doesn't submit: Enter is for the other one.
+  $("#offer-cancel").onclick = () => dialog.close("");
+  if ((await ask(dialog)) !== "ok") return null;
+  const [minutes, seconds] = form.elements.time.value.split("+").map(Number);
+  remember(form);
+  return { color: form.elements.color.value, initial_ms: minutes * 60_000, increment_ms: seconds * 1000 };
 }
 
 function remember(form) {
