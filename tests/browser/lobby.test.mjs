@@ -145,10 +145,38 @@ play("signing out leaves the lobby with every tab", async (stage) => {
   const bob = await stage.guest("Bob");
   await bob.untilPeople({ Alice: "here, 2 tabs", Bob: "here" });
   await alice.page.locator("#sign-out").click();
+  await alice.page.locator("#leaving-leave").click();
   for (const tab of [alice, second]) await tab.untilAtDoor();
   await bob.untilPeople({ Bob: "here" });
   await alice.choose("Carol");
   await bob.untilPeople({ Carol: "here, 2 tabs", Bob: "here" });
+});
+
+play("whoever can't come back is asked before signing out, in words", async (stage) => {
+  const alice = await stage.guest("Alice");
+  const bob = await stage.guest("Bob");
+  const { page } = alice;
+  const dialog = page.locator("#leaving");
+  for (const button of ["#sign-out", "#sign-out-everywhere"]) {
+    await page.locator(button).click();
+    await dialog.waitFor();
+    assert.match(await dialog.innerText(), /no password.*nobody can come back as Alice/s);
+    // The quick answer is the one that costs nothing.
+    await page.keyboard.press("Enter");
+    await dialog.waitFor({ state: "hidden" });
+  }
+  await bob.untilPeople({ Alice: "here", Bob: "here" });
+  // The way out: a password, which another tab may set.
+  const second = await alice.another();
+  await page.locator("#sign-out").click();
+  await dialog.locator("a").click();
+  await dialog.waitFor({ state: "hidden" });
+  await page.locator("#new-password").fill("e4 e5 Nf3 Nc6");
+  await page.locator("#new-password").press("Enter");
+  await page.locator("#password-note", { hasText: "saved" }).waitFor();
+  await second.page.locator("#sign-out").click();
+  for (const tab of [alice, second]) await tab.untilAtDoor();
+  await bob.untilPeople({ Bob: "here" });
 });
 
 play("back from a game that isn't there is where one was before", async (stage) => {

@@ -1,7 +1,7 @@
 // The page: the door, where one chooses a name; the lobby behind it; a game.
 
 import { Account } from "./account.js";
-import { $, setTitle } from "./dom.js";
+import { $, ask, setTitle } from "./dom.js";
 import { GameView } from "./game.js";
 import { Live } from "./live.js";
 import { Lobby } from "./lobby.js";
@@ -221,6 +221,7 @@ async function chooseName(name, password) {
 }
 
 async function signOut(path) {
+  if (!(await isMeant())) return;
   try {
     const response = await fetch(path, { method: "DELETE" });
     if (!response.ok) return;
@@ -232,6 +233,18 @@ async function signOut(path) {
   history.replaceState(null, "", "/");
   showDoor();
   form.elements.name.focus();
+}
+
+/** Whoever has no password can't come back, and so is asked. */
+async function isMeant() {
+  // Another tab may have set one.
+  const user = (await whoAmI()) ?? me;
+  const dialog = $("#leaving");
+  if (!user || user.hasPassword) return true;
+  if (dialog.open) return false;
+  $("#leaving-name").textContent = user.name;
+  $("#leaving-stay").onclick = () => dialog.close("");
+  return (await ask(dialog)) === "ok";
 }
 
 $("#sign-out").addEventListener("click", () => signOut("/session"));
