@@ -56,6 +56,10 @@ scene("nothing hinders in the lobby", () => browser, async (stage) => {
   await dave.ask("invite", { to: (await carol.me()).id, color: "white", initial_ms: 60_000, increment_ms: 0 });
   for (const what of ["running", "seek", "invite"]) await carol.page.locator(`[data-test=${what}]`).first().waitFor();
   await inspect(carol, "lobby");
+  await carol.page.locator("#sign-out").click();
+  await carol.page.locator("#leaving[open]").waitFor();
+  await inspect(carol, "asking before the name is given up");
+  await carol.page.keyboard.press("Escape");
   await carol.page.locator("#open-seek").click();
   await inspect(carol, "asking for terms");
 }, { BOTS: "true" });
@@ -137,6 +141,40 @@ scene("nothing hinders where there is nothing, or the site refuses", () => brows
   await alice.untilConnection("refused");
   await inspect(alice, "the site refuses the address");
 });
+
+scene("whoever goes to another view is led to its heading, but not while typing", () => browser, async (stage) => {
+  const alice = await stage.visitor();
+  const { page } = alice;
+  const untilFocused = (id) => page.waitForFunction((id) => document.activeElement.id === id, id);
+  await alice.choose("Alice");
+  await untilFocused("lobby-title");
+  const bob = await stage.guest("Bob");
+  await stage.seat(alice, bob);
+  await untilFocused("game-title");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Alice – Bob");
+  await page.locator(".me-name").click();
+  await untilFocused("account-title");
+  await page.goBack();
+  await untilFocused("game-title");
+  await page.locator(".brand").click();
+  await untilFocused("lobby-title");
+  // Whoever opens a page is where they are.
+  await page.reload();
+  await alice.untilInLobby();
+  assert.equal(await page.evaluate(() => document.activeElement.tagName), "BODY");
+
+  // The heading of a game comes late on a slow network.
+  await page.locator("#my-game a").click();
+  await alice.untilAtGame();
+  await page.locator(".brand").click();
+  await untilFocused("lobby-title");
+  stage.chess.pause();
+  await page.locator("#my-game a").click();
+  await page.locator("#move-input").fill("e");
+  stage.chess.resume();
+  await alice.untilAtGame();
+  assert.equal(await page.evaluate(() => document.activeElement.id), "move-input");
+}, { PING_MS: "20000" });
 
 /** How far apart what means different things has to be, at least. */
 const APART = 40;

@@ -75,7 +75,8 @@ function showDoor() {
   showConnection("online");
 }
 
-function enter(user) {
+/** `isMove`: whether whoever enters was at the door, which gives its place to another view. */
+function enter(user, isMove = false) {
   me = user;
   $("#my-name").textContent = me.name;
   $("#me").hidden = false;
@@ -97,7 +98,7 @@ function enter(user) {
     },
   });
   lobby = new Lobby(live, me, { openGame, onPlaying: showMyGame });
-  showView();
+  showView(isMove);
 }
 
 // Which view
@@ -107,12 +108,13 @@ function gameInAddress() {
   return /^\/game\/([\w-]+)$/.exec(location.pathname)?.[1] ?? null;
 }
 
-/** Shows what the address says. */
-function showView() {
+/** Shows what the address says. `isMove`: it takes the place of another view, so whoever reads by ear is led to its heading. */
+function showView(isMove) {
   const id = gameInAddress();
   const isAccount = location.pathname === "/you";
   closeGame();
-  document.body.dataset.view = id ? "game" : isAccount ? "account" : "lobby";
+  const view = id ? "game" : isAccount ? "account" : "lobby";
+  document.body.dataset.view = view;
   setTitle("Chess");
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close("");
   showMyGame(myGame);
@@ -120,10 +122,19 @@ function showView() {
     account = new Account(me);
     setTitle("Your games – Chess");
   }
-  if (!id) return;
+  if (!id) return isMove && focusHeading(view);
   game = new GameView(me);
-  game.open(live, id, { onMissing });
+  // Its heading is known then.
+  game.open(live, id, { onMissing, onShown: () => isMove && focusHeading(view) });
   game.setOnline(connection.dataset.state === "online");
+}
+
+/** Not while somebody types already: the heading of a game comes with its first position. */
+function focusHeading(view) {
+  const focused = document.activeElement;
+  if (focused?.matches("input") && focused.checkVisibility()) return;
+  // It is below the board on a phone.
+  $(`#${view}-title`).focus({ preventScroll: true });
 }
 
 /** The address of a game that isn't there is left for good: going back doesn't lead to it. */
@@ -142,7 +153,7 @@ function goTo(path, note = "") {
   if (path !== location.pathname) history.pushState(null, "", path);
   $("#lobby-note").textContent = note;
   scrollTo(0, 0);
-  showView();
+  showView(true);
 }
 
 /**
@@ -163,7 +174,7 @@ function showMyGame(id) {
   if (id) notice.querySelector("a").href = `/game/${id}`;
 }
 
-window.addEventListener("popstate", () => me && showView());
+window.addEventListener("popstate", () => me && showView(true));
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href^='/']");
@@ -190,12 +201,8 @@ form.addEventListener("submit", async (event) => {
   button.disabled = false;
   $("#name-error").textContent = problem ?? "";
   form.elements.name.setAttribute("aria-invalid", String(Boolean(problem)));
-  if (problem) {
-    form.elements.name.focus();
-  } else {
-    form.reset();
-    $("#lobby-title").focus();
-  }
+  if (problem) form.elements.name.focus();
+  else form.reset();
 });
 
 /** Asks for a name and enters with it. Returns what is wrong, if something is. */
@@ -213,7 +220,7 @@ async function chooseName(name, password) {
       return answer.message;
     }
     session.postMessage("in");
-    enter({ ...answer.user, hasPassword: Boolean(password) });
+    enter({ ...answer.user, hasPassword: Boolean(password) }, true);
     return null;
   } catch {
     return "The server did not answer. Please try again in a moment.";

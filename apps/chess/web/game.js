@@ -66,10 +66,10 @@ export class GameView {
     $("#game-pgn").hidden = true;
   }
 
-  /** Joins the game. `onMissing(problem)`: there is none. */
-  open(live, id, { onMissing }) {
+  /** Joins the game. `onMissing(problem)`: there is none. `onShown()`: it is shown. */
+  open(live, id, { onMissing, onShown }) {
     this.#channel = live.join(`game:${id}`, () => ({ status: document.hidden ? "away" : "here" }), {
-      onJoin: ({ you, game }) => this.#joined(you, game),
+      onJoin: ({ you, game }) => this.#joined(you, game, onShown),
       onError: (error) => error?.reason === "not_found" && onMissing(error),
       onPresence: (presences) => {
         this.#presences = new Map(presences.map(({ id, metas }) => [id, metas]));
@@ -110,7 +110,9 @@ export class GameView {
 
   // Messages from the server
 
-  #joined(you, game) {
+  #joined(you, game, onShown) {
+    // The answer may come after the view was closed.
+    if (this.#ended.signal.aborted) return;
     const isFirst = this.#game === null;
     this.#you = you;
     this.#isOnline = true;
@@ -118,6 +120,7 @@ export class GameView {
     if (!isFirst) return;
     this.#board.turnTo(this.#you ?? "white");
     this.#draw();
+    onShown();
   }
 
   #change(change) {
