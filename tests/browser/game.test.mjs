@@ -178,7 +178,10 @@ play("moves that are typed in another way than they are listed are played, and n
   const [alice, bob] = await stage.table();
   await alice.play(bob, "E4", "e5!?", "Nf3!", "Nc6", "Bc4", "Nf6", "0-0");
   assert.deepEqual(await alice.sans(), ["e4", "e5", "Nf3", "Nc6", "Bc4", "Nf6", "O-O"]);
-  for (const tab of [alice, bob]) assert.equal(await tab.page.locator("#game-note").innerText(), "");
+  for (const tab of [alice, bob]) {
+    assert.equal(await tab.page.locator("#game-note").innerText(), "");
+    assert.equal(await tab.page.locator("#game-error").innerText(), "");
+  }
 });
 
 play("a move that a later change names again is listed once", async (stage) => {

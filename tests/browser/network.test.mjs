@@ -92,7 +92,7 @@ play("a game is claimed from somebody who is gone", async (stage) => {
   const [alice, bob] = await stage.table({ bob: { relay } });
   await alice.play(bob, "e4", "e5", "Nf3");
   relay.silence();
-  await alice.page.locator("#action-note", { hasText: /In \d s you can claim the game/ }).waitFor();
+  await alice.page.locator("#claim-wait", { hasText: /In \d s you can claim the game/ }).waitFor();
   await alice.action("claim-win").click();
   await alice.untilState(/^1 – 0\. .*(left|abandon|gone)/i);
   relay.restore();

@@ -76,6 +76,40 @@ play("clocks are timers that speak at 30 and at 10 s", async (stage) => {
   assert.equal((await said(alice)).length, 2);
 });
 
+play("the seconds until a claim are shown, and not said", async (stage) => {
+  const [alice, bob] = await stage.table();
+  await alice.play(bob, "e4", "e5", "Nf3");
+  await alice.page.evaluate(() => {
+    const seen = (window.seen = { said: [], shown: new Set() });
+    const look = () => {
+      const live = [...document.querySelectorAll(".game :is([role=status], [role=alert], [role=log], [aria-live=polite])")];
+      const said = live.map((region) => region.textContent.trim()).filter((text) => /Bob|claim/.test(text)).join(" ");
+      if (said && said !== seen.said.at(-1)) seen.said.push(said);
+      seen.shown.add(/In \d s you can claim/.exec(document.querySelector(".panel").innerText)?.[0]);
+    };
+    new MutationObserver(look).observe(document.querySelector(".game"), { subtree: true, childList: true, characterData: true });
+  });
+  await bob.page.goto("about:blank");
+  await alice.action("claim-win").waitFor();
+  const { said, shown } = await alice.page.evaluate(() => ({ ...window.seen, shown: [...window.seen.shown] }));
+  assert.ok(shown.filter(Boolean).length > 1, shown.join());
+  // That he is gone is urgent, as before.
+  assert.deepEqual(said.map((text) => text.replace(/ ?Bob is gone\.$/, "")).filter(Boolean), [
+    "Bob has no connection.",
+    "Bob is gone: you can claim the game.",
+  ]);
+}, { LINGER_MS: "100", CLAIM_BYE_MS: "4000" });
+
+play("a hint is said politely, and what has failed at once", async (stage) => {
+  const [alice, bob] = await stage.table();
+  await bob.type("e5");
+  await bob.page.locator("[role=status]", { hasText: /^It isn't your turn\.$/ }).waitFor();
+  await alice.type("e5");
+  await alice.page.locator("#game-error[role=alert]", { hasText: /\S/ }).waitFor();
+  // Each takes the place of the other.
+  assert.equal(await alice.page.locator("#game-note").innerText(), "");
+});
+
 play("sounds are off until wanted, and remembered", async (stage) => {
   const [alice, bob] = await stage.table();
   const listen = () =>

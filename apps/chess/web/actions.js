@@ -65,12 +65,16 @@ export class Actions {
     const says = [];
     if (theyOfferDraw) says.push(nameOf(opponent), " offers a draw.");
     else if (plays && drawOffer === you) says.push("You have offered a draw.");
-    if (plays && claimIn !== null) says.push(...claimWords(opponent, claimIn));
+    if (plays && claimIn !== null) {
+      says.push(" ", nameOf(opponent), claimIn === 0 ? " is gone: you can claim the game." : " has no connection.");
+    }
     if (theyOfferRematch) says.push(nameOf(opponent), " wants a rematch.");
     if (weOfferRematch) says.push("You have offered a rematch.");
     if (isOver && !rematch.game && isOnline && !isOpponentThere) says.push(nameOf(opponent), " has left.");
     const text = says.map((part) => part.textContent ?? part).join("");
     if ($("#action-note").textContent !== text) $("#action-note").replaceChildren(...says);
+    // Beside what is said by itself: else each second would be.
+    setText($("#claim-wait"), plays && claimIn > 0 ? `In ${Math.ceil(claimIn / 1000)} s you can claim the game.` : "");
   }
 
   #button(value, isShown, { text, disabled = false } = {}) {
@@ -79,9 +83,4 @@ export class Actions {
     button.disabled = disabled;
     if (text) setText(button, text);
   }
-}
-
-function claimWords(opponent, claimIn) {
-  if (claimIn === 0) return [" ", nameOf(opponent), " is gone: you can claim the game."];
-  return [" ", nameOf(opponent), ` has no connection. In ${Math.ceil(claimIn / 1000)} s you can claim the game.`];
 }

@@ -199,7 +199,7 @@ export class GameView {
     if (this.#pending !== pending) return;
     if (error) {
       this.#pending = null;
-      this.#note(problem(error));
+      this.#note(problem(error), true);
       if (error.game) this.#take(error.game);
       else this.#draw();
     } else if (!ok || this.#game.version < ok.version) {
@@ -214,7 +214,7 @@ export class GameView {
     const pending = this.#pending;
     if (pending.resent) {
       this.#pending = null;
-      return this.#note(`Your move ${pending.move} could not be sent.`);
+      return this.#note(`Your move ${pending.move} could not be sent.`, true);
     }
     pending.resent = true;
     this.#sendMove(pending);
@@ -230,13 +230,13 @@ export class GameView {
     // What is typed may leave out or add what the rules don't need: `0-0`, `E4`, `Nf3!`.
     const plain = (san) => san.replace(/[+#=x!?]/g, "").replaceAll("0", "O").toLowerCase();
     const isOurs = played && (uci ? played.uci === uci : played.uci === move || plain(played.san) === plain(move));
-    if (!isOurs) this.#note(`Your move ${move} was not played: the position has changed.`);
+    if (!isOurs) this.#note(`Your move ${move} was not played: the position has changed.`, true);
     return false;
   }
 
   async #send(event, payload) {
     const { ok, error } = await this.#channel.push(event, payload);
-    this.#note(ok ? "" : problem(error));
+    this.#note(ok ? "" : problem(error), true);
     if (error?.game) this.#take(error.game);
   }
 
@@ -260,8 +260,11 @@ export class GameView {
     this.#draw();
   }
 
-  #note(text) {
-    if (!this.#ended.signal.aborted) setText($("#game-note"), text);
+  /** `isError`: what one did has failed, which is said at once. */
+  #note(text, isError = false) {
+    if (this.#ended.signal.aborted) return;
+    setText($("#game-note"), isError ? "" : text);
+    setText($("#game-error"), isError ? text : "");
   }
 
   #showCrowd({ total, users }) {

@@ -267,7 +267,7 @@ export class Tab {
   }
 
   untilNote(pattern) {
-    return this.page.locator("#game-note").filter({ hasText: pattern }).waitFor();
+    return this.page.locator(":is(#game-note, #game-error)").filter({ hasText: pattern }).waitFor();
   }
 
   /** The strip of a player, by colour. */
