@@ -174,6 +174,30 @@ play("moves that aren't legal are refused in words and change nothing", async (s
   await alice.play(bob, "e4");
 });
 
+play("whoever can't move is told why, as long as it is so", async (stage) => {
+  const relay = await stage.relay();
+  const [alice, bob] = await stage.table({ alice: { relay } });
+  const note = alice.page.locator("#game-note");
+  await alice.play(bob, "e4", "e5");
+  await alice.page.locator("#game-steps [value=back]").click();
+  await alice.type("Nf3");
+  await alice.untilNote(/^This is an earlier position\. Go to the last one to move\.$/);
+  await alice.page.locator("#game-steps [value=next]").click();
+  assert.equal(await note.innerText(), "");
+  relay.silence();
+  await alice.page.locator("#move-input").press("Enter");
+  await alice.type("d4");
+  await alice.untilNote("Your move Nf3 isn't confirmed yet.");
+  relay.restore();
+  await alice.untilPly(3);
+  assert.equal(await note.innerText(), "");
+  await alice.type("d4");
+  await alice.untilNote("It isn't your turn.");
+  await bob.type("Nc6");
+  await alice.untilPly(4);
+  assert.equal(await note.innerText(), "");
+});
+
 play("moves that are typed in another way than they are listed are played, and no word is said", async (stage) => {
   const [alice, bob] = await stage.table();
   await alice.play(bob, "E4", "e5!?", "Nf3!", "Nc6", "Bc4", "Nf6", "0-0");

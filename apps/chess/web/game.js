@@ -147,8 +147,16 @@ export class GameView {
   // Moves of ours
 
   #canMove() {
-    const { turn, result } = this.#game ?? {};
-    return this.#isOnline && this.#looked === null && !this.#pending && !result && this.#you !== null && turn === this.#you;
+    return this.#hindrance() === "";
+  }
+
+  /** Why one can't move, as a hint; "" if one can. */
+  #hindrance() {
+    if (!this.#game || this.#you === null || this.#game.result) return "You can't move now.";
+    if (this.#pending) return `Your move ${this.#pending.move} isn't confirmed yet.`;
+    if (!this.#isOnline) return "You can't move without a connection.";
+    if (this.#game.turn !== this.#you) return "It isn't your turn.";
+    return this.#looked === null ? "" : "This is an earlier position. Go to the last one to move.";
   }
 
   async #boardMove(from, to) {
@@ -173,7 +181,7 @@ export class GameView {
     const input = $("#move-input");
     const text = input.value.trim();
     if (text === "") return;
-    if (!this.#canMove()) return this.#note(this.#you && !this.#game.result ? "It isn't your turn." : "You can't move now.");
+    if (!this.#canMove()) return this.#note(this.#hindrance());
     const fits = this.#game.legal.filter((move) => move.startsWith(text.toLowerCase()));
     const isPromotion = text.length === 4 && fits.length > 1;
     const uci = isPromotion ? await this.#promoted(text.toLowerCase()) : fits.find((move) => move === text.toLowerCase());
@@ -334,6 +342,8 @@ export class GameView {
   }
 
   #drawWords() {
+    // A hint goes once it isn't true any more.
+    if ($("#game-note").textContent !== this.#hindrance()) setText($("#game-note"), "");
     const { white, black, turn, check, result } = this.#game;
     $("#game-title").replaceChildren(nameOf(white), " – ", nameOf(black));
     setText($("#game-control"), timeControl(this.#game));
