@@ -63,6 +63,64 @@ play("a game that was left draws nothing more", async (stage) => {
   assert.doesNotMatch(await alice.page.title(), /–/);
 });
 
+play("a game, and a lobby, that was left keeps nothing running", async (stage) => {
+  const [alice, bob] = await stage.table();
+  await alice.play(bob, "e4", "e5");
+  const carol = await stage.guest("Carol");
+  const { page } = carol;
+  // From here on counts what is begun and not ended.
+  await page.evaluate(() => {
+    const running = (window.running = { intervals: new Set(), observed: 0, listeners: 0 });
+    const wrap = (of, name, also) => {
+      const inner = of[name];
+      of[name] = function (...given) {
+        const made = inner.apply(this, given);
+        also.call(this, made, ...given);
+        return made;
+      };
+    };
+    wrap(window, "setInterval", (id) => running.intervals.add(id));
+    wrap(window, "clearInterval", (_, id) => running.intervals.delete(id));
+    wrap(ResizeObserver.prototype, "observe", () => (running.observed += 1));
+    wrap(ResizeObserver.prototype, "unobserve", () => (running.observed -= 1));
+    for (const [name, step] of [["addEventListener", 1], ["removeEventListener", -1]]) {
+      const count = function (_, type, listener, options) {
+        // What a signal ends isn't counted, nor what phoenix.mjs does for each of its sockets.
+        if ((this === window || this === document) && !options?.signal) running.listeners += step;
+      };
+      wrap(window, name, count);
+      wrap(document, name, count);
+    }
+  });
+  const running = () => page.evaluate(() => ({ ...window.running, intervals: window.running.intervals.size }));
+  for (let visits = 0; visits < 3; visits += 1) {
+    await page.locator("[data-test=running] a").click();
+    await carol.untilAtGame(alice.game);
+    assert.equal((await running()).observed, 1);
+    await page.locator(".brand").click();
+    await page.locator("[data-view=lobby]").waitFor();
+    assert.deepEqual(await running(), { intervals: 0, observed: 0, listeners: 0 });
+  }
+  // A board that is closed while it moves a piece, or while one is held, draws nothing more.
+  await alice.click("g1");
+  for (const tab of [alice, bob]) {
+    await tab.page.locator("#flip").click();
+    await tab.page.locator("#game-steps [value=first]").click();
+    await tab.page.locator(".brand").click();
+    await tab.untilInLobby();
+  }
+  const intervals = [];
+  for (const name of ["Dave", "Erin"]) {
+    await page.locator("#sign-out").click();
+    await page.locator("#leaving-leave").click();
+    await carol.untilAtDoor();
+    await carol.choose(name);
+    await carol.untilInLobby();
+    intervals.push((await running()).intervals);
+  }
+  assert.equal(intervals[1], intervals[0]);
+});
+
 play("castling, a pawn taken in passing, and promotions by pointer and by keys", async (stage) => {
   const [alice, bob] = await stage.table();
   await alice.play(bob, "e4", "a5", "e5", "d5");

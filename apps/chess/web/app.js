@@ -67,7 +67,7 @@ async function whoAmI() {
 function showDoor() {
   closeGame();
   live?.close();
-  lobby?.clear();
+  lobby?.close();
   live = lobby = me = myGame = null;
   setTitle("Chess");
   document.body.dataset.view = "door";

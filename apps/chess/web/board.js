@@ -103,6 +103,13 @@ export class Board {
     this.#keys.focus();
   }
 
+  /** Draws nothing more, and watches the size of its element no more. */
+  close() {
+    this.#wanted = this.#shown;
+    this.#chessboard.destroy();
+    this.#chessboard.context.replaceChildren();
+  }
+
   #pick(square) {
     const targets = this.#targets?.get(square);
     if (!targets) return false;

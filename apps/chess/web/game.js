@@ -57,7 +57,6 @@ export class GameView {
     $("#move-form").addEventListener("submit", (event) => this.#typedMove(event), { signal });
     $("#game-steps").addEventListener("click", ({ target }) => this.#step(target.closest("button")?.value), { signal });
     document.addEventListener("visibilitychange", () => document.hidden || this.#sync(), { signal });
-    signal.addEventListener("abort", () => $("#game-board").replaceChildren());
     this.#note("");
     setText($("#game-title"), "");
     setText($("#game-state"), "");
@@ -94,6 +93,7 @@ export class GameView {
     this.#promoting?.abort();
     this.#channel?.leave();
     this.#ended.abort();
+    this.#board.close();
   }
 
   /** Whether this is a game of ours that is over: then the next one may take its place. */

@@ -77,13 +77,13 @@ export class Lobby {
     });
   }
 
-  /** Forgets what is shown. */
-  clear() {
+  /** Forgets what is shown, and ends its timers. */
+  close() {
     clearTimeout(this.#patience);
-    this.#people.show([]);
+    this.#people.close();
     this.#invites.show([]);
     this.#seeks.show({ seeks: [], total: 0 });
-    this.#games.show({ games: [], total: 0 });
+    this.#games.close();
     this.#feed.clear();
     this.#say("news");
   }

@@ -32,6 +32,7 @@ export class People {
   #myId;
   #everyone = [];
   #search = $("#search");
+  #timer = setInterval(() => this.#people.each((row) => row.refreshTime()), 10_000);
 
   constructor({ myId, invite }) {
     this.#myId = myId;
@@ -39,7 +40,12 @@ export class People {
     this.#people = new Rows($("#people"), draw);
     this.#bots = new Rows($("#bots"), draw);
     this.#search.oninput = () => this.#draw();
-    setInterval(() => this.#people.each((row) => row.refreshTime()), 10_000);
+  }
+
+  /** Lists nobody any more. */
+  close() {
+    clearInterval(this.#timer);
+    this.show([]);
   }
 
   show(everyone) {

@@ -93,8 +93,12 @@ export class Games {
   #link = $("#live-board");
   #position = null;
 
-  constructor() {
-    setInterval(() => this.#rows.each((row) => row.tick()), 1_000);
+  #timer = setInterval(() => this.#rows.each((row) => row.tick()), 1_000);
+
+  /** Lists no game any more. */
+  close() {
+    clearInterval(this.#timer);
+    this.show({ games: [], total: 0 });
   }
 
   show({ games, total }) {
