@@ -60,6 +60,37 @@ play("an opponent who has left is told at once, and so is that they are back", a
   await alice.page.waitForFunction(() => document.querySelector("#urgent").textContent === "");
 });
 
+play("whoever plays by keys hears what is picked up, put back and refused", async (stage) => {
+  const [alice, bob] = await stage.table();
+  const heard = (tab, text) => tab.page.locator("#game-board [aria-live=polite]", { hasText: new RegExp(`^${text}$`) }).waitFor({ state: "attached" });
+  const press = (key) => alice.page.keyboard.press(key);
+  await alice.keys("g1");
+  await heard(alice, "Knight on g1 picked up");
+  await press("ArrowUp");
+  await heard(alice, "g2 white pawn");
+  await press("ArrowUp");
+  await heard(alice, "g3 empty");
+  await press("Enter");
+  await heard(alice, "Knight on g1 to g3 is not a legal move");
+  await press("Enter");
+  await heard(alice, "No piece of yours on g3");
+  await alice.keys("g1", "g1");
+  await heard(alice, "Knight on g1 put back");
+  await alice.keys("e2");
+  await heard(alice, "Pawn on e2 picked up");
+  await press("Escape");
+  await heard(alice, "Pawn on e2 put back");
+  // Another piece of one's own is taken instead.
+  await alice.keys("e2", "d2");
+  await heard(alice, "Pawn on d2 picked up");
+  await alice.keys("a1");
+  await heard(alice, "Pawn on d2 to a1 is not a legal move");
+  await bob.keys("e7");
+  await heard(bob, "Pawn on e7 can't move now");
+  await bob.keys("e2");
+  await heard(bob, "No piece of yours on e2");
+});
+
 play("clocks are timers that speak at 30 and at 10 s", async (stage) => {
   const [alice] = await stage.table({ initial_ms: 31_000 });
   assert.equal(await alice.page.locator(".side [role=timer]").count(), 2);

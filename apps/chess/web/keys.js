@@ -2,7 +2,7 @@
 
 import { EXTENSION_POINT, Extension, Svg } from "/vendor/board.mjs";
 
-import { make } from "./dom.js";
+import { capital, make } from "./dom.js";
 
 const NAMES = { k: "king", q: "queen", r: "rook", b: "bishop", n: "knight", p: "pawn" };
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -30,7 +30,7 @@ export class Keys extends Extension {
     this.#svg.setAttribute("role", "application");
     this.#svg.setAttribute("aria-label", "Chessboard: arrows to walk, Enter to pick up and put down");
     this.#svg.addEventListener("keydown", (event) => this.#press(event));
-    this.#svg.addEventListener("focus", () => this.#say());
+    this.#svg.addEventListener("focus", () => this.#saySquare());
     this.registerExtensionPoint(EXTENSION_POINT.afterRedrawBoard, () => this.#draw());
     this.#draw();
   }
@@ -54,10 +54,11 @@ export class Keys extends Extension {
       this.#file = Math.min(7, Math.max(0, this.#file + sign * step[0]));
       this.#rank = Math.min(7, Math.max(0, this.#rank + sign * step[1]));
       this.#draw();
-      this.#say();
+      this.#saySquare();
     } else if (event.key === "Enter" || event.key === " ") {
       this.#choose();
     } else if (event.key === "Escape" && this.#held) {
+      this.#say(`${this.#pieceOn(this.#held)} put back`);
       this.release();
       this.#actions.release();
     } else {
@@ -70,16 +71,32 @@ export class Keys extends Extension {
     const square = this.#square;
     const from = this.#held;
     this.#held = null;
+    // Moves are said elsewhere, whoever makes them.
     if (from && from !== square && this.#actions.drop(from, square)) return;
     this.#actions.release();
     const isOwn = this.chessboard.getPiece(square)?.[0] === this.#actions.color()?.[0];
-    if (from !== square && isOwn && this.#actions.pick(square)) this.#held = square;
+    if (from === square) return this.#say(`${this.#pieceOn(square)} put back`);
+    if (isOwn && this.#actions.pick(square)) {
+      this.#held = square;
+      return this.#say(`${this.#pieceOn(square)} picked up`);
+    }
+    if (from) return this.#say(`${this.#pieceOn(from)} to ${square} is not a legal move`);
+    this.#say(isOwn ? `${this.#pieceOn(square)} can't move now` : `No piece of yours on ${square}`);
   }
 
-  #say() {
+  #saySquare() {
     const piece = this.chessboard.getPiece(this.#square);
     const what = piece ? `${piece[0] === "w" ? "white" : "black"} ${NAMES[piece[1]]}` : "empty";
-    this.#said.textContent = `${this.#square} ${what}`;
+    this.#say(`${this.#square} ${what}`);
+  }
+
+  #pieceOn(square) {
+    return `${capital(NAMES[this.chessboard.getPiece(square)[1]])} on ${square}`;
+  }
+
+  #say(text) {
+    // Anew, for what is said twice is heard twice.
+    this.#said.replaceChildren(text);
   }
 
   #draw() {
