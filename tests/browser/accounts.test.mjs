@@ -75,6 +75,26 @@ play("somebody plays, sets a password, and finds the game again from another bro
   await elsewhere.page.locator("#game-pgn").waitFor();
 });
 
+play("whoever is refused at the door is led to the field that is wrong", async (stage) => {
+  await stage.guest("Alice");
+  const bob = await stage.visitor();
+  const field = (name) => bob.page.locator(`#name-form input[name=${name}]`);
+  const untilLedTo = async (wrong, right, message) => {
+    await bob.page.locator("#name-error", { hasText: message }).waitFor();
+    assert.equal(await bob.page.evaluate(() => document.activeElement.name), wrong);
+    assert.equal(await field(wrong).getAttribute("aria-invalid"), "true");
+    assert.equal(await field(right).getAttribute("aria-invalid"), "false");
+  };
+  await bob.choose("Alice");
+  await untilLedTo("name", "password", "already has that name");
+  await signIn(bob, "Alice", "not the password");
+  await untilLedTo("password", "name", "another password");
+  await signIn(bob, "Bob", "short");
+  await untilLedTo("password", "name", "at least 8 characters");
+  await signIn(bob, "Bob", PASSWORD);
+  await bob.untilInLobby();
+});
+
 play("another password signs out all other browsers", async (stage) => {
   const alice = await stage.visitor();
   await signIn(alice, "Alice", PASSWORD);

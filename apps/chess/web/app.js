@@ -199,13 +199,15 @@ form.addEventListener("submit", async (event) => {
   button.disabled = true;
   const problem = await chooseName(form.elements.name.value, form.elements.password.value);
   button.disabled = false;
-  $("#name-error").textContent = problem ?? "";
-  form.elements.name.setAttribute("aria-invalid", String(Boolean(problem)));
-  if (problem) form.elements.name.focus();
+  $("#name-error").textContent = problem?.message ?? "";
+  const { name, password } = form.elements;
+  const wrong = problem && (["wrong_password", "password_invalid"].includes(problem.reason) ? password : name);
+  for (const field of [name, password]) field.setAttribute("aria-invalid", String(field === wrong));
+  if (wrong) wrong.focus();
   else form.reset();
 });
 
-/** Asks for a name and enters with it. Returns what is wrong, if something is. */
+/** Asks for a name and enters with it. Returns the problem, if there is one: its `message`, and its `reason` if the server says so. */
 async function chooseName(name, password) {
   try {
     const response = await fetch("/session", {
@@ -217,13 +219,13 @@ async function chooseName(name, password) {
     if (!response.ok) {
       // The name may be one's own.
       if (answer.reason === "name_taken") $("#with-password").open = true;
-      return answer.message;
+      return answer;
     }
     session.postMessage("in");
     enter({ ...answer.user, hasPassword: Boolean(password) }, true);
     return null;
   } catch {
-    return "The server did not answer. Please try again in a moment.";
+    return { message: "The server did not answer. Please try again in a moment." };
   }
 }
 
