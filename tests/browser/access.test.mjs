@@ -120,7 +120,8 @@ scene("nothing hinders while one is asked, or something is amiss in a game", () 
 });
 
 scene("nothing hinders where there is nothing, or the site refuses", () => browser, async (stage) => {
-  const alice = await stage.guest("Alice");
+  // The shortest name is a link as well.
+  const alice = await stage.guest("I");
   const { page } = alice;
   await page.locator("#search").fill("zed");
   await page.locator("#nobody").waitFor();
