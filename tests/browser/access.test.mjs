@@ -99,8 +99,16 @@ scene("nothing hinders while one is asked, or something is amiss in a game", () 
   await alice.page.locator("#promotion[open]").waitFor();
   await inspect(alice, "a promotion");
   await alice.page.keyboard.press("Escape");
+  // It asks for longer than the looking takes.
+  await bob.page.evaluate(() => {
+    const later = window.setTimeout;
+    window.setTimeout = (then, time, ...given) => later(then, 1_000 * time, ...given);
+  });
   await bob.action("resign").click();
   await inspect(bob, "really resign");
+  assert.equal(await bob.action("resign").innerText(), "Really resign?");
+  await bob.reload();
+  await bob.untilAtGame();
   await alice.type("e5");
   await alice.untilNote(/\S/);
   await inspect(alice, "a move that isn't legal");

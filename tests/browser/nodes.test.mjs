@@ -60,20 +60,20 @@ play("people on two nodes play, watch and see each other", async (stage) => {
 });
 
 play("a node is killed, and they play on", async (stage) => {
-  const { alice, bob, all } = await four(stage);
+  const { alice, bob, carol, dave, all } = await four(stage);
   await alice.play(bob, "e4", "e5");
+  for (const tab of all) await tab.watchConnection();
   await stage.chess.node("a").kill();
-  await alice.untilConnection("lost");
-  await alice.untilConnection("online");
+  for (const tab of [alice, carol]) await tab.untilReconnected();
   await alice.play(bob, "Nf3", "Nc6");
   await untilAllHere(all);
   await untilMoves(all, "e4", "e5", "Nf3", "Nc6");
   await untilCrowd(all);
   // It is back, and the other one goes.
   await stage.chess.startNode("a");
+  for (const tab of [bob, dave]) await tab.watchConnection();
   await stage.chess.node("b").kill();
-  await bob.untilConnection("lost");
-  await bob.untilConnection("online");
+  for (const tab of [bob, dave]) await tab.untilReconnected();
   await alice.play(bob, "Bb5", "a6");
   await untilAllHere(all);
   await untilMoves(all, "e4", "e5", "Nf3", "Nc6", "Bb5", "a6");

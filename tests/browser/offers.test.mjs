@@ -170,9 +170,12 @@ play("who plays and who watches is seen in the lobby, and holds through a lost c
   // Back in the lobby they still play.
   await alice.page.locator(".brand").click();
   await alice.page.locator("#my-game a").waitFor();
+  await alice.watchConnection();
   relay.restore();
-  await alice.untilConnection("online");
-  await alice.untilPeople({ Alice: "playing", Bob: "playing", Carol: "watching", Dave: "here" });
+  await alice.untilReconnected();
+  for (const tab of [alice, dave]) {
+    await tab.untilPeople({ Alice: "playing", Bob: "playing", Carol: "watching", Dave: "here" });
+  }
   await alice.page.locator("#my-game a").click();
   await alice.untilAtGame(bob.game);
   await carol.page.locator(".brand").click();

@@ -42,6 +42,22 @@ export class Tab {
     return this.page.locator(`[data-test=connection][data-state=${state}]`).waitFor({ state: "attached" });
   }
 
+  /** From now on notes whether the connection is lost, however soon it is back, until `untilReconnected`. */
+  watchConnection() {
+    return this.page.evaluate(() => {
+      const connection = document.querySelector("[data-test=connection]");
+      window.wasLost = false;
+      const look = () => (window.wasLost ||= connection.dataset.state === "lost");
+      new MutationObserver(look).observe(connection, { attributeFilter: ["data-state"] });
+    });
+  }
+
+  /** Resolves once the connection was lost since `watchConnection`, and is back. */
+  async untilReconnected() {
+    await this.page.waitForFunction(() => window.wasLost);
+    await this.untilConnection("online");
+  }
+
   /** Everyone in the list, as a reader sees them: `{ name: "status" }`, or `"status, 2 tabs"`. */
   async people() {
     const rows = await this.page.locator("[data-test=person]").evaluateAll((elements) =>
