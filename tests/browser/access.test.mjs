@@ -234,3 +234,69 @@ scene("in forced colours the board is read as well", () => browser, async (stage
   differ(edge(await board(), square), edge(after, square), `the cursor on ${square}`);
   await stage.photograph("forced colours");
 });
+
+scene("in forced colours a running clock, what is held and what is chosen are told apart", () => browser, async (stage) => {
+  const forced = { forcedColors: "active", reducedMotion: "reduce" };
+  const carol = await stage.guest("Carol", forced);
+  const [alice, bob] = await stage.table({ alice: forced });
+  const { page } = alice;
+  const differ = (a, b, what) => assert.ok(distance(a, b) >= APART, `${what}: ${a} and ${b}`);
+  /** What is chosen, or runs, has an outline: its background is the system's, as that of all others is. */
+  const assertOutlined = async (tab, one, other, what) => {
+    const outlines = [one, other].map((selector) =>
+      tab.page.locator(selector).first().evaluate((element) => {
+        const { outlineStyle, outlineWidth } = getComputedStyle(element);
+        return outlineStyle === "none" ? "none" : `${outlineWidth} ${outlineStyle}`;
+      }),
+    );
+    assert.deepEqual(await Promise.all(outlines), ["3px solid", "none"], what);
+  };
+
+  const clock = (color, running) => `.side[data-color=${color}][data-running=${running}] .clock`;
+  await page.locator(clock("white", true)).waitFor();
+  await assertOutlined(alice, clock("white", true), clock("black", false), "the clock that runs");
+  await alice.play(bob, "h4");
+  await page.locator(clock("black", true)).waitFor();
+  await assertOutlined(alice, clock("black", true), clock("white", false), "the clock that runs after a move");
+  await bob.play(alice, "g5", "hxg5", "h6", "gxh6", "a6", "h7", "a5");
+
+  // Two dark squares: of the last move, and of the piece that is held.
+  const ground = async (name) => {
+    const [left, top] = ["abcdefgh".indexOf(name[0]) / 8, (8 - Number(name[1])) / 8];
+    return (await picture(page, ".game-board")).tone(left + 0.75 / 8, top + 0.12 / 8, left + 0.88 / 8, top + 0.22 / 8);
+  };
+  const free = await ground("g1");
+  await alice.click("g1");
+  await alice.untilMarked("held g1", "target f3", "last a5");
+  differ(await ground("g1"), free, "a piece that is held");
+  differ(await ground("g1"), await ground("a5"), "a piece that is held, and the last move");
+
+  await assertOutlined(alice, "#moves [aria-current=true]", "#moves [data-ply='2']", "the move that is shown");
+  await page.locator("#sound").click();
+  await assertOutlined(alice, "#sound", "#flip", "sound that is on");
+
+  await alice.click("h7", "g8");
+  await page.locator("#promotion[open]").waitFor();
+  const choice = await picture(page, "[data-test=promote-n]");
+  differ(choice.tone(0.45, 0.5, 0.55, 0.6), choice.tone(0.08, 0.08, 0.12, 0.12), "a piece to choose, and its button");
+  await page.keyboard.press("Escape");
+
+  // In the lobby: who is here and who is away, which colour is whose, and the terms that are chosen.
+  await carol.untilPeople({ Alice: "playing", Bob: "playing", Carol: "here" });
+  /** The tones of the middle of one's own dot, and of what is beside it. */
+  const dot = async () => {
+    const seen = await picture(carol.page, ".me-row .status");
+    const tone = (left, right) => seen.tone(left / seen.width, 0.45, right / seen.width, 0.55);
+    return { middle: tone(4, 6), beside: tone(12, 14) };
+  };
+  const here = await dot();
+  differ(here.middle, here.beside, "the dot of somebody who is here");
+  await carol.setVisibility("hidden");
+  await carol.untilPeople({ Alice: "playing", Bob: "playing", Carol: "away" });
+  differ(here.middle, (await dot()).middle, "who is here, and who is away");
+  await carol.setVisibility("visible");
+  const discs = ["white", "black"].map(async (color) => (await picture(carol.page, `[data-test=running] .disc.${color}`)).tone(0.4, 0.4, 0.6, 0.6));
+  differ(...(await Promise.all(discs)), "white and black");
+  await carol.page.locator("#open-seek").click();
+  await assertOutlined(carol, "#offer label:has([value='5+3'])", "#offer label:has([value='3+2'])", "the terms that are chosen");
+});
