@@ -20,7 +20,9 @@ pub struct Settings {
     #[arg(long, env = "SESSION_DAYS", default_value_t = 180, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub session_days: u32,
 
-    /// How long a tab whose connection is gone is shown as before, so that nobody sees a reload.
+    /// How long a tab whose connection is gone is shown as before, so that nobody sees a reload. Below 1,000 a busy node
+    /// can miss that a page said goodbye: changes gather for up to a second, and of a tab that changed and left within that
+    /// time only the leave is told.
     #[arg(long, env = "LINGER_MS", default_value_t = 2_000, value_parser = ms(MS_OR_NONE))]
     pub linger_ms: u64,
 
