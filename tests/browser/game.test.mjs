@@ -85,7 +85,7 @@ play("a game, and a lobby, that was left keeps nothing running", async (stage) =
     wrap(ResizeObserver.prototype, "unobserve", () => (running.observed -= 1));
     for (const [name, step] of [["addEventListener", 1], ["removeEventListener", -1]]) {
       const count = function (_, type, listener, options) {
-        // What a signal ends isn't counted, nor what phoenix.mjs does for each of its sockets.
+        // Listeners that end by a signal aren't counted.
         if ((this === window || this === document) && !options?.signal) running.listeners += step;
       };
       wrap(window, name, count);
