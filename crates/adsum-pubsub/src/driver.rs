@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
-    engine_link::{EngineLink, Outgoing},
+    engine_link::{CLOSE_TIMEOUT, EngineLink, MAX_CLOSE_TIME, Outgoing},
     replay::ANSWER_AFTER_LAST,
     tasks::{Panicked, noticed},
     topic::Topic,
@@ -20,9 +20,6 @@ const BATCH: usize = 128;
 
 /// Maximum number of subscriptions in one request.
 const SUBSCRIPTIONS: usize = 512;
-
-/// How long a closed node may take to send what is queued.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often to drop messages whose sender doesn't answer.
 const TIDY_INTERVAL: Duration = Duration::from_millis(500);
@@ -101,7 +98,7 @@ impl Lost {
     }
 }
 
-/// Talks to an engine for as long as it is polled.
+/// Talks to an engine for as long as it is polled. However it ends, even without having run, its link is closed then.
 pub(crate) struct Driver<E: Engine> {
     pub(crate) engine: E,
     pub(crate) link: Arc<EngineLink>,
@@ -113,7 +110,6 @@ impl<E: Engine> Driver<E> {
     /// Serves an open session, or connects first if there is none, until the node is closed.
     pub(crate) async fn run(mut self, first: Option<E::Session>) {
         let link = self.link.clone();
-        let _ended = Ended(&link);
         let mut first = first;
         loop {
             let mut session = if let Some(session) = first.take() {
@@ -250,7 +246,7 @@ impl<E: Engine> Driver<E> {
         if batch.is_empty() { Ok(()) } else { session.publish(batch).await }
     }
 
-    /// Sends what was queued before the node was closed, and answers challenges to those messages for a while.
+    /// Sends what was queued before the node was closed. Once the engine has it, answers challenges for a while.
     async fn finish(&mut self, session: &mut E::Session, batch: &mut Vec<Outgoing>) -> Result<(), Failure> {
         self.link.connected.send_replace(false);
         let send = async {
@@ -265,13 +261,15 @@ impl<E: Engine> Driver<E> {
         if let Ok(sent) = timeout(CLOSE_TIMEOUT, send).await {
             sent?;
         }
-        let Some(last_sent) = self.link.last_sent() else { return Ok(()) };
+        if !self.link.can_be_challenged() {
+            return Ok(());
+        }
         let answer = async {
             loop {
                 self.step(session, batch, Phase::Closing).await?;
             }
         };
-        timeout_at(last_sent + ANSWER_AFTER_LAST, answer).await.unwrap_or(Ok(()))
+        timeout(ANSWER_AFTER_LAST, answer).await.unwrap_or(Ok(()))
     }
 
     fn subjects(&self, topics: &[Topic]) -> Vec<String> {
@@ -284,6 +282,13 @@ impl<E: Engine> Driver<E> {
     }
 }
 
+impl<E: Engine> Drop for Driver<E> {
+    fn drop(&mut self) {
+        self.link.connected.send_replace(false);
+        self.link.closed.cancel();
+    }
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
     Open,
@@ -293,7 +298,7 @@ enum Phase {
 /// Resolves when a closed node must have stopped.
 async fn overdue(link: &EngineLink) {
     link.closing.cancelled().await;
-    sleep(CLOSE_TIMEOUT + ANSWER_AFTER_LAST).await;
+    sleep(MAX_CLOSE_TIME).await;
 }
 
 /// Periodically drops what has expired.
@@ -303,16 +308,6 @@ async fn tidy(link: &EngineLink) {
     loop {
         ticks.tick().await;
         link.tidy();
-    }
-}
-
-/// Signals that the driver has stopped, however it stops.
-struct Ended<'l>(&'l EngineLink);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.connected.send_replace(false);
-        self.0.closed.cancel();
     }
 }
 

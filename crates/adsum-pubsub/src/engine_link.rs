@@ -20,7 +20,7 @@ use tokio::{
         mpsc::{self, error::TrySendError},
         watch,
     },
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,12 +30,18 @@ use crate::{
     interest::Interest,
     message::Message,
     metrics::{Counter, HighWater, Histogram, Metrics, Readings, Source, table},
-    replay::{FRESH, Numbers, Origin, Received, ReplayGuard, Timeline},
+    replay::{ANSWER_AFTER_LAST, FRESH, Numbers, Origin, Received, ReplayGuard, Timeline},
     topic::Topic,
 };
 
 /// Maximum number of refusals to log, one per reason and peer. All of them are counted.
 const MAX_LOGGED_REFUSALS: usize = 64;
+
+/// How long a closed node may take to send what is queued.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a closed node may take in all.
+pub(crate) const MAX_CLOSE_TIME: Duration = CLOSE_TIMEOUT.saturating_add(ANSWER_AFTER_LAST);
 
 /// A node's link to the other nodes.
 pub(crate) struct EngineLink {
@@ -263,14 +269,14 @@ impl EngineLink {
 
     fn next_number(&self) -> u64 {
         let mut sent = self.sent.lock();
-        let number = sent.last().0 + 1;
+        let number = sent.last() + 1;
         sent.note(Instant::now(), number);
         number
     }
 
-    /// When this node's last message was sent. `None` if other nodes can't challenge it.
-    pub(crate) fn last_sent(&self) -> Option<Instant> {
-        self.envelopes.are_sealed().then(|| self.sent.lock().last().1).flatten()
+    /// Whether other nodes may challenge this one: it has a secret, and has sent messages.
+    pub(crate) fn can_be_challenged(&self) -> bool {
+        self.envelopes.are_sealed() && self.sent.lock().last() > 0
     }
 
     /// Delivers an envelope from the engine, or refuses it.
@@ -310,7 +316,7 @@ impl EngineLink {
         match control {
             Control::Challenge { of, nonce } if of == *self.envelopes.origin() => {
                 let mut sent = self.sent.lock();
-                let numbers = Numbers { last: sent.last().0, stale: sent.before(Instant::now(), FRESH) };
+                let numbers = Numbers { last: sent.last(), stale: sent.before(Instant::now(), FRESH) };
                 drop(sent);
                 self.send_control(peer, &Control::Answer { to: *origin, nonce, numbers });
             }
@@ -449,7 +455,10 @@ impl Adapter for Node {
         // Now, not at the first poll: no message is accepted after this call.
         self.link.connected.send_replace(false);
         self.link.closing.cancel();
-        Box::pin(self.link.closed.cancelled())
+        Box::pin(async {
+            // The driver stops within that time, unless nothing polls it.
+            let _ = timeout(MAX_CLOSE_TIME, self.link.closed.cancelled()).await;
+        })
     }
 
     fn subscribed(&self, topic: &Topic) {

@@ -230,6 +230,9 @@ impl PubSub {
     ///
     /// From this call on, broadcasts reach this node alone and fail with [`BroadcastError::Disconnected`]. Dropping the
     /// last handle does the same in the background, if the runtime keeps running.
+    ///
+    /// # Panics
+    /// The node has an engine, and this is awaited outside of a tokio runtime.
     pub async fn close(&self) {
         self.adapter.close().await;
     }

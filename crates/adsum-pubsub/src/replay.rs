@@ -29,7 +29,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(30);
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// How long messages are kept for an origin that doesn't answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a node answers challenges after its last message.
+/// How long a node that has closed answers challenges, once the engine has its last message.
 pub(crate) const ANSWER_AFTER_LAST: Duration = Duration::from_millis(500);
 
 /// Maximum number of unknown origins at a time.
@@ -332,9 +332,9 @@ impl Timeline {
         self.before(now, WINDOW.max(FRESH));
     }
 
-    /// The last number, and when it was recorded.
-    pub(crate) fn last(&self) -> (u64, Option<Instant>) {
-        (self.last, self.buckets.back().map(|(_, noted, _)| *noted))
+    /// The last number.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
     }
 
     /// The number as of `age` ago, or slightly earlier.

@@ -6,8 +6,13 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    engine_link::QueueLimits, envelope::Envelopes, message::Message, metrics::table, payload::Payload,
-    replay::Origin, tasks,
+    engine_link::QueueLimits,
+    envelope::{Control, Envelopes},
+    message::Message,
+    metrics::table,
+    payload::Payload,
+    replay::Origin,
+    tasks,
 };
 
 /// A request of the driver to the engine.
@@ -30,6 +35,8 @@ struct Fake {
     lost: Arc<Mutex<Lost>>,
     /// Accepts no message.
     stuck: Arc<AtomicBool>,
+    /// How long it takes to settle.
+    settles_in: Arc<Mutex<Duration>>,
 }
 
 struct FakeSession {
@@ -80,7 +87,8 @@ impl EngineSession for FakeSession {
         if let Some(topic) = self.fake.late.lock().take() {
             self.link.interest.join(&topic);
         }
-        tokio::task::yield_now().await;
+        let settles_in = *self.fake.settles_in.lock();
+        sleep(settles_in).await;
         Ok(())
     }
 
@@ -104,7 +112,10 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// A driver that has not run yet.
 fn driver(fake: &Fake) -> (Arc<EngineLink>, Driver<Fake>) {
-    let envelopes = Envelopes::new("ns", "a", Origin::default(), []);
+    with_envelopes(fake, Envelopes::new("ns", "a", Origin::default(), []))
+}
+
+fn with_envelopes(fake: &Fake, envelopes: Envelopes) -> (Arc<EngineLink>, Driver<Fake>) {
     let limits = QueueLimits { messages: 4, bytes: 1 << 20 };
     let (link, outgoing) = EngineLink::new("Fake", "ns", None, envelopes, Duration::from_secs(10), limits);
     let driver = Driver { engine: fake.clone(), link: link.clone(), outgoing, retry_interval: RETRY };
@@ -119,7 +130,10 @@ fn start(fake: &Fake) -> (Arc<EngineLink>, tasks::Task) {
 
 /// Starts a driver with a session, as after a start with an engine.
 async fn start_connected(fake: &Fake) -> (Arc<EngineLink>, tasks::Task) {
-    let (link, driver) = driver(fake);
+    connect(driver(fake)).await
+}
+
+async fn connect((link, driver): (Arc<EngineLink>, Driver<Fake>)) -> (Arc<EngineLink>, tasks::Task) {
     let session = driver.open().await.unwrap();
     link.connected.send_replace(true);
     (link, tasks::spawn("driver", driver.run(Some(session))))
@@ -210,6 +224,26 @@ async fn an_engine_that_takes_nothing_is_not_waited_for_at_the_end() {
     let began = Instant::now();
     task.ended().await;
     assert_eq!(began.elapsed(), CLOSE_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn challenges_are_answered_after_a_slow_end() {
+    const SLOW: Duration = Duration::from_millis(900);
+    let fake = Fake::default();
+    let envelopes = |node, origin| Envelopes::new("ns", node, origin, [&b"a secret of the cluster"[..]]);
+    let (a, b) = (Origin::default(), [1; 16]);
+    let (link, mut task) = connect(with_envelopes(&fake, envelopes("a", a))).await;
+    link.send(None, &message("last")).unwrap();
+    *fake.settles_in.lock() = SLOW;
+    link.closing.cancel();
+    let began = Instant::now();
+    sleep(CLOSE_TIMEOUT).await;
+    // The engine delivers the message as late as it confirms it.
+    let challenge = Control::Challenge { of: a, nonce: [2; 16] };
+    link.receive(&envelopes("b", b).write_control("a", &challenge).unwrap());
+    task.ended().await;
+    assert_eq!(fake.asked.lock().last(), Some(&Asked::Publish(link.node_subject("b"))));
+    assert_eq!(began.elapsed(), SLOW + ANSWER_AFTER_LAST);
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,7 +58,7 @@ impl<M> SimulatedEnd<M> {
 
     /// Seals a message.
     pub fn seal(&mut self, now: Duration, message: M) -> Sealed<M> {
-        let number = self.sent.last().0 + 1;
+        let number = self.sent.last() + 1;
         self.sent.note(self.began + now, number);
         self.sealed(Packet::Message { number, message })
     }
@@ -90,7 +90,7 @@ impl<M> SimulatedEnd<M> {
                 }
             }
             Packet::Challenge { of, nonce } if of == self.origin => {
-                let numbers = Numbers { last: self.sent.last().0, stale: self.sent.before(time, FRESH) };
+                let numbers = Numbers { last: self.sent.last(), stale: self.sent.before(time, FRESH) };
                 (Vec::new(), Some((name, self.sealed(Packet::Answer { to: origin, nonce, numbers }))))
             }
             Packet::Answer { to, nonce, numbers } if to == self.origin => {

@@ -152,7 +152,7 @@ impl World {
         };
         let time = self.time();
         let run = &mut self.runs[run];
-        let number = run.sent.last().0 + 1;
+        let number = run.sent.last() + 1;
         run.sent.note(time, number);
         let (origin, name) = (run.origin, run.name);
         self.send(Sent { subject, origin, name, packet: Packet::Message { number, said: self.now } });
@@ -241,7 +241,7 @@ impl World {
                 if of != run.origin {
                     return;
                 }
-                let numbers = Numbers { last: run.sent.last().0, stale: run.sent.before(time, FRESH) };
+                let numbers = Numbers { last: run.sent.last(), stale: run.sent.before(time, FRESH) };
                 let (origin, name) = (run.origin, run.name);
                 let packet = Packet::Answer { to: sent.origin, nonce, numbers, said: now };
                 self.send(Sent { subject: Subject::Node(sent.name), origin, name, packet });

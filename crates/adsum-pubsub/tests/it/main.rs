@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic; clippy spares test functions, not their helpers")]
 
 mod adapter;
+mod closing;
 mod concurrent;
 mod counters;
 mod engines;
