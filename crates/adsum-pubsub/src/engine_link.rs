@@ -3,7 +3,6 @@
 use std::{
     collections::HashSet,
     fmt::Write,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -361,15 +360,7 @@ impl EngineLink {
 
     fn deliver(&self, message: Message) {
         let Some(inbound) = self.inbound.get() else { return };
-        let message = Arc::new(message);
-        // A panic in a subscriber must not keep later messages from the others.
-        if catch_unwind(AssertUnwindSafe(|| inbound.deliver(&message))).is_err() {
-            tracing::error!(
-                engine = self.engine,
-                topic = ?message.topic(),
-                "a subscriber panicked; later subscribers of the topic did not get the message"
-            );
-        }
+        inbound.deliver(&Arc::new(message));
     }
 
     fn refuse(&self, refused: &Refused<'_>) {

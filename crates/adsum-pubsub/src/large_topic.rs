@@ -5,12 +5,23 @@
 //! message is queued, all later ones of the topic are queued behind it, so none overtakes another. If the runtime has
 //! several workers, they take turns of one message; the next one begins when all of them have ended.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::{runtime::Handle, sync::Notify, task::yield_now};
 
-use crate::{ids::SubscriberId, message::Message, subscribers::Block, tasks};
+use crate::{
+    ids::SubscriberId,
+    log::{cut, cut_name, limited},
+    message::Message,
+    subscribers::Block,
+    tasks,
+};
 
 /// Maximum number of subscribers for which a message is delivered in the task of its sender.
 pub(crate) const INLINE: usize = 1024;
@@ -18,6 +29,9 @@ pub(crate) const INLINE: usize = 1024;
 const MAX_QUEUED: usize = 256;
 /// The number of blocks of subscribers to deliver to before other tasks run.
 const BLOCKS_PER_TURN: usize = 8;
+
+/// The name under which panics of subscribers are counted.
+const SUBSCRIBER: &str = "subscriber";
 
 /// A message on its way to the subscribers of a topic.
 #[derive(Clone)]
@@ -29,12 +43,33 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn deliver<'b>(&self, blocks: impl IntoIterator<Item = &'b Block>) {
-        for subscription in blocks.into_iter().flat_map(|block| block.iter()) {
-            if self.from != Some(subscription.id) && subscription.number < self.before {
-                subscription.subscriber.deliver(&self.message);
+    /// Calls the subscribers. One that panics keeps the message from no other, and ends nothing else.
+    pub(crate) fn deliver(&self, blocks: Vec<Block>) {
+        let mut subscriptions = blocks.iter().flat_map(|block| block.iter());
+        // One guard for all of them costs nothing for each. After a panic it goes on with the next.
+        let mut deliver = || {
+            for subscription in subscriptions.by_ref() {
+                if self.from != Some(subscription.id) && subscription.number < self.before {
+                    subscription.subscriber.deliver(&self.message);
+                }
             }
+        };
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut deliver)) {
+            self.note_panic(&*panic);
         }
+        // These may be the last references to subscribers that have left. Ignore the error: the panic is logged.
+        let _ = tasks::guarded(SUBSCRIBER, || drop(blocks));
+    }
+
+    fn note_panic(&self, panic: &(dyn Any + Send)) {
+        tasks::count_panic(SUBSCRIBER);
+        limited!(
+            ERROR,
+            topic = %cut_name(self.message.topic()),
+            event = %cut_name(self.message.event()),
+            panic = %cut(tasks::panic_text(panic)),
+            "a subscriber panicked; the others get the message"
+        );
     }
 }
 
@@ -175,14 +210,8 @@ struct Delivery<'q> {
 }
 
 impl Delivery<'_> {
-    fn deliver(self) {
-        self.job.deliver(&self.blocks);
-    }
-
-    /// A subscriber that panics ends neither the task nor, as its drop delivers the rest, the process.
-    fn deliver_guarded(self) {
-        // The panic was logged, and the turn has ended.
-        let _ = tasks::guarded("subscriber", || self.deliver());
+    fn deliver(mut self) {
+        self.job.deliver(std::mem::take(&mut self.blocks));
     }
 }
 
@@ -221,7 +250,7 @@ impl<B: Fn() -> Vec<Block> + Clone + Send + Sync + 'static> DrainTask<B> {
             match self.drainer.next() {
                 Next::Deliver(turn) => {
                     self.start_helpers(turn.left);
-                    turn.deliver_guarded();
+                    turn.deliver();
                 }
                 Next::Wait => {
                     self.drainer.queue.next.notified().await;
@@ -253,7 +282,7 @@ impl<B: Fn() -> Vec<Block>> Drop for DrainTask<B> {
 async fn help<B: Fn() -> Vec<Block>>(drainer: Drainer<B>, _helping: Arc<()>) {
     loop {
         match drainer.next() {
-            Next::Deliver(turn) => turn.deliver_guarded(),
+            Next::Deliver(turn) => turn.deliver(),
             Next::Wait | Next::Rest => return,
         }
         yield_now().await;

@@ -130,7 +130,7 @@ impl Registry {
         if entry.subscribers.len() <= INLINE && !entry.queue.as_ref().is_some_and(|queue| queue.is_busy()) {
             let blocks = entry.subscribers.blocks().clone();
             drop(topics);
-            job.deliver(&blocks);
+            job.deliver(blocks);
         } else {
             let queue = entry.queue.get_or_insert_default().clone();
             let was_idle = queue.push(job);

@@ -12,7 +12,8 @@ use crate::{ids::SubscriberId, message::Message};
 /// Called with every message of the topics that it is attached to.
 pub trait Subscriber: Send + Sync + 'static {
     /// Takes a message. It is called in the task that broadcasts, or, if the topic is large, in a task of the topic. It
-    /// must not block, and must not panic: a panic ends the broadcast.
+    /// must not block. Its panic is logged and counted; the other subscribers get the message, and the broadcast returns
+    /// as ever.
     ///
     /// It may attach and detach. It must not broadcast: other subscribers would get that message before the one that
     /// caused it, and in a large topic it would deadlock.

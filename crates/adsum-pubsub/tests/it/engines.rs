@@ -1,12 +1,14 @@
 //! Nodes connected by real engines: the behaviour that both engines share.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use adsum_pubsub::{BroadcastError, Inbox, MAX_MESSAGE_BYTES, Payload, PubSub, StartError, suite};
+use adsum_pubsub::{
+    BroadcastError, Inbox, MAX_MESSAGE_BYTES, Payload, PubSub, StartError, SubscriberId, suite,
+};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    counters,
+    Panics, counters,
     server::{File, Kind, SECRET, Server, connect},
     spy::Recorded,
 };
@@ -47,6 +49,7 @@ for_each_engine! {
     tls_is_spoken_and_certificates_are_checked,
     nodes_of_another_secret_or_namespace_are_not_heard,
     namesakes_hear_each_other,
+    a_subscriber_that_panics_is_counted_and_others_hear,
     only_what_has_subscribers_is_listened_to,
     strangers_harm_nobody,
     what_is_too_large_stays_on_its_node,
@@ -359,6 +362,25 @@ async fn namesakes_hear_each_other(kind: Kind) {
     let (mut on_a, mut on_twin) = (a.subscribe("t"), twin.subscribe("t"));
     hear(&a, &mut on_twin).await;
     hear(&twin, &mut on_a).await;
+}
+
+async fn a_subscriber_that_panics_is_counted_and_others_hear(kind: Kind) {
+    let server = Server::start(kind);
+    let (a, b) = (server.node("a").await, server.node("b").await);
+    let mut first = b.subscribe("t");
+    hear(&a, &mut first).await;
+    let _panics = b.attach("t", SubscriberId::unique(), Arc::new(Panics));
+    let mut last = b.subscribe("t");
+    let before = counters::panics(&b);
+    for n in 0..10 {
+        a.broadcast("t", n.to_string(), ()).unwrap();
+    }
+    for n in 0..10 {
+        assert_eq!(next(&mut first).await, n.to_string());
+        assert_eq!(next(&mut last).await, n.to_string());
+    }
+    assert!(counters::panics(&b) >= before + 10);
+    assert!(*b.connected().borrow());
 }
 
 async fn only_what_has_subscribers_is_listened_to(kind: Kind) {

@@ -43,3 +43,12 @@ impl Subscriber for Recorder {
         self.0.lock().push(message.event().to_owned());
     }
 }
+
+/// Panics in each of its calls.
+struct Panics;
+
+impl Subscriber for Panics {
+    fn deliver(&self, _: &Arc<Message>) {
+        panic!("a subscriber that panics, as the test wants it");
+    }
+}

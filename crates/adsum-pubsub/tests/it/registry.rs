@@ -4,7 +4,7 @@ use adsum_pubsub::{Attachment, Message, PubSub, Subscriber, SubscriberId};
 use parking_lot::Mutex;
 use proptest::{prelude::*, sample::Index};
 
-use crate::Recorder;
+use crate::{Panics, Recorder, counters::panics};
 
 #[test]
 fn an_attachment_ends_with_its_drop() {
@@ -23,6 +23,25 @@ fn an_attachment_ends_with_its_drop() {
     pubsub.broadcast("t", "three", ()).unwrap();
     assert_eq!(recorder.take(), [""; 0]);
     assert_eq!(Arc::strong_count(&recorder), 1, "no reference to a subscriber that left is kept");
+}
+
+#[test]
+fn a_subscriber_that_panics_keeps_the_message_from_no_other() {
+    let pubsub = PubSub::local();
+    let before = panics(&pubsub);
+    let recorder = Arc::new(Recorder::default());
+    let attach = |subscriber| pubsub.attach("t", SubscriberId::unique(), subscriber);
+    let _attached: [Attachment; 5] = [
+        attach(recorder.clone()),
+        attach(Arc::new(Panics)),
+        attach(recorder.clone()),
+        attach(Arc::new(Panics)),
+        attach(recorder.clone()),
+    ];
+    pubsub.broadcast("t", "one", ()).unwrap();
+    pubsub.broadcast("t", "two", ()).unwrap();
+    assert_eq!(recorder.take(), ["one", "one", "one", "two", "two", "two"]);
+    assert!(panics(&pubsub) >= before + 4);
 }
 
 #[derive(Clone, Debug)]
