@@ -10,7 +10,7 @@ mod site;
 
 use std::{
     fmt,
-    future::{Future, IntoFuture},
+    future::{Future, IntoFuture, ready},
     io,
     pin::Pin,
     sync::Arc,
@@ -23,7 +23,10 @@ use adsum_pubsub::{
     tasks,
 };
 use axum::Router;
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
@@ -97,6 +100,9 @@ pub fn serve(listener: TcpListener, site: Router) -> Serve {
 /// - the sockets are [drained](Self::drain) with 1012, and [presences](Self::presence) leave;
 /// - requests in flight are answered within the [`request_grace`](Self::request_grace).
 ///
+/// At last the `PubSub` of each of these presences is [closed](adsum_pubsub::PubSub::close), so that the other nodes get
+/// what was broadcast up to then.
+///
 /// If a client requests a new socket meanwhile over an open connection, the connection is closed without a response, so
 /// that a load balancer tries the next node.
 #[must_use = "a server runs once it is awaited"]
@@ -122,6 +128,11 @@ pub trait Depart: Send + Sync + 'static {
 
     /// Called once the server's sockets are closed.
     fn depart(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// Called last: the server has answered its requests, too, or their time is over.
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(ready(()))
+    }
 }
 
 impl Serve {
@@ -133,6 +144,9 @@ impl Serve {
 
     /// Makes a presence leave gracefully when the server shuts down: its presences stay for the handoff, so that
     /// clients that reconnect to another node never appear to leave. May be called for several presences.
+    ///
+    /// Its `PubSub` is closed with the server: what the program broadcasts after that stays on this node. If several
+    /// servers share it, give the presence to the one that ends last.
     pub fn presence<P: Depart + Clone>(mut self, presence: &P) -> Self {
         self.departing.push(Arc::new(presence.clone()));
         self
@@ -263,7 +277,7 @@ impl Serve {
                 presence.departing();
             }
             let left_open = sockets.drain(drain).await;
-            for presence in departing {
+            for presence in &departing {
                 presence.depart().await;
             }
             left_open
@@ -273,6 +287,7 @@ impl Serve {
             connections.len()
         };
         let (sockets_left, requests_left) = tokio::join!(left, answered);
+        join_all(departing.iter().map(|presence| presence.close())).await;
         if sockets_left + requests_left > 0 {
             tracing::warn!(
                 sockets_left,

@@ -225,7 +225,7 @@ impl PubSub {
         self.adapter.direct_broadcast(node, &message)
     }
 
-    /// Leaves the cluster, at the end of a program. Waits until all earlier broadcasts are sent and the other nodes
+    /// Leaves the cluster, at the end of a program; `adsum::serve` does it with the presences that it is given. Waits until all earlier broadcasts are sent and the other nodes
     /// have had time to verify them: half a second if there is a secret, and at most 1.5 s.
     ///
     /// From this call on, broadcasts reach this node alone and fail with [`BroadcastError::Disconnected`]. Dropping the

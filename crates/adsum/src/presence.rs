@@ -124,7 +124,8 @@ impl<H: PresenceHandler> Presence<H> {
     ///
     /// Returns how many sockets are still open when the time of the drain is over.
     ///
-    /// [`serve`](crate::serve()) does this for the presences that it is given.
+    /// [`serve`](crate::serve()) does this for the presences that it is given, and closes their `PubSub`. A program with
+    /// a server of its own calls [`PubSub::close`](crate::PubSub::close) at its end.
     pub async fn drain(&self, sockets: &Sockets, drain: Drain) -> usize {
         self.departing();
         let left_open = sockets.drain(drain).await;
@@ -304,6 +305,11 @@ impl<H: PresenceHandler> Depart for Presence<H> {
             // Ignore the error: the task has ended with its runtime.
             let _ = inbox.leave().await;
         })
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let pubsub = self.core.pubsub.clone();
+        Box::pin(async move { pubsub.close().await })
     }
 }
 

@@ -38,6 +38,7 @@ mod resting;
 #[path = "../../../adsum-pubsub/tests/it/server.rs"]
 #[allow(dead_code, reason = "the tests of adsum-pubsub use all of it")]
 mod server;
+mod shutdown;
 mod slow;
 #[path = "../../../adsum-pubsub/tests/it/spy.rs"]
 #[allow(dead_code, reason = "the tests of adsum-pubsub use all of it")]
