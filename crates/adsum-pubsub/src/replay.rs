@@ -32,8 +32,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a node that has closed answers challenges, once the engine has its last message.
 pub(crate) const ANSWER_AFTER_LAST: Duration = Duration::from_millis(500);
 
-/// Maximum number of unknown origins at a time.
-const MAX_UNKNOWN: usize = 64;
+/// Maximum number of unknown origins at a time: nodes that start at once, or recordings of dead ones. Their messages are
+/// bounded by [`MAX_KEPT_BYTES_IN_ALL`], 8 KiB for each if there are as many. Each takes less than 1 KiB beside.
+const MAX_UNKNOWN: usize = 1024;
 /// Maximum number of bytes kept for one of them. A single message may exceed it.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
 /// Maximum number of bytes kept for all of them.

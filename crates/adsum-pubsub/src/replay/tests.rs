@@ -74,6 +74,20 @@ fn one_that_does_not_answer_is_asked_now_and_then_and_nothing_of_it_is_delivered
 }
 
 #[test]
+fn all_nodes_that_start_at_once_are_heard() {
+    let (mut guard, now) = (Guard::default(), start());
+    let origins: Vec<Origin> = (0..200_u8).map(|n| [n; 16]).collect();
+    for origin in &origins {
+        assert_eq!(receive(&mut guard, now, *origin, 1), Received::Kept(Some(NONCE)));
+    }
+    for origin in &origins {
+        let answered = guard.answered(now, origin, &NONCE, Numbers { last: 1, stale: 0 });
+        assert_eq!(answered, Some((vec![1], 0)));
+    }
+    assert_eq!(guard.tidy(now), 0);
+}
+
+#[test]
 fn what_was_kept_in_vain_is_counted() {
     let (mut guard, now) = (Guard::default(), start());
     for n in 0..7 {

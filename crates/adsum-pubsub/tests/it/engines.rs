@@ -1,6 +1,6 @@
 //! Nodes connected by real engines: the behaviour that both engines share.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use adsum_pubsub::{
     BroadcastError, Inbox, MAX_MESSAGE_BYTES, Payload, PubSub, StartError, SubscriberId, suite,
@@ -16,7 +16,7 @@ use crate::{
 const REFUSED: &str = "adsum_refused_messages_total";
 
 /// The deadline for everything that should happen.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Makes a test for each engine from each of these functions.
 macro_rules! for_each_engine {
@@ -39,6 +39,7 @@ macro_rules! for_each_engine {
 for_each_engine! {
     it_passes_the_suite,
     the_first_word_and_the_last_are_heard,
+    many_that_start_at_once_are_all_heard,
     a_listener_on_everything_keeps_nobody_away,
     what_was_recorded_and_is_said_again_is_heard_by_nobody,
     a_secret_is_changed_without_a_split,
@@ -84,6 +85,27 @@ async fn the_first_word_and_the_last_are_heard(kind: Kind) {
     }
     heard.sort_by_key(|word| word[5..].parse::<u32>().unwrap());
     assert!(heard.iter().enumerate().all(|(n, word)| *word == format!("word {n}")), "{heard:?}");
+}
+
+async fn many_that_start_at_once_are_all_heard(kind: Kind) {
+    const MANY: usize = 200;
+    let server = Server::start(kind);
+    let listener = server.node("hears").await;
+    let mut inbox = listener.subscribe("t");
+    hear(&server.node("probe").await, &mut inbox).await;
+    let mut nodes = Vec::new();
+    for n in 0..MANY {
+        nodes.push(server.node(&format!("says-{n}")).await);
+    }
+    // No node gets to a challenge before all have spoken, if their tasks have no turn in between.
+    for (n, node) in nodes.iter().enumerate() {
+        node.broadcast("t", n.to_string(), ()).unwrap();
+    }
+    let mut heard = HashSet::new();
+    while heard.len() < MANY {
+        assert!(heard.insert(next(&mut inbox).await.parse::<usize>().unwrap()));
+    }
+    assert!(heard.iter().all(|n| *n < MANY));
 }
 
 async fn a_listener_on_everything_keeps_nobody_away(kind: Kind) {
@@ -529,7 +551,7 @@ pub(crate) async fn becomes(connected: &mut watch::Receiver<bool>, expected: boo
 }
 
 /// Polls a condition that no event signals.
-async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     timeout(DEADLINE, async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(10)).await;
