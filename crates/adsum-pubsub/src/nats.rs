@@ -22,12 +22,12 @@ use crate::{
     engine_link::{EngineLink, Outgoing, Unsent},
     envelope::MAX_ENVELOPE_BYTES,
     settings::{ConfigError, Settings, StartError},
-    tasks::{self, Task, noticed},
+    tasks::{self, Task},
 };
 
-/// Maximum number of messages of one topic in the client's buffer, which a reader empties before each delivery.
-/// Messages that arrive while it is full are lost.
-const SUBSCRIPTION_CAPACITY: usize = 4096;
+/// Maximum number of messages of one topic in the client's buffer, which a task of its own empties. More than the client
+/// reads before that task runs: it reads at most 128 times 64 KiB in a row. Messages that arrive while it is full are lost.
+const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
 
 /// Maximum number of commands that wait to be written to the socket. The queue bounded in bytes comes before this one.
 const CLIENT_CAPACITY: usize = 32;
@@ -181,9 +181,9 @@ impl Engine for Nats {
 pub(crate) struct NatsSession {
     client: Client,
     link: Arc<EngineLink>,
-    /// A task for each subscription. Dropping the task ends the subscription.
-    readers: HashMap<String, Task>,
-    backlog: Backlog,
+    /// The tasks of each subscription. Dropping them ends it.
+    readers: HashMap<String, [Task; 2]>,
+    backlog: Arc<Backlog>,
     lost: Lost,
     /// When to check the connection's state. Its end is also an event, but a flood of events can hide it.
     looks: Interval,
@@ -218,13 +218,7 @@ impl EngineSession for NatsSession {
     async fn subscribe(&mut self, subjects: Vec<String>) -> Result<(), Failure> {
         for subject in subjects {
             let messages = self.client.subscribe(subject.clone()).await.map_err(Failure::away)?;
-            let read = read(messages, self.link.clone(), self.backlog.clone());
-            let lost = self.lost.clone();
-            let reader = tasks::spawn("NATS reader", async move {
-                if noticed("NATS reader", read).await.is_err() {
-                    lost.tell(Failure::away("a reader panicked"));
-                }
-            });
+            let reader = read(messages, self.link.clone(), self.backlog.clone(), &self.lost);
             self.readers.insert(subject, reader);
         }
         Ok(())

@@ -99,7 +99,7 @@ impl PubSub {
     /// token. They are servers of one NATS cluster, of which the node uses one at a time. The account only needs the
     /// subjects under the namespace, such as `adsum.>`.
     ///
-    /// Each topic with subscribers on this node takes about 5 KiB of memory for its queue.
+    /// Each topic with subscribers on this node takes about 7 KiB of memory for its queues.
     #[cfg(feature = "nats")]
     pub fn nats(servers: impl AsRef<str>) -> NodeBuilder {
         NodeBuilder::new(Kind::Nats, servers.as_ref())
@@ -203,8 +203,9 @@ impl NodeBuilder {
 
     /// Sets the maximum of messages and bytes in the queue to the engine. Broadcasts beyond it fail with
     /// [`BroadcastError::Full`](crate::BroadcastError::Full). With NATS the number of bytes also bounds incoming
-    /// messages that are not delivered yet; those beyond it are lost and counted (`adsum_lagged_messages_total`). The
-    /// defaults are [`DEFAULT_QUEUE_MESSAGES`] and [`DEFAULT_QUEUE_BYTES`]. The largest allowed message must fit.
+    /// messages that are not delivered yet, each with 64 bytes more than its own; a single topic takes at most half of
+    /// it. Those beyond it are lost and counted (`adsum_lagged_messages_total`). The defaults are
+    /// [`DEFAULT_QUEUE_MESSAGES`] and [`DEFAULT_QUEUE_BYTES`]. The largest allowed message must fit.
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
         self.limits = QueueLimits { messages, bytes };
         self

@@ -1,84 +1,122 @@
 //! Reads the messages of a subscription. The messages that wait to be delivered are bounded in bytes, over all
 //! subscriptions.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_nats::Subscriber;
-use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
-use tokio::task::consume_budget;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
 
 use crate::{
+    driver::{Failure, Lost},
     engine_link::EngineLink,
     metrics::{Counter, table},
+    tasks::{self, Task, noticed},
 };
 
-/// Reads a subscription until it ends.
+/// The overhead of a waiting message in bytes. It bounds the number of small ones.
+const WAITING_OVERHEAD: usize = 64;
+
+/// Reads a subscription until it ends, or the tasks are dropped.
 ///
-/// The client's own buffer is bounded in messages only, so it is emptied before each delivery.
-pub(super) async fn read(mut messages: Subscriber, link: Arc<EngineLink>, backlog: Backlog) {
-    let mut waiting = SubscriptionBacklog { messages: VecDeque::new(), backlog };
+/// The client's own buffer is bounded in messages only. So one task empties it, whatever the other delivers meanwhile.
+pub(super) fn read(
+    messages: Subscriber,
+    link: Arc<EngineLink>,
+    backlog: Arc<Backlog>,
+    lost: &Lost,
+) -> [Task; 2] {
+    let share = Arc::new(Share { backlog, bytes: AtomicUsize::new(0) });
+    // The backlog bounds it.
+    let (queue, waiting) = mpsc::unbounded_channel();
+    [start(lost, empty(messages, share, queue)), start(lost, deliver(waiting, link))]
+}
+
+fn start(lost: &Lost, work: impl Future<Output = ()> + Send + 'static) -> Task {
+    const NAME: &str = "NATS reader";
+    let lost = lost.clone();
+    tasks::spawn(NAME, async move {
+        if noticed(NAME, work).await.is_err() {
+            lost.tell(Failure::away("a reader panicked"));
+        }
+    })
+}
+
+async fn empty(mut messages: Subscriber, share: Arc<Share>, queue: mpsc::UnboundedSender<Waiting>) {
     while let Some(message) = messages.next().await {
-        waiting.push(message.payload);
-        while let Some(payload) = waiting.pop() {
-            link.receive(&payload);
-            while let Some(Some(message)) = messages.next().now_or_never() {
-                waiting.push(message.payload);
-            }
-            consume_budget().await;
+        match share.keep(&message.payload) {
+            // If it can't be queued, the other task has panicked, and the connection ends.
+            Some(waiting) => drop(queue.send(waiting)),
+            None => share.backlog.lagging.note(),
         }
     }
 }
 
-/// The bytes of all messages of a connection that are not delivered yet.
-#[derive(Clone)]
+async fn deliver(mut queue: mpsc::UnboundedReceiver<Waiting>, link: Arc<EngineLink>) {
+    while let Some(waiting) = queue.recv().await {
+        link.receive(&waiting.take());
+    }
+}
+
+/// The bytes of all messages of a connection that wait to be delivered.
 pub(super) struct Backlog {
-    bytes: Arc<AtomicUsize>,
+    bytes: AtomicUsize,
     max: usize,
     lagging: Arc<Lagging>,
 }
 
 impl Backlog {
-    pub(super) fn new(max: usize, lagging: Arc<Lagging>) -> Self {
-        Self { bytes: Arc::default(), max, lagging }
+    pub(super) fn new(max: usize, lagging: Arc<Lagging>) -> Arc<Self> {
+        Arc::new(Self { bytes: AtomicUsize::new(0), max, lagging })
     }
 }
 
-/// The messages of one subscription that are not delivered yet.
-struct SubscriptionBacklog {
-    messages: VecDeque<Bytes>,
-    backlog: Backlog,
+/// The bytes of those of one subscription.
+struct Share {
+    backlog: Arc<Backlog>,
+    bytes: AtomicUsize,
 }
 
-impl SubscriptionBacklog {
-    /// Keeps a message, or drops it if the backlog is full.
-    fn push(&mut self, message: Bytes) {
-        let Backlog { bytes, max, lagging } = &self.backlog;
-        let before = bytes.fetch_add(message.len(), Ordering::Relaxed);
-        if before + message.len() > *max {
-            bytes.fetch_sub(message.len(), Ordering::Relaxed);
-            lagging.note();
-        } else {
-            self.messages.push_back(message);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        let message = self.messages.pop_front()?;
-        self.backlog.bytes.fetch_sub(message.len(), Ordering::Relaxed);
-        Some(message)
+impl Share {
+    /// Keeps a message, unless it takes more than is left for the others: so one subscription alone takes at most half,
+    /// and its backlog keeps no heartbeat away. A message that waits alone may have any size.
+    fn keep(self: &Arc<Self>, envelope: &[u8]) -> Option<Waiting> {
+        let cost = envelope.len() + WAITING_OVERHEAD;
+        let own = self.bytes.fetch_add(cost, Ordering::Relaxed);
+        let all = self.backlog.bytes.fetch_add(cost, Ordering::Relaxed);
+        let room = Room { share: self.clone(), cost };
+        // Copied, since a part of the client's buffer would keep the whole of it.
+        (all == 0 || own + cost + all <= self.backlog.max)
+            .then(|| Waiting { envelope: envelope.into(), room })
     }
 }
 
-impl Drop for SubscriptionBacklog {
+struct Waiting {
+    envelope: Box<[u8]>,
+    room: Room,
+}
+
+impl Waiting {
+    /// Returns the message, which doesn't wait any more.
+    fn take(self) -> Box<[u8]> {
+        drop(self.room);
+        self.envelope
+    }
+}
+
+/// The bytes that a message takes while it waits.
+struct Room {
+    share: Arc<Share>,
+    cost: usize,
+}
+
+impl Drop for Room {
     fn drop(&mut self) {
-        while self.pop().is_some() {}
+        self.share.bytes.fetch_sub(self.cost, Ordering::Relaxed);
+        self.share.backlog.bytes.fetch_sub(self.cost, Ordering::Relaxed);
     }
 }
 
