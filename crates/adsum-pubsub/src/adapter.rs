@@ -55,6 +55,12 @@ pub trait Adapter: Send + Sync + 'static {
         watch::channel(true).1
     }
 
+    /// How much can wait to be sent. Messages that take more in one go fail with [`BroadcastError::Full`] however often
+    /// they are sent. `None` if there is no bound.
+    fn queue_limits(&self) -> Option<QueueLimits> {
+        None
+    }
+
     /// Returns the metrics of the adapter, if it counts before it is started.
     #[doc(hidden)]
     fn metrics(&self) -> Option<Arc<Metrics>> {
@@ -146,6 +152,15 @@ pub enum BroadcastError {
         /// How much the queue holds.
         queued: Queued,
     },
+}
+
+/// How much the queue of an adapter can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// The maximum number of messages.
+    pub messages: usize,
+    /// The maximum number of bytes.
+    pub bytes: usize,
 }
 
 /// How much a full queue of an adapter holds.

@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    adapter::{Adapter, BroadcastError, Inbound, Queued},
+    adapter::{Adapter, BroadcastError, Inbound, QueueLimits, Queued},
     envelope::{Content, Control, Envelopes, MAX_NODE_BYTES, Opened, Refusal, Refused},
     interest::Interest,
     message::Message,
@@ -62,7 +62,7 @@ pub(crate) struct EngineLink {
     replays: Mutex<ReplayGuard<Message>>,
     queue: mpsc::Sender<Outgoing>,
     queued: Arc<OutgoingQueue>,
-    pub(crate) max_queued_bytes: usize,
+    pub(crate) limits: QueueLimits,
     pub(crate) round_trip: Arc<Histogram>,
     /// By [`Refusal`].
     refused: Box<[Arc<Counter>]>,
@@ -144,13 +144,6 @@ impl Drop for Room {
     }
 }
 
-/// How much the outgoing queue may hold.
-#[derive(Clone, Copy)]
-pub(crate) struct QueueLimits {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
-}
-
 impl EngineLink {
     pub(crate) fn new(
         engine: &'static str,
@@ -186,7 +179,7 @@ impl EngineLink {
                 most_bytes: HighWater::new("queue_bytes", Some(limits.bytes)),
                 most_messages: HighWater::new("queue_messages", Some(limits.messages)),
             }),
-            max_queued_bytes: limits.bytes,
+            limits,
             logged: Mutex::default(),
         };
         let link = Arc::new(link);
@@ -235,7 +228,7 @@ impl EngineLink {
     }
 
     fn enqueue(&self, subject: String, envelope: Bytes) -> Result<(), BroadcastError> {
-        let queued = match Room::take(&self.queued, envelope.len(), self.max_queued_bytes) {
+        let queued = match Room::take(&self.queued, envelope.len(), self.limits.bytes) {
             Ok(room) => match self.queue.try_send(Outgoing { subject, envelope, room }) {
                 Ok(()) => {
                     let max = self.queue.max_capacity();
@@ -432,6 +425,10 @@ impl Adapter for Node {
             return Ok(());
         }
         self.link.send(Some(node), message)
+    }
+
+    fn queue_limits(&self) -> Option<QueueLimits> {
+        Some(self.link.limits)
     }
 
     fn connected(&self) -> watch::Receiver<bool> {

@@ -88,7 +88,7 @@ pub use self::replay::simulated::{Reply, Sealed, SimulatedEnd};
 pub use self::topic::{NODE_DOWN, NODES_TOPIC};
 #[doc(inline)]
 pub use self::{
-    adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES, MAX_REGION_BYTES, Queued},
+    adapter::{Adapter, BroadcastError, Inbound, MAX_MESSAGE_BYTES, MAX_REGION_BYTES, QueueLimits, Queued},
     bounds::OptionsError,
     event::ReservedEvent,
     ids::{EncodingId, SubscriberId},

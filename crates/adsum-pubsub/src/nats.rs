@@ -142,7 +142,7 @@ impl Nats {
         let looks = interval(self.settings.ping_interval);
         let pinger = ping(client.clone(), link.clone(), self.settings.ping_interval);
         let pinger = tasks::spawn("NATS pinger", pinger);
-        let backlog = Backlog::new(link.max_queued_bytes, lagging);
+        let backlog = Backlog::new(link.limits.bytes, lagging);
         Ok(NatsSession {
             client,
             link: link.clone(),

@@ -3,10 +3,10 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::{
-    adapter::MAX_REGION_BYTES,
+    adapter::{MAX_REGION_BYTES, QueueLimits},
     bounds::{MAX_TIME, OptionsError, within},
     driver::{Driver, Engine, Failure},
-    engine_link::{EngineLink, Node, QueueLimits},
+    engine_link::{EngineLink, Node},
     envelope::{Envelopes, MAX_ENVELOPE_BYTES, MAX_NODE_BYTES},
     pubsub::PubSub,
     replay::Origin,

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use tokio::sync::watch;
 
 use crate::{
-    adapter::{Adapter, BroadcastError, Inbound},
+    adapter::{Adapter, BroadcastError, Inbound, QueueLimits},
     event,
     ids::SubscriberId,
     inbox::{DEFAULT_INBOX_CAPACITY, Inbox},
@@ -55,6 +55,11 @@ impl PubSub {
     /// Whether other nodes can exist. False for [`PubSub::local`].
     pub fn is_networked(&self) -> bool {
         self.adapter.is_networked()
+    }
+
+    /// How much can wait to be sent to other nodes. `None` if there is no bound.
+    pub fn queue_limits(&self) -> Option<QueueLimits> {
+        self.adapter.queue_limits()
     }
 
     /// Whether the network between the nodes is reachable now, and every change of that.

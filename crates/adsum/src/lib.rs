@@ -155,8 +155,8 @@ pub use adsum_pubsub::metrics;
 pub use adsum_pubsub::{
     Adapter, Attachment, BroadcastError, DEFAULT_INBOX_CAPACITY, EncodingId, Inbound, Inbox, IntoPayload,
     Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES, MAX_REGION_BYTES, MalformedPayload, Mark, Message,
-    OptionsError, Pattern, PatternError, Payload, PubSub, Queued, ReservedEvent, Subscriber, SubscriberId,
-    Topic,
+    OptionsError, Pattern, PatternError, Payload, PubSub, QueueLimits, Queued, ReservedEvent, Subscriber,
+    SubscriberId, Topic,
 };
 #[cfg(any(feature = "nats", feature = "redis"))]
 #[doc(inline)]

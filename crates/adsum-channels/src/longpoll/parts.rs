@@ -2,12 +2,25 @@
 
 use std::collections::VecDeque;
 
+use adsum_pubsub::QueueLimits;
 use serde::{Deserialize, Serialize};
 
 /// Maximum size of a part. A message between nodes has at most half a mebibyte, including its head.
 const PART_BYTES: usize = 384 * 1024;
 /// Maximum size of all incomplete values together. Beyond it the oldest is dropped, and its sender gets no response.
 const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
+
+/// The overhead of a part in a queue, at most: its head, and the names in its envelope.
+const PART_OVERHEAD: usize = 1024;
+
+/// Whether a value of this length can be passed on, if nothing else waits.
+pub(super) fn fit(len: usize, limits: Option<QueueLimits>) -> bool {
+    let last = len.saturating_sub(1) / PART_BYTES;
+    let parts = last + 1;
+    let is_queued =
+        |QueueLimits { messages, bytes }| parts <= messages && len + parts * PART_OVERHEAD <= bytes;
+    last * PART_BYTES <= MAX_WAITING_BYTES && limits.is_none_or(is_queued)
+}
 
 /// The header of a part.
 #[derive(Serialize, Deserialize)]

@@ -21,7 +21,7 @@ use tokio::{sync::mpsc, time::timeout};
 use super::{
     PostedMessage, Sessions,
     parts::Parts,
-    responder::{ASK, Answer, ForwardedAnswer, MAX_FORWARDED_BYTES, Responder, send, topic},
+    responder::{ASK, Answer, ForwardedAnswer, MAX_FORWARDED_BYTES, NotSent, Responder, send, topic},
     session::{Polled, Published, Reply, Request},
 };
 
@@ -80,6 +80,8 @@ enum NoAnswer {
     Gone,
     /// The session exists but doesn't process the request in time.
     Late,
+    /// The request can never be passed on.
+    TooLong,
 }
 
 impl Relay {
@@ -180,7 +182,7 @@ impl Relay {
         let polled = match asked {
             Ok(Answer::Messages(messages)) => Polled::Messages(messages),
             Ok(Answer::Nothing) => Polled::Nothing,
-            Ok(_) | Err(NoAnswer::Gone) => Polled::Gone,
+            Ok(_) | Err(NoAnswer::Gone | NoAnswer::TooLong) => Polled::Gone,
             // Dropped while armed, so the session keeps its messages for the next poll.
             Err(NoAnswer::Late) => return Polled::Nothing,
         };
@@ -214,6 +216,7 @@ impl Relay {
                 Ok(Answer::Bad(error)) => return Published::Bad(error),
                 Ok(_) | Err(NoAnswer::Gone) => return Published::Gone,
                 Err(NoAnswer::Late) => return Published::Late,
+                Err(NoAnswer::TooLong) => return Published::TooLong,
             }
         }
         Published::Taken
@@ -224,7 +227,10 @@ impl Relay {
         let (answers, mut answered) = mpsc::channel(2);
         self.waiting.lock().insert(number, Waiter { node: name.node.clone(), answers });
         let _waiting = PendingGuard { relay: self, number };
-        self.send(name, number, ask).map_err(|()| NoAnswer::Late)?;
+        self.send(name, number, ask).map_err(|error| match error {
+            NotSent::TooLong(_) => NoAnswer::TooLong,
+            NotSent::Now(_) => NoAnswer::Late,
+        })?;
         match timeout(self.timeout, answered.recv()).await {
             Ok(Some(Answer::Here)) => {}
             Ok(Some(answer)) => return Ok(answer),
@@ -238,7 +244,7 @@ impl Relay {
         }
     }
 
-    fn send(&self, name: &Name, number: u64, ask: Ask) -> Result<(), ()> {
+    fn send(&self, name: &Name, number: u64, ask: Ask) -> Result<(), NotSent> {
         let request = ForwardedRequest {
             session: name.session.clone(),
             node: self.pubsub.node().to_owned(),
@@ -247,7 +253,7 @@ impl Relay {
             ask,
         };
         let sent = send(&self.pubsub, &name.node, &name.relay, ASK, (&self.name, number), &request);
-        sent.map_err(
+        sent.inspect_err(
             |error| limited!(WARN, node = name.node, %error, "could not forward a long poll request"),
         )
     }

@@ -90,6 +90,18 @@ impl Drop for Responder {
     }
 }
 
+/// Why a value is not sent to a relay.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotSent {
+    #[error(
+        "its {0} bytes never fit into the queue between the nodes; raise `NodeBuilder::queue`, or lower \
+         `max_message_bytes`"
+    )]
+    TooLong(usize),
+    #[error(transparent)]
+    Now(#[from] BroadcastError),
+}
+
 pub(super) fn topic(relay: &str) -> Topic {
     format!("{RESERVED_PREFIX}longpoll:{relay}").into()
 }
@@ -102,8 +114,11 @@ pub(super) fn send(
     event: &str,
     (from, number): (&str, u64),
     value: &impl Serialize,
-) -> Result<(), BroadcastError> {
+) -> Result<(), NotSent> {
     let bytes = postcard::to_allocvec(value).expect("strings, bytes and numbers can be encoded");
+    if !parts::fit(bytes.len(), pubsub.queue_limits()) {
+        return Err(NotSent::TooLong(bytes.len()));
+    }
     for part in parts::split(from, number, &bytes) {
         pubsub.direct_broadcast(node, topic(relay), event, Payload::Binary(part.into()))?;
     }

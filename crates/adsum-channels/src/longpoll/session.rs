@@ -57,6 +57,8 @@ pub(super) enum Published {
     Gone,
     /// The session didn't process it in time.
     Late,
+    /// It can't be passed on to the node of the session.
+    TooLong,
 }
 
 /// The recipient of a response: a request on this node or on another.

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    engine_link::QueueLimits,
+    adapter::QueueLimits,
     envelope::{Control, Envelopes},
     message::Message,
     metrics::table,
