@@ -1,6 +1,7 @@
 //! Tasks of a presence that panic are restarted, and no presence is seen to leave.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -8,48 +9,79 @@ use std::{
     time::Duration,
 };
 
-use adsum::{Drain, Inbox, LocalNetwork, NotReady, Presence, PubSub, Sockets, SubscriberId};
-use adsum_pubsub::{Message, Payload, Subscriber};
+use adsum::{
+    Adapter, BroadcastError, Drain, Inbound, Inbox, Message, NotReady, Payload, Presence, PubSub, Sockets,
+    Subscriber, SubscriberId, Topic,
+};
 use adsum_tracker::ClusterMessage as Said;
+use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
 use crate::support::{meta, plain, settle};
 
-/// Panics in the task that sends, in which the nodes of one process also receive.
-struct Fails {
-    /// How many more times.
-    times: AtomicUsize,
-    node: &'static str,
+/// A network on which replication can be made to panic: sending does, in the task that sends.
+#[derive(Clone, Default)]
+struct Network {
+    nodes: Arc<Mutex<HashMap<&'static str, Inbound>>>,
+    /// How many more times a message of the node `a` about its presences panics.
+    fails: Arc<AtomicUsize>,
 }
 
-impl Fails {
-    fn on(network: &LocalNetwork, node: &'static str) -> (Arc<Self>, PubSub) {
-        let fails = Arc::new(Self { times: AtomicUsize::new(0), node });
-        let pubsub = network.node("ear");
-        let heard = pubsub.attach("adsum:presence:presence", SubscriberId::unique(), fails.clone());
-        std::mem::forget(heard);
-        (fails, pubsub)
-    }
+struct Node {
+    name: &'static str,
+    network: Network,
 }
 
-impl Subscriber for Fails {
-    fn deliver(&self, message: &Arc<Message>) {
+impl Node {
+    fn fail(&self, message: &Message) {
         let Payload::Binary(bytes) = message.payload() else { return };
-        let said = Said::decode(bytes);
-        let Ok(Said::Heartbeat { from, .. } | Said::Batches { from, .. }) = said else { return };
-        if *from.name == *self.node
+        if self.name == "a"
+            && matches!(Said::decode(bytes), Ok(Said::Heartbeat { .. } | Said::Batches { .. }))
             && self
-                .times
+                .network
+                .fails
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |times| times.checked_sub(1))
                 .is_ok()
         {
             panic!("on purpose");
         }
     }
+
+    fn send(&self, message: &Arc<Message>, is_for: impl Fn(&str) -> bool) {
+        self.fail(message);
+        let nodes = self.network.nodes.lock().clone();
+        for (_, inbound) in nodes.iter().filter(|(name, _)| **name != self.name && is_for(name)) {
+            inbound.deliver(message);
+        }
+    }
 }
 
-fn node(network: &LocalNetwork, name: &str) -> (Presence, PubSub) {
-    let pubsub = network.node(name);
+impl Adapter for Node {
+    fn node(&self) -> &str {
+        self.name
+    }
+
+    fn start(&self, inbound: Inbound) {
+        self.network.nodes.lock().insert(self.name, inbound);
+    }
+
+    fn broadcast(&self, message: &Arc<Message>) -> Result<(), BroadcastError> {
+        self.send(message, |_| true);
+        Ok(())
+    }
+
+    fn direct_broadcast(&self, node: &str, message: &Arc<Message>) -> Result<(), BroadcastError> {
+        self.send(message, |name| name == node);
+        Ok(())
+    }
+
+    fn subscribed(&self, _: &Topic) {}
+
+    fn unsubscribed(&self, _: &Topic) {}
+}
+
+fn node(network: &Network, name: &'static str) -> (Presence, PubSub) {
+    let pubsub = PubSub::new(Node { name, network: network.clone() });
     (Presence::builder(pubsub.clone()).diff_interval(Duration::ZERO).start(), pubsub)
 }
 
@@ -71,9 +103,8 @@ async fn failed(presence: &Presence) {
 
 #[tokio::test(start_paused = true)]
 async fn replication_that_panics_goes_on_and_nobody_is_seen_to_leave() {
-    let network = LocalNetwork::new();
+    let network = Network::default();
     let ((a, on_a), (b, on_b)) = (node(&network, "a"), node(&network, "b"));
-    let (fails, _ear) = Fails::on(&network, "a");
     assert_eq!(a.health(), Err(NotReady::Starting));
     let _ = tokio::join!(a.ready(), b.ready());
     let (mut first, mut second) = (a.owner(), b.owner());
@@ -106,7 +137,7 @@ async fn replication_that_panics_goes_on_and_nobody_is_seen_to_leave() {
         inbox.subscribe("hall");
     }
     for times in [1, 2] {
-        fails.times.store(times, Ordering::Relaxed);
+        network.fails.store(times, Ordering::Relaxed);
         failed(&a).await;
         assert_eq!(a.ready().await, Err(NotReady::Failed));
         sleep(Duration::from_secs(10)).await;
@@ -117,7 +148,7 @@ async fn replication_that_panics_goes_on_and_nobody_is_seen_to_leave() {
     }
 
     // Changes go on, and those made meanwhile are sent.
-    fails.times.store(1, Ordering::Relaxed);
+    network.fails.store(1, Ordering::Relaxed);
     failed(&a).await;
     first.untrack("room", "1");
     first.track("room", "4", meta(4)).unwrap();
@@ -132,15 +163,14 @@ async fn replication_that_panics_goes_on_and_nobody_is_seen_to_leave() {
 
 #[tokio::test(start_paused = true)]
 async fn presences_that_linger_end_though_replication_has_panicked() {
-    let network = LocalNetwork::new();
+    let network = Network::default();
     let ((a, _on_a), (b, _on_b)) = (node(&network, "a"), node(&network, "b"));
-    let (fails, _ear) = Fails::on(&network, "a");
     let _ = tokio::join!(a.ready(), b.ready());
     let mut owner = b.owner();
     owner.track("room", "7", meta(1)).unwrap();
     b.drain(&Sockets::new(), Drain::default()).await;
     drop(owner);
-    fails.times.store(1, Ordering::Relaxed);
+    network.fails.store(1, Ordering::Relaxed);
     failed(&a).await;
     sleep(Duration::from_secs(30)).await;
     assert_eq!((a.count("room"), a.health()), (0, Ok(())));
