@@ -133,6 +133,8 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         served = dashboard => served?,
         () = say_so => {}
     }
+    // Its tasks ask the database.
+    drop(hall);
     db.close().await;
     Ok(())
 }
