@@ -99,7 +99,7 @@ impl Entries {
         Some(entry)
     }
 
-    /// Removes the entries for which `keep`, called with their index, returns false. None of them may be timed.
+    /// Removes the entries for which `keep`, called with their index, returns false. None of them may be of a state.
     pub(super) fn extract(&mut self, keep: impl Fn(usize, &Entry) -> bool) -> Vec<Entry> {
         let (kept, taken): (Vec<_>, Vec<_>) = mem::take(&mut self.frames)
             .into_iter()
@@ -109,6 +109,10 @@ impl Entries {
         let taken: Vec<_> = taken.into_iter().map(|(_, entry)| entry).collect();
         for entry in &taken {
             self.cost -= entry.cost();
+            if entry.is_timed {
+                // It was too large for the queue, which was empty then, so it was queued before any state.
+                self.timed.pop_front();
+            }
             if self.counted_since.is_some() {
                 self.budget.total.remove(&entry.frame);
             }

@@ -438,6 +438,26 @@ async fn a_small_bound_is_no_trouble_where_the_kernel_takes_all() {
     assert_eq!(read, "0123456789".repeat(20));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_large_change_that_gives_way_to_its_state_has_no_deadline_any_more() {
+    let outbound = queue(1000, None);
+    let state: Arc<dyn Renewable> = Arc::new(Text("state"));
+    outbound.locked(|queue| queue.push_change(frame("x".repeat(2_000).leak()), &state));
+    assert!(outbound.deadline().is_some(), "it may wait for a limited time");
+    outbound.push(frame("other"));
+    assert_eq!(outbound.deadline(), None, "only a small frame is left");
+    let (written, _) = drain(&outbound, 10_000, 10_000);
+    assert_eq!(written, b"otherstate");
+    assert_eq!(outbound.deadline(), None);
+    // Neither does a half-written one, which stays.
+    outbound.locked(|queue| queue.push_change(frame("x".repeat(2_000).leak()), &state));
+    assert!(drain(&outbound, 1, 1).1.is_pending());
+    outbound.locked(|queue| queue.push_change(frame("change"), &state));
+    assert!(outbound.deadline().is_some());
+    assert_eq!(drain(&outbound, 10_000, 10_000).0.len(), 1_999 + "state".len());
+    assert_eq!(outbound.deadline(), None);
+}
+
 /// A state of 2,000 bytes.
 struct Large;
 

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::room::{App, Room, connect};
 
-fn start(
+pub(crate) fn start(
     configure: impl FnOnce(SocketBuilder<Arc<App>>) -> SocketBuilder<Arc<App>>,
 ) -> (Acceptor, PubSub, mpsc::UnboundedReceiver<String>) {
     let (sender, log) = mpsc::unbounded_channel();
@@ -39,11 +39,11 @@ fn request(query: &str) -> Parts {
     Request::get(format!("/?{query}")).body(()).unwrap().into_parts().0
 }
 
-async fn accept(acceptor: &Acceptor) -> Client {
+pub(crate) async fn accept(acceptor: &Acceptor) -> Client {
     acceptor.accept("test", request("vsn=2.0.0&user_id=u")).await.unwrap()
 }
 
-async fn text(client: &mut Client) -> Value {
+pub(crate) async fn text(client: &mut Client) -> Value {
     match client.next().await {
         Outgoing::Text(text) => serde_json::from_slice(&text).unwrap(),
         other => panic!("no text but {other:?}"),

@@ -6,8 +6,8 @@ use std::{
 };
 
 use adsum_channels::{
-    Channel, JoinError, Joined, Json, Mark, Message, NoParams, Payload, PubSub, Reply, Socket, SocketBuilder,
-    Sockets, Stop, SubscriberId, Topic, View, ViewState,
+    Channel, DEFAULT_STATE_TIMEOUT, JoinError, Joined, Json, Mark, Message, NoParams, Payload, PubSub, Reply,
+    Socket, SocketBuilder, Sockets, Stop, SubscriberId, Topic, View, ViewState, Wire,
 };
 use futures_util::SinkExt;
 use parking_lot::Mutex;
@@ -21,6 +21,7 @@ use crate::{
     longpoll,
     room::App,
     server::{Server, Transport},
+    transport,
 };
 
 /// An increasing number, and the topic of its changes.
@@ -307,6 +308,30 @@ async fn a_long_poll_that_is_owed_a_state_is_sent_it_at_once() {
     let last = messages.last().unwrap();
     assert_eq!((&last[3], &last[4]["n"]), (&json!("state"), &json!(10)));
     assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_not_late_with_a_large_change_that_gave_way_to_its_state() {
+    let (acceptor, pubsub, _log) = transport::start(|socket| {
+        socket.max_queue_bytes(10_000).timeout(None).channel::<Watching>("board:*")
+    });
+    let mut client = transport::accept(&acceptor).await;
+    let board = Board::new();
+    let join = json!(["1", "1", board.topic, "phx_join", {}]).to_string();
+    client.receive(Wire::Text(join.as_bytes())).unwrap();
+    for event in ["phx_reply", "state"] {
+        assert_eq!(transport::text(&mut client).await[3], event);
+    }
+    // Larger than the queue, and not read before something else comes.
+    board.change(&pubsub);
+    pubsub.broadcast(&*board.topic, "said", json!(1)).unwrap();
+    for event in ["said", "state"] {
+        assert_eq!(transport::text(&mut client).await[3], event);
+    }
+    pubsub.broadcast(&*board.topic, "said", json!(2)).unwrap();
+    let unread = tokio::time::timeout(2 * DEFAULT_STATE_TIMEOUT, client.next_unread());
+    assert!(unread.await.is_err(), "a small frame may wait as long as the client likes");
+    assert_eq!(transport::text(&mut client).await[3], "said");
 }
 
 mod unread {
