@@ -65,6 +65,7 @@ pub struct SocketBuilder<App> {
     routes: Vec<Route>,
     codecs: Vec<Arc<Codec>>,
     longpoll: Option<Tokens>,
+    longpoll_also_accepted: Vec<Tokens>,
     origins: Origins,
     sockets: Sockets,
     options: Options,
@@ -85,6 +86,7 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
             routes: Vec::new(),
             codecs,
             longpoll: None,
+            longpoll_also_accepted: Vec::new(),
             origins: Origins::default(),
             sockets: Sockets::new(),
             options: Options::default(),
@@ -257,6 +259,26 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
     /// The secret is too short.
     pub fn longpoll(mut self, secret: &str) -> Result<Self, SecretTooShort> {
         self.longpoll = Some(Tokens::new(secret)?);
+        Ok(self)
+    }
+
+    /// Accepts session tokens of another secret as well, to change the secret of [`longpoll`](Self::longpoll) while
+    /// sessions stay: first all nodes accept the new one, then all sign with it and accept the old one, then the old
+    /// one is removed. Each step is a rolling restart. Without the first step, a session that was opened at a node with
+    /// the new secret is unknown to the nodes that still have the old one only, and its client opens another.
+    ///
+    /// ```
+    /// # use adsum_channels as adsum;
+    /// # let (old, new) = ("o".repeat(64), "n".repeat(64));
+    /// // The second step.
+    /// let socket = adsum::SocketBuilder::new(()).longpoll(&new)?.longpoll_also_accept(&old)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The secret is too short.
+    pub fn longpoll_also_accept(mut self, secret: &str) -> Result<Self, SecretTooShort> {
+        self.longpoll_also_accepted.push(Tokens::new(secret)?);
         Ok(self)
     }
 
@@ -540,6 +562,9 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
     /// An option is out of its bounds.
     pub fn check(&self) -> Result<(), OptionsError> {
         self.options.check()?;
+        if self.longpoll.is_none() && !self.longpoll_also_accepted.is_empty() {
+            return Err(OptionsError::new("longpoll", "missing", "set if `longpoll_also_accept` is"));
+        }
         self.routes.iter().try_for_each(Route::check)
     }
 
@@ -594,7 +619,8 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
             }),
             tasks: TaskGroup::new(),
         });
-        let longpoll = self.longpoll.map(|tokens| Arc::new(LongPoll::new(owner.clone(), tokens)));
+        let accepted = self.longpoll_also_accepted;
+        let longpoll = self.longpoll.map(|tokens| Arc::new(LongPoll::new(owner.clone(), tokens, accepted)));
         Acceptor::new(owner, longpoll)
     }
 }

@@ -63,7 +63,10 @@ const MAX_BATCH: usize = 100;
 /// The long poll sessions of a router; answers their requests.
 pub(crate) struct LongPoll {
     owner: Arc<EndpointOwner>,
+    /// Signs the sessions' tokens.
     tokens: Tokens,
+    /// Tokens of other secrets. Each has its own, since the secret that signs a token also hides the node in it.
+    also_accepted: Vec<Tokens>,
     sessions: Arc<Sessions>,
     relay: Arc<Relay>,
     /// Set once the relay is subscribed, when the first session may have requests from other nodes.
@@ -135,7 +138,7 @@ impl Answer {
 }
 
 impl LongPoll {
-    pub(crate) fn new(owner: Arc<EndpointOwner>, tokens: Tokens) -> Self {
+    pub(crate) fn new(owner: Arc<EndpointOwner>, tokens: Tokens, also_accepted: Vec<Tokens>) -> Self {
         let pubsub = owner.endpoint.context.pubsub.clone();
         let relay = Relay::new(
             pubsub,
@@ -143,7 +146,8 @@ impl LongPoll {
             owner.endpoint.context.options.longpoll_node_timeout,
         );
         let (listens, listener) = (OnceLock::new(), OnceLock::new());
-        Self { owner, tokens, sessions: Arc::default(), relay: Arc::new(relay), listens, listener }
+        let (sessions, relay) = (Arc::default(), Arc::new(relay));
+        Self { owner, tokens, also_accepted, sessions, relay, listens, listener }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Response {
@@ -270,9 +274,9 @@ impl LongPoll {
 
     /// The session that a token names, if it was opened at this mount.
     fn session(&self, token: String, mount: &str) -> Option<(String, SessionLocation)> {
-        let signed: SignedName = self.tokens.verify(SALT, &token, TOKEN_MAX_AGE).ok()?;
+        let (signed, tokens) = self.verify(&token)?;
         let node = STANDARD.decode(&signed.node).ok()?;
-        let node = String::from_utf8(self.tokens.veil(NODE_SALT, &signed.session, &node)).ok()?;
+        let node = String::from_utf8(tokens.veil(NODE_SALT, &signed.session, &node)).ok()?;
         if signed.mount != mount {
             return None;
         }
@@ -283,6 +287,12 @@ impl LongPoll {
         }
         let session = self.sessions.lock().get(&name.session).cloned()?;
         Some((token, SessionLocation::Local(session)))
+    }
+
+    /// Returns the content of a token, and the tokens whose secret has signed it.
+    fn verify(&self, token: &str) -> Option<(SignedName, &Tokens)> {
+        let mut accepted = std::iter::once(&self.tokens).chain(&self.also_accepted);
+        accepted.find_map(|tokens| Some((tokens.verify(SALT, token, TOKEN_MAX_AGE).ok()?, tokens)))
     }
 
     fn sign(&self, name: Name, mount: String) -> Result<String, SignError> {

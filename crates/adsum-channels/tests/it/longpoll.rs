@@ -19,7 +19,7 @@ use tower::ServiceExt;
 
 use crate::room::{App, Room, Typed, connect};
 
-const SECRET: &str = "a secret that is long enough";
+pub(crate) const SECRET: &str = "a secret that is long enough";
 
 pub(crate) struct Server {
     app: Arc<App>,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
 use adsum_channels::{
     DEFAULT_LONGPOLL_NODE_TIMEOUT, DEFAULT_LONGPOLL_WINDOW, DEFAULT_MAX_MESSAGE_BYTES,
-    DEFAULT_MAX_QUEUE_BYTES,
+    DEFAULT_MAX_QUEUE_BYTES, SocketBuilder,
 };
 use adsum_pubsub::{
     Adapter, BroadcastError, Inbound, LocalNetwork, Message, PubSub, QueueLimits, Queued, Topic,
@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    longpoll::Server,
+    longpoll::{SECRET, Server},
     server::{self, Transport},
 };
 
@@ -59,6 +59,50 @@ async fn a_long_poll_session_is_reached_from_every_node() {
         at_a.poll().await
     });
     assert_eq!((&first["status"], &second["status"]), (&json!(204), &json!(204)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_is_changed_while_long_poll_sessions_stay() {
+    const NEW: &str = "another secret, as long";
+    let network = LocalNetwork::new();
+    let node = |name, secret, accepted: Option<&str>| {
+        Server::start_on(network.node(name), |socket| {
+            let socket = socket.longpoll(secret).unwrap();
+            match accepted {
+                Some(accepted) => socket.longpoll_also_accept(accepted).unwrap(),
+                None => socket,
+            }
+        })
+    };
+    // Before the roll, in its three steps, and after it.
+    let old = node("old", SECRET, None);
+    let first = node("first", SECRET, Some(NEW));
+    let second = node("second", NEW, Some(SECRET));
+    let new = node("new", NEW, None);
+    for (opens, serves) in [
+        (&old, &first),
+        (&first, &old),
+        (&first, &second),
+        (&second, &first),
+        (&second, &new),
+        (&new, &second),
+    ] {
+        let client = opens.open("2.0.0").await.at(serves);
+        client.join().await;
+    }
+    for (opens, serves) in [(&old, &new), (&new, &old)] {
+        let client = opens.open("2.0.0").await.at(serves);
+        assert_eq!(client.post("[]").await, json!({"status": 410}));
+    }
+}
+
+#[test]
+fn a_secret_of_long_poll_that_is_accepted_has_to_be_long_and_to_stand_beside_one_that_signs() {
+    assert!(SocketBuilder::new(()).longpoll_also_accept("short").is_err());
+    let alone = SocketBuilder::new(()).longpoll_also_accept(SECRET).unwrap();
+    let error = alone.check().unwrap_err().to_string();
+    assert_eq!(error, "`longpoll` is missing; it must be set if `longpoll_also_accept` is");
+    assert_eq!(alone.longpoll(SECRET).unwrap().check(), Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
