@@ -134,3 +134,25 @@ impl Drop for BusSession {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_has_left_keeps_no_topics_for_the_engine() {
+        let bus = Bus::default();
+        let node = bus.node("a").await;
+        let kept = node.subscribe("kept");
+        let (_, link) = bus.0.subscribers.lock().values().next().expect("it is subscribed")[0].clone();
+        assert_eq!(link.interest.len(), 1);
+        node.close().await;
+        for n in 0..100 {
+            drop(node.subscribe(format!("t:{n}")));
+        }
+        assert_eq!(link.interest.len(), 0);
+        node.local_broadcast("kept", "said", ()).unwrap();
+        drop(kept);
+        assert_eq!(link.interest.len(), 0);
+    }
+}

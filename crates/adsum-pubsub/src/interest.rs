@@ -35,6 +35,8 @@ struct State {
     lingering: VecDeque<(Instant, Topic)>,
     /// New topics. Bounded by the number of wanted topics.
     added: Vec<Topic>,
+    /// Whether the driver has stopped. Then no topics are kept.
+    is_closed: bool,
 }
 
 /// The changes since the last call.
@@ -51,6 +53,9 @@ impl Interest {
 
     pub(crate) fn join(&self, topic: &Topic) {
         let mut state = self.state.lock();
+        if state.is_closed {
+            return;
+        }
         if state.topics.insert(topic.clone(), None).is_none() {
             state.added.push(topic.clone());
             self.changed.notify_one();
@@ -60,9 +65,17 @@ impl Interest {
     pub(crate) fn leave(&self, topic: &Topic) {
         let until = Instant::now() + self.linger;
         let mut state = self.state.lock();
+        if state.is_closed {
+            return;
+        }
         state.topics.insert(topic.clone(), Some(until));
         state.lingering.push_back((until, topic.clone()));
         self.changed.notify_one();
+    }
+
+    /// Forgets all topics, and ignores later ones: no driver takes the changes any more.
+    pub(crate) fn close(&self) {
+        *self.state.lock() = State { is_closed: true, ..State::default() };
     }
 
     /// Waits until there may be changes to take.

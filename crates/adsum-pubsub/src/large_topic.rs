@@ -142,7 +142,7 @@ impl LargeTopicQueue {
         let drainer = Drainer { queue: self, blocks };
         match Handle::try_current() {
             Ok(runtime) if was_idle => {
-                tasks::spawn_short(&runtime, NAME, DrainTask { drainer, helpers: Arc::default() }.run());
+                tasks::spawn_short(&runtime, NAME, DrainTask::new(drainer).run());
             }
             Ok(_) => drainer.until(QueuedJobs::has_room),
             Err(_) => drainer.until(|queued| !queued.busy),
@@ -239,13 +239,19 @@ const NAME: &str = "large topic";
 /// The task that drains a queue. If the runtime ends first, dropping it delivers the rest.
 struct DrainTask<B: Fn() -> Vec<Block>> {
     drainer: Drainer<B>,
+    /// Whether it has found the queue empty. Another task delivers later messages.
+    is_over: bool,
     /// Each helper has a reference.
     helpers: Arc<()>,
 }
 
 impl<B: Fn() -> Vec<Block> + Clone + Send + Sync + 'static> DrainTask<B> {
+    fn new(drainer: Drainer<B>) -> Self {
+        Self { drainer, is_over: false, helpers: Arc::default() }
+    }
+
     /// Ends when the queue is empty.
-    async fn run(self) {
+    async fn run(mut self) {
         loop {
             match self.drainer.next() {
                 Next::Deliver(turn) => {
@@ -256,7 +262,10 @@ impl<B: Fn() -> Vec<Block> + Clone + Send + Sync + 'static> DrainTask<B> {
                     self.drainer.queue.next.notified().await;
                     continue;
                 }
-                Next::Rest => return,
+                Next::Rest => {
+                    self.is_over = true;
+                    return;
+                }
             }
             yield_now().await;
         }
@@ -274,7 +283,9 @@ impl<B: Fn() -> Vec<Block> + Clone + Send + Sync + 'static> DrainTask<B> {
 
 impl<B: Fn() -> Vec<Block>> Drop for DrainTask<B> {
     fn drop(&mut self) {
-        self.drainer.until(|queued| !queued.busy);
+        if !self.is_over {
+            self.drainer.until(|queued| !queued.busy);
+        }
     }
 }
 
@@ -286,5 +297,73 @@ async fn help<B: Fn() -> Vec<Block>>(drainer: Drainer<B>, _helping: Arc<()>) {
             Next::Wait | Next::Rest => return,
         }
         yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::{Context, Waker},
+        thread,
+    };
+
+    use super::*;
+    use crate::{
+        message::Message,
+        payload::Json,
+        subscribers::{Subscriber, Subscription},
+    };
+
+    struct Counter(AtomicUsize);
+
+    impl Subscriber for Counter {
+        fn deliver(&self, _: &Arc<Message>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Another thread pushes as soon as the queue is idle, so some messages come while a task ends.
+    #[test]
+    fn a_task_that_ends_leaves_later_messages_to_the_next_one() {
+        const MESSAGES: usize = 4_000;
+        const BLOCKS: usize = 2 * BLOCKS_PER_TURN;
+        let queue = Arc::new(LargeTopicQueue::default());
+        let counter = Arc::new(Counter(AtomicUsize::new(0)));
+        let subscription = |number| Subscription {
+            number,
+            id: SubscriberId::unique(),
+            subscriber: counter.clone() as Arc<dyn Subscriber>,
+        };
+        let blocks: Vec<Block> =
+            (0..BLOCKS).map(|number| Arc::new(vec![subscription(number as u64)])).collect();
+        let drainer = Drainer { queue: queue.clone(), blocks: move || blocks.clone() };
+        let message = Arc::new(Message::new("topic", "event", Json::empty_object().into()));
+        let job = Job { message, from: None, before: u64::MAX };
+        let sender = thread::spawn(move || {
+            for n in 0..MESSAGES {
+                while queue.is_busy() {
+                    thread::yield_now();
+                }
+                // The task ends a little after the queue is idle.
+                (0..n % 64).for_each(|_| std::hint::spin_loop());
+                queue.push(job.clone());
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _entered = runtime.enter();
+        let mut most = 0;
+        while counter.0.load(Ordering::Relaxed) < MESSAGES * BLOCKS {
+            let mut task = pin!(DrainTask::new(drainer.clone()).run());
+            let mut is_over = false;
+            while !is_over {
+                let before = counter.0.load(Ordering::Relaxed);
+                is_over = task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+                most = most.max(counter.0.load(Ordering::Relaxed) - before);
+            }
+        }
+        sender.join().unwrap();
+        assert_eq!(most, BLOCKS_PER_TURN, "the most subscribers that were delivered to without a yield");
     }
 }
