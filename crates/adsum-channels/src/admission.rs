@@ -86,14 +86,17 @@ pub(crate) async fn admit(
     let vsn = vsn.map_err(|error| Refusal::Query(error.reason()));
     let version = vsn.as_deref().unwrap_or_default().to_owned();
     let span = debug_span!("connect", transport, version = %cut_name(&version));
-    let decided = decide(endpoint, request, client, transport, vsn, subprotocol).instrument(span).await;
+    let decided =
+        decide(endpoint, request, client, transport, vsn, subprotocol).instrument(span.clone()).await;
     let duration = start.elapsed();
     endpoint.metrics.connect_seconds.record(duration.as_secs_f64());
     if let Err(refusal) = &decided {
         endpoint.metrics.refused(refusal);
         // A refused origin or host has a log line of its own, with more detail.
         if !matches!(refusal, Refusal::Origin | Refusal::Host) {
-            limited!(INFO, transport, reason = %LoggedError::of(refusal), "connect refused");
+            span.in_scope(
+                || limited!(INFO, transport, reason = %LoggedError::of(refusal), "connect refused"),
+            );
         }
     }
     if let Some(request) = &kept {

@@ -29,6 +29,7 @@ use crate::{
     serializer::{Codec, Serializer, V1, V2},
     sockets::Sockets,
     token::{SecretTooShort, Tokens},
+    transport_name::{LONGPOLL, WEBSOCKET},
 };
 
 /// Configures which clients may connect and which channels they can join, and builds a router.
@@ -594,6 +595,9 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
         }
         let metrics = pubsub.metrics();
         self.sockets.register(metrics);
+        let patterns = self.routes.iter().map(Route::pattern);
+        let transports = [WEBSOCKET].into_iter().chain(self.longpoll.is_some().then_some(LONGPOLL));
+        let socket_metrics = SocketMetrics::new(metrics, &self.options, patterns, transports);
         let owner = Arc::new(EndpointOwner {
             endpoint: Arc::new(Endpoint {
                 connect: self.connect,
@@ -606,7 +610,7 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
                 codecs: self.codecs,
                 origins: self.origins,
                 budget: self.sockets.budget(&self.options, QueueMetrics::new(metrics, &self.options)),
-                metrics: SocketMetrics::new(metrics, &self.options, self.routes.iter().map(Route::pattern)),
+                metrics: socket_metrics,
                 sockets: self.sockets,
                 routes: self.routes,
                 quota: Quota::new(&self.options, metrics),

@@ -102,7 +102,7 @@ impl Connection {
     pub(crate) fn pay(&mut self, messages: usize, bytes: usize, now: Instant) {
         let waits = self.pace.spend(messages, bytes, &self.endpoint.context.options, now);
         if let Some(until) = waits.filter(|_| self.is_ready()) {
-            self.limited(ClientLimit::Rate, None);
+            self.limited(self.pace.limit(), None);
             self.wait = Some(Box::new(Wait::until(until)));
         }
     }

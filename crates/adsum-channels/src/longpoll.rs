@@ -10,6 +10,7 @@ mod session;
 
 use std::{
     collections::HashMap,
+    error::Error,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -33,6 +34,7 @@ use http::{
     },
     request::Parts,
 };
+use http_body_util::LengthLimitError;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -232,14 +234,19 @@ impl LongPoll {
         body: Body,
         session: Option<(String, SessionLocation)>,
     ) -> Response {
-        let options = &self.owner.endpoint.context.options;
+        let (options, metrics) = (&self.owner.endpoint.context.options, &self.owner.endpoint.metrics);
         if self.is_refused(parts) {
             return json(&Answer::status(403));
         }
         let Some((_, session)) = session else { return json(&Answer::status(410)) };
         // The whole body is limited like the outbound queue, and each message like one of a WebSocket.
-        let Ok(body) = to_bytes(body, options.max_queue_bytes).await else {
-            return bad_request("the body is longer than max_queue_bytes, or was cut off");
+        let body = match to_bytes(body, options.max_queue_bytes).await {
+            Ok(body) => body,
+            Err(error) if error.source().is_some_and(<dyn Error>::is::<LengthLimitError>) => {
+                metrics.limit_hit("max_queue_bytes");
+                return bad_request("the body is longer than max_queue_bytes");
+            }
+            Err(_) => return bad_request("the body was cut off"),
         };
         let is_batch = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| {
             kind.to_str().is_ok_and(|kind| kind.trim_start().starts_with("application/x-ndjson"))
@@ -250,6 +257,7 @@ impl LongPoll {
             Err(reason) => return bad_request(reason),
         };
         if batch.iter().any(|message| message.len() > options.max_message_bytes) {
+            metrics.message_too_large();
             return bad_request("a message is longer than max_message_bytes");
         }
         let published = match session {

@@ -17,7 +17,6 @@ use crate::{
     options::Options,
     refusal::Refusal,
     socket_end::SocketEnd,
-    transport_name::WEBSOCKET,
 };
 
 /// The counts of one router.
@@ -56,10 +55,12 @@ struct TransportMetrics {
 }
 
 impl SocketMetrics {
+    /// The series of these transports are zero from the start; those of others begin with their first socket.
     pub(crate) fn new<'p>(
         metrics: &Arc<Metrics>,
         options: &Options,
         patterns: impl Iterator<Item = &'p str>,
+        transports: impl Iterator<Item = &'static str>,
     ) -> Arc<Self> {
         let new = Arc::new(Self {
             metrics: metrics.clone(),
@@ -75,8 +76,7 @@ impl SocketMetrics {
         });
         let source: Arc<dyn Source> = new.clone();
         metrics.register(Arc::downgrade(&source));
-        // The transport that most sockets have is there from the start.
-        new.transport(WEBSOCKET);
+        transports.for_each(|name| drop(new.transport(name)));
         new
     }
 
@@ -124,6 +124,12 @@ impl SocketMetrics {
         self.metrics.add(&table::SOCKETS_REFUSED, &[reason], 1);
     }
 
+    /// A client sent a message that is larger than `max_message_bytes`.
+    pub(crate) fn message_too_large(&self) {
+        self.most_message_bytes.note_full();
+        self.limit_hit("max_message_bytes");
+    }
+
     /// A client wanted more than an option allows.
     pub(crate) fn limit_hit(&self, option: &str) {
         self.metrics.add(&table::LIMITS_HIT, &[option], 1);
@@ -131,7 +137,8 @@ impl SocketMetrics {
 
     pub(crate) fn limited(&self, limit: ClientLimit) {
         match limit {
-            ClientLimit::Rate => self.limit_hit("max_rate"),
+            ClientLimit::MessageRate => self.limit_hit("max_message_rate"),
+            ClientLimit::ByteRate => self.limit_hit("max_byte_rate"),
             ClientLimit::Mailbox => {
                 self.most_mailbox.note_full();
                 self.limit_hit("max_mailbox");

@@ -207,9 +207,10 @@ pub struct ObservedLimit<'o> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientLimit {
-    /// [`max_message_rate`](crate::SocketBuilder::max_message_rate) or
+    /// [`max_message_rate`](crate::SocketBuilder::max_message_rate): the client isn't read for a moment.
+    MessageRate,
     /// [`max_byte_rate`](crate::SocketBuilder::max_byte_rate): the client isn't read for a moment.
-    Rate,
+    ByteRate,
     /// [`max_mailbox`](crate::SocketBuilder::max_mailbox): the client isn't read until its channel has room, for
     /// [`mailbox_timeout`](crate::SocketBuilder::mailbox_timeout) at most.
     Mailbox,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use adsum_pubsub::bounds::MAX_TIME;
 use tokio::time::Instant;
 
-use crate::options::Options;
+use crate::{observe::ClientLimit, options::Options};
 
 /// A client that was quiet may send a second's allowance at once.
 const BURST: Duration = Duration::from_secs(1);
@@ -48,6 +48,11 @@ impl Pace {
     pub(crate) fn waits_until(&self, now: Instant) -> Option<Instant> {
         let paid = self.messages_paid.max(self.bytes_paid);
         (paid > now + BURST).then(|| paid - BURST)
+    }
+
+    /// The rate that a client exceeds if it is too fast. If both, that for which reading pauses longer.
+    pub(crate) fn limit(&self) -> ClientLimit {
+        if self.messages_paid > self.bytes_paid { ClientLimit::MessageRate } else { ClientLimit::ByteRate }
     }
 }
 

@@ -218,8 +218,7 @@ impl WebSocket {
                 Err(error) => {
                     tracing::debug!(%error, "the client broke the WebSocket protocol; closing the socket");
                     if error.close_code() == TOO_LARGE_CODE {
-                        self.endpoint.metrics.most_message_bytes.note_full();
-                        self.endpoint.metrics.limit_hit("max_message_bytes");
+                        self.endpoint.metrics.message_too_large();
                     }
                     return Err(Ending::Fail(error.close_code()));
                 }

@@ -211,7 +211,7 @@ struct TooFast(Arc<Mutex<bool>>);
 
 impl Observer for TooFast {
     fn limited(&self, limit: &ObservedLimit<'_>) {
-        *self.0.lock() |= matches!(limit.limit, ClientLimit::Rate);
+        *self.0.lock() |= matches!(limit.limit, ClientLimit::ByteRate);
     }
 }
 

@@ -3,10 +3,12 @@
 use std::{io, sync::Arc, time::Duration};
 
 use adsum_channels::{
-    Drain, EventOutcome, Level, ObservedConnect, ObservedDisconnect, ObservedDrain, ObservedEvent,
-    ObservedJoin, ObservedLeave, ObservedLimit, Observer, ParamFilter, PubSub, Sockets,
+    Assigns, Drain, EventOutcome, Level, ObservedConnect, ObservedDisconnect, ObservedDrain, ObservedEvent,
+    ObservedJoin, ObservedLeave, ObservedLimit, Observer, ParamFilter, PubSub, SocketBuilder, Sockets,
 };
 use adsum_pubsub::metrics::{Sample, Value};
+use axum::body::Body;
+use futures_util::stream;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -176,8 +178,9 @@ async fn an_observer_hears_how_channels_and_sockets_end(transport: Transport) {
 
 async fn an_observer_hears_of_limits(transport: Transport) {
     let (sender, mut told) = mpsc::unbounded_channel();
+    let observer = sender.clone();
     let server = Server::start_with(transport, |socket| {
-        socket.observe(TellingEnds(sender)).max_channels(1).max_topic_bytes(10).max_message_rate(20)
+        socket.observe(TellingEnds(observer)).max_channels(1).max_topic_bytes(10).max_message_rate(20)
     })
     .await;
     let mut client = server.client().await;
@@ -189,9 +192,25 @@ async fn an_observer_hears_of_limits(transport: Transport) {
     for _ in 0..60 {
         client.send(r#"[null,"1","phoenix","heartbeat",{}]"#).await;
     }
-    for line in [r#"Channels Some("room:b")"#, r#"TopicBytes Some("room:of_a_long_name")"#, "Rate None"] {
+    for line in
+        [r#"Channels Some("room:b")"#, r#"TopicBytes Some("room:of_a_long_name")"#, "MessageRate None"]
+    {
         assert_eq!(told.recv().await.as_deref(), Some(line));
     }
+    let hits = |server: &Server, limit| {
+        Counted(server.pubsub.read_metrics()).get("adsum_limits_hit_total", &[limit])
+    };
+    assert!(hits(&server, "max_message_rate") >= 1.0);
+    Counted(server.pubsub.read_metrics()).assert("adsum_limits_hit_total", &["max_byte_rate"], 0.0);
+
+    let server =
+        Server::start_with(transport, |socket| socket.observe(TellingEnds(sender)).max_byte_rate(1_000))
+            .await;
+    let mut client = server.client().await;
+    while told.try_recv().is_ok() {}
+    client.send(&json!([null, "1", "phoenix", "heartbeat", "x".repeat(2_000)]).to_string()).await;
+    while told.recv().await.unwrap() != "ByteRate None" {}
+    assert!(hits(&server, "max_byte_rate") >= 1.0);
 }
 
 over_both!(
@@ -306,6 +325,65 @@ async fn what_the_program_logs_in_a_channel_names_its_topic_and_its_socket() {
     client.messages().await;
     let line = written.line("noted").unwrap();
     assert!(line.contains("channel{topic=room:a socket_id=user:u}"), "{line}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_logged_while_a_client_connects_names_its_transport_and_version() {
+    let (written, _guard) = Written::at(Level::DEBUG);
+    let server = longpoll::Server::start_with(|socket| {
+        socket.connect(async |_, _| {
+            tracing::info!("asking the database");
+            Ok(Assigns::new())
+        })
+    });
+    server.json("GET", "vsn=2.0.0", &[], "").await;
+    server.json("GET", "vsn=9.0.0", &[], "").await;
+    for (part, version) in [("asking the database", "2.0.0"), ("connect refused", "9.0.0")] {
+        let line = written.line(part).unwrap();
+        assert!(line.contains(&format!(r#"connect{{transport="longpoll" version={version}}}"#)), "{line}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn series_of_long_poll_are_there_before_its_first_session() {
+    let counted = |configure: fn(SocketBuilder<()>) -> SocketBuilder<()>| {
+        let pubsub = PubSub::local();
+        let router: axum::Router = configure(SocketBuilder::new(())).into_router(pubsub.clone());
+        let counted = Counted(pubsub.read_metrics());
+        drop(router);
+        counted
+    };
+    let on = counted(|socket| socket.longpoll(longpoll::SECRET).unwrap());
+    for transport in ["websocket", "longpoll"] {
+        on.assert("adsum_sockets", &[transport], 0.0);
+        on.assert("adsum_sockets_opened_total", &[transport], 0.0);
+    }
+    let off = counted(|socket| socket);
+    assert!(!off.0.iter().any(|sample| sample.labels.contains(&"longpoll".into())), "it is off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn posts_that_are_too_large_are_counted_by_the_limit_that_refuses_them() {
+    let pubsub = PubSub::local();
+    let server = longpoll::Server::start_on(pubsub.clone(), |socket| {
+        socket.max_message_bytes(1_000).max_queue_bytes(10_000)
+    });
+    let client = server.open("2.0.0").await;
+    let limits = || {
+        let counted = Counted(pubsub.read_metrics());
+        ["max_message_bytes", "max_queue_bytes"].map(|limit| counted.get("adsum_limits_hit_total", &[limit]))
+    };
+    let refused = async |body: Body| {
+        let (status, ..) = server.request("POST", &client.query, &[], body).await;
+        assert_eq!(status, 400);
+        limits()
+    };
+    let broken = stream::once(async { Err::<String, _>(io::Error::other("cut off")) });
+    assert_eq!(refused(Body::from_stream(broken)).await, [0.0, 0.0]);
+    assert_eq!(refused("x".repeat(1_001).into()).await, [1.0, 0.0]);
+    assert_eq!(refused("x".repeat(10_001).into()).await, [1.0, 1.0]);
+    let largest = Counted(pubsub.read_metrics()).get("adsum_limit_high_water_ratio", &["max_message_bytes"]);
+    assert!(largest >= 1.0, "{largest}");
 }
 
 #[tokio::test(start_paused = true)]

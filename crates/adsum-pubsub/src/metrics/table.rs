@@ -240,12 +240,13 @@ const LEFT: &[&str] =
 const LEAVES: &[&str] = &["left", "gone", "unreachable", "draining", "finished", "crashed", "cancelled"];
 /// Options whose limits hold something back.
 const LIMITS: &[&str] = &[
+    "max_byte_rate",
     "max_channels",
     "max_connections",
     "max_longpoll_sessions",
     "max_mailbox",
     "max_message_bytes",
-    "max_rate",
+    "max_message_rate",
     "max_sockets",
     "max_sockets_per_address",
     "max_sockets_per_key",
