@@ -57,7 +57,7 @@ pub(crate) fn encode_meta<M: Serialize>(meta: &M) -> Result<Meta, MetaError> {
 /// Decodes a meta. `None` only if the type's `Serialize` and `Deserialize` disagree.
 pub(crate) fn decode_meta<M: DeserializeOwned>(meta: &Meta) -> Option<M> {
     serde_json::from_str(meta.as_str())
-        .inspect_err(|error| limited!(ERROR, meta = %cut(meta.as_str()), %error, "a tracked meta can't be deserialized; it is left out"))
+        .inspect_err(|error| limited!(ERROR, meta = %cut(meta.as_str()), error = %cut(error), "a tracked meta can't be deserialized; it is left out"))
         .ok()
 }
 

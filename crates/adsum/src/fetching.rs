@@ -10,7 +10,7 @@ use std::{
 
 use adsum_pubsub::{
     Topic,
-    log::{cut, limited},
+    log::{cut, cut_name, limited},
 };
 use adsum_tracker::{Group, Key};
 use futures_util::FutureExt;
@@ -194,7 +194,7 @@ impl<H: PresenceHandler> Core<H> {
                 let members = value.as_ref().map_or(Ok("".into()), encode::encode_info).unwrap_or_else(|error| {
                     if !self.logged_bad_info.swap(true, Ordering::Relaxed) {
                         let info = type_name::<H::Info>();
-                        tracing::error!(%topic, %key, info, %error, "an info isn't a JSON object and is left out; further ones aren't logged");
+                        tracing::error!(topic = %cut_name(topic), key = %cut_name(key), info, error = %cut(error), "an info isn't a JSON object and is left out; further ones aren't logged");
                     }
                     "".into()
                 });
@@ -222,7 +222,7 @@ impl<H: PresenceHandler> Core<H> {
         self.metrics.fetched(outcome);
         #[cfg(feature = "testing")]
         self.failed_fetches.note(topic, keys, error.to_string());
-        limited!(WARN, %topic, keys = keys.len(), error = %cut(error), "fetch failed; presences are sent with their last known infos");
+        limited!(WARN, topic = %cut_name(topic), keys = keys.len(), error = %cut(error), "fetch failed; presences are sent with their last known infos");
         if let Some(set) = self.tracker.lock(topic).topic_mut(topic) {
             set.layer.failures += 1;
         }

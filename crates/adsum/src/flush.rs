@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use adsum_pubsub::{Message, Topic, tasks};
+use adsum_pubsub::{Message, Topic, log::cut_name, tasks};
 use adsum_tracker::{Diff, Key};
 use tokio::time::Instant;
 use tracing::debug_span;
@@ -232,7 +232,7 @@ impl<H: PresenceHandler> Core<H> {
     }
 
     fn publish(&self, topic: &Topic, diffs: Vec<Diff<KeyCache<H::Info>>>, fetched: Infos<H::Info>) {
-        let _span = debug_span!("flush", topic = %cut(topic), diffs = diffs.len()).entered();
+        let _span = debug_span!("flush", topic = %cut_name(topic), diffs = diffs.len()).entered();
         let watchers = self.watchers_of(topic);
         let published = self.count_as_told(topic, diffs, &fetched);
         let heard = self.pubsub.subscribers(topic) > 0;
@@ -283,12 +283,6 @@ impl<H: PresenceHandler> Core<H> {
         }
         watchers
     }
-}
-
-/// The first hundred characters of a topic's name, which a client may have chosen, for a log.
-fn cut(topic: &str) -> std::str::EscapeDebug<'_> {
-    let end = topic.char_indices().nth(100).map_or(topic.len(), |(end, _)| end);
-    topic[..end].escape_debug()
 }
 
 /// Returns the known infos of the keys that join. A key that has left meanwhile gets the info that was fetched for it;

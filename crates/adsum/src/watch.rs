@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use adsum_pubsub::{Pattern, Topic};
+use adsum_pubsub::{Pattern, Topic, log::cut_name};
 use adsum_tracker::{SHARDS, shard_of};
 use futures_util::Stream;
 
@@ -89,7 +89,7 @@ impl<H: PresenceHandler> Presence<H> {
         let topic = topic.into();
         if topic.ends_with('*') {
             WARNED.call_once(|| {
-                tracing::warn!(%topic, "`watch` follows the topic of exactly this name; use `watch_matching` for a pattern");
+                tracing::warn!(topic = %cut_name(&topic), "`watch` follows the topic of exactly this name; use `watch_matching` for a pattern");
             });
         }
         Watch::new(self, Followed::Topic(topic))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adsum_channels::{Channel, JoinError, Joined, NoParams, Reply, Socket, Stop};
-use adsum_pubsub::{Payload, Topic, tasks, tasks::Task};
+use adsum_pubsub::{Payload, Topic, log::cut_name, tasks, tasks::Task};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -98,7 +98,7 @@ impl<H: PresenceHandler> Channel for Console<H> {
             }
             "disconnect" if board.allows_disconnect => {
                 let SocketId { id } = payload.decode_or_refuse()?;
-                tracing::info!(socket_id = %id, "an operator disconnects sockets");
+                tracing::info!(socket_id = %cut_name(&id), "an operator disconnects sockets");
                 match board.presence.core.pubsub.disconnect(id) {
                     Ok(()) => Reply::ok(json!({})),
                     Err(error) => Reply::error(json!({"reason": error.to_string()})),

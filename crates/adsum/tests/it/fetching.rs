@@ -1,14 +1,6 @@
 //! The calls of `fetch`, and its failures.
 
-use std::{
-    collections::HashMap,
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use adsum::{
     DEFAULT_FETCH_TIMEOUT, DEFAULT_FETCH_TTL, Entries, FetchError, Key, Presence, PresenceHandler, PubSub,
@@ -16,7 +8,7 @@ use adsum::{
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Does, INTERVAL, Meta, Script, diff, expect, meta, nothing, scripted, settle};
+use crate::support::{Does, INTERVAL, Log, Meta, Script, diff, expect, meta, nothing, scripted, settle};
 
 #[tokio::test(start_paused = true)]
 async fn it_is_asked_once_for_all_that_join_and_never_for_those_that_leave() {
@@ -192,28 +184,9 @@ async fn failures_and_panics_cost_nobody_their_presence() {
     }
 }
 
-/// Counts the lines of the log that say of failures.
-#[derive(Clone, Default)]
-struct Failures(Arc<AtomicU64>);
-
-impl io::Write for Failures {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let is_one = String::from_utf8_lossy(line).contains("fetch failed");
-        self.0.fetch_add(u64::from(is_one), Ordering::Relaxed);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_database_that_is_away_doesnt_fill_the_log() {
-    let failures = Failures::default();
-    let writer = failures.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::capture();
     // By the system's clock, as that of the log is.
     let began = std::time::Instant::now();
     let script = Script::new(Does::Fails);
@@ -225,8 +198,31 @@ async fn a_database_that_is_away_doesnt_fill_the_log() {
         diff(&mut inbox).await;
     }
     let windows = began.elapsed().as_secs() / 10 + 2;
-    let lines = failures.0.load(Ordering::Relaxed);
+    let lines = log.text().matches("fetch failed").count() as u64;
     assert!(lines <= 20 * windows, "{lines} lines in {windows} times ten seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_or_key_with_a_line_break_forges_no_line_of_the_log() {
+    const FORGED: &str = "2026-01-01 INFO forged";
+    let (log, _guard) = Log::capture();
+    let topic = &*format!("t\n{FORGED}");
+    let key = &*format!("k\n{FORGED}");
+    let script = Script::answering(json!("not an object"));
+    let (presence, pubsub) = scripted(&script, |builder| builder.fetch_ttl(Duration::from_secs(1)));
+    let mut inbox = pubsub.subscribe(topic);
+    let mut owner = presence.owner();
+    owner.track(topic, key, meta(1)).unwrap();
+    diff(&mut inbox).await;
+    script.then(Does::Fails);
+    owner.track(topic, "b", meta(2)).unwrap();
+    diff(&mut inbox).await;
+    drop(presence.watch(format!("{topic}*")));
+
+    let text = log.text();
+    // The lines of the failed fetch and of the watch may be left out: they are limited for the whole process.
+    assert!(text.contains("an info isn't a JSON object"), "{text}");
+    assert!(!text.lines().any(|line| line.starts_with(FORGED)), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

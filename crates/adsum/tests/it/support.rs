@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    io,
     sync::Arc,
     time::Duration,
 };
@@ -9,6 +10,7 @@ use std::{
 use adsum::{Builder, Entries, FetchError, Inbox, Key, Presence, PresenceHandler, PubSub};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
+use tracing::subscriber::DefaultGuard;
 
 /// How long the presences made here collect changes, so that a test can look at those that wait.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
@@ -91,6 +93,38 @@ impl PresenceHandler for Script {
             };
             Ok(keys.into_iter().map(|key| (key, info.clone())).collect())
         }
+    }
+}
+
+/// Keeps the lines of the log.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    /// Captures what this thread logs until the guard is dropped.
+    pub(crate) fn capture() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.0.lock().clone()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().push_str(&String::from_utf8_lossy(text));
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
