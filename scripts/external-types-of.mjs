@@ -9,8 +9,8 @@ const OURS = new Set(["std", "core", "alloc", "crate", "self", "super"]);
 /** @returns {string[]} sorted paths such as `bytes::Bytes` */
 export function externalTypes(source) {
   const code = source
-    .replace(/\/\/[^\n]*/g, "")
-    .replace(/"(?:[^"\\]|\\.)*"/g, '""')
+    // In one pass: a comment may have a quote in it, and a string two slashes.
+    .replace(/\/\/[^\n]*|"(?:[^"\\]|\\.)*"/g, (found) => (found.startsWith("/") ? "" : '""'))
     .replace(/#\[cfg\(test\)\]\s*mod \w+ \{[^]*$/, "");
   const imported = new Map();
   for (const [, tree] of code.matchAll(/^\s*use ([^;]+);/gm)) {

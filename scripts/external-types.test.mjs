@@ -25,6 +25,17 @@ test("types of other crates in public signatures", () => {
   assert.deepEqual(externalTypes(source), ["bytes::Bytes", "http::Uri", "http::header::HeaderName"]);
 });
 
+test("a string may have slashes in it, and a comment a quote", () => {
+  const source = `
+use bytes::Bytes;
+// 3.5" disks
+const HEADER: &str = "// made by a test, not \\"by hand\\"";
+fn hidden(bytes: Bytes) {}
+const OTHER: &str = "pub fn shown(bytes: Bytes)";
+`;
+  assert.deepEqual(externalTypes(source), []);
+});
+
 test("traits and enums", () => {
   const source = `
 use bytes::Bytes;

@@ -46,7 +46,8 @@
 //! A test writes the files, or fails if they aren't as they were: see [`Contract::check`].
 
 use std::{
-    collections::BTreeMap,
+    any::{TypeId, type_name},
+    collections::{BTreeMap, HashSet},
     fmt::{self, Write as _},
     fs, io,
     path::Path,
@@ -71,9 +72,20 @@ impl Contract {
     }
 
     /// Adds a channel. `pattern` is that of [`SocketBuilder::channel`](crate::SocketBuilder::channel).
+    ///
+    /// `channels.ts` is one module, so a name in it stands for one type. If two Rust types have the same name and
+    /// different shapes, such as `lobby::Meta` and `game::Meta`, rename one of them for TypeScript:
+    /// `#[ts(rename = "LobbyMeta")]`.
+    ///
+    /// # Panics
+    /// Two types of the contract have the same name and different shapes.
     #[must_use]
     pub fn channel(mut self, pattern: &str, describe: impl FnOnce(ChannelTypes) -> ChannelTypes) -> Self {
-        self.channels.insert(pattern.to_owned(), describe(ChannelTypes::default()));
+        let channel = describe(ChannelTypes::default());
+        for (_, other) in self.channels.iter().filter(|(of, _)| *of != pattern) {
+            other.declared.check(&channel.declared);
+        }
+        self.channels.insert(pattern.to_owned(), channel);
         self
     }
 
@@ -87,10 +99,10 @@ impl Contract {
     }
 
     fn write_types(&self, text: &mut String) -> fmt::Result {
-        let declarations: BTreeMap<&String, &String> =
-            self.channels.values().flat_map(|channel| &channel.declared.0).collect();
+        let declarations: BTreeMap<&String, &Declaration> =
+            self.channels.values().flat_map(|channel| &channel.declared.by_name).collect();
         for declaration in declarations.values() {
-            writeln!(text, "export {declaration}\n")?;
+            writeln!(text, "export {}\n", declaration.text)?;
         }
         writeln!(text, "export interface Channels {{")?;
         for (pattern, channel) in &self.channels {
@@ -159,9 +171,21 @@ pub struct ChannelTypes {
     declared: Declared,
 }
 
-/// Declarations of types, by their names.
+/// Declarations of types.
 #[derive(Clone, Debug, Default)]
-struct Declared(BTreeMap<String, String>);
+struct Declared {
+    by_name: BTreeMap<String, Declaration>,
+    /// The types that were visited, those of TypeScript's own included.
+    visited: HashSet<TypeId>,
+}
+
+#[derive(Clone, Debug)]
+struct Declaration {
+    /// The type's name in Rust.
+    rust_name: &'static str,
+    /// The declaration in TypeScript.
+    text: String,
+}
 
 impl ChannelTypes {
     /// The parameters of a join, as [`Channel::Params`](crate::Channel::Params). By default anything.
@@ -213,12 +237,39 @@ impl Declared {
     }
 
     fn declare<T: TS + 'static + ?Sized>(&mut self) {
-        // A type of TypeScript's own has no file that it would be in.
-        if T::output_path().is_some() && self.0.insert(T::ident(&config()), T::decl(&config())).is_some() {
+        if !self.visited.insert(TypeId::of::<T>()) {
             return;
+        }
+        // A type of TypeScript's own has no file that it would be in.
+        if T::output_path().is_some() {
+            let (name, text) = (T::ident(&config()), T::decl(&config()));
+            let declaration = Declaration { rust_name: type_name::<T>(), text };
+            self.check_name(&name, &declaration);
+            self.by_name.insert(name, declaration);
         }
         T::visit_dependencies(self);
         T::visit_generics(self);
+    }
+
+    /// Checks that no type of the others has the name of another type.
+    ///
+    /// # Panics
+    /// One has.
+    fn check(&self, others: &Self) {
+        for (name, other) in &others.by_name {
+            self.check_name(name, other);
+        }
+    }
+
+    /// Types of one name and one shape are one type in TypeScript. So are the uses of a generic type.
+    fn check_name(&self, name: &str, new: &Declaration) {
+        let Some(known) = self.by_name.get(name) else { return };
+        assert!(
+            known.text == new.text,
+            "`{}` and `{}` would both be `{name}` in TypeScript; rename one of them with `#[ts(rename = \"..\")]`",
+            known.rust_name,
+            new.rust_name,
+        );
     }
 }
 

@@ -45,5 +45,6 @@ mod slow;
 mod spy;
 mod support;
 mod told;
+mod typescript;
 mod windows;
 mod wire;
