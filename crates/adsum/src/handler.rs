@@ -69,7 +69,7 @@ pub trait PresenceHandler: Send + Sync + Sized + 'static {
     /// keys that leave. A key that is missing in the answer has no info.
     ///
     /// An error, a panic and an answer that takes longer than `fetch_timeout` are logged and counted
-    /// (`adsum_fetch_failures_total`); the presences are then sent with their last known infos.
+    /// (`adsum_fetches_total`, by its label `result`); the presences are then sent with their last known infos.
     fn fetch(
         &self,
         topic: &str,

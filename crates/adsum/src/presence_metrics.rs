@@ -73,7 +73,7 @@ impl PresenceMetrics {
             messages_dropped: metrics.counter(&table::CLUSTER_MESSAGES_DROPPED, labels),
             messages_unsent: metrics.counter(&table::CLUSTER_MESSAGES_UNSENT, labels),
             messages_refused: metrics.counters(&table::CLUSTER_MESSAGES_REFUSED, labels),
-            most_inbox_bytes: HighWater::new("replication_inbox_bytes", Some(inbox_bytes)),
+            most_inbox_bytes: HighWater::fixed("replication_inbox_bytes", inbox_bytes),
             batches: metrics.counters(&table::BATCHES, labels),
             gaps: metrics.counter(&table::GAPS, labels),
             snapshots: metrics.counters(&table::SNAPSHOTS, labels),

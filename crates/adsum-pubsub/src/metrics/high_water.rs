@@ -11,6 +11,8 @@ const NEAR_PERCENT: u64 = 80;
 #[derive(Debug)]
 pub struct HighWater {
     option: &'static str,
+    /// Tells operators how to react.
+    advice: &'static str,
     /// At least one.
     limit: u64,
     highest: AtomicU64,
@@ -20,7 +22,13 @@ impl HighWater {
     /// Of the option of this name. Without a limit nothing is ever near it.
     pub fn new(option: &'static str, limit: Option<usize>) -> Self {
         let limit = limit.map_or(u64::MAX, |limit| limit as u64);
-        Self { option, limit: limit.max(1), highest: AtomicU64::new(0) }
+        let advice = "raise the option, or find out what uses so much";
+        Self { option, advice, limit: limit.max(1), highest: AtomicU64::new(0) }
+    }
+
+    /// Of a limit that no option sets.
+    pub fn fixed(name: &'static str, limit: usize) -> Self {
+        Self { advice: "it is fixed, so find out what uses so much", ..Self::new(name, Some(limit)) }
     }
 
     /// Takes note of how much there is of it now.
@@ -46,7 +54,8 @@ impl HighWater {
                 option = self.option,
                 highest = value,
                 limit = self.limit,
-                "a limit is nearly reached: raise the option, or find out what uses so much"
+                "a limit is nearly reached: {}",
+                self.advice
             );
         }
     }

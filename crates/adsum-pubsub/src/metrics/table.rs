@@ -181,7 +181,7 @@ table! {
     FETCHES: Counter, Count, "adsum_fetches_total",
         [PRESENCE, known("result", &["ok", "failed", "timeout", "panic"])], "Calls of the program's `fetch`.";
     FETCH_SECONDS: Histogram(SECONDS), Seconds, "adsum_fetch_seconds", [PRESENCE],
-        "How long `fetch` took, the wait for another of the topic included.";
+        "How long `fetch` took. If it times out, the wait for another `fetch` of the topic is included.";
     FETCH_KEYS: Histogram(KEYS), Count, "adsum_fetch_keys", [PRESENCE], "How many keys `fetch` was asked for.";
     STATE_BYTES: Histogram(BYTES), Bytes, "adsum_state_bytes", [PRESENCE],
         "How large the states are that clients are sent.";
