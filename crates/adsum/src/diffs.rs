@@ -22,8 +22,8 @@ pub(crate) struct TakenDiffs<I> {
     pub(crate) diffs: Vec<Diff<KeyCache<I>>>,
     /// The keys that join and have no fresh info.
     pub(crate) missing: Vec<Key>,
-    /// How long the first of the changes has waited, if the budget decided.
-    pub(crate) waited: Option<Duration>,
+    /// How long the first of the changes has waited.
+    pub(crate) waited: Duration,
 }
 
 /// A diff as it was sent, shared by all watches and decoded by each in its own task.

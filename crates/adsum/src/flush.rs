@@ -133,20 +133,18 @@ impl<H: PresenceHandler> Core<H> {
         let set = shard.topic_mut(topic)?;
         let left = set.take_left();
         if !set.has_changes() {
+            set.layer.since = None;
             shard.tidy(topic);
             drop(shard);
             self.leaves.note_without_diff(&left);
             return None;
         }
-        if set.layer.window_open {
+        let since = *set.layer.since.get_or_insert_with(|| self.backlog.now());
+        if set.layer.window_open || set.layer.flushing {
             return None;
         }
         let now = Instant::now();
         let is_budgeted = self.timing.diff_interval.is_none();
-        let since = is_budgeted.then(|| *set.layer.since.get_or_insert_with(|| self.backlog.now()));
-        if set.layer.flushing {
-            return None;
-        }
         let listeners = self.pubsub.subscribers(topic);
         let heard = listeners > 0 || !set.layer.watchers.is_empty() || self.watchers.follow(topic);
         if !heard {
@@ -161,9 +159,7 @@ impl<H: PresenceHandler> Core<H> {
             }
             return None;
         }
-        if let Some(since) = since
-            && !self.backlog.spend(topic, &mut set.layer.account, since, listeners as u64)
-        {
+        if is_budgeted && !self.backlog.spend(topic, &mut set.layer.account, since, listeners as u64) {
             return None;
         }
         set.layer.since = None;
@@ -185,7 +181,7 @@ impl<H: PresenceHandler> Core<H> {
         if is_budgeted && !missing.is_empty() {
             self.backlog.pay(&mut set.layer.account, FETCH_COST);
         }
-        let waited = since.map(|since| self.backlog.now().saturating_sub(since));
+        let waited = self.backlog.now().saturating_sub(since);
         Some(TakenDiffs { topic: topic.clone(), diffs, missing, waited })
     }
 
@@ -216,9 +212,7 @@ impl<H: PresenceHandler> Core<H> {
         // Subscribers, recorders of metrics and drops of infos are the program's code. Whatever they do, the topic goes on.
         let to = &topic;
         let publish = move || {
-            if let Some(waited) = waited {
-                self.metrics.flush_delay_seconds.record(waited.as_secs_f64());
-            }
+            self.metrics.flush_delay_seconds.record(waited.as_secs_f64());
             self.publish(to, diffs, fetched);
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(publish)) {

@@ -26,7 +26,7 @@ pub(crate) struct TopicState<I> {
     /// Less than `diff_interval` has passed since the last diff, or less than `count_interval` since the last count.
     /// The flusher closes the window.
     pub(crate) window_open: bool,
-    /// The time of the first change that waits for the budget.
+    /// The time of the first change that waits for a flush, a window or the budget.
     pub(crate) since: Option<Duration>,
     pub(crate) account: Account,
     /// The topic has no presences, but its account owes. The flusher looks again.

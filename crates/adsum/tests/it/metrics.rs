@@ -5,12 +5,13 @@ use std::time::Duration;
 use adsum::{
     Channel, Depart, Health, JoinResult, Joined, Limits, NoFetch, NotReady, Presence, PubSub, Socket,
     SocketBuilder, Stop, Topic,
-    metrics::{Sample, Value},
+    metrics::{Buckets, Sample, Value},
     testing::{TestCluster, TestServer},
 };
 use serde_json::json;
+use tokio::time::sleep;
 
-use crate::support::{Does, Meta, Script, meta, scripted};
+use crate::support::{Does, INTERVAL, Meta, Script, diff, meta, plain, scripted};
 
 #[derive(serde::Deserialize)]
 struct Params {
@@ -45,6 +46,18 @@ fn value(pubsub: &PubSub, name: &str, labels: &[&str]) -> f64 {
         Value::Count(value) => count(*value),
         Value::Gauge(value) => *value,
         Value::Buckets(buckets) => count(buckets.count()),
+    }
+}
+
+/// The values of a histogram's series.
+fn buckets(pubsub: &PubSub, name: &str, labels: &[&str]) -> Buckets {
+    let samples = pubsub.read_metrics();
+    let mut series = samples.into_iter().filter(|sample| {
+        sample.metric.name == name && sample.labels.iter().map(|label| &**label).eq(labels.iter().copied())
+    });
+    match series.next().map(|sample| sample.value) {
+        Some(Value::Buckets(buckets)) => buckets,
+        other => panic!("{name} of {labels:?} is {other:?}"),
     }
 }
 
@@ -154,7 +167,7 @@ async fn a_node_counts_what_it_hears_of_others_and_forgets_nobody_too_soon() {
     );
     assert!(value(&pubsub, "adsum_replica_silent_seconds", &[p, "b"]) <= 2.0);
     cluster.kill("b");
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    sleep(Duration::from_secs(8)).await;
     assert_values(
         &pubsub,
         &[
@@ -166,6 +179,34 @@ async fn a_node_counts_what_it_hears_of_others_and_forgets_nobody_too_soon() {
         ],
     );
     assert!(value(&pubsub, "adsum_replica_silent_seconds", &[p, "b"]) >= 7.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_delay_of_diffs_is_measured_with_an_interval_and_with_a_budget() {
+    const DELAY: &str = "adsum_flush_delay_seconds";
+    let p = &["presence"];
+    let (presence, pubsub) = plain(|builder| builder);
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", 1, meta(1)).unwrap();
+    diff(&mut inbox).await;
+    sleep(INTERVAL / 5).await;
+    owner.track("t", 2, meta(2)).unwrap();
+    sleep(INTERVAL / 5).await;
+    owner.track("t", 3, meta(3)).unwrap();
+    diff(&mut inbox).await;
+    assert_values(&pubsub, &[(DELAY, p, 2.0), ("adsum_coalesced_changes_total", p, 1.0)]);
+    // From the first of the two changes to the end of the interval.
+    let waited = buckets(&pubsub, DELAY, p).sum;
+    assert!((waited - (INTERVAL - INTERVAL / 5).as_secs_f64()).abs() < 0.002, "{waited}");
+
+    let pubsub = PubSub::local();
+    let presence = Presence::builder(pubsub.clone()).meta::<Meta>().start();
+    let mut inbox = pubsub.subscribe("t");
+    let mut owner = presence.owner();
+    owner.track("t", 1, meta(1)).unwrap();
+    diff(&mut inbox).await;
+    assert_values(&pubsub, &[(DELAY, p, 1.0)]);
 }
 
 #[tokio::test(start_paused = true)]
