@@ -217,7 +217,8 @@ impl TestChannel {
         }
     }
 
-    /// Waits until a meta of the key leaves, and takes the leave, with its reason. An update is no leave.
+    /// Waits until a meta of the key leaves, and takes the leave, with its reason. If several metas leave in one diff,
+    /// each is expected by a call of its own. An update is no leave.
     #[track_caller]
     pub fn expect_leave(&self, key: &str) -> impl Future<Output = PresenceLeave> {
         let (at, key) = (Location::caller(), key.to_owned());

@@ -1,6 +1,6 @@
 //! Several nodes in one test.
 
-use std::{collections::BTreeMap, fmt, ops::Index, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, ops::Index, sync::Arc, time::Duration};
 
 use adsum_channels::SocketBuilder;
 use adsum_pubsub::PubSub;
@@ -49,11 +49,43 @@ use crate::{handler::PresenceHandler, presence::Presence};
 pub struct TestCluster<App, H: PresenceHandler> {
     network: Network,
     shared: Arc<Shared>,
-    program: Program<App, H>,
+    program: Program<H>,
     nodes: BTreeMap<String, (TestServer, Presence<H>)>,
+    allows_failed_fetches: bool,
+    /// The state of the program's channels.
+    app: PhantomData<fn() -> App>,
 }
 
-type Program<App, H> = Box<dyn Fn(PubSub) -> (SocketBuilder<App>, Presence<H>) + Send + Sync>;
+type Program<H> = Box<dyn Fn(PubSub) -> (TestServer, Presence<H>) + Send + Sync>;
+
+impl<H: PresenceHandler> TestCluster<(), H> {
+    /// As [`start`](TestCluster::start), for a program that makes the server of each node itself: one with
+    /// [a further presence](TestServer::presence), or [without one](TestServer::without_presence) on its socket.
+    ///
+    /// ```
+    /// # use adsum::{Presence, PubSub, SocketBuilder, testing::{TestCluster, TestServer}};
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// let cluster = TestCluster::start_servers(["a", "b"], |pubsub: PubSub| {
+    ///     let rooms = Presence::builder(pubsub.clone()).start();
+    ///     let users = Presence::builder(pubsub).name("users").start();
+    ///     (TestServer::new(SocketBuilder::new(()), &rooms).presence(&users), rooms)
+    /// })
+    /// .await;
+    /// # assert!(cluster.presence("b").health().is_ok());
+    /// # });
+    /// ```
+    ///
+    /// The patience is that of the [cluster](TestCluster::patience).
+    ///
+    /// # Panics
+    /// A node isn't ready in time.
+    pub async fn start_servers<'n>(
+        names: impl IntoIterator<Item = &'n str>,
+        program: impl Fn(PubSub) -> (TestServer, Presence<H>) + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_program(names, Box::new(program)).await
+    }
+}
 
 impl<App: Clone + Send + Sync + 'static, H: PresenceHandler> TestCluster<App, H> {
     /// Starts a node for each name by the program's own function, and waits until all are
@@ -65,8 +97,39 @@ impl<App: Clone + Send + Sync + 'static, H: PresenceHandler> TestCluster<App, H>
         names: impl IntoIterator<Item = &'n str>,
         program: impl Fn(PubSub) -> (SocketBuilder<App>, Presence<H>) + Send + Sync + 'static,
     ) -> Self {
-        let (network, shared) = (Network::default(), Arc::default());
-        let mut cluster = Self { network, shared, program: Box::new(program), nodes: BTreeMap::new() };
+        let program = move |pubsub| {
+            let (socket, presence) = program(pubsub);
+            (TestServer::new(socket, &presence), presence)
+        };
+        Self::start_program(names, Box::new(program)).await
+    }
+
+    /// Has a `fetch` that fails on any node not fail the test.
+    #[must_use]
+    pub fn allow_failed_fetches(mut self) -> Self {
+        self.allows_failed_fetches = true;
+        for (server, _) in self.nodes.values_mut() {
+            server.allowing_failed_fetches();
+        }
+        self
+    }
+
+    /// As [`TestServer::patience`], for the clients of all nodes.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        *self.shared.patience.lock() = patience;
+        self
+    }
+
+    async fn start_program<'n>(names: impl IntoIterator<Item = &'n str>, program: Program<H>) -> Self {
+        let mut cluster = Self {
+            network: Network::default(),
+            shared: Arc::default(),
+            program,
+            nodes: BTreeMap::new(),
+            allows_failed_fetches: false,
+            app: PhantomData,
+        };
         for name in names {
             cluster.add(name);
         }
@@ -79,8 +142,11 @@ impl<App: Clone + Send + Sync + 'static, H: PresenceHandler> TestCluster<App, H>
     /// Starts one more node, or one anew that was killed or drained. It is [ready](Presence::ready) once it has heard
     /// of the others.
     pub fn add(&mut self, name: &str) -> &Presence<H> {
-        let (socket, presence) = (self.program)(self.network.node(name));
-        let server = TestServer::new(socket, &presence).sharing(&self.shared);
+        let (server, presence) = (self.program)(self.network.node(name));
+        let mut server = server.sharing(&self.shared);
+        if self.allows_failed_fetches {
+            server.allowing_failed_fetches();
+        }
         &self.nodes.entry(name.to_owned()).insert_entry((server, presence)).into_mut().1
     }
 

@@ -39,20 +39,20 @@ impl PresentKey {
     }
 }
 
-/// Metas of a key have left.
+/// A meta of a key has left. If several leave in one diff, each has a leave of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PresenceLeave {
     /// The key.
     pub key: String,
-    /// Why the first of the metas left, as `phx_reason` says it: `left` or `gone`, for example.
+    /// Why the meta left, as `phx_reason` says it: `left` or `gone`, for example.
     pub reason: String,
-    /// Whether other metas of the key are left: the user has closed one tab of two.
+    /// Whether other metas of the key are present after the diff: the user has closed one tab of two.
     pub is_present: bool,
     left: Value,
 }
 
 impl PresenceLeave {
-    /// The metas that have left.
+    /// The meta that has left, as a list of one.
     ///
     /// # Panics
     /// One isn't of type `M`.
@@ -126,12 +126,13 @@ impl Roster {
             if !is_present {
                 self.keys.remove(key);
             }
-            let reason = metas_of(left).iter().find_map(|meta| meta["phx_reason"].as_str());
-            // A state tells no reason of those who are missing in it. An update replaces a meta, and has none either.
-            let reason = reason.or_else(|| (!is_present).then_some(""));
-            if let Some(reason) = reason {
-                let (key, reason) = (key.clone(), reason.to_owned());
-                self.left.push_back(PresenceLeave { key, reason, is_present, left: left.clone() });
+            for meta in metas_of(left) {
+                // A state tells no reason of those who are missing in it. An update replaces a meta, and has none either.
+                let reason = meta["phx_reason"].as_str().or_else(|| (!is_present).then_some(""));
+                if let Some(reason) = reason {
+                    let (key, reason) = (key.clone(), reason.to_owned());
+                    self.left.push_back(PresenceLeave { key, reason, is_present, left: one(left, meta) });
+                }
             }
         }
     }
@@ -147,6 +148,13 @@ impl Roster {
 
 fn metas_of(entry: &Value) -> &[Value] {
     entry["metas"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The entry with one of its metas.
+fn one(entry: &Value, meta: &Value) -> Value {
+    let mut entry = entry.clone();
+    entry["metas"] = vec![meta.clone()].into();
+    entry
 }
 
 /// The entry without the metas that the other one has, by their refs.

@@ -82,7 +82,7 @@ impl TestServer {
     /// Has a `fetch` that fails not fail the test.
     #[must_use]
     pub fn allow_failed_fetches(mut self) -> Self {
-        self.allows_failed_fetches = true;
+        self.allowing_failed_fetches();
         self
     }
 
@@ -92,6 +92,10 @@ impl TestServer {
     pub fn patience(self, patience: Duration) -> Self {
         *self.shared.patience.lock() = patience;
         self
+    }
+
+    pub(super) fn allowing_failed_fetches(&mut self) {
+        self.allows_failed_fetches = true;
     }
 
     pub(super) fn sharing(mut self, shared: &Arc<Shared>) -> Self {

@@ -142,6 +142,25 @@ async fn presences_are_folded_as_by_phoenix_js() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_of_two_leaves_in_one_diff_is_expected() {
+    let presence = Presence::builder(PubSub::local()).diff_interval(Duration::from_secs(1)).start();
+    let server = TestServer::new(socket(&presence), &presence);
+    let ann = join(&server, "Ann").await;
+    let (first, second) = (join(&server, "Bob").await, join(&server, "Bob").await);
+    ann.until(|present| present.get("Bob").is_some_and(|bob| bob.metas::<Value>().len() == 2)).await;
+    first.client().close().await;
+    second.leave().await;
+    let left = [ann.expect_leave("Bob").await, ann.expect_leave("Bob").await];
+    let mut reasons = left.each_ref().map(|left| &*left.reason);
+    reasons.sort_unstable();
+    assert_eq!(reasons, ["gone", "left"]);
+    for left in &left {
+        assert_eq!((left.metas::<Value>().len(), left.is_present), (1, false));
+    }
+    ann.refute_leave("Bob").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_channel_ends_and_a_socket_closes() {
     let server = server();
     let ann = join(&server, "Ann").await;
@@ -289,6 +308,46 @@ async fn a_fetch_that_fails_or_times_out_fails_the_test() {
     let presence = Presence::builder(PubSub::local()).handler(Script::answering(json!({"age": 7}))).start();
     let server = TestServer::new(socket(&presence), &presence);
     assert_eq!(join(&server, "Ann").await.until_present("Ann").await.info::<Value>(), json!({"age": 7}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_whose_database_is_away_passes_if_it_may() {
+    let failing = |pubsub| Presence::builder(pubsub).handler(Script::new(Does::Fails)).start();
+    for allowed in [false, true] {
+        let cluster = TestCluster::start(["a", "b"], move |pubsub| {
+            let presence = failing(pubsub);
+            (socket(&presence), presence)
+        })
+        .await
+        .patience(Duration::from_secs(3));
+        let mut cluster = if allowed { cluster.allow_failed_fetches() } else { cluster };
+        // A node that comes later is treated alike.
+        cluster.add("c").ready().await.unwrap();
+        let (ann, cid) = (join(&cluster["a"], "Ann").await, join(&cluster["c"], "Cid").await);
+        ann.until_present("Cid").await;
+        cid.until_present("Ann").await;
+        let began = Instant::now();
+        failure(ann.until_present("Dan")).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(3));
+        if !allowed {
+            for node in ["a", "c"] {
+                assert!(failure(async { cluster.kill(node) }).await.contains("as the script says"), "{node}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_further_presence_of_a_node_is_watched_too() {
+    let mut cluster = TestCluster::start_servers(["a"], |pubsub| {
+        let rooms = Presence::builder(pubsub.clone()).start();
+        let users = Presence::builder(pubsub).name("users").handler(Script::new(Does::Fails)).start();
+        let server = TestServer::new(socket(&users), &rooms).presence(&users);
+        (server, rooms)
+    })
+    .await;
+    join(&cluster["a"], "Ann").await.until_present("Ann").await;
+    assert!(failure(async { cluster.kill("a") }).await.contains("as the script says"));
 }
 
 type Cluster = TestCluster<Presence, NoFetch>;
