@@ -67,7 +67,7 @@ impl From<&Key> for Key {
     }
 }
 
-/// Keys from the integer ids of a database.
+/// Keys from integer ids, such as those of a database.
 macro_rules! from_integers {
     ($($integer:ty),*) => {$(
         impl From<$integer> for Key {
@@ -78,7 +78,7 @@ macro_rules! from_integers {
     )*};
 }
 
-from_integers!(i32, i64, u32, u64);
+from_integers!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
 
 /// In lower case, with hyphens:
 ///

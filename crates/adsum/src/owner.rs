@@ -142,9 +142,9 @@ impl<H: PresenceHandler> Owner<H> {
     }
 
     /// Removes a presence. Returns whether there was one.
-    pub fn untrack(&mut self, topic: impl Into<Topic>, key: &str) -> bool {
+    pub fn untrack(&mut self, topic: impl Into<Topic>, key: impl Into<Key>) -> bool {
         let topic = topic.into();
-        let was_there = self.owner.untrack(&topic, key);
+        let was_there = self.owner.untrack(&topic, &key.into());
         self.presence.core.flush(&topic);
         was_there
     }

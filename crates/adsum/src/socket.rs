@@ -112,13 +112,14 @@ impl<H: PresenceHandler> Presence<H> {
     }
 
     /// Removes a presence of a channel under its own topic. Returns whether there was one.
-    pub fn untrack(&self, socket: &mut Socket, key: &str) -> bool {
+    pub fn untrack(&self, socket: &mut Socket, key: impl Into<Key>) -> bool {
         self.untrack_in(socket, socket.topic().clone(), key)
     }
 
     /// Removes a presence of a channel under any topic. Returns whether there was one.
-    pub fn untrack_in(&self, socket: &mut Socket, topic: impl Into<Topic>, key: &str) -> bool {
-        self.of(socket).change(topic.into(), |owner, topic| owner.untrack(topic, key))
+    pub fn untrack_in(&self, socket: &mut Socket, topic: impl Into<Topic>, key: impl Into<Key>) -> bool {
+        let key = key.into();
+        self.of(socket).change(topic.into(), |owner, topic| owner.untrack(topic, &key))
     }
 
     /// Removes all presences of a channel, under any topic.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adsum::Presence;
+use adsum::{Key, Presence};
 use serde_json::json;
 
 use crate::support::{
@@ -130,4 +130,26 @@ fn changes_are_told_though_the_runtime_of_the_presence_has_ended() {
     owner.untrack("t", "a");
     expect(&diff_now(&mut inbox), json!({"c": [3]}), nothing());
     expect(&diff_now(&mut inbox), nothing(), json!({"a": [1]}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_an_integer_or_a_text_in_every_call() {
+    let (presence, _) = plain(|builder| builder);
+    let mut owner = presence.owner();
+    // A literal is an `i32`, as everywhere.
+    owner.track("t", 7, meta(1)).unwrap();
+    owner.update("t", 7, meta(2)).unwrap();
+    assert!(owner.untrack("t", 7) && !owner.untrack("t", 7));
+    let text = "7".to_owned();
+    for key in [Key::from(7_u8), Key::from(7_i128), Key::from(7_usize), Key::from(&text)] {
+        owner.track("t", &key, meta(1)).unwrap();
+        assert!(owner.untrack("t", &text));
+        owner.track("t", key.clone(), meta(1)).unwrap();
+        assert!(owner.untrack("t", &key));
+        owner.track("t", "Ann Lee".len(), meta(1)).unwrap();
+        assert!(owner.untrack("t", text.as_str()));
+    }
+    assert_eq!(Key::from(u128::MAX).as_str(), u128::MAX.to_string());
+    assert_eq!(Key::from(i8::MIN).as_str(), "-128");
+    assert_eq!(presence.count("t"), 0);
 }
