@@ -153,10 +153,10 @@ pub use adsum_channels::{
 pub use adsum_pubsub::metrics;
 #[doc(inline)]
 pub use adsum_pubsub::{
-    Adapter, Attachment, BroadcastError, DEFAULT_INBOX_CAPACITY, EncodingId, Inbound, Inbox, IntoPayload,
-    Json, Lagged, LocalNetwork, MAX_MESSAGE_BYTES, MAX_REGION_BYTES, MalformedPayload, Mark, Message,
-    OptionsError, Pattern, PatternError, Payload, PubSub, QueueLimits, Queued, ReservedEvent, Subscriber,
-    SubscriberId, Topic,
+    Adapter, Attachment, BroadcastError, Compressed, DEFAULT_INBOX_CAPACITY, EncodingId, Inbound, Inbox,
+    IntoPayload, Json, JsonPart, Lagged, LocalNetwork, MAX_MESSAGE_BYTES, MAX_REGION_BYTES, MalformedPayload,
+    Mark, Message, OptionsError, Pattern, PatternError, Payload, PubSub, QueueLimits, Queued, ReservedEvent,
+    Subscriber, SubscriberId, Topic,
 };
 #[cfg(any(feature = "nats", feature = "redis"))]
 #[doc(inline)]
