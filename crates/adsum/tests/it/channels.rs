@@ -70,7 +70,7 @@ impl Client {
         self.0.send(Message::text(text)).await.unwrap();
     }
 
-    async fn frame(&mut self) -> Value {
+    pub(crate) async fn frame(&mut self) -> Value {
         let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a frame arrives");
         serde_json::from_str(message.unwrap().unwrap().to_text().unwrap()).unwrap()
     }
@@ -116,8 +116,14 @@ pub(crate) async fn connect(address: std::net::SocketAddr) -> Client {
 }
 
 pub(crate) async fn connect_over(stream: impl Io + 'static) -> Client {
+    connect_to("/socket", stream).await
+}
+
+/// Connects to the socket that is mounted at a path.
+pub(crate) async fn connect_to(path: &str, stream: impl Io + 'static) -> Client {
     let stream: Box<dyn Io> = Box::new(stream);
-    Client(client_async("ws://localhost/socket/websocket?vsn=2.0.0", stream).await.unwrap().0)
+    let url = format!("ws://localhost{path}/websocket?vsn=2.0.0");
+    Client(client_async(url, stream).await.unwrap().0)
 }
 
 pub(crate) async fn started() -> (Presence<NoFetch>, PubSub, Client) {

@@ -2,12 +2,38 @@
 
 use std::{future::pending, time::Duration};
 
-use adsum::{LocalNetwork, Presence, PubSub};
+use adsum::{LocalNetwork, ParamFilter, Presence, PubSub};
 use axum::Router;
+use serde_json::{Map, Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+
+use crate::channels::{Client, connect_to};
+
+/// A page that is open.
+struct Page(Client);
+
+impl Page {
+    async fn open(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let mut page = Self(connect_to("/live", stream).await);
+        assert_eq!(page.ask("phx_join", json!({})).await["status"], "ok");
+        page
+    }
+
+    /// The reply to a message.
+    async fn ask(&mut self, event: &str, payload: Value) -> Value {
+        self.0.send(&json!(["1", event, "console", event, payload]).to_string()).await;
+        loop {
+            let frame = self.0.frame().await;
+            if frame[3] == "phx_reply" && frame[1] == event {
+                return frame[4].clone();
+            }
+        }
+    }
+}
 
 /// Serves a site on a port of its own, and returns that.
 async fn serve(site: Router) -> u16 {
@@ -84,4 +110,59 @@ async fn while_nobody_looks_no_node_is_asked() {
     // Other questions do come.
     presence.explain("room:1", "7").await;
     assert!(questions.try_recv().is_some_and(|question| question.is_ok()));
+}
+
+#[tokio::test]
+async fn after_the_last_page_has_left_no_node_is_asked() {
+    let network = LocalNetwork::new();
+    let presence = Presence::builder(network.node("a")).start();
+    let other = network.node("b");
+    let mut questions = other.subscribe("adsum:explain:presence");
+    let port = serve(adsum::dashboard(&presence).into_router()).await;
+    let pages = [Page::open(port).await, Page::open(port).await];
+    let [first, second] = pages;
+    drop(first);
+    for _ in 0..2 {
+        assert!(questions.recv().await.is_ok(), "one page looks on");
+    }
+    drop(second);
+    // Time passes only while nothing else can happen, so the server has noticed the end within the first minute.
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    while questions.try_recv().is_some() {}
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert!(questions.try_recv().is_none());
+}
+
+#[tokio::test]
+async fn a_page_disconnects_sockets_only_if_it_may() {
+    for allowed in [false, true] {
+        let presence = Presence::builder(PubSub::local()).start();
+        let dashboard = adsum::dashboard(&presence);
+        let dashboard = if allowed { dashboard.allow_disconnect() } else { dashboard };
+        let mut page = Page::open(serve(dashboard.into_router()).await).await;
+        let reply = page.ask("disconnect", json!({"id": "users:7"})).await;
+        if allowed {
+            assert_eq!(reply["status"], "ok");
+        } else {
+            assert_eq!(reply, json!({"status": "error", "response": {"reason": "this page can't do that"}}));
+        }
+    }
+}
+
+#[tokio::test]
+async fn members_of_metas_are_filtered_as_the_program_says() {
+    let presence = Presence::builder(PubSub::local()).start();
+    let mut owner = presence.owner();
+    let secrets = json!({"token": "abc", "card": "4711", "status": "here"});
+    owner.track("room:1", 7, Map::from_iter(secrets.as_object().unwrap().clone())).unwrap();
+    let shown = async |dashboard: adsum::Dashboard<adsum::NoFetch>| {
+        let mut page = Page::open(serve(dashboard.into_router()).await).await;
+        let reply = page.ask("page", json!({"topic": "room:1"})).await;
+        reply["response"]["keys"][0]["presences"][0]["meta"].as_str().unwrap().to_owned()
+    };
+    let meta = shown(adsum::dashboard(&presence)).await;
+    assert!(meta.contains("4711") && meta.contains("here") && !meta.contains("abc"), "{meta}");
+    let meta = shown(adsum::dashboard(&presence).filter(ParamFilter::discard(["card"]))).await;
+    assert!(!meta.contains("4711") && meta.contains("here") && meta.contains("abc"), "{meta}");
 }
