@@ -17,7 +17,10 @@ use adsum_tracker::ClusterMessage as Said;
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{meta, plain, settle};
+use crate::{
+    metrics::value,
+    support::{meta, plain, settle},
+};
 
 /// A network on which replication can be made to panic: sending does, in the task that sends.
 #[derive(Clone, Default)]
@@ -146,6 +149,9 @@ async fn replication_that_panics_goes_on_and_nobody_is_seen_to_leave() {
         hears_nothing(&mut ear_a);
         hears_nothing(&mut ear_b);
     }
+
+    // Other tests of this process may count in the same series.
+    assert!(value(&on_a, "adsum_task_panics_total", &["replication"]) >= 3.0);
 
     // Changes go on, and those made meanwhile are sent.
     network.fails.store(1, Ordering::Relaxed);

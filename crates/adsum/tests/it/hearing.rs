@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::{advance, sleep};
 
-use crate::support::{meta, settle};
+use crate::{
+    metrics::value,
+    support::{meta, settle},
+};
 
 /// The topic on which the nodes of a presence with the default name talk.
 const TOPIC: &str = "adsum:presence:presence";
@@ -45,6 +48,26 @@ async fn a_node_hears_on_after_more_than_its_inbox_holds_has_passed_through() {
     owner.track("room", "7", meta(1)).unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(a.count("room"), 1);
+    let refused = ["protocol", "broken"].map(|reason| {
+        value(&PubSub::from(&a), "adsum_cluster_messages_refused_total", &["presence", reason])
+    });
+    assert!((refused.iter().sum::<f64>() - 350.0).abs() < 1e-9, "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_for_which_a_node_has_no_room_is_dropped_and_counted() {
+    let network = LocalNetwork::new();
+    let a = node(&network, "a");
+    assert_eq!(a.ready().await, Ok(()));
+    let stranger = network.node("stranger");
+    let message = bytes::Bytes::from(vec![0xff; 1024 * 1024]);
+    for _ in 0..66 {
+        stranger.broadcast(TOPIC, "set", Payload::Binary(message.clone())).unwrap();
+    }
+    let pubsub = PubSub::from(&a);
+    let count = |name: &str, label: &str| value(&pubsub, name, &[label]);
+    assert!((count("adsum_cluster_messages_dropped_total", "presence") - 2.0).abs() < 1e-9);
+    assert!((count("adsum_limit_high_water_ratio", "replication_inbox_bytes") - 1.0).abs() < 1e-9);
 }
 
 /// Notes the welcomes and the heartbeats of a node, in their order.
@@ -105,4 +128,5 @@ async fn a_duplicate_is_told_as_one_also_once_the_time_to_sync_is_over() {
     }
     let duplicate = Err(NotReady::DuplicateNode("a".into()));
     assert_eq!((a.health(), a.ready().await), (duplicate.clone(), duplicate));
+    assert!(value(&PubSub::from(&a), "adsum_twins_total", &["presence"]) >= 1.0);
 }

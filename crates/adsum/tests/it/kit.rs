@@ -12,7 +12,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{Does, Meta, Script, meta};
+use crate::{
+    metrics::value,
+    support::{Does, Meta, Script, meta},
+};
 
 #[derive(Clone, Deserialize)]
 struct Params {
@@ -220,6 +223,7 @@ async fn a_client_that_stops_reading_is_sent_the_state_again_or_away() {
     let bob = join(&server, "Bob").await;
     server.settle(Duration::from_secs(1)).await;
     assert_eq!(ann.present().len(), 1);
+    let pubsub = PubSub::from(&presence);
     ann.client().resume();
     let present = ann.until(|present| present.contains_key("Bob")).await;
     assert_eq!(present.keys().collect::<Vec<_>>(), ["Ann", "Bob"]);
@@ -229,6 +233,9 @@ async fn a_client_that_stops_reading_is_sent_the_state_again_or_away() {
         bob.push("say", json!({"text": "x".repeat(100)}));
     }
     assert_eq!(ann.client().expect_close().await, 1013);
+    let count = |name: &str, labels: &[&str]| value(&pubsub, name, labels);
+    assert!(count("adsum_states_conflated_total", &[]) >= 1.0);
+    assert!(count("adsum_sockets_overflowed_total", &["queue"]) >= 1.0);
 }
 
 #[tokio::test(start_paused = true)]

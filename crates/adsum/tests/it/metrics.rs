@@ -5,13 +5,17 @@ use std::time::Duration;
 use adsum::{
     Channel, Depart, Health, JoinResult, Joined, Limits, NoFetch, NotReady, Presence, PubSub, Socket,
     SocketBuilder, Stop, Topic,
-    metrics::{Buckets, Sample, Value},
+    metrics::{Buckets, HighWater, Sample, Value},
     testing::{TestCluster, TestServer},
 };
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
 
-use crate::support::{Does, INTERVAL, Meta, Script, diff, meta, plain, scripted};
+use crate::support::{Does, INTERVAL, Log, Meta, Script, diff, meta, plain, scripted};
 
 #[derive(serde::Deserialize)]
 struct Params {
@@ -36,7 +40,7 @@ impl Channel for Room {
 }
 
 /// The value of a series; of a histogram, how many values it has.
-fn value(pubsub: &PubSub, name: &str, labels: &[&str]) -> f64 {
+pub(crate) fn value(pubsub: &PubSub, name: &str, labels: &[&str]) -> f64 {
     let samples = pubsub.read_metrics();
     let is_it = |sample: &&Sample| {
         sample.metric.name == name && sample.labels.iter().map(|label| &**label).eq(labels.iter().copied())
@@ -99,6 +103,10 @@ async fn what_happens_to_presences_is_counted() {
             ("adsum_channels", &["room:*"], 2.0),
         ],
     );
+    assert!(value(&pubsub, "adsum_bytes_sent_total", &[]) > value(&pubsub, "adsum_messages_sent_total", &[]));
+    let samples = pubsub.read_metrics();
+    let build = samples.iter().find(|sample| sample.metric.name == "adsum_build_info").unwrap();
+    assert_eq!((&*build.labels[0], &build.value), (env!("CARGO_PKG_VERSION"), &Value::Gauge(1.0)));
     bob.leave().await;
     ann.expect_leave("Bob").await;
     owner.finish();
@@ -207,6 +215,83 @@ async fn the_delay_of_diffs_is_measured_with_an_interval_and_with_a_budget() {
     owner.track("t", 1, meta(1)).unwrap();
     diff(&mut inbox).await;
     assert_values(&pubsub, &[(DELAY, p, 1.0)]);
+}
+
+#[test]
+fn a_limit_is_logged_once_it_is_nearly_reached() {
+    let (log, _guard) = Log::capture();
+    let (option, fixed) = (HighWater::new("max_sockets", Some(10)), HighWater::fixed("inbox_bytes", 10));
+    option.note(7);
+    fixed.note(7);
+    assert_eq!(log.text(), "");
+    for value in [8, 9, 10] {
+        option.note(value);
+    }
+    let text = log.text();
+    assert_eq!(text.matches("a limit is nearly reached").count(), 1, "{text}");
+    assert!(text.contains("raise the option") && text.contains("max_sockets"), "{text}");
+    fixed.note_full();
+    let text = &log.text()[text.len()..];
+    assert!(
+        text.contains("it is fixed") && text.contains("inbox_bytes") && !text.contains("raise"),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_comes_late_takes_snapshots() {
+    let mut cluster = TestCluster::start(["a"], |pubsub| {
+        let presence = Presence::builder(pubsub).meta::<Meta>().start();
+        (SocketBuilder::new(presence.clone()).channel::<Room>("room:*"), presence)
+    })
+    .await;
+    let mut owner = cluster.presence("a").owner();
+    owner.track("room:1", 7, meta(0)).unwrap();
+    // More versions than the log of a shard keeps.
+    for n in 0..2000 {
+        owner.update("room:1", 7, meta(n)).unwrap();
+        sleep(Duration::from_millis(200)).await;
+    }
+    cluster.add("b").ready().await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    let (a, b) = (PubSub::from(cluster.presence("a")), PubSub::from(cluster.presence("b")));
+    let p = "presence";
+    assert_values(
+        &a,
+        &[("adsum_snapshots_total", &[p, "out"], 1.0), ("adsum_snapshots_total", &[p, "in"], 0.0)],
+    );
+    assert_values(&b, &[("adsum_snapshots_total", &[p, "in"], 1.0), ("adsum_snapshot_seconds", &[p], 1.0)]);
+    assert_values(&b, &[("adsum_presences", &[p, "other"], 1.0)]);
+}
+
+#[tokio::test]
+async fn connections_are_counted_with_those_that_are_refused_and_cut_off() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = adsum::serve(listener, axum::Router::new());
+    let serve = serve.max_connections(1).head_timeout(Duration::from_secs(1));
+    tokio::spawn(async move { serve.until(std::future::pending()).await });
+    // Other tests of this process may count in the same series.
+    let pubsub = PubSub::local();
+    let counts = || {
+        ["adsum_connections", "adsum_connections_refused_total", "adsum_connections_timed_out_total"]
+            .map(|name| value(&pubsub, name, &[]))
+    };
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    let mut nothing = Vec::new();
+    let _ = second.read_to_end(&mut nothing).await;
+    let [open, refused, _] = counts();
+    assert!(open >= 1.0 && refused >= 1.0, "{open} {refused}");
+    let _ = first.read_to_end(&mut nothing).await;
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while counts()[2] < 1.0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the connection that was cut off is counted");
 }
 
 #[tokio::test(start_paused = true)]
