@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{Json, Message, Payload, PubSub, Topic};
+use adsum_pubsub::{Json, Message, Payload, PubSub, Topic, metrics::table};
 use adsum_tracker::{HeldPresence, Key, LeaveReason, NodeInfo, NodeState, OwnerId, Ref};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
@@ -73,12 +73,21 @@ pub(crate) struct NodeReport {
     pub(crate) counts: Counts,
 }
 
-/// The changes of one node since its start.
+/// The counts of one node since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) diffs: u64,
     pub(crate) joins: u64,
     pub(crate) leaves: u64,
+    /// The traffic of its clients. Zero from an older node.
+    #[serde(default)]
+    pub(crate) messages_received: u64,
+    #[serde(default)]
+    pub(crate) messages_sent: u64,
+    #[serde(default)]
+    pub(crate) bytes_received: u64,
+    #[serde(default)]
+    pub(crate) bytes_sent: u64,
 }
 
 /// An answer, and when it was heard.
@@ -288,6 +297,7 @@ async fn answer<H: PresenceHandler>(core: &Core<H>, inbox: &ReplicationInbox, qu
             let nodes = nodes.ok().and_then(Result::ok).unwrap_or_default();
             let nodes = nodes.iter().filter_map(|node| serde_json::to_value(node).ok());
             let counts = core.tracker.counts();
+            let total = |metric| core.pubsub.metrics().counter(metric, &[]).get();
             Answer::Nodes(NodeReport {
                 nodes: nodes.collect(),
                 presences: counts.presences,
@@ -298,6 +308,10 @@ async fn answer<H: PresenceHandler>(core: &Core<H>, inbox: &ReplicationInbox, qu
                     diffs: core.metrics.diffs.get(),
                     joins: counts.joined + counts.updated,
                     leaves: counts.left.iter().sum::<u64>() + counts.updated,
+                    messages_received: total(&table::MESSAGES_RECEIVED),
+                    messages_sent: total(&table::MESSAGES_SENT),
+                    bytes_received: total(&table::BYTES_RECEIVED),
+                    bytes_sent: total(&table::BYTES_SENT),
                 },
             })
         }

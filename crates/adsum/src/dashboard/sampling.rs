@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use adsum_pubsub::{Json, tasks, tasks::Task};
+use adsum_pubsub::{
+    Json,
+    metrics::{Value, table},
+    tasks,
+    tasks::Task,
+};
 use adsum_tracker::NodeState;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -36,6 +41,9 @@ struct Sample {
     late_ms: f64,
     /// How many sockets this node has, and how many bytes wait for them.
     sockets: Option<(usize, usize)>,
+    /// How often this node has measured its round trip to the engine, and the sum of the times in milliseconds. `None`
+    /// without an engine.
+    engine: Option<(u64, f64)>,
 }
 
 #[derive(Serialize)]
@@ -95,7 +103,18 @@ impl<H: PresenceHandler> Board<H> {
             node: self.presence.core.pubsub.node().to_owned(),
             late_ms: late.as_secs_f64() * 1000.0,
             sockets: self.sockets.as_ref().map(|sockets| (sockets.len(), sockets.queued_bytes())),
+            engine: self.engine(),
             nodes,
         }
+    }
+
+    fn engine(&self) -> Option<(u64, f64)> {
+        let samples = self.presence.core.pubsub.read_metrics();
+        samples.iter().find_map(|sample| match &sample.value {
+            Value::Buckets(times) if sample.metric.name == table::ENGINE_ROUND_TRIP_SECONDS.name => {
+                Some((times.count(), times.sum * 1000.0))
+            }
+            _ => None,
+        })
     }
 }

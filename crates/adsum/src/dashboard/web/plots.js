@@ -21,6 +21,15 @@ function rate(samples, index, field) {
   return seconds > 0 ? sum / seconds : null;
 }
 
+/** The last round trip to the engine, in milliseconds. It isn't measured every second. */
+function roundTrip(samples, index) {
+  for (let i = index; i > 0; i--) {
+    const [before, now] = [samples[i - 1].engine, samples[i].engine];
+    if (before && now && now[0] > before[0]) return (now[1] - before[1]) / (now[0] - before[0]);
+  }
+  return null;
+}
+
 const last = (values) => values.findLast((value) => value !== null && value !== undefined);
 
 /** The plots: a title, a unit, and lines, each with a name and what it is at a sample. */
@@ -37,8 +46,19 @@ function plots(samples) {
       { name: "leaves", at: (i) => rate(samples, i, "leaves") },
       { name: "diffs", at: (i) => rate(samples, i, "diffs") },
     ] },
+    { title: "Messages a second, all nodes", unit: "/s", lines: [
+      { name: "from clients", at: (i) => rate(samples, i, "messages_received") },
+      { name: "to clients", at: (i) => rate(samples, i, "messages_sent") },
+    ] },
+    { title: "Bytes a second, all nodes", unit: " B/s", lines: [
+      { name: "from clients", at: (i) => rate(samples, i, "bytes_received") },
+      { name: "to clients", at: (i) => rate(samples, i, "bytes_sent") },
+    ] },
     { title: "How long each node takes to answer", unit: " ms", lines:
       names.map((name) => ({ name, at: (i) => samples[i].nodes[name]?.after_ms })) },
+    ...(samples.some(({ engine }) => engine) ? [
+      { title: "This node's round trip to the engine", unit: " ms", lines: [{ name: "last", at: (i) => roundTrip(samples, i) }] },
+    ] : []),
     { title: "How late this node's timer fires", unit: " ms", lines: [{ name: "late", at: (i) => samples[i].late_ms }] },
     ...(samples.some(({ sockets }) => sockets !== null) ? [
       { title: "Sockets of this node", unit: "", lines: [{ name: "sockets", at: (i) => samples[i].sockets?.[0] }] },
