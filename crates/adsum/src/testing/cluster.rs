@@ -59,8 +59,8 @@ pub struct TestCluster<App, H: PresenceHandler> {
 type Program<H> = Box<dyn Fn(PubSub) -> (TestServer, Presence<H>) + Send + Sync>;
 
 impl<H: PresenceHandler> TestCluster<(), H> {
-    /// As [`start`](TestCluster::start), for a program that makes the server of each node itself: one with
-    /// [a further presence](TestServer::presence), or [without one](TestServer::without_presence) on its socket.
+    /// As [`start`](TestCluster::start), for a program that makes the server of each node itself, such as one with
+    /// [a further presence](TestServer::presence).
     ///
     /// ```
     /// # use adsum::{Presence, PubSub, SocketBuilder, testing::{TestCluster, TestServer}};

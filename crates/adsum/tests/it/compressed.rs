@@ -140,7 +140,7 @@ async fn diffs_are_compressed_once_also_for_those_who_get_part_of_them() {
         viewers.push(Viewer::join(address, &format!("{round}-own"), round % 2 == 0).await);
         if round > 0 {
             for n in 0..300 {
-                owner.untrack("hall", &format!("{}-{n}", round - 1));
+                owner.untrack("hall", format!("{}-{n}", round - 1));
             }
         }
     }

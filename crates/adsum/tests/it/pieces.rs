@@ -41,7 +41,7 @@ async fn a_state_of_many_keys_is_right_whatever_changes_in_it() {
             for n in 0..if is_in_a_row { 100 } else { 20 } {
                 let n = if is_in_a_row { (from + n) % 300 } else { random.below(300) };
                 match if is_in_a_row { round / 4 % 2 } else { random.below(3) } {
-                    0 => drop(owner.untrack("hall", &key(n))),
+                    0 => drop(owner.untrack("hall", key(n))),
                     1 => drop(owner.track("hall", key(n), meta(n))),
                     _ => drop(owner.update("hall", key(n), meta(round))),
                 }
@@ -70,7 +70,7 @@ async fn a_state_of_many_keys_is_right_whatever_changes_in_it() {
         }
         // So few are left that pieces are merged.
         for n in (0..300).filter(|n| n % 20 != 0) {
-            owner.untrack("hall", &key(n));
+            owner.untrack("hall", key(n));
         }
         sleep(Duration::from_secs(2)).await;
         for person in &mut people {

@@ -533,7 +533,7 @@ impl World {
                 match what {
                     0 => drop(owner.track("hall", name(key), meta(4))),
                     1 => drop(owner.update("hall", name(key), meta(5))),
-                    _ => drop(owner.untrack("hall", &name(key))),
+                    _ => drop(owner.untrack("hall", name(key))),
                 }
             }
             Step::List { node } => drop(self.nodes[*node].0.list("hall").await),

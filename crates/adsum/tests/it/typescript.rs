@@ -75,7 +75,7 @@ fn two_types_of_one_name_in_a_channel_are_refused() {
 fn two_types_of_one_name_in_two_channels_are_refused() {
     let _ = Contract::new()
         .channel("game:*", |game| game.push::<game::Place>("moved"))
-        .channel("lobby", |lobby| lobby.presence::<lobby::Meta, ()>());
+        .channel("lobby", |lobby| lobby.presence::<lobby::Meta, ()>().push::<lobby::Said>("said"));
 }
 
 #[test]
