@@ -6,7 +6,7 @@ import { arrows, circles } from "./circles-of.mjs";
 const between = (found) => found.map(({ from, to, name }) => `${from} -> ${to}: ${name}`).sort();
 const circlesOf = (sources) => circles(arrows(new Map(Object.entries(sources)))).map(({ modules }) => modules);
 
-test("what a file names, however it is written", () => {
+test("the names in a file, however they are written", () => {
   const sources = new Map([
     ["lib.rs", "mod log;\nmod frame;\nmod queue;\npub use self::frame::Frame;"],
     ["frame.rs", "pub struct Frame;"],
@@ -81,7 +81,7 @@ test("a parent and its children are one room, and its children are rooms in it",
   assert.deepEqual(circlesOf({ ...parent, "a/b.rs": "use super::d::D;", "a/d.rs": "use super::b::B;" }), [["a::b", "a::d"]]);
 });
 
-test("what is handed on belongs to the file that has it", () => {
+test("a name that is handed on belongs to the file that has it", () => {
   const sources = {
     "a.rs": "mod low;\nmod high;\npub(crate) use self::{high::High, low::Low};",
     "a/low.rs": "pub struct Low;",

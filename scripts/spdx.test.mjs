@@ -34,7 +34,7 @@ test("expressions that are not allowed", () => {
   }
 });
 
-test("what is no expression is an error", () => {
+test("a text that is no expression is an error", () => {
   for (const expression of ["MIT OR", "(MIT", "MIT Apache-2.0", ")", "AND MIT"]) {
     assert.throws(() => allows(expression, allowed), /not a licence expression/, expression);
   }

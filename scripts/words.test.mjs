@@ -23,7 +23,7 @@ test("sentences without a subject in comments", () => {
   assert.deepEqual(lines("fn f() {}\n\n// Fine.\n// Here. What comes\n// of it."), [4]);
 });
 
-test("what is fine", () => {
+test("sentences that are fine", () => {
   for (const source of [
     "// Who is there?",
     "/// Says who is there, what they do and where.",

@@ -27,7 +27,7 @@ const count = (...users) => {
 
 /** Each with what it asks of a client beside joining and listening. */
 const SCENARIOS = {
-  "what is pushed is answered, in order": {
+  "pushes are answered, in order": {
     needs: ["echo"],
     run: async ({ join }) => {
       const alice = await join("alice", "replies");
@@ -57,7 +57,7 @@ const SCENARIOS = {
     },
   },
 
-  "what it broadcasts reaches the others, and not itself": {
+  "its broadcast reaches the others, and not itself": {
     needs: ["say"],
     run: async ({ join, joinOther, client }) => {
       const [alice, bob, other] = [await join("alice", "say"), await join("bob", "say"), await joinOther("carol", "say")];
@@ -91,7 +91,7 @@ const SCENARIOS = {
     },
   },
 
-  "who leaves is gone, and may come back": {
+  "a user who leaves is gone, and may come back": {
     needs: ["leave"],
     run: async ({ join, connect }) => {
       const bob = await join("bob", "leave");

@@ -267,7 +267,7 @@ describe("requests to examples/supabase", () => {
     assert.match(JSON.parse(text).message, /Unauthorized/);
   });
 
-  test("what is no JSON is refused", async () => {
+  test("a body that is no JSON is refused", async () => {
     const headers = { ...JSON_TYPE, apikey: "anon" };
     assert.deepEqual(await post("/a/events/e", "{", headers), [400, JSON.stringify({ message: "no JSON" })]);
     assert.equal((await post("", "{", headers))[0], 400);

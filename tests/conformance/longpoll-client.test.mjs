@@ -106,7 +106,7 @@ describe("the phoenix package over long poll", () => {
     await bob.untilCounts({ bob: 1 });
   });
 
-  test("where WebSocket is refused, longPollFallbackMs leads here", async () => {
+  test("if WebSocket is refused, longPollFallbackMs leads here", async () => {
     const client = connect("alice", { transport: Refused, longPollFallbackMs: 2000 });
     const alice = await client.join("room:fallback");
     await alice.untilCounts({ alice: 1 });

@@ -127,7 +127,7 @@ for (const sample of ["nginx.conf", "haproxy.cfg"]) {
       }
     });
 
-    test("what a long poll posts at once arrives", async () => {
+    test("a batch that a long poll posts arrives", async () => {
       const member = await enter("poster", { transport: LongPoll });
       const text = "x".repeat(100_000);
       const pushes = Array.from({ length: 12 }, () => member.room.push("echo", { text }));

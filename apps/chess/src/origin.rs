@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_says_what_to_write() {
+    fn a_text_that_is_no_origin_says_what_to_write() {
         for text in [
             "",
             "chess.example",

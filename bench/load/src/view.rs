@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_state_is_told() {
+    fn a_payload_that_is_no_state_is_told() {
         for wrong in ["{}1", r#"{"x1":{"metas":[{"phx_ref":"a"}]}}"#, r#"{"u1":{"metas":[]}}"#, "[]"] {
             assert!(Parsed::default().state(wrong).is_err(), "{wrong}");
         }

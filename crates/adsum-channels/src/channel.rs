@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_join_returns_can_be_looked_at_and_compared() {
+    fn the_result_of_a_join_can_be_looked_at_and_compared() {
         let joined = Joined::new(Chat(1)).reply(json!({"hello": "there"}));
         assert_eq!(joined.channel(), &Chat(1));
         assert!(joined.response().is_some());

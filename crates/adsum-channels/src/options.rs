@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_refused_by_its_name() {
+    fn a_value_out_of_bounds_is_refused_by_its_name() {
         let day_and_more = MAX_TIME + MIN_TIME;
         for (name, change) in [
             ("max_channels", (|options| options.max_channels = 0) as fn(&mut Options)),

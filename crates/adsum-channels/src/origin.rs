@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_log_shows_is_cut() {
+    fn texts_in_the_log_are_cut() {
         assert_eq!(shown(None), "none");
         assert_eq!(shown(Some(b"https://a\n\xff")), "https://a\\n\\xff");
         assert!(shown(Some(&vec![b'x'; 200_000])).len() < 2 * MAX_SHOWN_BYTES);

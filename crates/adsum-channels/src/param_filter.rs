@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_deep_or_binary_is_not_shown_in_full() {
+    fn a_long_deep_or_binary_payload_is_not_shown_in_full() {
         let filter = ParamFilter::default();
         let long = filter.show(&Payload::Json(Json::encode(&"é".repeat(10_000)).unwrap()));
         assert!(long.len() < 2 * MAX_SHOWN_BYTES && long.ends_with('…'));

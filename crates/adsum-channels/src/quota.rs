@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_closed_is_counted_no_more_and_nothing_is_kept_of_it() {
+    fn a_closed_socket_is_counted_no_more_and_nothing_is_kept_of_it() {
         let options = Options { max_sockets_per_key: Some(1), ..Options::default() };
         let quota = Quota::new(&options, &Metrics::new());
         let client = Some("192.0.2.1".parse().expect("an address"));

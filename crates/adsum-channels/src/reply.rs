@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_handler_returns_can_be_looked_at_and_compared() {
+    fn the_result_of_a_handler_can_be_looked_at_and_compared() {
         let reply = Reply::ok(json!({"n": 1}));
         assert_eq!(reply.status(), Some("ok"));
         assert_eq!(reply.response().and_then(|response| response.decode().ok()), Some(json!({"n": 1})));

@@ -388,7 +388,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(message in messages(), to in any::<Option<String>>(), secret in secrets()) {
+        fn a_written_envelope_is_read(message in messages(), to in any::<Option<String>>(), secret in secrets()) {
             let (a, b) = (node("a", "ns", secret), node("b", "ns", secret));
             let bytes = a.write(to.as_deref(), &message, 7).unwrap();
             let (node, opened) = opened(&b, &bytes);
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_not_written() {
+    fn an_envelope_that_is_too_long_is_not_written() {
         let a = node("a", "ns", None);
         let largest = Payload::Binary(vec![0; MAX_MESSAGE_BYTES].into());
         assert!(a.write(None, &Message::new("t", "e", largest), 7).is_some());

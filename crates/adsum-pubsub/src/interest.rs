@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_with_all_is_not_taken_again() {
+    fn topics_taken_with_all_are_not_taken_again() {
         let interest = Interest::new(LINGER);
         interest.join(&"a".into());
         assert_eq!(interest.take_all(), topics(&["a"]));

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_say_is_cut_and_begins_no_line() {
+    fn texts_of_clients_are_cut_and_begin_no_line() {
         assert_eq!(cut("short é").to_string(), "short é");
         let long = cut("é".repeat(100_000)).to_string();
         assert_eq!(long, "é".repeat(MAX_ERROR_BYTES / 2) + "…");

@@ -48,7 +48,7 @@ export function describeCluster(kind) {
     });
     after(() => engine.kill());
 
-    test("who joins, changes and leaves on one node is seen on all", async () => {
+    test("a user who joins, changes and leaves on one node is seen on all", async () => {
       const rooms = await startAll();
       const [a, b, c] = await roomOfThree(rooms, "room:seen");
       assert.deepEqual(b.here(), a.here());

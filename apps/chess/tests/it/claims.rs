@@ -89,7 +89,7 @@ async fn say(player: &mut Person, other: &mut Person, game: &str, event: &str) {
 
 /// One of two tabs is closed with a goodbye: the player is still here.
 #[tokio::test]
-async fn who_has_another_tab_is_here() {
+async fn a_player_with_another_tab_is_here() {
     let mut times = settings();
     times.claim_bye_ms = 0;
     let site = Served::start(times).await;

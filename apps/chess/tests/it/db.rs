@@ -125,7 +125,7 @@ async fn a_file_keeps_users_and_the_secret() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_says_what_to_do() {
+async fn a_database_that_cannot_be_opened_says_what_to_do() {
     let error = Db::open("sqlite:/no/such/folder/chess.db", 4).await.unwrap_err();
     assert!(matches!(error, OpenError::Open { .. }));
     let said = error.to_string();

@@ -183,7 +183,7 @@ async fn whoever_plays_can_begin_nothing_and_has_no_offers() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused() {
+async fn an_offer_that_makes_no_sense_is_refused() {
     let site = Served::start(settings()).await;
     let mut anna = site.person("Anna").await;
     let me = anna.user.id;

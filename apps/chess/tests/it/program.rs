@@ -121,7 +121,7 @@ async fn without_file_descriptors_it_waits_says_so_and_goes_on() {
 }
 
 #[tokio::test]
-async fn what_keeps_it_from_starting_says_what_to_do() {
+async fn an_error_at_the_start_says_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let said = fails_with(chess(&port, "sqlite::memory:")).await;
@@ -147,7 +147,7 @@ async fn what_keeps_it_from_starting_says_what_to_do() {
 /// The database can't grow beyond a size, as on a full disk. Whoever was told to have a name has it afterwards.
 #[cfg(unix)]
 #[tokio::test]
-async fn who_is_let_in_is_stored_when_the_disk_is_full_too() {
+async fn a_new_session_is_stored_when_the_disk_is_full_too() {
     let file = TempFile::new("full");
     let mut program = chess("0", &file.url());
     let _ = port_of(&mut program).await;

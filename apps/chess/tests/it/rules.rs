@@ -124,7 +124,7 @@ fn castling_is_the_kings_move_however_it_is_written() {
 }
 
 #[test]
-fn what_only_looks_like_a_move_is_refused_and_changes_nothing() {
+fn a_text_that_only_looks_like_a_move_is_refused_and_changes_nothing() {
     let mut played = play("e4 e5");
     let before = played.fen();
     for text in [

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lacks_a_part_is_dropped() {
+    fn an_answer_that_lacks_a_part_is_dropped() {
         let bytes = long(3);
         let sent: Vec<_> = split("a", 1, &bytes).collect();
         for lost in 0..3 {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded() {
+    fn waiting_parts_are_bounded() {
         let bytes = long(2);
         let mut parts = Parts::default();
         for number in 0..200 {

@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_node_does_not_know_is_gone_at_once_and_a_silent_node_after_a_while() {
+    async fn a_session_that_its_node_does_not_know_is_gone_at_once_and_a_silent_node_after_a_while() {
         let network = LocalNetwork::new();
         let (asks, _other) = (relay(&network, "asks"), relay(&network, "other"));
         let start = Instant::now();

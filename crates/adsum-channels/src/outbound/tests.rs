@@ -193,7 +193,7 @@ fn a_large_state_has_room_and_no_more_than_as_much_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_larger_than_the_bound_waits_for_a_limited_time_only() {
+async fn a_frame_larger_than_the_bound_waits_for_a_limited_time_only() {
     let small = frame("small");
     let large = frame("x".repeat(2_000).leak());
     for is_state in [true, false] {
@@ -221,7 +221,7 @@ async fn what_is_larger_than_the_bound_waits_for_a_limited_time_only() {
 }
 
 #[test]
-fn what_is_shared_is_counted_once_and_what_is_taken_at_once_not_at_all() {
+fn shared_bytes_are_counted_once_and_bytes_taken_at_once_not_at_all() {
     let (sockets, budget) = budget(&Options::default());
     let outbound = || Arc::new(Outbound::new(&budget, transport(None)));
     let place = mem::size_of::<Entry>();
@@ -312,7 +312,7 @@ fn changes_that_give_way_to_a_state_are_not_counted_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_too_much_waits_those_that_have_waited_longest_are_closed() {
+async fn if_too_much_waits_those_that_have_waited_longest_are_closed() {
     let options = Options { max_total_queue_bytes: 100_000, ..Options::default() };
     let (sockets, budget) = budget(&options);
     let mut open = Vec::new();
@@ -402,7 +402,7 @@ async fn until_quiet(outbound: &Outbound) {
 }
 
 #[tokio::test]
-async fn what_a_burst_has_pushed_is_written_once_the_burst_is_over() {
+async fn the_pushes_of_a_burst_are_written_once_it_is_over() {
     let (outbound, mut client) = connected().await;
     for round in 0..3 {
         for text in ["a", "b", "c"] {

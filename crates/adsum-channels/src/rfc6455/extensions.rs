@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_browsers_and_libraries_offer_is_accepted() {
+    fn the_offers_of_browsers_and_libraries_are_accepted() {
         for offer in [
             "permessage-deflate",
             "permessage-deflate; client_max_window_bits",

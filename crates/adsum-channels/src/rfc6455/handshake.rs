@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_upgrade_is_refused() {
+    fn a_request_without_an_upgrade_is_refused() {
         assert_eq!(accept(&request(|parts| parts.method = Method::POST)), Err(HandshakeError::Method));
         for version in [Version::HTTP_10, Version::HTTP_2] {
             let refused = accept(&request(|parts| parts.version = version));

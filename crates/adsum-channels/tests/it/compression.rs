@@ -177,7 +177,7 @@ async fn a_message_that_grows_too_large_is_refused_before_it_is_inflated(transpo
     client.closes_with(1009).await;
 }
 
-async fn what_breaks_the_agreement_closes_the_socket(transport: Transport) {
+async fn a_frame_against_the_agreement_closes_the_socket(transport: Transport) {
     let server = start(transport).await;
     let whole = deflate(r#"[null,"1","phoenix","heartbeat",{}]"#);
     for (frame, code) in [
@@ -263,6 +263,6 @@ over_both!(
     pushes_replies_and_bytes_are_compressed,
     compressed_messages_of_a_client_are_read,
     a_message_that_grows_too_large_is_refused_before_it_is_inflated,
-    what_breaks_the_agreement_closes_the_socket,
+    a_frame_against_the_agreement_closes_the_socket,
     an_offer_that_does_not_fit_is_declined,
 );

@@ -406,7 +406,7 @@ async fn all_sockets_of_an_id_are_told_to_disconnect(transport: Transport) {
     server.logged("terminate room:a Closed").await;
 }
 
-async fn what_is_no_upgrade_is_a_bad_request(transport: Transport) {
+async fn a_request_without_an_upgrade_is_a_bad_request(transport: Transport) {
     let server = Server::start(transport).await;
     for method in ["GET", "POST", "DELETE"] {
         let text =
@@ -461,7 +461,7 @@ over_both!(
     a_token_is_sent_as_a_subprotocol,
     all_sockets_of_an_id_are_told_to_disconnect,
     pages_of_other_origins_are_refused_unless_wanted,
-    what_is_no_upgrade_is_a_bad_request,
+    a_request_without_an_upgrade_is_a_bad_request,
     the_program_sees_the_whole_request,
     everybody_may_connect_where_nothing_is_said,
     requests_to_other_hosts_are_refused_where_ours_are_named,

@@ -124,7 +124,7 @@ async fn a_slow_handler_holds_up_its_own_channel_only(transport: Transport) {
     client.expect(r#"["1","4","room:a","phx_reply",{"response":{"n":2},"status":"ok"}]"#).await;
 }
 
-async fn what_was_assigned_is_there(transport: Transport) {
+async fn assigns_are_there(transport: Transport) {
     let server = Server::start(transport).await;
     let mut client = server.connect("user_id=anna%20b&vsn=2.0.0", &[]).await.ok().unwrap();
     client.join("room:a", "1").await;
@@ -277,7 +277,7 @@ over_all!(
     a_client_is_kept_from_the_events_that_its_join_names,
     one_client_may_have_many_channels,
     a_slow_handler_holds_up_its_own_channel_only,
-    what_was_assigned_is_there,
+    assigns_are_there,
     binary_payloads_go_both_ways,
     binary_payloads_have_no_form_in_version_one,
     an_event_may_be_answered_later,

@@ -102,7 +102,7 @@ async fn a_slow_join_holds_up_nobody_and_its_events_wait(transport: Transport) {
     client.expect(r#"["1","2","room:slow","phx_reply",{"response":{},"status":"ok"}]"#).await;
 }
 
-async fn what_waits_for_a_join_that_fails_is_answered(transport: Transport) {
+async fn events_that_wait_for_a_join_that_fails_are_answered(transport: Transport) {
     let grace = std::time::Duration::from_millis(50);
     let server = Server::start_with(transport, |socket| socket.shutdown_grace(grace)).await;
     let mut client = server.client().await;
@@ -200,7 +200,7 @@ over_all!(
     params_that_do_not_decode_may_have_a_default,
     the_first_message_follows_the_reply,
     a_slow_join_holds_up_nobody_and_its_events_wait,
-    what_waits_for_a_join_that_fails_is_answered,
+    events_that_wait_for_a_join_that_fails_are_answered,
     a_duplicate_join_ends_the_channel_before_first,
     after_a_failed_duplicate_join_the_one_before_is_closed_too,
     a_duplicate_join_does_not_wait_for_ever,

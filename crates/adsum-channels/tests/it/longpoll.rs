@@ -154,7 +154,7 @@ impl Client<'_> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_posted_is_answered_by_the_next_poll() {
+async fn a_post_is_answered_by_the_next_poll() {
     let server = Server::start();
     let client = server.open("2.0.0").await;
     client.join().await;
@@ -339,7 +339,7 @@ async fn a_post_and_the_end_of_a_window_are_signs_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_host_is_not_passed_on_a_page_is_refused_at_once_or_served() {
+async fn if_the_host_is_not_passed_on_a_page_is_refused_at_once_or_served() {
     let server = Server::start();
     let query = "user_id=u&vsn=2.0.0";
     let host = ("host", "127.0.0.1:4100");
@@ -375,7 +375,7 @@ async fn a_disconnect_ends_a_session_and_its_channels() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_has_read_waits_for_the_next_poll() {
+async fn unread_messages_wait_for_the_next_poll() {
     let server = Server::start();
     let client = server.open("2.0.0").await;
     client.join().await;
@@ -400,7 +400,7 @@ async fn version_one_and_binary_messages_are_posted_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_makes_no_sense_is_a_bad_request_and_the_session_goes_on() {
+async fn a_post_that_makes_no_sense_is_a_bad_request_and_the_session_goes_on() {
     let server = Server::start_with(|socket| socket.max_message_bytes(1000));
     let client = server.open("2.0.0").await;
     client.join().await;
@@ -426,7 +426,7 @@ async fn what_makes_no_sense_is_a_bad_request_and_the_session_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_refused_or_unknown_hears_it_in_the_answer() {
+async fn a_refused_or_unknown_client_hears_it_in_the_answer() {
     let server = Server::start();
     assert_eq!(server.json("GET", "vsn=2.0.0", &[], "").await, json!({"status": 403}));
     assert_eq!(server.json("GET", "user_id=u&vsn=9.0.0", &[], "").await, json!({"status": 403}));

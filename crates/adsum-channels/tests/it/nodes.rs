@@ -106,7 +106,7 @@ fn a_secret_of_long_poll_that_is_accepted_has_to_be_long_and_to_stand_beside_one
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_makes_no_sense_to_a_session_elsewhere_is_a_bad_request_too() {
+async fn a_post_that_makes_no_sense_to_a_remote_session_is_a_bad_request_too() {
     let (_network, a, b) = two();
     let at_b = a.open("2.0.0").await.at(&b);
     for body in ["[1]".into(), vec![b'[', 0xff, b']']] {
@@ -118,7 +118,7 @@ async fn what_makes_no_sense_to_a_session_elsewhere_is_a_bad_request_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_has_read_elsewhere_waits_for_the_next_poll() {
+async fn unread_messages_of_a_remote_session_wait_for_the_next_poll() {
     let (_network, a, b) = two();
     let at_b = a.open("2.0.0").await.at(&b);
     at_b.join().await;
@@ -153,7 +153,7 @@ async fn much_is_passed_on_in_parts_and_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_between_the_parts_of_an_answer_follows_them() {
+async fn messages_between_the_parts_of_an_answer_follow_them() {
     let (_network, a, b) = two();
     let at_b = a.open("2.0.0").await.at(&b);
     at_b.join().await;

@@ -173,7 +173,7 @@ async fn a_client_that_hangs_up_while_it_is_not_read_is_gone(transport: Transpor
 }
 
 /// Everything that was sent while reading was paused is read afterwards, whatever the stream's readiness was.
-async fn what_was_sent_meanwhile_is_read_afterwards(transport: Transport) {
+async fn messages_sent_meanwhile_are_read_afterwards(transport: Transport) {
     let configure = |socket: SocketBuilder<Arc<App>>| small(socket).mailbox_timeout(NEVER);
     let (server, mut client) = full(Server::start_with(transport, configure).await).await;
     let large = "x".repeat(20_000);
@@ -377,5 +377,5 @@ async fn a_transport_of_the_program_s_own_is_told_when_to_read() {
 over_both!(
     a_burst_in_one_write_is_answered_in_full,
     a_client_that_hangs_up_while_it_is_not_read_is_gone,
-    what_was_sent_meanwhile_is_read_afterwards,
+    messages_sent_meanwhile_are_read_afterwards,
 );

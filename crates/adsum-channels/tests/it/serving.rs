@@ -275,7 +275,7 @@ async fn connections_have_a_limit_and_sockets_count() {
 }
 
 #[tokio::test]
-async fn what_is_in_flight_at_the_signal_is_answered_and_sockets_are_sent_away() {
+async fn requests_in_flight_at_the_signal_are_answered_and_sockets_are_sent_away() {
     let sockets = Sockets::new();
     let mut server = Server::start(|serve| serve.sockets(&sockets).drain(Drain::default())).await;
     let mut client = server.client().await;
@@ -302,7 +302,7 @@ async fn what_is_in_flight_at_the_signal_is_answered_and_sockets_are_sent_away()
 }
 
 #[tokio::test]
-async fn what_is_in_flight_too_long_is_cut_off() {
+async fn a_request_in_flight_too_long_is_cut_off() {
     let mut server = Server::start(|serve| serve.request_grace(SHORT)).await;
     let mut slow = server.send(&request("/slow")).await;
     server.entered.recv().await.unwrap();

@@ -185,7 +185,7 @@ async fn a_client_that_reads_again_is_shown_the_state_and_others_see_no_delay(tr
     assert_eq!(fast.states, 1);
 }
 
-async fn what_stands_before_the_changes_is_kept(transport: Transport) {
+async fn messages_before_the_changes_are_kept(transport: Transport) {
     let (server, board) = start(transport).await;
     let mut slow = Watcher::join(&server, &board).await;
     for n in 0..MANY {
@@ -343,7 +343,7 @@ mod unread {
 over_all!(
     a_client_that_reads_its_large_state_stays,
     a_client_that_reads_again_is_shown_the_state_and_others_see_no_delay,
-    what_stands_before_the_changes_is_kept,
+    messages_before_the_changes_are_kept,
     a_state_that_is_owed_ends_with_its_subscription,
     a_state_shown_again_is_not_owed_any_more,
     a_change_that_the_state_contains_is_not_sent,

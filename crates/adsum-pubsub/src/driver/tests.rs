@@ -190,7 +190,7 @@ async fn interest_is_given_up_while_there_is_no_engine() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_sent_right_after_the_start_goes_out() {
+async fn a_message_right_after_the_start_goes_out() {
     let fake = Fake::default();
     let (link, _task) = start_connected(&fake).await;
     // The driver has not been polled yet.
@@ -200,7 +200,7 @@ async fn what_is_sent_right_after_the_start_goes_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_queued_before_it_is_closed_goes_out() {
+async fn frames_queued_before_it_is_closed_go_out() {
     let fake = Fake::default();
     let (link, mut task) = start_connected(&fake).await;
     for topic in ["1", "2", "3"] {
@@ -247,7 +247,7 @@ async fn challenges_are_answered_after_a_slow_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_in_hand_when_a_session_is_lost_counts_as_unsent() {
+async fn a_message_in_hand_when_a_session_is_lost_counts_as_unsent() {
     let fake = Fake::default();
     let (link, _task) = start_connected(&fake).await;
     fake.stuck.store(true, Ordering::Relaxed);

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_threads_add_at_the_same_time_is_added_up() {
+    fn numbers_that_threads_add_at_the_same_time_are_added_up() {
         let (counter, histogram) = (Counter::default(), Histogram::new(&[1.0]));
         std::thread::scope(|scope| {
             for _ in 0..5 {

@@ -338,7 +338,7 @@ impl World {
 }
 
 #[test]
-fn what_is_recorded_and_said_again_is_heard_by_nobody() {
+fn a_recording_that_is_replayed_is_heard_by_nobody() {
     let number = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
     let seed = number("ADSUM_SIM_SEED");
     let schedules = number("ADSUM_SIM_SCHEDULES").unwrap_or(SCHEDULES);

@@ -88,7 +88,7 @@ fn all_nodes_that_start_at_once_are_heard() {
 }
 
 #[test]
-fn what_was_kept_in_vain_is_counted() {
+fn messages_kept_in_vain_are_counted() {
     let (mut guard, now) = (Guard::default(), start());
     for n in 0..7 {
         receive(&mut guard, now, A, n);
@@ -175,7 +175,7 @@ fn ten_thousand_that_are_overtaken_by_heartbeats_lose_nothing() {
 }
 
 #[test]
-fn what_was_overtaken_for_longer_than_the_window_is_refused() {
+fn a_message_that_was_overtaken_for_longer_than_the_window_is_refused() {
     let (mut guard, began) = (Guard::default(), start());
     admit(&mut guard, began, A, Numbers { last: 1, stale: 0 });
     assert_eq!(receive(&mut guard, began, A, 10), Received::Deliver(10));
@@ -208,7 +208,7 @@ fn a_replay_is_no_sign_of_life() {
 }
 
 #[test]
-fn what_is_kept_of_an_origin_is_bounded() {
+fn messages_kept_of_an_origin_are_bounded() {
     let (mut guard, began) = (Guard::default(), start());
     admit(&mut guard, began, A, Numbers { last: 0, stale: 0 });
     // A node that sends very much, of which this one gets little.
@@ -227,7 +227,7 @@ fn what_is_kept_of_an_origin_is_bounded() {
 }
 
 #[test]
-fn what_waits_behind_is_bounded() {
+fn messages_that_wait_behind_are_bounded() {
     let (mut guard, now) = (Guard::default(), start());
     receive(&mut guard, now, A, 1);
     guard.answered(now, &A, &NONCE, Numbers { last: 1, stale: 0 }).unwrap();

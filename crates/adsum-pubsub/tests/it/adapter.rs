@@ -146,7 +146,7 @@ fn a_payload_that_cannot_be_encoded_reaches_nobody() {
 }
 
 #[test]
-fn what_it_receives_is_delivered_until_the_pubsub_is_gone() {
+fn messages_are_delivered_until_the_pubsub_is_gone() {
     let adapter = Offline::default();
     let pubsub = PubSub::new(adapter.clone());
     let inbound = adapter.log.lock().inbound.clone().unwrap();

@@ -41,7 +41,7 @@ for_each_engine! {
     the_first_word_and_the_last_are_heard,
     many_that_start_at_once_are_all_heard,
     a_listener_on_everything_keeps_nobody_away,
-    what_was_recorded_and_is_said_again_is_heard_by_nobody,
+    a_recorded_message_that_is_replayed_is_heard_by_nobody,
     a_secret_is_changed_without_a_split,
     a_killed_engine_that_comes_back_is_used_again,
     an_engine_that_is_silent_is_noticed_and_nothing_piles_up,
@@ -53,7 +53,7 @@ for_each_engine! {
     a_subscriber_that_panics_is_counted_and_others_hear,
     only_what_has_subscribers_is_listened_to,
     strangers_harm_nobody,
-    what_is_too_large_stays_on_its_node,
+    a_message_that_is_too_large_stays_on_its_node,
     a_dropped_node_leaves_the_engine,
     a_configuration_that_is_wrong_is_refused,
 }
@@ -130,7 +130,7 @@ async fn a_listener_on_everything_keeps_nobody_away(kind: Kind) {
     assert_eq!(next(&mut inbox).await, "one");
 }
 
-async fn what_was_recorded_and_is_said_again_is_heard_by_nobody(kind: Kind) {
+async fn a_recorded_message_that_is_replayed_is_heard_by_nobody(kind: Kind) {
     let server = Server::start(kind);
     let spy = server.spy();
     let (a, b) = (server.node("a").await, server.node("b").await);
@@ -451,7 +451,7 @@ async fn strangers_harm_nobody(kind: Kind) {
     assert_eq!(next(&mut inbox).await, "direct");
 }
 
-async fn what_is_too_large_stays_on_its_node(kind: Kind) {
+async fn a_message_that_is_too_large_stays_on_its_node(kind: Kind) {
     let server = Server::start(kind);
     let (a, b) = (server.node("a").await, server.node("b").await);
     let (here, mut there) = (a.subscribe("t"), b.subscribe("t"));

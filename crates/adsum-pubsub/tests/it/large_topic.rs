@@ -88,7 +88,7 @@ async fn nothing_overtakes_as_a_topic_shrinks() {
 }
 
 #[tokio::test]
-async fn who_comes_later_gets_nothing_that_was_sent_before() {
+async fn a_subscriber_that_comes_later_gets_nothing_that_was_sent_before() {
     let pubsub = PubSub::local();
     let counter = Arc::new(Counter::default());
     let _crowd = crowd(&pubsub, &counter);

@@ -161,7 +161,7 @@ impl Subscriber for Stuck {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_waits_to_be_delivered_is_bounded_in_bytes() {
+async fn the_queue_of_deliveries_is_bounded_in_bytes() {
     const MESSAGES: usize = 30;
     const BYTES: usize = 400_000;
     let server = Server::start(Kind::Nats);

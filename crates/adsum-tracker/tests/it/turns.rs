@@ -214,7 +214,7 @@ fn the_presences_that_a_restarted_node_no_longer_has_leave_in_turns() {
 }
 
 #[test]
-fn what_was_kept_of_a_dead_node_is_dropped_in_turns_when_it_is_restarted() {
+fn rows_kept_of_a_dead_node_are_dropped_in_turns_when_it_is_restarted() {
     let (mut world, [a, b], _crowd) = crowd();
     world.kill(a);
     world.pass(2 * START);

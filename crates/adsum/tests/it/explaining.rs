@@ -217,7 +217,7 @@ async fn leaves_in_topics_without_diffs_are_remembered_and_take_no_place_of_othe
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_knows_of_is_said_to_be_unknown() {
+async fn a_key_that_nobody_knows_is_said_to_be_unknown() {
     let presence = Presence::builder(PubSub::local()).leave_memory(10, 60 * SECOND).start();
     let explanation = presence.explain("room:1", "8").await;
     assert!(!explanation.is_present() && explanation.presences.is_empty());

@@ -73,7 +73,7 @@ fn assert_values(pubsub: &PubSub, values: &[(&str, &[&str], f64)]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_to_presences_is_counted() {
+async fn changes_of_presences_are_counted() {
     let pubsub = PubSub::local();
     let presence =
         Presence::builder(pubsub.clone()).meta::<Meta>().limits(Limits::default().key_bytes(9)).start();

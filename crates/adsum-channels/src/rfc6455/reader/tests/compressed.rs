@@ -93,7 +93,7 @@ fn only_the_first_frame_of_a_message_says_that_it_is_compressed() {
 }
 
 #[test]
-fn what_is_no_whole_stream_fails() {
+fn a_stream_that_is_not_whole_fails() {
     let whole = deflated(r#"{"a":"stream of some blocks","with":"a stream"}"#);
     for end in 0..whole.len() {
         fails(&[compressed(Opcode::Text, true, &whole[..end])], ProtocolError::Inflate);
