@@ -130,6 +130,10 @@ test("the page shows the numbers that Prometheus is told", async () => {
         diffs: metric("adsum_diffs_total"),
         joins: changes(metric, "joined", "updated"),
         leaves: changes(metric, "left", "updated"),
+        messages_received: metric("adsum_messages_received_total"),
+        messages_sent: metric("adsum_messages_sent_total"),
+        bytes_received: metric("adsum_bytes_received_total"),
+        bytes_sent: metric("adsum_bytes_sent_total"),
       }])),
     };
   };
@@ -155,7 +159,9 @@ test("the page shows the numbers that Prometheus is told", async () => {
     await page.locator(".now", { hasText: text }).waitFor();
   }
   // A rate is the difference of two samples.
-  await page.locator(".now", { hasText: "joins 0/s leaves 0/s diffs 0/s" }).waitFor();
+  for (const rates of ["joins 0/s leaves 0/s diffs 0/s", "from clients 0/s to clients 0/s", "from clients 0 B/s to clients 0 B/s"]) {
+    await page.locator(".now", { hasText: rates }).waitFor();
+  }
   assert.deepEqual(operator.errors, []);
 });
 
