@@ -285,6 +285,7 @@ impl<E: Engine> Driver<E> {
 impl<E: Engine> Drop for Driver<E> {
     fn drop(&mut self) {
         self.link.connected.send_replace(false);
+        self.link.interest.close();
         self.link.closed.cancel();
     }
 }

@@ -1,6 +1,6 @@
 //! Starts a node that reaches others through an engine.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::{
     adapter::{MAX_REGION_BYTES, QueueLimits},
@@ -330,22 +330,8 @@ impl NodeBuilder {
         };
         link.connected.send_replace(session.is_some());
         // The node stops it when it is closed or dropped.
-        let ending = InterestEnd(link.clone());
-        let run = async move {
-            let _ending = ending;
-            driver.run(session).await;
-        };
-        tasks::spawn("engine driver", run).detach();
+        tasks::spawn("engine driver", driver.run(session)).detach();
         Ok(PubSub::new(Node::new(link)))
-    }
-}
-
-/// Closes the node's interest once its driver has stopped, however it stops.
-struct InterestEnd(Arc<EngineLink>);
-
-impl Drop for InterestEnd {
-    fn drop(&mut self) {
-        self.0.interest.close();
     }
 }
 

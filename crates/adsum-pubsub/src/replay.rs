@@ -149,6 +149,8 @@ impl<M> ReplayGuard<M> {
         nonce: &Nonce,
         numbers: Numbers,
     ) -> Option<(Vec<M>, u64)> {
+        // A process that was stopped may find an old answer, and one is proof of what was fresh when it was given.
+        self.give_up(now, origin);
         self.unknown.get(origin).filter(|unknown| unknown.asked.iter().any(|(_, asked)| asked == nonce))?;
         let unknown = self.unknown.remove(origin)?;
         self.kept_bytes -= unknown.bytes;

@@ -175,6 +175,17 @@ fn ten_thousand_that_are_overtaken_by_heartbeats_lose_nothing() {
 }
 
 #[test]
+fn an_answer_that_comes_too_late_admits_nobody() {
+    for (after, fresh) in [(1, Some((vec![1], 0))), (3, None)] {
+        let (mut guard, now) = (Guard::default(), start());
+        assert_eq!(receive(&mut guard, now, A, 1), Received::Kept(Some(NONCE)));
+        // Nothing was done meanwhile, as the process was stopped.
+        let answered = guard.answered(now + after * SECOND, &A, &NONCE, Numbers { last: 1, stale: 0 });
+        assert_eq!(answered, fresh, "after {after} s");
+    }
+}
+
+#[test]
 fn a_message_that_was_overtaken_for_longer_than_the_window_is_refused() {
     let (mut guard, began) = (Guard::default(), start());
     admit(&mut guard, began, A, Numbers { last: 1, stale: 0 });

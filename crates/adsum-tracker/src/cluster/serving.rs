@@ -260,7 +260,7 @@ impl<X: Layer> Cluster<X> {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         for (reference, row) in shard.rows.range(range).take(SLICE) {
             if set.is_hidden(*reference) {
-                into.leave_out(row);
+                into.count(row);
             } else {
                 into.push(row, shard.departing.get(reference).copied());
             }
@@ -313,11 +313,11 @@ impl Served {
     fn push(&mut self, row: &Arc<Row>, departing: Option<(Time, LeaveReason)>) {
         self.rows.push(row.clone());
         self.departing.extend(departing.map(|departing| (row.reference, departing)));
-        self.leave_out(row);
+        self.count(row);
     }
 
-    /// Counts a row, whether it is there or not, so that the chunks are cut alike.
-    fn leave_out(&mut self, row: &Row) {
+    /// Counts the bytes of a row, also of one that is left out, so that the chunks are cut alike.
+    fn count(&mut self, row: &Row) {
         self.bytes += row.topic.len() + row.key.len() + row.meta.as_str().len() + 64;
         if self.bytes > CHUNK_BYTES {
             self.end_chunk();
