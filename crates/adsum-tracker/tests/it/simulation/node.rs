@@ -78,6 +78,9 @@ pub(super) struct Node {
 /// that the network is back.
 const ANNOUNCEMENTS: usize = 12;
 
+/// Maximum number of ticks at one time: more than a node has ends of departures, of which the shortest turns take one each.
+const TICKS_AT_ONCE: usize = 1000;
+
 const SECOND: Duration = Duration::from_secs(1);
 /// Maximum number of changes that a node makes in a second while it handles messages.
 const CHANGES_A_SECOND: usize = 20;
@@ -175,7 +178,11 @@ impl Node {
 
     pub(super) fn tick(&mut self, now: Time) {
         self.ticked = if self.ticked.0 == now { (now, self.ticked.1 + 1) } else { (now, 1) };
-        assert!(self.ticked.1 < 100, "the node is woken without end at {now:?}: {:?}", self.cluster);
+        assert!(
+            self.ticked.1 < TICKS_AT_ONCE,
+            "the node is woken without end at {now:?}: {:?}",
+            self.cluster
+        );
         self.woken.store(false, Ordering::Relaxed);
         self.now = now;
         self.end.tidy(now.since_zero());
