@@ -21,6 +21,7 @@ mod pulling;
 mod readiness;
 mod receiving;
 mod regions;
+mod returning;
 mod serving;
 mod showing;
 mod twins;
@@ -37,6 +38,7 @@ use self::{
     phase::{NodePhase, Outbid},
     readiness::Readiness,
     regions::BrokenLinks,
+    returning::LostRegions,
     serving::Snapshots,
 };
 pub use self::{
@@ -85,6 +87,7 @@ pub struct Cluster<X: Layer> {
     /// Sorted, so that the same messages and times have the same effects.
     peers: BTreeMap<Replica, Peer>,
     broken_links: BrokenLinks,
+    lost_regions: LostRegions,
     own: OwnDepartures,
     snapshots: Snapshots,
     next_purge: Time,
@@ -166,6 +169,7 @@ impl<X: Layer> Cluster<X> {
             may_publish: now,
             peers: BTreeMap::new(),
             broken_links: BrokenLinks::new(),
+            lost_regions: LostRegions::new(),
             own: OwnDepartures::default(),
             snapshots: Snapshots::default(),
             next_purge: now,
@@ -312,6 +316,7 @@ impl<X: Layer> Cluster<X> {
             outbid,
             self.ready_by(),
             links,
+            self.show_returned_regions_at(),
             self.snapshots.is_reading().then_some(Time::ZERO),
         ];
         times.into_iter().flatten().min().unwrap_or(Time::MAX)
@@ -352,6 +357,7 @@ impl<X: Layer> Cluster<X> {
             }
         }
         self.publish(now);
+        self.show_returned_regions(now);
         self.look_whether_ready(now);
         self.expected = self.wake_at().max(now);
     }

@@ -20,7 +20,7 @@ pub struct HeldPresence {
     pub row: Arc<Row>,
     /// The node that it was tracked on. `None` if no node answers for it yet, after a failure of this one.
     pub by: Option<PresenceOrigin>,
-    /// Whether it is in the topic. If not, it is kept until its node is heard again.
+    /// Whether it is in the topic. If not, it is kept until its node is back, or the others of a region that was lost.
     pub is_shown: bool,
     /// Why it is about to leave, and after which time, if it is.
     pub departing: Option<(LeaveReason, Duration)>,

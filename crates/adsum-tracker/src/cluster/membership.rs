@@ -172,6 +172,7 @@ impl<X: Layer> Cluster<X> {
             self.out.report(Report::Up(from.clone()));
         }
         self.heard_from_region(now, region.as_ref());
+        self.wait_for_region(now, from, !was_up);
         self.sync(now, from);
     }
 
@@ -259,6 +260,7 @@ impl<X: Layer> Cluster<X> {
     pub(super) fn go_down(&mut self, now: Time, replica: &Replica) {
         let Some(peer) = self.peers.get_mut(replica) else { return };
         peer.state = PeerState::Down(now);
+        peer.waits_for_region = false;
         peer.pulls.clear();
         for shard in &mut peer.shards {
             shard.early.clear();

@@ -36,6 +36,8 @@ pub(super) struct Peer {
     pub(super) ends: BTreeSet<(Time, usize, Ref)>,
     /// The shard, and the row in it, after which rows of a departed replica are still to be marked as departing.
     pub(super) to_depart: Option<(usize, Option<Ref>)>,
+    /// Whether it isn't shown before the other nodes of its region.
+    pub(super) waits_for_region: bool,
     /// The shards with rows that are still to be shown or hidden.
     pub(super) unsettled: BTreeSet<usize>,
     /// The shards that are to be pulled.
@@ -139,6 +141,7 @@ impl Peer {
             shards: (0..SHARDS).map(|_| PeerShard::default()).collect(),
             ends: BTreeSet::new(),
             to_depart: None,
+            waits_for_region: false,
             unsettled: BTreeSet::new(),
             pulls: BTreeMap::new(),
             holders: Vec::new(),
@@ -204,6 +207,11 @@ impl Peer {
         let is_synced =
             |shard: &PeerShard| shard.shown && shard.unsettled.is_none() && shard.confirmed.is_none();
         self.remains.is_none() && self.shards.iter().all(is_synced)
+    }
+
+    /// Whether all its shards have the versions that it announced when it came up.
+    pub(super) fn may_be_shown(&self) -> bool {
+        self.shards.iter().all(|shard| shard.version >= shard.show_at)
     }
 
     /// Whether its set is complete up to the highest versions known.

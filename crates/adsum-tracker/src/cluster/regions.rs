@@ -43,11 +43,11 @@ impl<X: Layer> Cluster<X> {
     }
 
     /// Returns how long after the first node of a region is heard again the others count as down by themselves.
-    fn link_proof(&self) -> Duration {
+    pub(super) fn link_proof(&self) -> Duration {
         self.options.heartbeat * 2
     }
 
-    fn peers_up_in<'c>(&'c self, region: &'c Region) -> impl Iterator<Item = &'c Peer> {
+    pub(super) fn peers_up_in<'c>(&'c self, region: &'c Region) -> impl Iterator<Item = &'c Peer> {
         self.peers.values().filter(move |peer| peer.is_up() && peer.region.as_ref() == Some(region))
     }
 
@@ -123,7 +123,9 @@ impl<X: Layer> Cluster<X> {
                 continue;
             }
             self.broken_links.remove(&region);
-            if !silent {
+            if silent {
+                self.lose_region(region);
+            } else {
                 self.out.report(Report::LinkRestored { region });
             }
         }

@@ -12,15 +12,17 @@ use super::{
 use crate::{layer::Layer, leave_reason::LeaveReason, row::Row, sharding::SHARDS, tracker::Tracker};
 
 impl Peer {
-    /// Begins to show a shard once it has the version that its replica announced when it came up.
+    /// Begins to show a shard once it has the version that its replica announced when it came up, and the other nodes of
+    /// a region that was lost with it are back, too.
     pub(super) fn show_if_due(&mut self, index: usize) {
         let is_down = matches!(self.state, PeerState::Down(_));
         if self.shards[index].version < self.shards[index].show_at || is_down {
             return;
         }
         self.shed(index);
+        let waits = self.waits_for_region && self.is_up();
         let shard = &mut self.shards[index];
-        if shard.shown {
+        if shard.shown || waits {
             return;
         }
         shard.shown = true;

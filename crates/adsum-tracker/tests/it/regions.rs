@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use adsum_tracker::{ClusterMessage, Report};
+use adsum_tracker::{ClusterMessage, RawOwner, Report};
 
 use crate::{
-    key, meta,
+    Bare, key, meta,
     world::{MOMENT, START, World},
 };
 
@@ -22,7 +22,10 @@ impl Regions {
     fn new() -> Self {
         let mut world = World::new();
         let eu = [world.start_in("eu", "a", 1), world.start_in("eu", "b", 2)];
-        let us = [world.start_in("us", "c", 3), world.start_in("us", "d", 4)];
+        let c = world.start_in("us", "c", 3);
+        // So that the nodes of a region aren't heard at one time.
+        world.pass(3 * SECOND / 10);
+        let us = [c, world.start_in("us", "d", 4)];
         world.pass(START);
         Self { world, eu, us }
     }
@@ -119,8 +122,82 @@ fn a_link_that_is_broken_for_longer_than_its_grace_is_one_diff_and_one_when_it_i
     regions.world.pass(20 * SECOND);
     assert_eq!(regions.flush(a), (0, 0, 0));
     regions.world.mend();
-    regions.world.pass(2 * SECOND);
+    let before = regions.world.node(a).changed;
+    let mut changes = Vec::new();
+    regions.world.pass_and(2 * SECOND, |world| {
+        changes.push((world.node(a).changed - before, world.keys(a, "room").len()));
+    });
+    // Both nodes are shown at one time.
+    changes.dedup();
+    assert!(changes.iter().all(|(_, keys)| [0, 20].contains(keys)), "{changes:?}");
     assert_eq!(regions.flush(a), (1, 20, 0));
+}
+
+/// A region is lost, and a node in it dies before the link is back.
+fn lost_with_a_dead_node() -> (Regions, [RawOwner<Bare>; 2]) {
+    let mut regions = Regions::new();
+    let [c, d] = regions.us;
+    let owners = [regions.world.track(c, "room", "7"), regions.world.track(d, "room", "8")];
+    regions.world.pass(MOMENT);
+    regions.cut();
+    let engine_grace = regions.world.options.engine_grace;
+    regions.world.pass(engine_grace + 5 * SECOND);
+    assert!(regions.world.keys(regions.eu[0], "room").is_empty());
+    regions.world.kill(c);
+    regions.world.mend();
+    (regions, owners)
+}
+
+#[test]
+fn a_lost_region_is_shown_two_heartbeats_after_the_first_is_heard_though_one_of_it_has_died() {
+    let (mut regions, _owners) = lost_with_a_dead_node();
+    let [a, b] = regions.eu;
+    let mut shown = None;
+    let start = regions.world.now;
+    regions.world.pass_and(4 * SECOND, |world| {
+        if shown.is_none() && world.keys(a, "room") == ["8"] {
+            shown = Some(world.now.since(start));
+        }
+    });
+    // It is heard within a heartbeat.
+    let shown = shown.expect("it is shown");
+    assert!((2 * SECOND..=3 * SECOND + MOMENT).contains(&shown), "{shown:?}");
+    assert_eq!(regions.world.keys(b, "room"), ["8"]);
+}
+
+#[test]
+fn a_node_of_a_lost_region_that_leaves_before_the_others_are_back_is_shown_until_its_grace_is_over() {
+    let (mut regions, _owners) = lost_with_a_dead_node();
+    let [a, d] = [regions.eu[0], regions.us[1]];
+    let is_up = |report: &Report| matches!(report, Report::Up(replica) if *replica.name == *"d");
+    let ups = regions.reports(a, is_up);
+    while regions.reports(a, is_up) == ups {
+        regions.world.pass(MOMENT);
+    }
+    assert!(regions.world.keys(a, "room").is_empty());
+    regions.world.leave(d, SECOND);
+    regions.world.pass(MOMENT);
+    assert_eq!(regions.world.keys(a, "room"), ["8"]);
+    regions.world.pass(SECOND + MOMENT);
+    assert!(regions.world.keys(a, "room").is_empty());
+}
+
+#[test]
+fn nothing_is_kept_of_a_region_that_never_comes_back() {
+    let mut regions = Regions::new();
+    let ([a, _], [c, _]) = (regions.eu, regions.us);
+    let _owner = regions.world.track(c, "room", "7");
+    regions.world.pass(MOMENT);
+    regions.cut();
+    let forget_after = regions.world.options.forget_after;
+    let engine_grace = regions.world.options.engine_grace;
+    regions.world.pass(engine_grace + forget_after + 10 * SECOND);
+    // Once forgotten it is taken for new: its first node waits for no other.
+    regions.world.kill(regions.us[1]);
+    regions.world.mend();
+    let mut keys = Vec::new();
+    regions.world.pass_and(3 * SECOND / 2, |world| keys = world.keys(a, "room"));
+    assert_eq!(keys, ["7"]);
 }
 
 #[test]
