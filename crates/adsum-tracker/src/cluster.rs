@@ -78,7 +78,8 @@ pub struct Cluster<X: Layer> {
     next_heartbeat: Time,
     /// When this node may answer a message by one to all again.
     may_answer_all: Time,
-    /// How many rows of all peers are shown, hidden, marked or dropped before other things are done.
+    /// How many rows of all peers are shown, hidden, marked or dropped, or read for them, before other things are done, and
+    /// how many are in a chunk of a snapshot at most.
     turn: usize,
     /// A bit for each shard with changes to publish.
     to_publish: u64,
@@ -191,12 +192,19 @@ impl<X: Layer> Cluster<X> {
         }
     }
 
-    /// Sets how many rows of all peers are shown, hidden, marked or dropped before other things are done, so that small
-    /// sets take several turns. For simulations.
+    /// Sets how many rows of all peers are shown, hidden, marked or dropped, or read for them, before other things are done,
+    /// so that small sets take several turns and chunks. For simulations.
     #[cfg(feature = "simulation")]
     #[doc(hidden)]
     pub fn turn(&mut self, rows: usize) {
         self.turn = rows.max(1);
+    }
+
+    /// Forgets what was published, so that a node that missed some of it needs a snapshot. For simulations.
+    #[cfg(feature = "simulation")]
+    #[doc(hidden)]
+    pub fn forget_published(&self) {
+        (0..SHARDS).for_each(|shard| self.tracker.shard(shard).log.forget());
     }
 
     /// Returns this node's replica. Its incarnation changes if the node has to outbid a higher one.

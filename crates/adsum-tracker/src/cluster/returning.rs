@@ -72,6 +72,7 @@ impl<X: Layer> Cluster<X> {
 impl LostRegion {
     fn is_back<'p>(&self, now: Time, mut peers: impl Iterator<Item = &'p Peer>) -> bool {
         let Some(show_at) = self.show_at else { return false };
-        show_at <= now || self.away.is_empty() && peers.all(|peer| !peer.waits_for_region || peer.may_be_shown())
+        show_at <= now
+            || self.away.is_empty() && peers.all(|peer| !peer.waits_for_region || peer.may_be_shown())
     }
 }

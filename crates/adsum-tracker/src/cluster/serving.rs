@@ -25,8 +25,6 @@ use crate::{
 const KEPT: Duration = Duration::from_secs(10);
 /// Maximum number of keys read under one hold of a shard's lock.
 const SLICE: usize = 512;
-/// The number of rows after which a node does other things before it reads on.
-const ROWS_AT_ONCE: usize = 2048;
 /// The approximate size of a chunk of a snapshot.
 const CHUNK_BYTES: usize = 128 * 1024;
 
@@ -36,8 +34,10 @@ pub(super) struct Served {
     rows: Vec<Arc<Row>>,
     departing: HashMap<Ref, (Time, LeaveReason)>,
     chunks: Vec<Range<usize>>,
-    /// The size of the rows after the last chunk.
+    /// The number and the size of the rows after the last chunk, and of how many rows a chunk is at most.
+    counted: usize,
     bytes: usize,
+    most: usize,
     /// `None` once it is complete.
     unread: Option<Unread>,
     /// The nodes that asked for it before it was complete.
@@ -165,18 +165,18 @@ impl<X: Layer> Cluster<X> {
         drop(set);
         // A receiver may go on where another snapshot of this version has ended: all of them are cut alike.
         topics.sort_unstable();
-        Served::new(version, Unread::Own { topics, after: None })
+        Served::new(version, Unread::Own { topics, after: None }, self.turn)
     }
 
     /// Begins a snapshot of a departed replica's shard.
     fn begin_departed(&self, key: &(Replica, u8)) -> Served {
         let version = self.peers[&key.0].shards[usize::from(key.1)].version;
-        Served::new(version, Unread::Departed { after: None })
+        Served::new(version, Unread::Departed { after: None }, self.turn)
     }
 
     /// Reads on in the snapshots that were asked for first, and sends each to those who wait for it once it is complete.
     pub(super) fn read_on(&mut self, now: Time) {
-        self.snapshots.left = ROWS_AT_ONCE;
+        self.snapshots.left = self.turn;
         while self.snapshots.left > 0
             && let Some(key) = self.snapshots.reading.pop_front()
         {
@@ -236,7 +236,7 @@ impl<X: Layer> Cluster<X> {
         self.own.note(now, set.log.take_departed());
         let mut last = None;
         if let Some(found) = set.topic(&topic) {
-            for (key, group) in found.groups_after(after.as_deref()).take(SLICE) {
+            for (key, group) in found.groups_after(after.as_deref()).take(SLICE.min(self.turn)) {
                 let own = group.rows().iter().filter(|row| row.owner != OwnerId::REMOTE);
                 for row in own.filter_map(|row| set.log.published(row)) {
                     into.push(row, self.own.of(row.reference));
@@ -258,7 +258,7 @@ impl<X: Layer> Cluster<X> {
         let set = self.tracker.shard(index);
         let mut last = None;
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        for (reference, row) in shard.rows.range(range).take(SLICE) {
+        for (reference, row) in shard.rows.range(range).take(SLICE.min(self.turn)) {
             if set.is_hidden(*reference) {
                 into.count(row);
             } else {
@@ -297,13 +297,15 @@ impl<X: Layer> Cluster<X> {
 }
 
 impl Served {
-    fn new(version: u64, unread: Unread) -> Self {
+    fn new(version: u64, unread: Unread, most: usize) -> Self {
         Self {
             version,
             rows: Vec::new(),
             departing: HashMap::new(),
             chunks: Vec::new(),
+            counted: 0,
             bytes: 0,
+            most,
             unread: Some(unread),
             asked: Vec::new(),
             until: Time::ZERO,
@@ -318,8 +320,9 @@ impl Served {
 
     /// Counts the bytes of a row, also of one that is left out, so that the chunks are cut alike.
     fn count(&mut self, row: &Row) {
+        self.counted += 1;
         self.bytes += row.topic.len() + row.key.len() + row.meta.as_str().len() + 64;
-        if self.bytes > CHUNK_BYTES {
+        if self.bytes > CHUNK_BYTES || self.counted >= self.most {
             self.end_chunk();
         }
     }
@@ -330,11 +333,11 @@ impl Served {
         let rows = &mut self.rows[start..];
         rows.sort_unstable_by(|a, b| (&a.topic, a.reference).cmp(&(&b.topic, b.reference)));
         self.chunks.push(start..self.rows.len());
-        self.bytes = 0;
+        (self.counted, self.bytes) = (0, 0);
     }
 
     fn finish(&mut self) {
-        if self.bytes > 0 || self.chunks.is_empty() {
+        if self.counted > 0 || self.chunks.is_empty() {
             self.end_chunk();
         }
         self.rows.shrink_to_fit();

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     rc::Rc,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 use adsum_pubsub::{SimulatedEnd, Topic};
 use adsum_tracker::{
     Bare, Cluster, ClusterMessage, Effect, Incarnation, Key, LeaveReason, Limits, Meta, NodeInfo, NodeState,
-    OwnerExit, RawOwner, Ref, Region, Replica, Report, Time, TopicSet, Tracker, between_holds,
+    OwnerExit, RawOwner, Ref, Region, Replica, Report, Time, TopicSet, Tracker, between_holds, shard_of,
 };
 
 use super::{
@@ -93,8 +93,16 @@ struct Holder {
     held: BTreeMap<(usize, Key), Ref>,
 }
 
+/// The first two are of one shard.
+static TOPIC_NAMES: LazyLock<[String; TOPICS]> = LazyLock::new(|| {
+    let name = |n: usize| format!("room:{n}");
+    let is_beside = |other: &String| shard_of(other) == shard_of(&name(0));
+    let [beside, apart] = [true, false].map(|is| (1..).map(name).find(|other| is_beside(other) == is));
+    [name(0), beside.unwrap(), apart.unwrap()]
+});
+
 pub(super) fn topic(index: usize) -> Topic {
-    format!("room:{index}").into()
+    TOPIC_NAMES[index].as_str().into()
 }
 
 pub(super) fn key(index: usize) -> Key {
@@ -102,7 +110,7 @@ pub(super) fn key(index: usize) -> Key {
 }
 
 fn index_of(topic: &Topic) -> usize {
-    topic.trim_start_matches("room:").parse().unwrap()
+    TOPIC_NAMES.iter().position(|name| *name == **topic).unwrap()
 }
 
 impl Node {

@@ -31,6 +31,7 @@ pub(super) fn quiet() -> Config {
         keep_twins: false,
         forgets: true,
         meta: 0,
+        forgets_published: false,
         options: ClusterOptions::default(),
         turn: usize::MAX,
         turn_time: Duration::ZERO,

@@ -47,8 +47,10 @@ pub(super) struct Config {
     pub(super) forgets: bool,
     /// The largest meta, in bytes. If metas are large, logs are short and snapshots have several chunks.
     pub(super) meta: usize,
+    /// Whether what was published is forgotten soon, so that a node that missed some of it needs a snapshot.
+    pub(super) forgets_published: bool,
     pub(super) options: ClusterOptions,
-    /// How many rows of another node are shown, hidden or marked in one turn.
+    /// How many rows of another node are shown, hidden, marked or read in one turn, and are in one chunk.
     pub(super) turn: usize,
     /// How long it takes from one turn to the next, in which messages come.
     pub(super) turn_time: Duration,
@@ -149,6 +151,7 @@ impl Schedule {
     pub(super) fn tells_reasons(&self) -> bool {
         let nodes = self.config.nodes;
         self.config.meta == 0
+            && !self.config.forgets_published
             && !self.steps.iter().any(|step| match *step {
                 Step::Leave { .. } => true,
                 Step::Start { node, behind } => node >= nodes || !behind.is_zero(),
@@ -241,6 +244,7 @@ impl Config {
             keep_twins: random.percent(50),
             forgets: random.percent(25),
             meta: if large { 60_000 } else { 0 },
+            forgets_published: turns.percent(30),
             options,
             turn,
             turn_time,

@@ -75,7 +75,12 @@ impl World {
         let now = self.now;
         self.trace.note(now, || format!("* {step:?}"));
         match *step {
-            Step::Pass(time) => self.pass(time),
+            Step::Pass(time) => {
+                if self.config.forgets_published {
+                    self.nodes.iter().flatten().for_each(|node| node.cluster.forget_published());
+                }
+                self.pass(time);
+            }
             Step::Track { node, owner, topic, key: k } => {
                 let text = self.meta();
                 self.at(node, |node, known| node.track(owner, topic, &key(k), text, known));
