@@ -89,7 +89,8 @@ impl Peer {
         }
     }
 
-    /// Applies the joins of a snapshot's chunk. With the last chunk, the rows that aren't in the snapshot leave.
+    /// Applies the joins of a snapshot's chunk, and the updates whose versions before are held. With the last chunk, the rows
+    /// that aren't in the snapshot leave.
     pub(super) fn apply_chunk<X: Layer>(
         &mut self,
         now: Time,
@@ -113,7 +114,16 @@ impl Peer {
                 out.changed(&topic);
             }
             for row in slice {
-                incoming.take(&topic, row);
+                let was_held = shard.rows.contains_key(&row.reference);
+                incoming.missing.remove(&row.reference);
+                if let Some(previous) = row.previous {
+                    incoming.missing.remove(&previous);
+                    if shard.rows.contains_key(&previous) {
+                        shard.leave(previous, None, &mut change);
+                    } else if !was_held && !incoming.missing.is_empty() {
+                        shard.note_update(&topic, &row.key, previous);
+                    }
+                }
                 let end = shard.join(now, until, &topic, row, &mut change, out);
                 self.ends.extend(end.map(|end| (end, index, row.reference)));
             }
@@ -133,13 +143,12 @@ impl Peer {
         }
         shard.version = incoming.version;
         let reason = |reference: &Ref| match shard.rows.get(reference) {
-            Some(row) if !incoming.may_be_updated(row) => Some(LeaveReason::Gone),
+            Some(row) if !shard.may_be_updated(row) => Some(LeaveReason::Gone),
             _ => None,
         };
-        let missing = incoming.missing.iter().map(|reference| (*reference, reason(reference)));
-        let updated =
-            shard.inherited_among(&incoming.replaced).into_iter().map(|reference| (reference, None));
-        shard.remove(index, missing.chain(updated).collect(), tracker, out);
+        let missing = incoming.missing.iter().map(|reference| (*reference, reason(reference))).collect();
+        shard.updated = None;
+        shard.remove(index, missing, tracker, out);
         self.shed(index);
         self.apply_early(now, index, tracker, out);
         let shard = &self.shards[index];

@@ -117,14 +117,6 @@ impl PeerShard {
         !is_known && self.rows.contains_key(&reference)
     }
 
-    /// The inherited ones of these, sorted, so that the same messages have the same effects.
-    pub(super) fn inherited_among(&self, references: &HashSet<Ref>) -> BTreeSet<Ref> {
-        if self.confirmed.is_none() {
-            return BTreeSet::new();
-        }
-        references.iter().copied().filter(|reference| self.is_inherited(*reference)).collect()
-    }
-
     /// The rows that this run is known to have.
     pub(super) fn of_this_run(&self) -> BTreeSet<Ref> {
         match &self.confirmed {

@@ -81,6 +81,10 @@ pub(super) struct PeerShard {
     /// hidden for good. A tree, as it grows without a pause.
     pub(super) rows: Rows,
     pub(super) departing: Departing,
+    /// Until a snapshot is complete: the keys of updates whose versions before weren't held, each with the latest of these.
+    /// An earlier version may be held. It outlasts a snapshot that isn't completed, whose rows are held from then on.
+    #[expect(clippy::box_collection, reason = "there is rarely one, and each peer has 64 shards")]
+    pub(super) updated: Option<Box<HashMap<(Topic, Key), Ref>>>,
     /// Batches that arrived before those they follow.
     pub(super) early: BTreeMap<u64, Arc<Batch>>,
     pub(super) early_bytes: usize,
@@ -115,10 +119,6 @@ pub(super) struct IncomingSnapshot {
     pub(super) count: u32,
     /// The rows held when it began that it hasn't had so far. Sorted, so that the same messages have the same effects.
     pub(super) missing: BTreeSet<Ref>,
-    /// Versions that updates have replaced: they leave without a reason.
-    pub(super) replaced: HashSet<Ref>,
-    /// The keys of updates whose versions before weren't held, each with the latest of these: an earlier version may be.
-    pub(super) updated: HashMap<(Topic, Key), Ref>,
 }
 
 /// A part of a snapshot, as it was received.
@@ -277,27 +277,21 @@ impl IncomingSnapshot {
     /// Begins with the first chunk, for a shard of which the rows `held` are known.
     pub(super) fn new(begun: Time, chunk: &Chunk, held: BTreeSet<Ref>) -> Self {
         let Chunk { ref from, version, count, .. } = *chunk;
-        let from = from.clone();
-        let (replaced, updated) = (HashSet::new(), HashMap::new());
-        Self { begun, from, version, next: 0, count, missing: held, replaced, updated }
+        Self { begun, from: from.clone(), version, next: 0, count, missing: held }
+    }
+}
+
+impl PeerShard {
+    /// Notes a row of a snapshot that was updated, if the version before isn't held.
+    pub(super) fn note_update(&mut self, topic: &Topic, key: &Key, previous: Ref) {
+        let latest =
+            self.updated.get_or_insert_default().entry((topic.clone(), key.clone())).or_insert(previous);
+        *latest = previous.max(*latest);
     }
 
-    /// Notes a row that it has.
-    pub(super) fn take(&mut self, topic: &Topic, row: &PresenceRow) {
-        let was_held = self.missing.remove(&row.reference);
-        let Some(previous) = row.previous else { return };
-        self.replaced.insert(previous);
-        // One that holds nothing, as at its start, has no earlier versions.
-        if !was_held && !self.missing.is_empty() && !self.missing.contains(&previous) {
-            let latest = self.updated.entry((topic.clone(), row.key.clone())).or_insert(previous);
-            *latest = previous.max(*latest);
-        }
-    }
-
-    /// Whether a row that it doesn't have is an earlier version of one that it has, as far as can be known.
+    /// Whether a row that a snapshot doesn't have is an earlier version of one that it has, as far as can be known.
     pub(super) fn may_be_updated(&self, row: &Row) -> bool {
-        let is_before = |latest: &Ref| row.reference < *latest;
-        self.replaced.contains(&row.reference)
-            || self.updated.get(&(row.topic.clone(), row.key.clone())).is_some_and(is_before)
+        let Some(updated) = &self.updated else { return false };
+        updated.get(&(row.topic.clone(), row.key.clone())).is_some_and(|latest| row.reference < *latest)
     }
 }

@@ -100,6 +100,54 @@ fn an_update_that_a_snapshot_makes_up_for_leaves_for_no_reason() {
     assert_eq!(world.refs(b, "room", "7"), world.refs(a, "room", "7"));
 }
 
+/// Two presences of a node, the first of which is updated so many times, which another node only learns from the first of a
+/// snapshot's two chunks. Returns the version that it knew, and the owner.
+fn updates_in_half_a_snapshot(updates: usize) -> (World, [usize; 2], Ref, RawOwner<Bare>) {
+    let (mut world, [a, b]) = World::of(["a", "b"]);
+    let mut owner = world.track(a, "room", "7");
+    owner.track(&"room".into(), &key("8"), meta()).unwrap();
+    world.pass(MOMENT);
+    let known = world.refs(b, "room", "7")[0];
+    world.flush(b, "room");
+    world.lose(|sent| carries_changes(sent) || matches!(sent.message, ClusterMessage::Pull { .. }));
+    for _ in 0..updates {
+        update(&mut owner, "7", "{}");
+        world.pass(MOMENT);
+    }
+    let cluster = &mut world.node_mut(a).cluster;
+    cluster.turn(1);
+    cluster.forget_published();
+    world
+        .lose(|sent| carries_changes(sent) || matches!(sent.message, ClusterMessage::Chunk { index: 1, .. }));
+    world.pass(2 * SECOND);
+    assert!(world.refs(b, "room", "7").contains(&world.refs(a, "room", "7")[0]), "the first chunk has come");
+    (world, [a, b], known, owner)
+}
+
+#[test]
+fn an_update_in_a_chunk_of_a_snapshot_takes_the_place_of_the_version_before_at_once() {
+    let (world, [a, b], known, _owner) = updates_in_half_a_snapshot(1);
+    assert_eq!(world.refs(b, "room", "7"), world.refs(a, "room", "7"));
+    assert_eq!(leaves(&world, b), [(known, None)]);
+}
+
+#[test]
+fn an_update_that_half_a_snapshot_has_told_leaves_for_no_reason_in_a_later_one() {
+    let (mut world, [a, b], known, mut owner) = updates_in_half_a_snapshot(3);
+    // The rest of the snapshot isn't kept any more when it is asked for.
+    world.lose(|sent| carries_changes(sent) || matches!(sent.message, ClusterMessage::Pull { .. }));
+    world.pass(12 * SECOND);
+    update(&mut owner, "8", "{}");
+    world.pass(MOMENT);
+    world.node(a).cluster.forget_published();
+    world.lose(|_| false);
+    world.pass(5 * SECOND);
+    assert_eq!(world.refs(b, "room", "7"), world.refs(a, "room", "7"));
+    assert_eq!(world.refs(b, "room", "8"), world.refs(a, "room", "8"));
+    let told = leaves(&world, b);
+    assert!(told.contains(&(known, None)), "{told:?}");
+}
+
 #[test]
 fn a_presence_about_to_leave_when_its_node_is_drained_leaves_for_its_own_reason() {
     let (mut world, [a, b]) = World::of(["a", "b"]);
