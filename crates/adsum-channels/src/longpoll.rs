@@ -269,9 +269,12 @@ impl LongPoll {
             Published::Bad(error) => bad_request(&error),
             Published::Gone => json(&Answer::status(410)),
             Published::Late => json(&Answer::status(408)),
-            Published::TooLong => bad_request(
-                "a message never fits into the queue to the node of the session (NodeBuilder::queue)",
-            ),
+            Published::TooLong => {
+                metrics.limit_hit("queue_bytes");
+                bad_request(
+                    "a message never fits into the queue to the node of the session (NodeBuilder::queue)",
+                )
+            }
         }
     }
 

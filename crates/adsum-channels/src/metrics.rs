@@ -286,12 +286,13 @@ impl QueueMetrics {
         new
     }
 
-    /// A socket is closed, as too much waited for it.
+    /// A socket is closed, as too much waited for it, or something that can't be passed on.
     pub(crate) fn overflowed(&self, reason: &'static str) {
         self.metrics.add(&table::SOCKETS_OVERFLOWED, &[reason], 1);
         let limit = match reason {
             "queue" => "max_queue_bytes",
             "total" => "max_total_queue_bytes",
+            "nodes" => "queue_bytes",
             _ => "state_timeout",
         };
         self.metrics.add(&table::LIMITS_HIT, &[limit], 1);

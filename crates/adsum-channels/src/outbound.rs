@@ -273,6 +273,15 @@ impl Outbound {
         });
     }
 
+    /// Closes the socket because a message can't be passed on to the node that its client has asked.
+    pub(crate) fn never_fits(self: &Arc<Self>) {
+        self.locked(|queue| {
+            if queue.state == State::Open {
+                queue.overflow("nodes");
+            }
+        });
+    }
+
     /// Returns the bytes that wait, as far as the node's total counts them.
     pub(crate) fn waiting_bytes(&self) -> usize {
         let queue = self.queue.lock();

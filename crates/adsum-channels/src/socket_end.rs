@@ -20,7 +20,8 @@ pub enum SocketEnd {
     /// The client was silent for longer than the [`timeout`](crate::SocketBuilder::timeout), didn't answer a
     /// [`ping`](crate::SocketBuilder::ping), or took too long to complete a message.
     Silent,
-    /// The client read too slowly, and its outbound queue overflowed.
+    /// The client read too slowly, and its outbound queue overflowed. Or, by long poll, a message is too long for the
+    /// queue to the node that the client polls.
     TooSlow,
     /// The client sent a malformed message. The socket was closed with this code.
     BadMessage(u16),

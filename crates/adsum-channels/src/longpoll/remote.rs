@@ -21,7 +21,7 @@ use tokio::{sync::mpsc, time::timeout};
 use super::{
     PostedMessage, Sessions,
     parts::Parts,
-    responder::{ASK, Answer, ForwardedAnswer, MAX_FORWARDED_BYTES, NotSent, Responder, send, topic},
+    responder::{ASK, Answer, ForwardedAnswer, NotSent, Responder, max_forwarded_bytes, send, topic},
     session::{Polled, Published, Reply, Request},
 };
 
@@ -156,11 +156,13 @@ impl Relay {
                 Request::GiveUp { number, relay }
             }
             Ask::Poll => {
-                responder.say(&Answer::Here);
+                // If it can't be sent, the requester times out, or takes the response itself.
+                let _ = responder.say(&Answer::Here);
                 Request::Poll(Reply::Remote(responder))
             }
             Ask::Post(messages) => {
-                responder.say(&Answer::Here);
+                // If it can't be sent, the requester times out, or takes the response itself.
+                let _ = responder.say(&Answer::Here);
                 let batch = messages.into_iter().map(ForwardedMessage::open).collect();
                 Request::Publish(batch, Reply::Remote(responder))
             }
@@ -199,7 +201,7 @@ impl Relay {
         window: Duration,
     ) -> Published {
         let mut messages = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, max) = (0, max_forwarded_bytes(&self.pubsub));
         let mut batch = batch.into_iter().peekable();
         while let Some(message) = batch.next() {
             bytes += message.len();
@@ -207,7 +209,7 @@ impl Relay {
                 return Published::Bad("not UTF-8".to_owned());
             };
             messages.push(message);
-            if batch.peek().is_some_and(|next| bytes + next.len() <= MAX_FORWARDED_BYTES) {
+            if batch.peek().is_some_and(|next| bytes + next.len() <= max) {
                 continue;
             }
             bytes = 0;

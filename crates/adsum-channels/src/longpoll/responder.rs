@@ -9,8 +9,8 @@ use crate::protocol_session::RESERVED_PREFIX;
 /// The events of a relay.
 pub(super) const ASK: &str = "ask";
 pub(super) const ANSWER: &str = "answer";
-/// Maximum size of the messages in one request or response between nodes, unless a single message is larger.
-pub(super) const MAX_FORWARDED_BYTES: usize = 256 * 1024;
+/// The default of [`max_forwarded_bytes`].
+const MAX_FORWARDED_BYTES: usize = 256 * 1024;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ForwardedAnswer {
@@ -50,10 +50,11 @@ impl Responder {
         &self.relay
     }
 
-    /// Sends the response. Returns whether it could be sent.
-    pub(super) fn answer(mut self, answer: &Answer) -> bool {
-        self.open = false;
-        self.say(answer)
+    /// Sends the response. If it never fits, reports that the session is gone.
+    pub(super) fn answer(mut self, answer: &Answer) -> Result<(), NotSent> {
+        let sent = self.say(answer);
+        self.open = matches!(sent, Err(NotSent::TooLong(_)));
+        sent
     }
 
     /// Sends no response, so the requester times out.
@@ -65,27 +66,29 @@ impl Responder {
         self.number == number && self.relay == relay
     }
 
-    /// The number of messages that fit into one response: at least one.
-    pub(super) fn fitting(messages: &[String]) -> usize {
-        let mut bytes = 0;
+    /// The number of messages to send in one response: at least one.
+    pub(super) fn fitting(&self, messages: &[String]) -> usize {
+        let (mut bytes, max) = (0, max_forwarded_bytes(&self.pubsub));
         let fit = messages.iter().take_while(|message| {
             bytes += message.len();
-            bytes <= MAX_FORWARDED_BYTES
+            bytes <= max
         });
         fit.count().max(1)
     }
 
-    pub(super) fn say(&self, answer: &Answer) -> bool {
+    /// Sends a response, which another one may follow.
+    pub(super) fn say(&self, answer: &Answer) -> Result<(), NotSent> {
         let answered = ForwardedAnswer { number: self.number, answer: answer.clone() };
         let sent = send(&self.pubsub, &self.node, &self.relay, ANSWER, ("", self.number), &answered);
-        sent.map_err(|error| limited!(WARN, node = self.node, %error, "long poll answer not sent")).is_ok()
+        sent.inspect_err(|error| limited!(WARN, node = self.node, %error, "long poll answer not sent"))
     }
 }
 
 impl Drop for Responder {
     fn drop(&mut self) {
         if self.open {
-            self.say(&Answer::Gone);
+            // If it can't be sent, the requester times out.
+            let _ = self.say(&Answer::Gone);
         }
     }
 }
@@ -95,11 +98,17 @@ impl Drop for Responder {
 pub(super) enum NotSent {
     #[error(
         "its {0} bytes never fit into the queue between the nodes; raise `NodeBuilder::queue`, or lower \
-         `max_message_bytes`"
+         `max_message_bytes` and `max_queue_bytes`"
     )]
     TooLong(usize),
     #[error(transparent)]
     Now(#[from] BroadcastError),
+}
+
+/// Maximum size of the messages in one request or response between nodes, unless a single message is larger. If the
+/// queue between the nodes is small, half of it, so that what fits one by one also fits together.
+pub(super) fn max_forwarded_bytes(pubsub: &PubSub) -> usize {
+    pubsub.queue_limits().map_or(MAX_FORWARDED_BYTES, |limits| MAX_FORWARDED_BYTES.min(limits.bytes / 2))
 }
 
 pub(super) fn topic(relay: &str) -> Topic {

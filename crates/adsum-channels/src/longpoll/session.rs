@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration, vec};
 
+use adsum_pubsub::log::limited;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     PostedMessage, SessionEntry,
-    responder::{Answer, Responder},
+    responder::{Answer, NotSent, Responder},
 };
 use crate::{
     admission::Admitted,
@@ -23,6 +24,9 @@ use crate::{
 
 /// Maximum number of queued requests of one client. It sends one post and one poll at a time.
 const MAX_REQUESTS: usize = 16;
+
+/// A message can't be passed on to the node whose client waits for it.
+struct NeverFits;
 
 /// A handle to a session.
 #[derive(Clone)]
@@ -120,7 +124,7 @@ impl Reply<Result<(), String>> {
             // Ignore the error: the requester no longer waits.
             Self::Local(answer) => drop(answer.send(taken)),
             Self::Remote(responder) => {
-                responder.answer(&taken.map_or_else(Answer::Bad, |()| Answer::Taken));
+                drop(responder.answer(&taken.map_or_else(Answer::Bad, |()| Answer::Taken)));
             }
         }
     }
@@ -131,27 +135,31 @@ impl Reply<Polled> {
     fn send_nothing(self) {
         match self {
             Self::Local(answer) => drop(answer.send(Polled::Nothing)),
+            // If it can't be sent, the requester times out.
             Self::Remote(responder) => drop(responder.answer(&Answer::Nothing)),
         }
     }
 
     /// Responds with messages, and returns those that were not sent.
-    fn send(self, mut messages: Vec<String>) -> Vec<String> {
-        match self {
+    ///
+    /// # Errors
+    /// The first message never fits between the nodes. The requester is told that the session is gone.
+    fn send(self, mut messages: Vec<String>) -> Result<Vec<String>, NeverFits> {
+        Ok(match self {
             Self::Local(answer) => match answer.send(Polled::Messages(messages)) {
                 Err(Polled::Messages(unread)) => unread,
                 _ => Vec::new(),
             },
             Self::Remote(responder) => {
-                let unread = messages.split_off(Responder::fitting(&messages));
+                let unread = messages.split_off(responder.fitting(&messages));
                 let answer = Answer::Messages(messages);
-                match answer {
-                    answer if responder.answer(&answer) => unread,
-                    Answer::Messages(messages) => [messages, unread].concat(),
+                match (responder.answer(&answer), answer) {
+                    (Err(NotSent::TooLong(_)), _) => return Err(NeverFits),
+                    (Err(NotSent::Now(_)), Answer::Messages(messages)) => [messages, unread].concat(),
                     _ => unread,
                 }
             }
-        }
+        })
     }
 
     fn is_given_up(&self) -> bool {
@@ -308,7 +316,17 @@ impl Running {
             self.unread = texts.collect();
         }
         if let Some((poll, _)) = self.waiting.take_if(|_| !self.unread.is_empty()) {
-            self.unread = poll.send(std::mem::take(&mut self.unread));
+            match poll.send(std::mem::take(&mut self.unread)) {
+                Ok(unread) => self.unread = unread,
+                // Each further poll through another node would fail as well. The client opens a new session instead.
+                Err(NeverFits) => {
+                    limited!(
+                        WARN,
+                        "ended a long poll session: a message never reaches the node that its client polls"
+                    );
+                    self.outbound.never_fits();
+                }
+            }
             self.outbound.note_returned(self.unread.iter().map(String::len).sum());
         }
         self.outbound.state()

@@ -45,6 +45,7 @@ mod flood;
 mod joining;
 mod limits;
 mod longpoll;
+mod narrow;
 mod nodes;
 mod observing;
 mod pinging;

@@ -1,21 +1,15 @@
 //! Sockets of several nodes.
 
-use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
+use std::{fmt::Write, time::Duration};
 
 use adsum_channels::{
     DEFAULT_LONGPOLL_NODE_TIMEOUT, DEFAULT_LONGPOLL_WINDOW, DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_MAX_QUEUE_BYTES, SocketBuilder,
 };
-use adsum_pubsub::{
-    Adapter, BroadcastError, Inbound, LocalNetwork, Message, PubSub, QueueLimits, Queued, Topic,
-};
+use adsum_pubsub::LocalNetwork;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use parking_lot::Mutex;
 use serde_json::json;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     longpoll::{SECRET, Server},
@@ -203,81 +197,6 @@ async fn a_post_at_the_limit_is_passed_on_and_one_beyond_it_is_refused_by_name()
         let (status, _, said) = b.request("POST", &at_b.query, &[], body).await;
         assert_eq!(status, 400);
         assert!(String::from_utf8(said).unwrap().contains(limit), "{limit}");
-    }
-}
-
-/// A network in which few messages may wait.
-#[derive(Clone)]
-struct Narrow {
-    name: &'static str,
-    nodes: Arc<Mutex<HashMap<&'static str, Inbound>>>,
-    queue: mpsc::Sender<(String, Arc<Message>)>,
-    limits: QueueLimits,
-}
-
-impl Narrow {
-    fn two(limits: QueueLimits) -> [PubSub; 2] {
-        let (queue, mut queued) = mpsc::channel::<(String, Arc<Message>)>(limits.messages);
-        let a = Self { name: "a", nodes: Arc::default(), queue, limits };
-        let nodes = a.nodes.clone();
-        tokio::spawn(async move {
-            while let Some((node, message)) = queued.recv().await {
-                let inbound = nodes.lock().get(&*node).cloned();
-                inbound.unwrap().deliver(&message);
-            }
-        });
-        let b = Self { name: "b", ..a.clone() };
-        [a, b].map(PubSub::new)
-    }
-}
-
-impl Adapter for Narrow {
-    fn node(&self) -> &str {
-        self.name
-    }
-
-    fn start(&self, inbound: Inbound) {
-        self.nodes.lock().insert(self.name, inbound);
-    }
-
-    fn broadcast(&self, _: &Arc<Message>) -> Result<(), BroadcastError> {
-        Ok(())
-    }
-
-    fn direct_broadcast(&self, node: &str, message: &Arc<Message>) -> Result<(), BroadcastError> {
-        let queued = Queued::Messages(self.limits.messages);
-        let sent = self.queue.try_send((node.to_owned(), message.clone()));
-        sent.map_err(|_| BroadcastError::Full { engine: "Narrow".into(), queued })
-    }
-
-    fn queue_limits(&self) -> Option<QueueLimits> {
-        Some(self.limits)
-    }
-
-    fn subscribed(&self, _: &Topic) {}
-
-    fn unsubscribed(&self, _: &Topic) {}
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_post_that_never_fits_between_the_nodes_is_refused_and_others_are_passed_on() {
-    const MIB: usize = 1024 * 1024;
-    // A message of a mebibyte takes three parts.
-    for (messages, bytes) in [(2, 16 * MIB), (3, MIB), (3, 2 * MIB)] {
-        let [a, b] = Narrow::two(QueueLimits { messages, bytes })
-            .map(|node| Server::start_on(node, |socket| socket.max_message_bytes(2 * MIB)));
-        let at_b = a.open("2.0.0").await.at(&b);
-        at_b.join().await;
-        let long = format!(r#"["1","2","room:a","echo","{}"]"#, "x".repeat(MIB));
-        let (status, _, said) = b.request("POST", &at_b.query, &[], long).await;
-        let said = String::from_utf8(said).unwrap();
-        if (messages, bytes) == (3, 2 * MIB) {
-            assert_eq!((status.as_u16(), &*said), (200, r#"{"status":200}"#));
-        } else {
-            assert_eq!(status, 400, "{said}");
-            assert!(said.contains("NodeBuilder::queue"), "{said}");
-        }
-        assert_eq!(at_b.post(r#"["1","3","room:a","echo",1]"#).await, json!({"status": 200}));
     }
 }
 

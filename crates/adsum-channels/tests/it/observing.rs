@@ -418,10 +418,10 @@ async fn sockets_joins_and_events_are_counted_and_timed() {
 }
 
 /// The metrics of a node at one time.
-struct Counted(Vec<Sample>);
+pub(crate) struct Counted(pub(crate) Vec<Sample>);
 
 impl Counted {
-    fn assert(&self, name: &str, labels: &[&str], expected: f64) {
+    pub(crate) fn assert(&self, name: &str, labels: &[&str], expected: f64) {
         let is = self.get(name, labels);
         assert!((is - expected).abs() < 1e-9, "{name} {labels:?} is {is}, not {expected}");
     }

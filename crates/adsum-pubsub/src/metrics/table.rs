@@ -108,9 +108,9 @@ table! {
     SOCKETS_CLOSED: Counter, Count, "adsum_sockets_closed_total",
         [known("reason", ENDS)], "Sockets that have closed.";
     SOCKETS_OVERFLOWED: Counter, Count, "adsum_sockets_overflowed_total",
-        [known("reason", &["queue", "state", "total"])],
+        [known("reason", &["nodes", "queue", "state", "total"])],
         "Sockets closed because their client read too slowly: its queue was full, a state waited for too long, or too \
-         much waited in all sockets.";
+         much waited in all sockets. Or, by long poll, because a message never fits into the queue between the nodes.";
     SOCKET_CONNECT_SECONDS: Histogram(SECONDS), Seconds, "adsum_socket_connect_seconds", [],
         "How long it took to decide about a client, the program's `connect` included.";
     PING_SECONDS: Histogram(SECONDS), Seconds, "adsum_socket_round_trip_seconds", [],
@@ -253,6 +253,7 @@ const LIMITS: &[&str] = &[
     "max_topic_bytes",
     "max_queue_bytes",
     "max_total_queue_bytes",
+    "queue_bytes",
     "state_timeout",
     "topic_bytes",
     "key_bytes",
