@@ -52,6 +52,7 @@ mod pinging;
 mod program;
 mod quotas;
 mod reading;
+mod recorded;
 mod serializers;
 mod serving;
 mod transport;

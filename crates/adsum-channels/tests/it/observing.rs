@@ -427,7 +427,7 @@ impl Counted {
     }
 
     /// A value; of a histogram, how many values it has.
-    fn get(&self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) fn get(&self, name: &str, labels: &[&str]) -> f64 {
         let is_it = |sample: &&Sample| {
             sample.metric.name == name
                 && sample.labels.iter().map(|label| &**label).eq(labels.iter().copied())

@@ -1,0 +1,89 @@
+//! Long poll between nodes, while somebody on the engine records everything and replays it.
+
+use std::time::Duration;
+
+use adsum_pubsub::{
+    Inbox,
+    bus::{Bus, Recorded},
+};
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::{longpoll::Server, observing::Counted};
+
+/// Longer than a message counts as fresh.
+const STALE: Duration = Duration::from_millis(5_200);
+
+async fn server(bus: &Bus, name: &str) -> Server {
+    Server::start_on(bus.node(name).await, |socket| socket)
+}
+
+/// The number of messages since the last call.
+fn heard(inbox: &mut Inbox) -> usize {
+    std::iter::from_fn(|| inbox.try_recv()).map(Result::unwrap).count()
+}
+
+/// Replays everything, in order and in reverse, and waits until nodes have done what they do with it.
+async fn replay(bus: &Bus, recorded: &[Recorded]) {
+    for message in recorded.iter().chain(recorded.iter().rev()) {
+        bus.replay(message);
+    }
+    sleep(Duration::from_secs(1)).await;
+}
+
+fn replayed(server: &Server) -> f64 {
+    Counted(server.pubsub.read_metrics()).get("adsum_refused_messages_total", &["bus", "replayed"])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorded_post_and_poll_are_executed_once() {
+    let bus = Bus::default();
+    let (a, b) = (server(&bus, "a").await, server(&bus, "b").await);
+    let at_b = a.open("2.0.0").await.at(&b);
+    at_b.join().await;
+    let mut room = a.pubsub.subscribe("room:a");
+    assert_eq!(at_b.post(r#"["1","2","room:a","shout",1]"#).await, json!({"status": 200}));
+    assert_eq!(at_b.messages().await, [json!([null, null, "room:a", "shout", 1])]);
+    assert_eq!(heard(&mut room), 1);
+    for before in [Duration::ZERO, STALE] {
+        sleep(before).await;
+        let (recorded, refused) = (bus.recorded(), replayed(&a));
+        replay(&bus, &recorded).await;
+        assert_eq!(heard(&mut room), 0);
+        assert!(replayed(&a) > refused && replayed(&b) > 0.0);
+        // A replayed poll takes no message from the client, and a replayed answer brings none.
+        a.pubsub.broadcast("room:a", "said", 2).unwrap();
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(at_b.messages().await, [json!([null, null, "room:a", "said", 2])]);
+        assert_eq!(heard(&mut room), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorded_post_does_nothing_at_a_node_that_has_restarted() {
+    let bus = Bus::default();
+    let (a, b) = (server(&bus, "a").await, server(&bus, "b").await);
+    let at_a = a.open("2.0.0").await;
+    let (query, at_b) = (at_a.query.clone(), at_a.at(&b));
+    at_b.join().await;
+    assert_eq!(at_b.post(r#"["1","2","room:a","shout",1]"#).await, json!({"status": 200}));
+    drop(at_b);
+    drop(a);
+    let recorded = bus.recorded();
+    // The earlier run no longer answers for its messages.
+    sleep(Duration::from_secs(1)).await;
+
+    let a = server(&bus, "a").await;
+    // It has a session in the same room, and hears its relay.
+    let client = a.open("2.0.0").await;
+    client.join().await;
+    let mut room = a.pubsub.subscribe("room:a");
+    replay(&bus, &recorded).await;
+    sleep(STALE).await;
+    replay(&bus, &recorded).await;
+    assert!(replayed(&a) > 0.0);
+    assert_eq!(heard(&mut room), 0);
+    assert_eq!(b.json("POST", &query, &[], "[]").await, json!({"status": 410}), "its session is gone");
+    assert_eq!(client.at(&b).post(r#"["1","2","room:a","shout",1]"#).await, json!({"status": 200}));
+    assert_eq!(heard(&mut room), 1);
+}
