@@ -109,6 +109,9 @@ impl PubSub {
     ///
     /// `server` is a URL, `redis://` or `rediss://` (TLS), that may contain a user and a password. The account needs
     /// the channels under the namespace, such as `adsum.*`, and no keys.
+    ///
+    /// The server may be a member of a Redis Cluster, whose members pass each message on to all others; if it dies, the
+    /// node doesn't look for another member. A Sentinel is refused.
     #[cfg(feature = "redis")]
     pub fn redis(server: impl AsRef<str>) -> NodeBuilder {
         NodeBuilder::new(Kind::Redis, server.as_ref())

@@ -1,6 +1,7 @@
 //! Redis as the engine: publish and subscribe over one connection, with a channel for each topic and one for each node.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,7 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ErrorKind, IntoConnectionInfo, Pipeline, ProtocolVersion,
     PushInfo, PushKind, RedisError, ServerErrorKind, TlsCertificates, Value, aio::MultiplexedConnection,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     driver::{Engine, EngineSession, Failure, Lost},
@@ -116,8 +117,9 @@ impl Engine for Redis {
                 }
                 Ok::<(), std::convert::Infallible>(())
             });
-        let connection =
+        let mut connection =
             self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(failure)?;
+        timeout(self.connect_timeout, refuse_sentinel(&mut connection)).await.map_err(Failure::away)??;
         let ping = ping(connection.clone(), self.ping_interval, heard.clone(), lost.clone());
         let failed = lost.clone();
         let pinger = tasks::spawn("Redis pinger", async move {
@@ -134,6 +136,20 @@ impl Engine for Redis {
             _pinger: pinger,
         })
     }
+}
+
+/// Fails if the server is a Sentinel: it would take subscriptions, and refuse each message.
+async fn refuse_sentinel(connection: &mut MultiplexedConnection) -> Result<(), Failure> {
+    let about = redis::cmd("HELLO").query_async::<HashMap<String, Value>>(connection).await;
+    // Ignore an error: if the connection is lost, the session's first request fails as well.
+    if let Ok(about) = about
+        && about.get("mode").is_some_and(|mode| *mode == Value::BulkString(b"sentinel".to_vec()))
+    {
+        let reason = "it is a Sentinel, which carries no messages; give the address of one server, such as a proxy \
+                      that follows the primary";
+        return Err(Failure::Refused(reason.to_owned()));
+    }
+    Ok(())
 }
 
 fn failure(error: RedisError) -> Failure {

@@ -69,7 +69,7 @@ pub enum ConfigError {
     },
     /// There are several addresses for Redis.
     #[error(
-        "Redis takes the address of one server, not several; a list of Redis Cluster nodes is not supported"
+        "Redis takes the address of one server, not several; of a Redis Cluster give the address of one member"
     )]
     SeveralServers,
     /// An option works with NATS only.

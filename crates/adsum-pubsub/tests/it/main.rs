@@ -14,6 +14,7 @@ mod metrics;
 mod nats;
 mod network;
 mod recorded;
+mod redis;
 mod registry;
 mod server;
 mod spy;

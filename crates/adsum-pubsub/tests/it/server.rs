@@ -27,6 +27,8 @@ pub(crate) struct Server {
     port: u16,
     /// The port of NATS's monitoring endpoint.
     monitor: u16,
+    /// A configuration file.
+    config: Option<String>,
     arguments: Vec<String>,
     process: Option<Child>,
 }
@@ -66,16 +68,48 @@ impl Server {
         }
     }
 
+    /// A Redis of a cluster that has no slots, nor other members yet.
+    pub(crate) fn in_redis_cluster(config: &File) -> Self {
+        let mut server = Self::absent(Kind::Redis);
+        // Redis has no monitoring endpoint; members of a cluster talk over this port.
+        let port = server.monitor.to_string();
+        let arguments =
+            ["--cluster-enabled", "yes", "--cluster-config-file", config.path(), "--cluster-port", &port];
+        server.arguments = arguments.map(str::to_owned).to_vec();
+        server.run();
+        server
+    }
+
+    /// Joins two members of a Redis Cluster, and returns once one of them knows that they are.
+    pub(crate) fn meet(&self, other: &Self) {
+        let meet = format!("CLUSTER MEET 127.0.0.1 {} {}\r\n", other.port, other.monitor);
+        ask(self.port, &meet, Some("+OK"));
+        while !ask(self.port, "CLUSTER INFO\r\n", Some("\r\n\r\n")).contains("cluster_known_nodes:2") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A Sentinel that follows no server.
+    pub(crate) fn sentinel(config: &File) -> Self {
+        let mut server = Self::absent(Kind::Redis);
+        server.config = Some(config.path().to_owned());
+        server.arguments = vec!["--sentinel".to_owned()];
+        server.run();
+        server
+    }
+
     pub(crate) fn with(kind: Kind, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let mut server = Self { kind, port: free_port(), monitor: free_port(), arguments, process: None };
+        let mut server = Self::absent(kind);
+        server.arguments = arguments;
         server.run();
         server
     }
 
     /// A server that is not started yet.
     pub(crate) fn absent(kind: Kind) -> Self {
-        Self { kind, port: free_port(), monitor: free_port(), arguments: Vec::new(), process: None }
+        let (port, monitor) = (free_port(), free_port());
+        Self { kind, port, monitor, config: None, arguments: Vec::new(), process: None }
     }
 
     /// Starts it, again after a [`kill`](Self::kill), on the same port.
@@ -85,7 +119,8 @@ impl Server {
             Kind::Redis => "redis-server",
         };
         let mut command = Command::new(binary(name));
-        command.args(["--port", &self.port.to_string()]);
+        // Redis takes a file as its first argument only.
+        command.args(&self.config).args(["--port", &self.port.to_string()]);
         match self.kind {
             Kind::Nats => command.args(["--addr", "127.0.0.1", "--http_port", &self.monitor.to_string()]),
             Kind::Redis => command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]),
