@@ -80,7 +80,8 @@ pub(crate) struct LargeTopicQueue {
     in_progress: Mutex<Option<InProgress>>,
     /// A message was delivered to all, for a thread that waits for it.
     delivered: Condvar,
-    /// The same, for the task.
+    /// The same, for a task. A message that comes while a task ends starts another, so two may wait: each that is woken
+    /// and ends wakes the next.
     next: Notify,
 }
 
@@ -264,6 +265,8 @@ impl<B: Fn() -> Vec<Block> + Clone + Send + Sync + 'static> DrainTask<B> {
                 }
                 Next::Rest => {
                     self.is_over = true;
+                    // Without a waiter it wakes a later task once for nothing.
+                    self.drainer.queue.next.notify_one();
                     return;
                 }
             }
@@ -324,6 +327,43 @@ mod tests {
         }
     }
 
+    fn counted_blocks(counter: &Arc<Counter>, count: usize) -> Vec<Block> {
+        let subscription = |number| Subscription {
+            number,
+            id: SubscriberId::unique(),
+            subscriber: counter.clone() as Arc<dyn Subscriber>,
+        };
+        (0..count).map(|number| Arc::new(vec![subscription(number as u64)])).collect()
+    }
+
+    fn job() -> Job {
+        let message = Arc::new(Message::new("topic", "event", Json::empty_object().into()));
+        Job { message, from: None, before: u64::MAX }
+    }
+
+    /// A message that comes while a task ends starts another one, so there may be two for a while.
+    #[tokio::test(start_paused = true)]
+    async fn of_two_tasks_that_wait_for_the_same_turns_none_is_left_behind() {
+        let queue = Arc::new(LargeTopicQueue::default());
+        let counter = Arc::new(Counter(AtomicUsize::new(0)));
+        let blocks = counted_blocks(&counter, 2 * BLOCKS_PER_TURN);
+        let drainer = Drainer { queue: queue.clone(), blocks: move || blocks.clone() };
+        queue.push(job());
+        let turns = [drainer.next(), drainer.next()];
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..2 {
+            tasks.spawn(DrainTask::new(drainer.clone()).run());
+        }
+        yield_now().await;
+        for turn in turns {
+            let Next::Deliver(turn) = turn else { panic!("there are two turns") };
+            turn.deliver();
+        }
+        assert_eq!(counter.0.load(Ordering::Relaxed), 2 * BLOCKS_PER_TURN);
+        let over = tokio::time::timeout(std::time::Duration::from_secs(1), tasks.join_all()).await;
+        assert!(over.is_ok(), "both tasks end");
+    }
+
     /// Another thread pushes as soon as the queue is idle, so some messages come while a task ends.
     #[test]
     fn a_task_that_ends_leaves_later_messages_to_the_next_one() {
@@ -331,16 +371,9 @@ mod tests {
         const BLOCKS: usize = 2 * BLOCKS_PER_TURN;
         let queue = Arc::new(LargeTopicQueue::default());
         let counter = Arc::new(Counter(AtomicUsize::new(0)));
-        let subscription = |number| Subscription {
-            number,
-            id: SubscriberId::unique(),
-            subscriber: counter.clone() as Arc<dyn Subscriber>,
-        };
-        let blocks: Vec<Block> =
-            (0..BLOCKS).map(|number| Arc::new(vec![subscription(number as u64)])).collect();
+        let blocks = counted_blocks(&counter, BLOCKS);
         let drainer = Drainer { queue: queue.clone(), blocks: move || blocks.clone() };
-        let message = Arc::new(Message::new("topic", "event", Json::empty_object().into()));
-        let job = Job { message, from: None, before: u64::MAX };
+        let job = job();
         let sender = thread::spawn(move || {
             for n in 0..MESSAGES {
                 while queue.is_busy() {
