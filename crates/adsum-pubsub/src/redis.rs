@@ -117,9 +117,10 @@ impl Engine for Redis {
                 }
                 Ok::<(), std::convert::Infallible>(())
             });
-        let mut connection =
+        let connection =
             self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(failure)?;
-        timeout(self.connect_timeout, refuse_sentinel(&mut connection)).await.map_err(Failure::away)??;
+        let checked = timeout(self.connect_timeout, refuse_mute(connection.clone(), &link.namespace));
+        checked.await.map_err(Failure::away)??;
         let ping = ping(connection.clone(), self.ping_interval, heard.clone(), lost.clone());
         let failed = lost.clone();
         let pinger = tasks::spawn("Redis pinger", async move {
@@ -138,18 +139,18 @@ impl Engine for Redis {
     }
 }
 
-/// Fails if the server is a Sentinel: it would take subscriptions, and refuse each message.
-async fn refuse_sentinel(connection: &mut MultiplexedConnection) -> Result<(), Failure> {
-    let about = redis::cmd("HELLO").query_async::<HashMap<String, Value>>(connection).await;
-    // Ignore an error: if the connection is lost, the session's first request fails as well.
-    if let Ok(about) = about
-        && about.get("mode").is_some_and(|mode| *mode == Value::BulkString(b"sentinel".to_vec()))
-    {
+/// Fails if the server refuses messages: it is a Sentinel, or the user may not publish. Both would take subscriptions.
+async fn refuse_mute(mut connection: MultiplexedConnection, namespace: &str) -> Result<(), Failure> {
+    let about = redis::cmd("HELLO").query_async::<HashMap<String, Value>>(&mut connection).await;
+    // Ignore an error: an old proxy may not know it.
+    if about.is_ok_and(|about| about.get("mode") == Some(&Value::BulkString(b"sentinel".to_vec()))) {
         let reason = "it is a Sentinel, which carries no messages; give the address of one server, such as a proxy \
                       that follows the primary";
         return Err(Failure::Refused(reason.to_owned()));
     }
-    Ok(())
+    // Nobody listens to this channel.
+    let nobody = format!("{namespace}.p");
+    redis::cmd("PUBLISH").arg(nobody).arg("").exec_async(&mut connection).await.map_err(failure)
 }
 
 fn failure(error: RedisError) -> Failure {

@@ -4,7 +4,7 @@ use adsum_pubsub::{PubSub, StartError};
 
 use crate::{
     engines::hear,
-    server::{File, SECRET, Server},
+    server::{File, Kind, SECRET, Server},
 };
 
 /// A broadcast goes to all members of a Redis Cluster, so each node may connect to another one.
@@ -21,6 +21,29 @@ async fn members_of_a_redis_cluster_carry_messages_between_nodes() {
     let mut on_b = b.subscribe("t");
     hear(&a, &mut on_b).await;
     hear(&b, &mut on_a).await;
+}
+
+#[tokio::test]
+async fn channels_under_the_namespace_are_enough_and_fewer_commands_are_refused() {
+    let commands = ["+@pubsub", "+@connection"];
+    let user = |name, channels, more| [&["--user", name, "on", ">p", channels][..], &commands, more].concat();
+    let users = [
+        user("enough", "&adsum.*", &[]),
+        user("elsewhere", "&other.*", &[]),
+        user("deaf", "&adsum.*", &["-subscribe"]),
+        user("mute", "&adsum.*", &["-publish"]),
+    ];
+    let server = Server::with(Kind::Redis, &users.concat());
+    let node = |name| server.builder(name).user("enough", "p").start();
+    let (a, b) = (node("a").await.unwrap(), node("b").await.unwrap());
+    let mut inbox = b.subscribe("t");
+    hear(&a, &mut inbox).await;
+
+    for user in ["elsewhere", "deaf", "mute"] {
+        let error = server.builder("c").user(user, "p").start().await.unwrap_err();
+        assert!(matches!(error, StartError::Refused { .. }), "{user}: {error}");
+        assert!(error.to_string().to_lowercase().contains("permission"), "{user}: {error}");
+    }
 }
 
 #[tokio::test]
