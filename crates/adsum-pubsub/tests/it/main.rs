@@ -6,6 +6,7 @@ mod adapter;
 mod closing;
 mod concurrent;
 mod counters;
+mod engine_metrics;
 mod engines;
 mod events;
 mod inbox;

@@ -210,6 +210,11 @@ impl Server {
         }
     }
 
+    /// Has Redis run a command.
+    pub(crate) fn command(&self, command: &str) {
+        ask(self.port, &format!("{command}\r\n"), Some("+OK"));
+    }
+
     /// Listens to all messages on the engine, as anybody who reaches it can.
     pub(crate) fn spy(&self) -> Spy {
         Spy::start(self.kind, self.port)
