@@ -417,6 +417,35 @@ async fn sockets_joins_and_events_are_counted_and_timed() {
     assert!(counted().get("adsum_bytes_received_total", &[]) > 100.0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_clients_is_measured() {
+    const BYTES: f64 = 100_000.0;
+    let server = Server::start(Transport::Duplex).await;
+    let mut clients = Vec::new();
+    for topic in ["room:a", "room:a", "room:b"] {
+        let mut client = server.client().await;
+        client.join(topic, "1").await;
+        clients.push(client);
+    }
+    let waits = || {
+        let counted = Counted(server.pubsub.read_metrics());
+        ["adsum_queue_bytes", "adsum_queue_bytes_max"].map(|name| counted.get(name, &[]))
+    };
+    assert_eq!(waits(), [0.0, 0.0]);
+    // More than the streams take. Two clients share the bytes of the first room.
+    for (topic, times) in [("room:a", 1), ("room:b", 2)] {
+        server.pubsub.broadcast(topic, "news", json!("x".repeat(times * 100_000))).unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let [total, most] = waits();
+    assert!(total > 2.5 * BYTES && total < 3.5 * BYTES, "{total}");
+    assert!(most > 1.5 * BYTES && most < 2.5 * BYTES, "{most}");
+    for client in &mut clients {
+        assert_eq!(client.frame().await[3], "news");
+    }
+    assert_eq!(waits(), [0.0, 0.0]);
+}
+
 /// The metrics of a node at one time.
 pub(crate) struct Counted(pub(crate) Vec<Sample>);
 

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     client::Client,
+    observing::Counted,
     room::{App, User},
     server::{Server, Transport},
 };
@@ -125,7 +126,7 @@ impl Observer for Stopwatch {
 #[tokio::test(start_paused = true)]
 async fn an_observer_hears_how_long_a_ping_and_its_answer_took() {
     let (sender, mut told) = mpsc::unbounded_channel();
-    let (_server, mut client) = start(|socket| socket.observe(Stopwatch(sender))).await;
+    let (server, mut client) = start(|socket| socket.observe(Stopwatch(sender))).await;
     for delay in [SECOND, 3 * SECOND] {
         expect_ping(&mut client).await;
         sleep(delay).await;
@@ -137,6 +138,7 @@ async fn an_observer_hears_how_long_a_ping_and_its_answer_took() {
     client.send_message(Message::Pong("of its own".into())).await;
     client.expect_nothing().await;
     assert!(told.try_recv().is_err());
+    Counted(server.pubsub.read_metrics()).assert("adsum_socket_round_trip_seconds", &[], 2.0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,8 @@ use adsum::{
 use adsum_pubsub::Inbound;
 use tokio::{sync::watch, time::Instant};
 
+use crate::metrics::value;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
@@ -29,7 +31,7 @@ async fn each_node_lists_itself_and_the_others() {
     assert!(nodes[0].silent_for >= 3 * SECOND, "{nodes:?}");
 }
 
-/// An engine that connects when the test says so.
+/// An engine that connects when the test says so, and refuses each message.
 struct Away(watch::Sender<bool>);
 
 impl Adapter for Away {
@@ -40,7 +42,7 @@ impl Adapter for Away {
     fn start(&self, _: Inbound) {}
 
     fn broadcast(&self, _: &Arc<Message>) -> Result<(), BroadcastError> {
-        Ok(())
+        Err(BroadcastError::Disconnected { engine: "Away".into() })
     }
 
     fn direct_broadcast(&self, _: &str, _: &Arc<Message>) -> Result<(), BroadcastError> {
@@ -81,4 +83,21 @@ async fn an_engine_that_is_not_reached_is_told_from_nodes_that_are_not_in_sync()
     assert_eq!(health.ready(), Err(NotReady::EngineAway));
     connected.send_replace(true);
     assert_eq!(health.ready(), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_to_other_nodes_that_are_not_sent_are_counted() {
+    let pubsub = PubSub::new(Away(watch::Sender::new(true)));
+    let presence = Presence::builder(pubsub.clone()).start();
+    presence.ready().await.unwrap();
+    let unsent = || value(&pubsub, "adsum_cluster_messages_unsent_total", &["presence"]);
+    let before = unsent();
+    // A heartbeat a second, and nothing else.
+    tokio::time::sleep(10 * SECOND).await;
+    let beats = unsent() - before;
+    assert!((9.0..=11.0).contains(&beats), "{beats}");
+    let mut owner = presence.owner();
+    owner.track("room", "7", crate::support::meta(1)).unwrap();
+    tokio::time::sleep(SECOND / 100).await;
+    assert!(unsent() > before + beats, "the change is not sent either");
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adsum::{ClusterOptions, Inbox, NoFetch, Owner, Presence};
+use adsum::{ClusterOptions, Inbox, NoFetch, Owner, Presence, PubSub};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    metrics::value,
     server::{File, Kind, Server},
     support::{diff, meta},
 };
@@ -59,6 +60,7 @@ impl RegionLink {
 
 struct Node {
     presence: Presence,
+    pubsub: PubSub,
     owner: Owner<NoFetch>,
     /// The messages to a client in the room.
     room: Inbox,
@@ -69,9 +71,9 @@ impl Node {
         let pubsub = server.builder(name).region(region).start().await.unwrap();
         let cluster = ClusterOptions::default().engine_grace(engine_grace);
         let room = pubsub.subscribe("room");
-        let presence = Presence::builder(pubsub).cluster(cluster).start();
+        let presence = Presence::builder(pubsub.clone()).cluster(cluster).start();
         let owner = presence.owner();
-        Self { presence, owner, room }
+        Self { presence, pubsub, owner, room }
     }
 
     async fn keys(&self) -> BTreeSet<String> {
@@ -160,6 +162,10 @@ async fn a_link_that_is_broken_for_ten_seconds_is_seen_by_no_client() {
     }
     for node in &mut regions.nodes[..2] {
         assert!(node.room.try_recv().is_none(), "nothing more is told");
+    }
+    for node in &regions.nodes {
+        let broken = value(&node.pubsub, "adsum_region_links_broken_total", &["presence"]);
+        assert!((broken - 1.0).abs() < 1e-9, "{broken}");
     }
 }
 
