@@ -16,7 +16,10 @@ use std::{
 use adsum_pubsub::{Inbox, Message, NODE_DOWN, NODES_TOPIC, Payload, PubSub, log::limited};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
     PostedMessage, Sessions,
@@ -32,8 +35,14 @@ pub(super) struct Relay {
     next: AtomicU64,
     /// Pending requests to other nodes, by number. Each is an HTTP request that is held open.
     waiting: Mutex<HashMap<u64, Waiter>>,
+    /// By relay, when the last request that it answered was sent.
+    answered: Mutex<HashMap<String, Instant>>,
     timeout: Duration,
 }
+
+/// For how long after an answered request both nodes take long messages of each other. A node forgets another one that
+/// is silent for 30 s and verifies it at its next message, and meanwhile keeps less than a long message of it.
+const VERIFIED_FOR: Duration = Duration::from_secs(20);
 
 /// A pending request to another node.
 struct Waiter {
@@ -66,6 +75,8 @@ enum Ask {
     Post(Vec<ForwardedMessage>),
     /// The client of a poll has gone away.
     GiveUp,
+    /// Whether the session exists. Makes the nodes verify each other.
+    Find,
 }
 
 /// A client's message that is forwarded between nodes.
@@ -86,7 +97,8 @@ enum NoAnswer {
 
 impl Relay {
     pub(super) fn new(pubsub: PubSub, name: String, timeout: Duration) -> Self {
-        Self { pubsub, name, next: AtomicU64::new(0), waiting: Mutex::default(), timeout }
+        let (next, waiting, answered) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
+        Self { pubsub, name, next, waiting, answered, timeout }
     }
 
     /// The name of a session of this node.
@@ -154,6 +166,11 @@ impl Relay {
                 let relay = responder.relay().to_owned();
                 responder.leave_unanswered();
                 Request::GiveUp { number, relay }
+            }
+            Ask::Find => {
+                // If it can't be sent, the requester times out.
+                let _ = responder.answer(&Answer::Here);
+                return;
             }
             Ask::Poll => {
                 // If it can't be sent, the requester times out, or takes the response itself.
@@ -225,25 +242,66 @@ impl Relay {
     }
 
     async fn ask(&self, name: &Name, number: u64, ask: Ask, window: Duration) -> Result<Answer, NoAnswer> {
+        if !self.is_verified(&name.relay) {
+            match self.exchange(name, self.number(), Ask::Find, window).await? {
+                Answer::Here => {}
+                answer => return Ok(answer),
+            }
+        }
+        self.exchange(name, number, ask, window).await
+    }
+
+    /// Sends a request, and waits for its response.
+    async fn exchange(
+        &self,
+        name: &Name,
+        number: u64,
+        ask: Ask,
+        window: Duration,
+    ) -> Result<Answer, NoAnswer> {
+        let is_find = matches!(ask, Ask::Find);
         // Room for the confirmation and the actual response.
         let (answers, mut answered) = mpsc::channel(2);
         self.waiting.lock().insert(number, Waiter { node: name.node.clone(), answers });
         let _waiting = PendingGuard { relay: self, number };
+        let sent = Instant::now();
         self.send(name, number, ask).map_err(|error| match error {
             NotSent::TooLong(_) => NoAnswer::TooLong,
             NotSent::Now(_) => NoAnswer::Late,
         })?;
-        match timeout(self.timeout, answered.recv()).await {
-            Ok(Some(Answer::Here)) => {}
-            Ok(Some(answer)) => return Ok(answer),
-            Ok(None) | Err(_) => return Err(NoAnswer::Gone),
+        let first = timeout(self.timeout, answered.recv()).await;
+        let Ok(Some(first)) = first else { return Err(NoAnswer::Gone) };
+        self.note_answered(&name.relay, sent);
+        if is_find || first != Answer::Here {
+            return Ok(first);
         }
-        match timeout(window, answered.recv()).await {
-            Ok(Some(answer)) => Ok(answer),
-            // The node has gone down meanwhile.
-            Ok(None) => Err(NoAnswer::Gone),
-            Err(_) => Err(NoAnswer::Late),
+        let end = Instant::now() + window;
+        loop {
+            match timeout_at(end.min(Instant::now() + VERIFIED_FOR), answered.recv()).await {
+                Ok(Some(Answer::Here)) => {}
+                Ok(Some(answer)) => return Ok(answer),
+                // The node has gone down meanwhile.
+                Ok(None) => return Err(NoAnswer::Gone),
+                Err(_) if Instant::now() >= end => return Err(NoAnswer::Late),
+                // Both nodes hear of each other again. If it can't be sent, only a long response may be lost.
+                Err(_) => drop(self.send(name, number, Ask::Find)),
+            }
         }
+    }
+
+    fn is_verified(&self, relay: &str) -> bool {
+        self.answered.lock().get(relay).is_some_and(|sent| sent.elapsed() < VERIFIED_FOR)
+    }
+
+    fn note_answered(&self, relay: &str, sent: Instant) {
+        let mut answered = self.answered.lock();
+        if let Some(before) = answered.get_mut(relay) {
+            *before = sent.max(*before);
+            return;
+        }
+        // Relays of nodes that have restarted are not kept.
+        answered.retain(|_, sent| sent.elapsed() < VERIFIED_FOR);
+        answered.insert(relay.to_owned(), sent);
     }
 
     fn send(&self, name: &Name, number: u64, ask: Ask) -> Result<(), NotSent> {
@@ -322,7 +380,6 @@ mod tests {
     use std::sync::Weak;
 
     use adsum_pubsub::LocalNetwork;
-    use tokio::time::Instant;
 
     use super::{super::responder::ANSWER, *};
     use crate::{

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use adsum_channels::SocketBuilder;
 use adsum_pubsub::{
     Inbox,
     bus::{Bus, Recorded},
@@ -86,4 +87,43 @@ async fn a_recorded_post_does_nothing_at_a_node_that_has_restarted() {
     assert_eq!(b.json("POST", &query, &[], "[]").await, json!({"status": 410}), "its session is gone");
     assert_eq!(client.at(&b).post(r#"["1","2","room:a","shout",1]"#).await, json!({"status": 200}));
     assert_eq!(heard(&mut room), 1);
+}
+
+/// Nodes that haven't heard each other for a while verify each other again, and keep less than a long message meanwhile.
+#[tokio::test(start_paused = true)]
+async fn long_messages_between_nodes_that_were_silent_are_passed_on() {
+    let bus = Bus::default();
+    let (a, b) = (server(&bus, "a").await, server(&bus, "b").await);
+    let at_a = a.open("2.0.0").await;
+    at_a.join().await;
+    let be_silent = async || {
+        for _ in 0..4 {
+            assert_eq!(at_a.poll().await["status"], 204);
+        }
+    };
+    let long = "x".repeat(900_000);
+    be_silent().await;
+    let line = format!(r#"["1","2","room:a","echo","{long}"]"#);
+    assert_eq!(at_a.at(&b).post(line).await, json!({"status": 200}));
+    assert_eq!(at_a.messages().await[0][1], "2");
+    be_silent().await;
+    a.pubsub.local_broadcast("room:a", "said", json!(long)).unwrap();
+    assert_eq!(at_a.at(&b).messages().await, [json!([null, null, "room:a", "said", long])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_is_held_for_long_is_answered_with_a_long_message() {
+    let bus = Bus::default();
+    let long_window = |socket: SocketBuilder<_>| socket.longpoll_window(Duration::from_mins(2));
+    let a = Server::start_on(bus.node("a").await, long_window);
+    let b = Server::start_on(bus.node("b").await, long_window);
+    let at_b = a.open("2.0.0").await.at(&b);
+    at_b.join().await;
+    let long = json!("x".repeat(900_000));
+    let said = async {
+        sleep(Duration::from_secs(100)).await;
+        a.pubsub.local_broadcast("room:a", "said", long.clone()).unwrap();
+    };
+    let (messages, ()) = tokio::join!(at_b.messages(), said);
+    assert_eq!(messages, [json!([null, null, "room:a", "said", long])]);
 }
