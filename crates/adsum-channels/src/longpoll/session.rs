@@ -316,16 +316,15 @@ impl Running {
             self.unread = texts.collect();
         }
         if let Some((poll, _)) = self.waiting.take_if(|_| !self.unread.is_empty()) {
-            match poll.send(std::mem::take(&mut self.unread)) {
-                Ok(unread) => self.unread = unread,
+            if let Ok(unread) = poll.send(std::mem::take(&mut self.unread)) {
+                self.unread = unread;
+            } else {
                 // Each further poll through another node would fail as well. The client opens a new session instead.
-                Err(NeverFits) => {
-                    limited!(
-                        WARN,
-                        "ended a long poll session: a message never reaches the node that its client polls"
-                    );
-                    self.outbound.never_fits();
-                }
+                limited!(
+                    WARN,
+                    "ended a long poll session: a message never reaches the node that its client polls"
+                );
+                self.outbound.never_fits();
             }
             self.outbound.note_returned(self.unread.iter().map(String::len).sum());
         }

@@ -1,4 +1,4 @@
-//! What a node counts of its engine.
+//! The metrics of a node's engine.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ async fn messages_that_are_not_sent_are_counted_by_reason(kind: Kind) {
     server.kill();
     becomes(&mut node.connected(), false).await;
     assert_eq!(of_engine(&node, kind, "adsum_engine_connected"), Value::Gauge(0.0));
-    // What was queued may have gone out or not, before the engine ended.
+    // Queued messages may have gone out or not, before the engine ended.
     let before = unsent(&node, "disconnected");
     assert!(before <= 2, "{before}");
     node.broadcast("t", "said", ()).unwrap_err();
