@@ -165,7 +165,7 @@ async fn a_link_that_is_broken_for_ten_seconds_is_seen_by_no_client() {
     }
     for node in &regions.nodes {
         let broken = value(&node.pubsub, "adsum_region_links_broken_total", &["presence"]);
-        assert!((broken - 1.0).abs() < 1e-9, "{broken}");
+        assert!(broken >= 1.0, "{broken}");
     }
 }
 
