@@ -14,7 +14,7 @@
 //!
 //! drop(owner);
 //! assert_eq!(tracker.count("room:1"), 0);
-//! # Ok::<(), adsum_tracker::TrackError>(())
+//! # Ok::<(), adsum_tracker::RawTrackError>(())
 //! ```
 //!
 //! [`Shard`] and its parts do no I/O and read no clock and no randomness: refs and metas come in as arguments, changes
@@ -64,7 +64,7 @@ pub use self::{
     limits::{Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, OverLimit},
     locked::{Locked, drop_unlocked},
     meta::{Key, Meta},
-    raw_owner::{RawOwner, TrackError, UpdateError},
+    raw_owner::{RawOwner, RawTrackError, RawUpdateError},
     reference::Ref,
     replica::{Incarnation, Region, Replica},
     row::{OwnerId, Row},

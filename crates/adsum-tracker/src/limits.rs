@@ -29,7 +29,7 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 const MAX_PRESENCES: usize = 10_000_000;
 
 /// How large a presence may be, and how many there may be. A presence over a limit is refused with a
-/// [`TrackError`](crate::TrackError).
+/// [`RawTrackError`](crate::RawTrackError).
 ///
 /// The limits hold for what is tracked on this node. Nodes accept from each other whatever fits a message
 /// ([`MAX_TOPIC_BYTES`], [`MAX_KEY_BYTES`], [`MAX_META_BYTES`]), so that nodes with different limits, as during a

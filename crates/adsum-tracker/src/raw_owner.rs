@@ -43,7 +43,7 @@ impl<X: Layer> RawOwner<X> {
     ///
     /// # Errors
     /// This owner tracks the topic and key already, or the presence is over a limit. Nothing is changed then.
-    pub fn track(&mut self, topic: &Topic, key: &Key, meta: Meta) -> Result<Ref, TrackError> {
+    pub fn track(&mut self, topic: &Topic, key: &Key, meta: Meta) -> Result<Ref, RawTrackError> {
         let Self { tracker, id, presences } = self;
         let counts = tracker.limit_counts();
         counts.note(tracker.limits().check_presence(topic, key, presences.len()))?;
@@ -68,7 +68,7 @@ impl<X: Layer> RawOwner<X> {
         // Without the lock, since it may write to the log.
         counts.of_key.note(of_key);
         if !tracked {
-            return Err(TrackError::AlreadyTracked { owner: *id, topic: topic.clone(), key: key.clone() });
+            return Err(RawTrackError::AlreadyTracked { owner: *id, topic: topic.clone(), key: key.clone() });
         }
         tracker.to_publish(topic);
         presences.push((topic.clone(), key.clone()));
@@ -84,12 +84,13 @@ impl<X: Layer> RawOwner<X> {
         topic: &Topic,
         key: &Key,
         change: impl FnOnce(&Meta) -> Result<Meta, E>,
-    ) -> Result<Ref, UpdateError<E>> {
-        let missing = || UpdateError::NotTracked { owner: self.id, topic: topic.clone(), key: key.clone() };
+    ) -> Result<Ref, RawUpdateError<E>> {
+        let missing =
+            || RawUpdateError::NotTracked { owner: self.id, topic: topic.clone(), key: key.clone() };
         // `change` is the program's and may take long, so it runs without the lock. Only this owner, borrowed here, can
         // change the meta meanwhile.
         let old = self.tracker.lock(topic).find(self.id, topic, key).cloned().ok_or_else(missing)?;
-        let new = change(&old).map_err(UpdateError::Change)?;
+        let new = change(&old).map_err(RawUpdateError::Change)?;
         self.tracker.limit_counts().note(self.tracker.limits().check_meta(new.as_str()))?;
         self.tracker.limit_counts().meta_bytes.note(new.as_str().len());
         let reference = self.tracker.next_ref();
@@ -102,7 +103,7 @@ impl<X: Layer> RawOwner<X> {
     ///
     /// # Errors
     /// The presence is over a limit. Nothing is changed then.
-    pub fn set(&mut self, topic: &Topic, key: &Key, meta: Meta) -> Result<Option<Ref>, TrackError> {
+    pub fn set(&mut self, topic: &Topic, key: &Key, meta: Meta) -> Result<Option<Ref>, RawTrackError> {
         match self.meta(topic, key) {
             None => return self.track(topic, key, meta).map(Some),
             Some(old) if old == meta => return Ok(None),
@@ -186,7 +187,7 @@ impl<X: Layer> fmt::Debug for RawOwner<X> {
 
 /// Why a presence wasn't tracked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TrackError {
+pub enum RawTrackError {
     /// The same owner tracks this topic and key already.
     #[error(
         "already tracked: {owner} is in topic {topic:?} under key {key:?}; update it, or untrack it first"
@@ -206,7 +207,7 @@ pub enum TrackError {
 
 /// Why a presence wasn't updated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UpdateError<E> {
+pub enum RawUpdateError<E> {
     /// The owner doesn't track this topic and key.
     #[error("not tracked: {owner} isn't in topic {topic:?} under key {key:?}; track it first")]
     NotTracked {

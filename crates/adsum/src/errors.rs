@@ -73,23 +73,23 @@ pub enum UpdateError {
     Meta(#[from] MetaError),
 }
 
-impl From<adsum_tracker::TrackError> for TrackError {
-    fn from(error: adsum_tracker::TrackError) -> Self {
+impl From<adsum_tracker::RawTrackError> for TrackError {
+    fn from(error: adsum_tracker::RawTrackError) -> Self {
         match error {
-            adsum_tracker::TrackError::AlreadyTracked { topic, key, .. } => {
+            adsum_tracker::RawTrackError::AlreadyTracked { topic, key, .. } => {
                 Self::AlreadyTracked { topic, key }
             }
-            adsum_tracker::TrackError::OverLimit(over) => Self::OverLimit(over),
+            adsum_tracker::RawTrackError::OverLimit(over) => Self::OverLimit(over),
         }
     }
 }
 
-impl From<adsum_tracker::UpdateError<MetaError>> for UpdateError {
-    fn from(error: adsum_tracker::UpdateError<MetaError>) -> Self {
+impl From<adsum_tracker::RawUpdateError<MetaError>> for UpdateError {
+    fn from(error: adsum_tracker::RawUpdateError<MetaError>) -> Self {
         match error {
-            adsum_tracker::UpdateError::NotTracked { topic, key, .. } => Self::NotTracked { topic, key },
-            adsum_tracker::UpdateError::OverLimit(over) => Self::OverLimit(over),
-            adsum_tracker::UpdateError::Change(meta) => Self::Meta(meta),
+            adsum_tracker::RawUpdateError::NotTracked { topic, key, .. } => Self::NotTracked { topic, key },
+            adsum_tracker::RawUpdateError::OverLimit(over) => Self::OverLimit(over),
+            adsum_tracker::RawUpdateError::Change(meta) => Self::Meta(meta),
         }
     }
 }

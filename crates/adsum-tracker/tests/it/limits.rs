@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use adsum_tracker::{
     Bare, LeaveReason, Limits, MAX_KEY_BYTES, MAX_META_BYTES, MAX_TOPIC_BYTES, Meta, OverLimit, OwnerExit,
-    Replica, TrackError, Tracker, UpdateError, Windows,
+    RawTrackError, RawUpdateError, Replica, Tracker, Windows,
 };
 
 use crate::{key, meta};
@@ -14,10 +14,10 @@ fn limited() -> Arc<Tracker<Bare>> {
     Tracker::new(Replica::start("node"), limits, |_| Windows::Net, |_| {})
 }
 
-fn over(error: TrackError) -> OverLimit {
+fn over(error: RawTrackError) -> OverLimit {
     match error {
-        TrackError::OverLimit(over) => over,
-        other @ TrackError::AlreadyTracked { .. } => panic!("{other}"),
+        RawTrackError::OverLimit(over) => over,
+        other @ RawTrackError::AlreadyTracked { .. } => panic!("{other}"),
     }
 }
 
@@ -63,7 +63,7 @@ fn a_meta_when_tracked_and_when_updated() {
 
     let kept = owner.update(&topic, &user, |_| Ok::<_, ()>(meta_of(16))).unwrap();
     let error = owner.update(&topic, &user, |_| Ok::<_, ()>(meta_of(17))).unwrap_err();
-    assert!(matches!(error, UpdateError::OverLimit(over) if over.to_string() == said));
+    assert!(matches!(error, RawUpdateError::OverLimit(over) if over.to_string() == said));
     assert_eq!(tracker.get_by_key(&topic, &user)[0].reference, kept);
 }
 
@@ -97,7 +97,7 @@ fn presences_of_a_key() {
     assert_eq!(over(track().unwrap_err()).to_string(), said);
     assert!(matches!(
         first.track(&"room".into(), &key("guest"), meta()),
-        Err(TrackError::AlreadyTracked { .. })
+        Err(RawTrackError::AlreadyTracked { .. })
     ));
     first.update(&"room".into(), &key("guest"), |_| Ok::<_, ()>(meta())).expect("an update adds none");
     first.track(&"hall".into(), &key("guest"), meta()).expect("another topic has its own");

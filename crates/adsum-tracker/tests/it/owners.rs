@@ -4,8 +4,8 @@ use std::{future::pending, panic, sync::Arc};
 
 use adsum_pubsub::Topic;
 use adsum_tracker::{
-    Bare, LeaveReason, Limits, OwnerExit, RawOwner, Replica, TopicSet, TrackError, Tracker, UpdateError,
-    Windows,
+    Bare, LeaveReason, Limits, OwnerExit, RawOwner, RawTrackError, RawUpdateError, Replica, TopicSet,
+    Tracker, Windows,
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -181,7 +181,7 @@ fn the_same_twice_is_refused_by_name() {
     assert_eq!(error.to_string(), said);
     assert_eq!(
         error,
-        TrackError::AlreadyTracked { owner: owner.id(), topic: topic.clone(), key: user.clone() }
+        RawTrackError::AlreadyTracked { owner: owner.id(), topic: topic.clone(), key: user.clone() }
     );
     assert_eq!(owner.presences().len(), 1);
     assert_eq!(tracker.get_by_key(&topic, &user)[0].reference, first);
@@ -204,7 +204,7 @@ fn an_update_of_an_absent_presence_is_refused_by_name() {
     let (topic, user) = ("room:1".into(), key("7"));
     other.track(&topic, &user, meta()).unwrap();
     for user in [&user, &key("8")] {
-        let error = owner.update(&topic, user, |meta| Ok::<_, TrackError>(meta.clone())).unwrap_err();
+        let error = owner.update(&topic, user, |meta| Ok::<_, RawTrackError>(meta.clone())).unwrap_err();
         let said = format!(
             "not tracked: {} isn't in topic \"room:1\" under key \"{user}\"; track it first",
             owner.id()
@@ -212,7 +212,7 @@ fn an_update_of_an_absent_presence_is_refused_by_name() {
         assert_eq!(error.to_string(), said);
     }
     let error = owner.update(&"room:2".into(), &user, |meta| Ok::<_, ()>(meta.clone())).unwrap_err();
-    assert!(matches!(error, UpdateError::NotTracked { topic, .. } if &*topic == "room:2"));
+    assert!(matches!(error, RawUpdateError::NotTracked { topic, .. } if &*topic == "room:2"));
     assert_eq!(crate::topics_held(&tracker), 1);
 }
 
@@ -222,7 +222,7 @@ fn an_update_that_fails_changes_nothing() {
     let mut owner = tracker.owner();
     let (topic, user) = ("room:1".into(), key("7"));
     let first = owner.track(&topic, &user, meta()).unwrap();
-    assert_eq!(owner.update(&topic, &user, |_| Err("no")).unwrap_err(), UpdateError::Change("no"));
+    assert_eq!(owner.update(&topic, &user, |_| Err("no")).unwrap_err(), RawUpdateError::Change("no"));
     let update = panic::AssertUnwindSafe(|| {
         owner.update(&topic, &user, |_| -> Result<_, ()> { panic::resume_unwind(Box::new("as a bug would")) })
     });
