@@ -18,7 +18,8 @@ use crate::{
 pub struct SocketDetails {
     /// The [id](crate::Assigns::id) that the program gave it, if it did.
     pub id: Option<Topic>,
-    /// The transport: `websocket`, `longpoll`, or `other` for a transport of the program's own.
+    /// The transport: `websocket`, `longpoll`, or the name that a transport of the program's own gave to
+    /// [`Acceptor::accept`](crate::Acceptor::accept).
     pub transport: &'static str,
     /// The client's address, as [`Connect::client_address`](crate::Connect::client_address) tells it.
     pub client_address: Option<IpAddr>,
@@ -37,16 +38,8 @@ pub(crate) struct About {
     pub(crate) context: Arc<SocketContext>,
     assigns: Arc<Assigns>,
     address: Option<IpAddr>,
-    carrier: Carrier,
+    transport: &'static str,
     opened: Tick,
-}
-
-/// The transport of a socket.
-#[derive(Clone, Copy)]
-enum Carrier {
-    WebSocket,
-    LongPoll,
-    Other,
 }
 
 /// Hundredths of a second since the start of a router. They last for 497 days.
@@ -71,13 +64,8 @@ impl About {
         transport: &'static str,
         address: Option<IpAddr>,
     ) -> Self {
-        let carrier = match transport {
-            WEBSOCKET => Carrier::WebSocket,
-            LONGPOLL => Carrier::LongPoll,
-            _ => Carrier::Other,
-        };
         let opened = Tick::at(Instant::now(), &context);
-        Self { context, assigns, address, carrier, opened }
+        Self { context, assigns, address, transport, opened }
     }
 
     pub(crate) fn tick(&self, time: Instant) -> Tick {
@@ -87,15 +75,15 @@ impl About {
     pub(crate) fn details(&self, heard: Tick, end: Option<SocketEnd>) -> SocketDetails {
         let options = &self.context.options;
         let pinged = options.ping.map(|ping| ping.after + ping.close);
-        let (transport, silence_limit) = match self.carrier {
-            Carrier::WebSocket => (WEBSOCKET, options.timeout.into_iter().chain(pinged).min()),
-            Carrier::LongPoll => (LONGPOLL, Some(options.longpoll_window.mul_f32(1.5))),
-            Carrier::Other => ("other", options.timeout),
+        let silence_limit = match self.transport {
+            WEBSOCKET => options.timeout.into_iter().chain(pinged).min(),
+            LONGPOLL => Some(options.longpoll_window.mul_f32(1.5)),
+            _ => options.timeout,
         };
         let now = self.tick(Instant::now());
         SocketDetails {
             id: self.assigns.socket_id().cloned(),
-            transport,
+            transport: self.transport,
             client_address: self.address,
             open_for: now.since(self.opened),
             // Nothing was heard before it opened.

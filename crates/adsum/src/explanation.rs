@@ -125,7 +125,7 @@ pub struct Holder {
 pub struct ExplainedSocket {
     /// The id that the program gave it, if it did.
     pub id: Option<String>,
-    /// The transport: `websocket`, `longpoll` or `other`.
+    /// The transport: `websocket`, `longpoll`, or the name of one of the program's own.
     pub transport: String,
     /// The client's address.
     pub client_address: Option<IpAddr>,

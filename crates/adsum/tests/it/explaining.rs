@@ -86,10 +86,7 @@ async fn a_presence_is_explained_alike_from_any_node() {
         let holder = presence.holder.as_ref().unwrap();
         assert!(holder.held_for.is_some_and(|time| time >= 7 * SECOND), "{holder:?}");
         let socket = holder.socket.as_ref().unwrap();
-        assert_eq!(
-            (socket.id.as_deref(), &*socket.transport, &socket.end),
-            (Some("users:7"), "other", &None)
-        );
+        assert_eq!((socket.id.as_deref(), &*socket.transport, &socket.end), (Some("users:7"), "test", &None));
         assert_eq!(socket.silence_limit, Some(60 * SECOND));
         // It joined, and has said nothing since.
         assert!((7 * SECOND..10 * SECOND).contains(&socket.silent_for), "{socket:?}");
@@ -133,7 +130,7 @@ async fn one_who_lingers_is_there_for_a_while_and_gone_then() {
     assert_eq!(departing.reason, LeaveReason::Gone);
     assert!((19 * SECOND..=20 * SECOND).contains(&departing.remaining), "{departing:?}");
     says(&explanation, "It lingers for another 20 s, so that its client can come back");
-    says(&explanation, "of socket users:7 by other");
+    says(&explanation, "of socket users:7 by test");
 
     tokio::time::sleep(25 * SECOND).await;
     let explanation = explain(&cluster, "web-1").await;
