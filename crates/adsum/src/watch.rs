@@ -5,11 +5,14 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Once, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
 };
 
-use adsum_pubsub::{Pattern, Topic, log::cut_name};
+use adsum_pubsub::{
+    Pattern, Topic,
+    log::{cut_name, limited},
+};
 use adsum_tracker::{SHARDS, shard_of};
 use futures_util::Stream;
 
@@ -82,15 +85,21 @@ pub enum Change<H: PresenceHandler> {
 impl<H: PresenceHandler> Presence<H> {
     /// Follows a topic from Rust: a state, then diffs without a gap.
     ///
-    /// The topic is a plain name, even with a `*` in it, since a client may have chosen it.
-    /// [`watch_matching`](Self::watch_matching) takes a pattern.
+    /// The topic is a plain name. [`watch_matching`](Self::watch_matching) takes a pattern.
+    ///
+    /// # Panics
+    /// The name ends with a `*`, in a debug build. In a release build, as a client may have chosen the name, an error is
+    /// logged instead, and the topic of exactly this name is followed.
+    #[track_caller]
     pub fn watch(&self, topic: impl Into<Topic>) -> Watch<H> {
-        static WARNED: Once = Once::new();
         let topic = topic.into();
         if topic.ends_with('*') {
-            WARNED.call_once(|| {
-                tracing::warn!(topic = %cut_name(&topic), "`watch` follows the topic of exactly this name; use `watch_matching` for a pattern");
-            });
+            debug_assert!(false, "`watch` takes a name, and {topic:?} is a pattern; use `watch_matching`");
+            limited!(
+                ERROR,
+                topic = %cut_name(&topic),
+                "`watch` follows the topic of exactly this name; use `watch_matching` for a pattern"
+            );
         }
         Watch::new(self, Followed::Topic(topic))
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::time::{advance, sleep};
 
-use crate::support::{Does, INTERVAL, Script, meta, plain, scripted, settle};
+use crate::support::{Does, INTERVAL, Log, Script, meta, plain, scripted, settle};
 
 /// The refs of each key of each topic.
 type View = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
@@ -288,9 +289,7 @@ async fn a_watch_of_a_pattern_follows_its_topics_only() {
     let mut owner = presence.owner();
     owner.track("room:1", "a", meta(1)).unwrap();
     owner.track("hall:1", "a", meta(1)).unwrap();
-    let mut rooms = presence.watch_matching("room:*");
-    let mut of_that_name = presence.watch("room:*");
-    assert!(matches!(of_that_name.next().await, Some(Change::State(topics)) if topics["room:*"].is_empty()));
+    let (mut rooms, one) = (presence.watch_matching("room:*"), presence.watch("room:1"));
     let Some(Change::State(topics)) = rooms.next().await else { panic!("a state is first") };
     assert!(topics.keys().map(adsum::Topic::as_str).eq(["room:1"]));
     owner.track("hall:2", "a", meta(1)).unwrap();
@@ -298,8 +297,25 @@ async fn a_watch_of_a_pattern_follows_its_topics_only() {
     let Change::Diff(diff) = soon(&mut rooms).await else { panic!("then a diff") };
     assert_eq!(diff.topic.as_str(), "room:2");
     assert_eq!(presence.totals().watches, 2);
-    drop((rooms, of_that_name));
+    drop((rooms, one));
     assert_eq!(presence.totals().watches, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_of_one_topic_refuses_a_pattern() {
+    let (presence, _) = plain(|builder| builder);
+    let (log, _guard) = Log::capture();
+    let watched = catch_unwind(AssertUnwindSafe(|| presence.watch("room:*")));
+    if cfg!(debug_assertions) {
+        let panic = *watched.unwrap_err().downcast::<String>().unwrap();
+        assert_eq!(panic, "`watch` takes a name, and \"room:*\" is a pattern; use `watch_matching`");
+        assert_eq!(presence.totals().watches, 0);
+    } else {
+        // A client may have chosen the name.
+        let state = watched.unwrap().next().await;
+        assert!(matches!(state, Some(Change::State(topics)) if topics["room:*"].is_empty()));
+        assert!(log.text().contains("use `watch_matching` for a pattern"), "{}", log.text());
+    }
 }
 
 #[tokio::test(start_paused = true)]
