@@ -1,16 +1,24 @@
 // Finds what rules and dashboards say of metrics that the table of metrics doesn't know.
 
 /**
+ * @typedef {{ kind: string, labels: Map<string, string[] | null> }} Metric its kind, and its labels with their values;
+ * null if the program decides about them
+ */
+
+/**
  * @param {string} document docs/metrics.md
- * @returns {Map<string, { kind: string, labels: string[] }>} the metrics by name
+ * @returns {Map<string, Metric>} the metrics by name
  */
 export function metricsOf(document) {
   const rows = document.matchAll(/^\| `(adsum_\w+)` \| (\w+) \| ([^|]*) \|/gm);
   return new Map(
     [...rows].map(([, name, kind, labels]) => {
-      // `name`: values; `name`: values
-      const names = [...labels.matchAll(/`(\w+)`:/g)].map(([, label]) => label);
-      return [name, { kind, labels: names }];
+      // `name`: one, two, three; `name`: what the values are
+      const each = [...labels.matchAll(/`(\w+)`: ([^;]*)/g)].map(([, label, values]) => {
+        const list = values.trim().split(", ");
+        return [label, list.length > 1 ? list : null];
+      });
+      return [name, { kind, labels: new Map(each) }];
     }),
   );
 }
@@ -20,7 +28,7 @@ const GIVEN = ["instance", "job", "le"];
 
 /**
  * @param {string} text a rule file or a dashboard
- * @param {Map<string, { kind: string, labels: string[] }>} metrics
+ * @param {Map<string, Metric>} metrics
  * @returns {string[]} what is wrong
  */
 export function unknown(text, metrics) {
@@ -32,8 +40,15 @@ export function unknown(text, metrics) {
       wrong.add(`${name} is no metric`);
       continue;
     }
-    for (const [, label] of (selector ?? "").matchAll(/(\w+)\s*(?:=~|!~|!=|=)/g)) {
-      if (!metric.labels.includes(label) && !GIVEN.includes(label)) wrong.add(`${name} has no label ${label}`);
+    // In JSON the quotes are escaped.
+    for (const [, label, operator, value] of (selector ?? "").matchAll(/(\w+)\s*(=~|!~|!=|=)\s*\\?"([^"\\]*)/g)) {
+      if (GIVEN.includes(label)) continue;
+      const values = metric.labels.get(label);
+      if (values === undefined) wrong.add(`${name} has no label ${label}`);
+      const named = operator.endsWith("~") ? value.split("|").filter((part) => /^\w+$/.test(part)) : [value];
+      for (const part of values ? named : []) {
+        if (!values.includes(part)) wrong.add(`${name} has no ${label} ${part}`);
+      }
     }
   }
   return [...wrong];
