@@ -17,7 +17,7 @@ use crate::{
     endpoint::EndpointOwner,
     frame::{Frame, Outgoing},
     longpoll::LongPoll,
-    outbound::{Outbound, State, Transport},
+    outbound::{Outbound, OutboundState, Transport},
     refusal::Refusal,
     serializer::{BadMessage, Wire},
     socket_end::{IDLE_CODE, RESTART_CODE},
@@ -261,11 +261,11 @@ impl Client {
     }
 }
 
-fn close_of(state: State) -> Option<Outgoing> {
+fn close_of(state: OutboundState) -> Option<Outgoing> {
     match state {
-        State::Open => None,
-        State::Closing(code) => Some(Outgoing::Close(code)),
-        State::Gone => Some(Outgoing::Close(RESTART_CODE)),
+        OutboundState::Open => None,
+        OutboundState::Closing(code) => Some(Outgoing::Close(code)),
+        OutboundState::Gone => Some(Outgoing::Close(RESTART_CODE)),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     metrics::{QueueMetrics, SocketMetrics},
     observe::{Observer, Watch},
     options::{Options, Ping},
-    origin::{Origins, OwnHost, Pattern as OriginPattern, Rule},
+    origin::{OriginRule, Origins, OwnHost, Pattern as OriginPattern},
     param_filter::ParamFilter,
     quota::Quota,
     refusal::{Refusal, Refused},
@@ -211,21 +211,21 @@ impl<App: Clone + Send + Sync + 'static> SocketBuilder<App> {
                 )
             })
         };
-        self.origins.rule = Rule::Listed(origins.into_iter().map(pattern).collect());
+        self.origins.rule = OriginRule::Listed(origins.into_iter().map(pattern).collect());
         self
     }
 
     /// Sets the function that decides about the origin of a web page. It gets the origin and the request's headers.
     #[must_use]
     pub fn check_origin(mut self, check: impl Fn(&str, &HeaderMap) -> bool + Send + Sync + 'static) -> Self {
-        self.origins.rule = Rule::Checked(Box::new(check));
+        self.origins.rule = OriginRule::Checked(Box::new(check));
         self
     }
 
     /// Accepts requests from web pages of any origin, for sockets that don't use cookies.
     #[must_use]
     pub fn any_origin(mut self) -> Self {
-        self.origins.rule = Rule::Any;
+        self.origins.rule = OriginRule::Any;
         self
     }
 

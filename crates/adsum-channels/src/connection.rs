@@ -20,7 +20,7 @@ use crate::{
     mailbox::{EndCause, MailboxMessage},
     metrics::CountedSocket,
     observe::{ClientLimit, ObservedLimit, Opened},
-    outbound::{Outbound, State, Traced},
+    outbound::{Outbound, OutboundState, Traced},
     pace::Pace,
     protocol_session::{Action, Liveness, ProtocolSession, TOO_MANY_CHANNELS, TOPIC_TOO_LONG},
     runtime::{ChannelTasks, Start},
@@ -218,7 +218,8 @@ impl Connection {
         }
         self.outbound.note_end(end);
         self.counted.end = end;
-        let drained = self.open_socket.is_draining() && self.outbound.state() == State::Closing(RESTART_CODE);
+        let drained =
+            self.open_socket.is_draining() && self.outbound.state() == OutboundState::Closing(RESTART_CODE);
         let cause = if drained { EndCause::Draining } else { EndCause::Closed };
         for channel in self.session.channels() {
             // Ignore the error: the channel is already ending.

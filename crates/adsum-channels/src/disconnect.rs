@@ -13,9 +13,9 @@ pub(crate) struct DisconnectListener {
     _attachment: Attachment,
 }
 
-struct Target(Mutex<Socket>);
+struct Target(Mutex<ListenedSocket>);
 
-enum Socket {
+enum ListenedSocket {
     Admitted,
     Open(Arc<Outbound>),
     /// It must close as soon as it opens.
@@ -26,15 +26,15 @@ impl DisconnectListener {
     /// `None` if the client has no id.
     pub(crate) fn attach(pubsub: &PubSub, assigns: &Assigns) -> Option<Self> {
         let id = assigns.socket_id()?;
-        let target = Arc::new(Target(Mutex::new(Socket::Admitted)));
+        let target = Arc::new(Target(Mutex::new(ListenedSocket::Admitted)));
         let attachment = pubsub.attach(id, SubscriberId::unique(), target.clone());
         Some(Self { target, _attachment: attachment })
     }
 
     /// Connects the listener to the socket that has opened.
     pub(crate) fn opened(&self, outbound: &Arc<Outbound>) {
-        let before = std::mem::replace(&mut *self.target.0.lock(), Socket::Open(outbound.clone()));
-        if matches!(before, Socket::Told) {
+        let before = std::mem::replace(&mut *self.target.0.lock(), ListenedSocket::Open(outbound.clone()));
+        if matches!(before, ListenedSocket::Told) {
             outbound.close(DISCONNECT_CODE);
         }
     }
@@ -47,9 +47,9 @@ impl Subscriber for Target {
         }
         let mut socket = self.0.lock();
         let outbound = match &*socket {
-            Socket::Open(outbound) => outbound.clone(),
-            Socket::Admitted | Socket::Told => {
-                *socket = Socket::Told;
+            ListenedSocket::Open(outbound) => outbound.clone(),
+            ListenedSocket::Admitted | ListenedSocket::Told => {
+                *socket = ListenedSocket::Told;
                 return;
             }
         };

@@ -64,7 +64,7 @@ impl Frame {
     }
 
     /// Creates a text message from the head, the payload and the tail.
-    pub(crate) fn spliced<P: Parts>(head: Head, payload: P, tail: Bytes) -> Self {
+    pub(crate) fn spliced<P: PayloadParts>(head: Head, payload: P, tail: Bytes) -> Self {
         Self::assembled(Opcode::Text, head, payload, tail)
     }
 
@@ -73,7 +73,7 @@ impl Frame {
         Self::assembled(Opcode::Binary, head, payload, Bytes::new())
     }
 
-    fn assembled<P: Parts>(opcode: Opcode, mut head: Head, payload: P, tail: Bytes) -> Self {
+    fn assembled<P: PayloadParts>(opcode: Opcode, mut head: Head, payload: P, tail: Bytes) -> Self {
         let rest = payload.len() + tail.len();
         let len = head.len() + rest;
         let first = opcode.whole();
@@ -146,12 +146,12 @@ impl Frame {
 }
 
 /// A payload that is shared only if it isn't copied.
-pub(crate) trait Parts: Into<Shared> {
+pub(crate) trait PayloadParts: Into<Shared> {
     fn len(&self) -> usize;
     fn parts(&self) -> &[Bytes];
 }
 
-impl Parts for Bytes {
+impl PayloadParts for Bytes {
     fn len(&self) -> usize {
         self.len()
     }
@@ -161,7 +161,7 @@ impl Parts for Bytes {
     }
 }
 
-impl Parts for &Json {
+impl PayloadParts for &Json {
     fn len(&self) -> usize {
         Json::len(self)
     }

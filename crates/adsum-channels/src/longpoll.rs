@@ -107,7 +107,7 @@ struct SignedName {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct LongpollAnswer {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
@@ -120,7 +120,7 @@ struct Answer {
     http: StatusCode,
 }
 
-impl Answer {
+impl LongpollAnswer {
     fn status(status: u16) -> Self {
         Self { status, token: None, messages: None, reason: None, http: StatusCode::OK }
     }
@@ -180,9 +180,9 @@ impl LongPoll {
         }
     }
 
-    async fn poll(&self, parts: Parts, token: String, session: SessionLocation) -> Answer {
+    async fn poll(&self, parts: Parts, token: String, session: SessionLocation) -> LongpollAnswer {
         if self.is_refused(&parts) {
-            return Answer::status(403);
+            return LongpollAnswer::status(403);
         }
         let is_draining = self.is_draining(&parts.extensions);
         let polled = match &session {
@@ -190,30 +190,30 @@ impl LongPoll {
             SessionLocation::Remote(name) => self.relay.poll(name, self.window()).await,
         };
         match (polled, session) {
-            (Polled::Messages(messages), _) => Answer::with(200, token, messages),
-            (Polled::Nothing, _) => Answer::with(204, token, Vec::new()),
+            (Polled::Messages(messages), _) => LongpollAnswer::with(200, token, messages),
+            (Polled::Nothing, _) => LongpollAnswer::with(204, token, Vec::new()),
             // The session no longer exists, as if it weren't found on this node.
             (Polled::Gone, SessionLocation::Remote(_)) if !is_draining => self.open(parts).await,
             // The session ended while the client waited. The next poll opens a new one.
-            (Polled::Gone, _) => Answer::status(410),
+            (Polled::Gone, _) => LongpollAnswer::status(410),
         }
     }
 
     /// Opens a session. To the client the first 410 means an open socket, a later one a lost socket.
-    async fn open(&self, parts: Parts) -> Answer {
+    async fn open(&self, parts: Parts) -> LongpollAnswer {
         let endpoint = &self.owner.endpoint;
         let mount = mount(&parts);
         let admitted = match admission::admit(endpoint, parts, LONGPOLL).await {
             Ok(admitted) => admitted,
-            Err(denied) => return Answer::refused(&denied.refusal),
+            Err(denied) => return LongpollAnswer::refused(&denied.refusal),
         };
-        let Some(id) = random() else { return Answer::status(403) };
+        let Some(id) = random() else { return LongpollAnswer::status(403) };
         self.listen();
         let token = match self.sign(self.relay.name(id.clone()), mount) {
             Ok(token) => token,
             Err(error) => {
                 limited!(ERROR, %error, "refused a long poll session: its token can't be signed");
-                return Answer::status(403);
+                return LongpollAnswer::status(403);
             }
         };
         let entry = SessionEntry { id: id.clone(), sessions: Arc::downgrade(&self.sessions) };
@@ -221,7 +221,7 @@ impl LongPoll {
         // Inserted before it starts, so that it can't be removed first.
         self.sessions.lock().insert(id, session);
         session::start(&self.owner, admitted, requests, entry);
-        Answer::with(410, token, Vec::new())
+        LongpollAnswer::with(410, token, Vec::new())
     }
 
     fn is_refused(&self, parts: &Parts) -> bool {
@@ -236,9 +236,9 @@ impl LongPoll {
     ) -> Response {
         let (options, metrics) = (&self.owner.endpoint.context.options, &self.owner.endpoint.metrics);
         if self.is_refused(parts) {
-            return json(&Answer::status(403));
+            return json(&LongpollAnswer::status(403));
         }
-        let Some((_, session)) = session else { return json(&Answer::status(410)) };
+        let Some((_, session)) = session else { return json(&LongpollAnswer::status(410)) };
         // The whole body is limited like the outbound queue, and each message like one of a WebSocket.
         let body = match to_bytes(body, options.max_queue_bytes).await {
             Ok(body) => body,
@@ -265,10 +265,10 @@ impl LongPoll {
             SessionLocation::Remote(name) => self.relay.publish(&name, batch, self.window()).await,
         };
         match published {
-            Published::Taken => json(&Answer::status(200)),
+            Published::Taken => json(&LongpollAnswer::status(200)),
             Published::Bad(error) => bad_request(&error),
-            Published::Gone => json(&Answer::status(410)),
-            Published::Late => json(&Answer::status(408)),
+            Published::Gone => json(&LongpollAnswer::status(410)),
+            Published::Late => json(&LongpollAnswer::status(408)),
             Published::TooLong => {
                 metrics.limit_hit("queue_bytes");
                 bad_request(
@@ -417,7 +417,7 @@ fn preflight(headers: &HeaderMap) -> Response {
     response
 }
 
-fn json(answer: &Answer) -> Response {
+fn json(answer: &LongpollAnswer) -> Response {
     let body = serde_json::to_vec(answer).expect("numbers and strings can be encoded as JSON");
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8")),

@@ -60,13 +60,13 @@ struct MailboxContents {
     queue: VecDeque<MailboxMessage>,
     /// The memory of the messages.
     cost: usize,
-    state: State,
+    state: MailboxState,
     /// The client's transport, if it waits for room for its next event.
     waiting: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum State {
+enum MailboxState {
     #[default]
     Open,
     /// A message that must not be lost didn't fit.
@@ -144,7 +144,7 @@ impl Mailbox {
         capacity: Capacity,
     ) -> Result<usize, (MailboxError, MailboxMessage)> {
         let mut messages = self.messages.lock();
-        if messages.state != State::Open {
+        if messages.state != MailboxState::Open {
             return Err((MailboxError::Closed, message));
         }
         let cost = messages.cost + message.cost();
@@ -164,10 +164,10 @@ impl Mailbox {
     /// Ends the channel as overloaded, since a message that must not be lost doesn't fit.
     pub(crate) fn overload(&self) {
         let mut messages = self.messages.lock();
-        if messages.state != State::Open {
+        if messages.state != MailboxState::Open {
             return;
         }
-        messages.state = State::Overflowed;
+        messages.state = MailboxState::Overflowed;
         // Queued messages won't be handled any more, except that a leave still gets its reply.
         let (ends, lost): (VecDeque<_>, VecDeque<_>) = mem::take(&mut messages.queue)
             .into_iter()
@@ -184,7 +184,7 @@ impl Mailbox {
     /// Tells the channel to end. Always accepted unless it has ended: a socket sends at most a few of these.
     pub(crate) fn end(&self, cause: EndCause) -> Result<(), MailboxError> {
         let mut messages = self.messages.lock();
-        if messages.state == State::Closed {
+        if messages.state == MailboxState::Closed {
             return Err(MailboxError::Closed);
         }
         messages.queue.push_back(MailboxMessage::End(cause));
@@ -221,7 +221,7 @@ impl Mailbox {
     )]
     fn take(&self) -> Option<Option<MailboxMessage>> {
         let mut messages = self.messages.lock();
-        if messages.state == State::Overflowed {
+        if messages.state == MailboxState::Overflowed {
             return Some(None);
         }
         let message = messages.queue.pop_front()?;
@@ -238,7 +238,7 @@ impl Mailbox {
     /// Closes the mailbox, and returns the messages that were not handled.
     pub(crate) fn close(&self) -> VecDeque<MailboxMessage> {
         let mut messages = self.messages.lock();
-        messages.state = State::Closed;
+        messages.state = MailboxState::Closed;
         let rest = mem::take(&mut messages.queue);
         let waiting = messages.waiting.take();
         drop(messages);
@@ -248,12 +248,12 @@ impl Mailbox {
 
     /// Whether the channel has not ended yet. After an overflow it is about to end.
     pub(crate) fn is_open(&self) -> bool {
-        self.messages.lock().state != State::Closed
+        self.messages.lock().state != MailboxState::Closed
     }
 
     /// Whether a message that must not be lost didn't fit.
     pub(crate) fn has_overflowed(&self) -> bool {
-        self.messages.lock().state == State::Overflowed
+        self.messages.lock().state == MailboxState::Overflowed
     }
 }
 

@@ -21,14 +21,14 @@ const MAX_SHOWN_BYTES: usize = 200;
 /// The accepted origins and hosts.
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
-    pub(crate) rule: Rule,
+    pub(crate) rule: OriginRule,
     /// Our own hosts. Empty to accept any.
     pub(crate) hosts: Vec<OwnHost>,
 }
 
 /// The accepted origins. A request without an origin doesn't come from a page, and is accepted.
 #[derive(Default)]
-pub(crate) enum Rule {
+pub(crate) enum OriginRule {
     /// The host and port that the request is sent to.
     #[default]
     Host,
@@ -52,8 +52,8 @@ impl Origins {
         };
         let why = match (&refused, &self.rule) {
             (Refusal::Host, _) => "the request's `Host` is not one of `SocketBuilder::host`",
-            (_, Rule::Listed(_)) => "the page's origin is not one of `SocketBuilder::origins`",
-            (_, Rule::Checked(_)) => "`SocketBuilder::check_origin` does not accept the page's origin",
+            (_, OriginRule::Listed(_)) => "the page's origin is not one of `SocketBuilder::origins`",
+            (_, OriginRule::Checked(_)) => "`SocketBuilder::check_origin` does not accept the page's origin",
             _ => {
                 "the page's origin is not the request's `Host`; add it to `SocketBuilder::origins`, or have the \
                  proxy pass `Host` on with its port"
@@ -70,14 +70,15 @@ impl Origins {
     }
 
     fn is_own(&self, host: Option<&str>) -> bool {
-        let is_own = |site: Site<'_>| self.hosts.iter().any(|own| own.matches(site));
-        self.hosts.is_empty() || host.and_then(Site::of_host).is_some_and(is_own)
+        let is_own = |site: PageOrigin<'_>| self.hosts.iter().any(|own| own.matches(site));
+        self.hosts.is_empty() || host.and_then(PageOrigin::of_host).is_some_and(is_own)
     }
 
     fn accepts(&self, headers: &HeaderMap, host: Option<&str>) -> bool {
         // Pages can't forge this header, and it is correct even if a proxy changes `Host`.
         let is_same_origin = || headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "same-origin");
-        if matches!(self.rule, Rule::Any) || (matches!(self.rule, Rule::Host) && is_same_origin()) {
+        if matches!(self.rule, OriginRule::Any) || (matches!(self.rule, OriginRule::Host) && is_same_origin())
+        {
             return true;
         }
         match headers.get(ORIGIN) {
@@ -93,10 +94,10 @@ impl Origins {
 
     fn accepts_origin(&self, origin: &str, headers: &HeaderMap, host: Option<&str>) -> bool {
         let uri = origin.parse::<Uri>().ok();
-        let site = uri.as_ref().and_then(Site::of_origin);
+        let site = uri.as_ref().and_then(PageOrigin::of_origin);
         match &self.rule {
-            Rule::Any => true,
-            Rule::Host => match (host.and_then(Site::of_host), site) {
+            OriginRule::Any => true,
+            OriginRule::Host => match (host.and_then(PageOrigin::of_host), site) {
                 (Some(host), Some(origin)) => {
                     let port = match host.port {
                         Some(_) => host.port == origin.port,
@@ -107,15 +108,15 @@ impl Origins {
                 }
                 _ => false,
             },
-            Rule::Listed(patterns) => {
+            OriginRule::Listed(patterns) => {
                 site.is_some_and(|origin| patterns.iter().any(|pattern| pattern.matches(origin)))
             }
-            Rule::Checked(check) => check(origin, headers),
+            OriginRule::Checked(check) => check(origin, headers),
         }
     }
 }
 
-impl fmt::Debug for Rule {
+impl fmt::Debug for OriginRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host => f.write_str("Host"),
@@ -155,13 +156,13 @@ fn shown(value: Option<&[u8]>) -> String {
 
 /// The origin of a page, or the target of a request.
 #[derive(Clone, Copy, Debug)]
-struct Site<'a> {
+struct PageOrigin<'a> {
     scheme: Option<&'a str>,
     host: &'a str,
     port: Option<u16>,
 }
 
-impl<'a> Site<'a> {
+impl<'a> PageOrigin<'a> {
     /// Browsers omit the scheme's default port.
     fn of_origin(uri: &'a Uri) -> Option<Self> {
         let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
@@ -219,7 +220,7 @@ impl OwnHost {
         Some(Self { host: host.to_owned(), port })
     }
 
-    fn matches(&self, host: Site<'_>) -> bool {
+    fn matches(&self, host: PageOrigin<'_>) -> bool {
         self.host.eq_ignore_ascii_case(host.host) && self.port.is_none_or(|port| host.port == Some(port))
     }
 }
@@ -249,7 +250,7 @@ impl Pattern {
         Some(Self { scheme, host: host.to_owned(), below, port })
     }
 
-    fn matches(&self, origin: Site<'_>) -> bool {
+    fn matches(&self, origin: PageOrigin<'_>) -> bool {
         let scheme = self.scheme.as_deref().is_none_or(|scheme| origin.scheme == Some(scheme));
         let port = self.port.is_none_or(|port| origin.port == Some(port));
         scheme && port && self.matches_host(origin.host)
@@ -276,12 +277,12 @@ mod tests {
         origins.check(&headers.collect(), &Uri::from_static("/socket"))
     }
 
-    fn rule(rule: Rule) -> Origins {
+    fn rule(rule: OriginRule) -> Origins {
         Origins { rule, hosts: Vec::new() }
     }
 
     fn listed(patterns: &[&str]) -> Origins {
-        rule(Rule::Listed(patterns.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect()))
+        rule(OriginRule::Listed(patterns.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect()))
     }
 
     fn accepts(origins: &Origins, origin: &str, host: &str) -> bool {
@@ -405,7 +406,7 @@ mod tests {
     fn a_program_may_look_for_itself() {
         let invalid =
             |origin: &str| origin.parse::<Uri>().map_or(true, |uri| uri.host().is_none_or(str::is_empty));
-        let checked = rule(Rule::Checked(Box::new(move |origin, headers| {
+        let checked = rule(OriginRule::Checked(Box::new(move |origin, headers| {
             (origin == "app://own" || origin == "http://example.com/" || invalid(origin))
                 && headers.contains_key(HOST)
         })));
@@ -413,7 +414,7 @@ mod tests {
             assert!(accepts(&checked, origin, "example.org"), "{origin}");
         }
         assert!(!accepts(&checked, "http://notallowed.com/", "example.org"));
-        let any = rule(Rule::Any);
+        let any = rule(OriginRule::Any);
         for origin in ["/", "null", "file://", "", "é"] {
             assert!(accepts(&any, origin, "example.org"), "{origin}");
         }
@@ -427,7 +428,7 @@ mod tests {
         assert!(!get(&Origins::default(), "https://example.org/a/page?b", "127.0.0.1:4100"));
         assert!(get(&listed(&["//example.org"]), "https://example.org/", "127.0.0.1:4100"));
         assert!(!get(&listed(&["//example.com"]), "https://example.org/", "example.org"));
-        assert!(get(&rule(Rule::Any), "https://example.org/", "127.0.0.1:4100"));
+        assert!(get(&rule(OriginRule::Any), "https://example.org/", "127.0.0.1:4100"));
         for referer in ["", "/page", "about:client"] {
             assert!(get(&Origins::default(), referer, "example.org"), "{referer:?} names no origin");
         }
@@ -450,7 +451,7 @@ mod tests {
     #[test]
     fn requests_to_other_hosts_than_ours_are_refused() {
         let hosts = ["example.org", "[::1]", "127.0.0.1:4100"].map(|host| OwnHost::parse(host).unwrap());
-        let ours = Origins { rule: Rule::Host, hosts: hosts.into() };
+        let ours = Origins { rule: OriginRule::Host, hosts: hosts.into() };
         let to = |host: &str| {
             let origin = format!("http://{host}");
             // A page that is recognized only by its `Referer`.

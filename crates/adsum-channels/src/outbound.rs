@@ -73,7 +73,7 @@ pub(crate) struct OutboundQueue {
     owed: Vec<Weak<dyn Renewable>>,
     /// States that were renewed, to be dropped after the lock is released: these may be the last references.
     renewed: Vec<Arc<dyn Renewable>>,
-    state: State,
+    state: OutboundState,
     transport: Transport,
     /// Whether the kernel's buffer is full. The connection's task writes the rest once the stream is writable.
     blocked: bool,
@@ -99,7 +99,7 @@ struct Sent {
 
 /// The state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum OutboundState {
     Open,
     /// The connection closes with this code after the rest of the queue.
     Closing(u16),
@@ -115,7 +115,7 @@ impl Outbound {
             offset: 0,
             owed: Vec::new(),
             renewed: Vec::new(),
-            state: State::Open,
+            state: OutboundState::Open,
             transport,
             blocked: false,
             woken: false,
@@ -214,7 +214,7 @@ impl Outbound {
     }
 
     /// Takes all queued frames, for a [polled](Transport::polled) transport.
-    pub(crate) fn take(&self) -> (Vec<Frame>, State) {
+    pub(crate) fn take(&self) -> (Vec<Frame>, OutboundState) {
         let mut queue = self.queue.lock();
         let mut frames = Vec::new();
         while !queue.entries.is_empty() || queue.renew() {
@@ -232,7 +232,7 @@ impl Outbound {
     /// Records how many taken bytes are waiting again, because they didn't reach the client.
     pub(crate) fn note_returned(&self, bytes: usize) {
         let mut queue = self.queue.lock();
-        if queue.state != State::Gone {
+        if queue.state != OutboundState::Gone {
             queue.entries.note_returned(bytes);
         }
         self.unlock(queue);
@@ -245,15 +245,15 @@ impl Outbound {
     }
 
     /// The state of the socket.
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> OutboundState {
         self.queue.lock().state
     }
 
     /// How the socket has ended if its client didn't close it.
     pub(crate) fn server_end(&self) -> SocketEnd {
         match self.state() {
-            State::Closing(code) => SocketEnd::by_server(code),
-            State::Open | State::Gone => SocketEnd::Lost,
+            OutboundState::Closing(code) => SocketEnd::by_server(code),
+            OutboundState::Open | OutboundState::Gone => SocketEnd::Lost,
         }
     }
 
@@ -265,7 +265,7 @@ impl Outbound {
     /// Closes the socket if the [deadline](Self::deadline) has passed.
     pub(crate) fn expire(self: &Arc<Self>) {
         self.locked(|queue| {
-            if queue.state == State::Open
+            if queue.state == OutboundState::Open
                 && queue.entries.deadline().is_some_and(|deadline| deadline <= Instant::now())
             {
                 queue.overflow("state");
@@ -276,7 +276,7 @@ impl Outbound {
     /// Closes the socket because a message can't be passed on to the node that its client has asked.
     pub(crate) fn never_fits(self: &Arc<Self>) {
         self.locked(|queue| {
-            if queue.state == State::Open {
+            if queue.state == OutboundState::Open {
                 queue.overflow("nodes");
             }
         });
@@ -302,7 +302,7 @@ impl Outbound {
     pub(crate) fn drain(
         &self,
         mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<State>> {
+    ) -> Poll<io::Result<OutboundState>> {
         let mut queue = self.queue.lock();
         let drained = queue.drain(&mut write);
         if let Poll::Ready(Err(_)) = &drained {
@@ -392,7 +392,7 @@ impl OutboundQueue {
     }
 
     fn put(&mut self, entry: Entry) {
-        if self.state != State::Open {
+        if self.state != OutboundState::Open {
             return;
         }
         if self.is_full(&entry) {
@@ -447,15 +447,15 @@ impl OutboundQueue {
     }
 
     pub(crate) fn close(&mut self, code: u16) {
-        if self.state == State::Open {
+        if self.state == OutboundState::Open {
             self.owed = Vec::new();
             if let Some(close) = (self.transport.encode)(Item::Close(code)) {
                 self.append(Entry::plain(close));
             }
             self.woken = true;
             // The write may have found that the peer is gone.
-            if self.state == State::Open {
-                self.state = State::Closing(code);
+            if self.state == OutboundState::Open {
+                self.state = OutboundState::Closing(code);
             }
         }
     }
@@ -470,7 +470,7 @@ impl OutboundQueue {
     /// Closes the socket of a client whose memory others need. If a large frame is partly written, cuts the socket off
     /// instead of keeping the frame so that a close can follow.
     fn evict(&mut self) {
-        if self.state != State::Open {
+        if self.state != OutboundState::Open {
             return self.shut();
         }
         self.overflow("total");
@@ -480,7 +480,7 @@ impl OutboundQueue {
     }
 
     fn shut(&mut self) {
-        self.state = State::Gone;
+        self.state = OutboundState::Gone;
         self.entries.truncate(0);
         self.owed = Vec::new();
         self.offset = 0;

@@ -17,10 +17,10 @@ const DEFAULT_FILTERED: [&str; 3] = ["password", "token", "secret"];
 /// By default it replaces the values of keys that contain `password`, `token` or `secret`, at any depth and
 /// case-insensitively, with `[FILTERED]`. All other values are shown. Of a binary payload only the length is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParamFilter(Rule);
+pub struct ParamFilter(FilterRule);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Rule {
+enum FilterRule {
     Discard(Vec<String>),
     Keep(Vec<String>),
 }
@@ -28,12 +28,12 @@ enum Rule {
 impl ParamFilter {
     /// Hides the values of keys that contain one of these, case-insensitively.
     pub fn discard<'k>(keys: impl IntoIterator<Item = &'k str>) -> Self {
-        Self(Rule::Discard(keys.into_iter().map(str::to_lowercase).collect()))
+        Self(FilterRule::Discard(keys.into_iter().map(str::to_lowercase).collect()))
     }
 
     /// Hides all values except those of these keys, which are shown in full.
     pub fn keep<'k>(keys: impl IntoIterator<Item = &'k str>) -> Self {
-        Self(Rule::Keep(keys.into_iter().map(str::to_owned).collect()))
+        Self(FilterRule::Keep(keys.into_iter().map(str::to_owned).collect()))
     }
 
     /// Hides nothing.
@@ -77,7 +77,7 @@ impl ParamFilter {
     fn filter(&self, value: &mut Value) {
         match (value, &self.0) {
             (Value::Array(values), _) => values.iter_mut().for_each(|value| self.filter(value)),
-            (Value::Object(map), Rule::Discard(parts)) => {
+            (Value::Object(map), FilterRule::Discard(parts)) => {
                 for (key, value) in map {
                     let key = key.to_lowercase();
                     if parts.iter().any(|part| key.contains(part)) {
@@ -87,13 +87,13 @@ impl ParamFilter {
                     }
                 }
             }
-            (Value::Object(map), Rule::Keep(keys)) => {
+            (Value::Object(map), FilterRule::Keep(keys)) => {
                 map.iter_mut()
                     .filter(|(key, _)| !keys.contains(key))
                     .for_each(|(_, value)| self.filter(value));
             }
-            (_, Rule::Discard(_)) => {}
-            (value, Rule::Keep(_)) => *value = FILTERED.into(),
+            (_, FilterRule::Discard(_)) => {}
+            (value, FilterRule::Keep(_)) => *value = FILTERED.into(),
         }
     }
 }

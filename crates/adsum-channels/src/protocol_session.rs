@@ -17,12 +17,12 @@ pub(crate) trait Liveness {
 
 /// The joined topics of a socket.
 pub(crate) struct ProtocolSession<C> {
-    joins: HashMap<Topic, Entry<C>>,
+    joins: HashMap<Topic, JoinedTopic<C>>,
     max_channels: usize,
     max_topic_bytes: usize,
 }
 
-struct Entry<C> {
+struct JoinedTopic<C> {
     join_ref: Box<str>,
     /// Whether the client has left. The channel may take a moment to end.
     leaving: bool,
@@ -134,7 +134,7 @@ impl<C: Liveness + Clone> ProtocolSession<C> {
         }
         let route = route(topic).ok_or(UNMATCHED)?;
         let before = self.joins.get(topic);
-        let duplicate = before.is_some_and(Entry::is_live);
+        let duplicate = before.is_some_and(JoinedTopic::is_live);
         // Ending channels count as well, or a client could pile them up.
         if !duplicate && self.joins.len() - usize::from(before.is_some()) >= self.max_channels {
             return Err(TOO_MANY_CHANNELS);
@@ -152,7 +152,7 @@ impl<C: Liveness + Clone> ProtocolSession<C> {
 
     /// Adds a channel that was started.
     pub(crate) fn insert(&mut self, topic: Topic, join_ref: Box<str>, channel: C) {
-        self.joins.insert(topic, Entry { join_ref, leaving: false, channel });
+        self.joins.insert(topic, JoinedTopic { join_ref, leaving: false, channel });
     }
 
     /// Removes the channel of a topic, if `ended` returns true for it.
@@ -173,7 +173,7 @@ impl<C: Liveness + Clone> ProtocolSession<C> {
     }
 }
 
-impl<C: Liveness> Entry<C> {
+impl<C: Liveness> JoinedTopic<C> {
     fn is_live(&self) -> bool {
         !self.leaving && self.channel.is_open()
     }

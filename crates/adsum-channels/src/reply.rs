@@ -9,10 +9,10 @@ use crate::{channel_link::ChannelLink, end_reason::EndReason, push_error::PushEr
 
 /// The reply to a client's event.
 #[derive(Debug)]
-pub struct Reply(pub(crate) Option<Answer>);
+pub struct Reply(pub(crate) Option<ReplyContent>);
 
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ReplyContent {
     pub(crate) status: Cow<'static, str>,
     pub(crate) response: Result<Payload, serde_json::Error>,
 }
@@ -35,7 +35,7 @@ impl Reply {
 
     /// Replies with a custom status.
     pub fn with_status(status: impl Into<Cow<'static, str>>, response: impl IntoPayload) -> Self {
-        Self(Some(Answer { status: status.into(), response: response.into_payload() }))
+        Self(Some(ReplyContent { status: status.into(), response: response.into_payload() }))
     }
 
     /// The status, such as `ok`. `None` if this is no reply.
@@ -90,7 +90,7 @@ impl ReplyRef {
     /// The response can't be sent.
     pub fn reply(self, reply: Reply) -> Result<(), PushError> {
         match (self.link.upgrade(), reply.0) {
-            (Some(link), Some(Answer { status, response })) => {
+            (Some(link), Some(ReplyContent { status, response })) => {
                 Ok(link.reply_if_joined(&self.reference, &status, &response?)?)
             }
             _ => Ok(()),

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     accept::{Acceptance, ConnectionCount},
-    options::Options,
+    options::ServeOptions,
     site::Site,
 };
 pub(crate) use self::{activity::WatchedStream, site::unanswered};
@@ -69,7 +69,7 @@ pub fn serve(listener: TcpListener, site: Router) -> Serve {
     Serve {
         listener,
         site,
-        options: Options::default(),
+        options: ServeOptions::default(),
         sockets: Sockets::new(),
         departing: Vec::new(),
         drain: Drain::default(),
@@ -109,7 +109,7 @@ pub fn serve(listener: TcpListener, site: Router) -> Serve {
 pub struct Serve {
     listener: TcpListener,
     site: Router,
-    options: Options,
+    options: ServeOptions,
     sockets: Sockets,
     departing: Vec<Arc<dyn Depart>>,
     drain: Drain,

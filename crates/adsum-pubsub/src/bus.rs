@@ -17,10 +17,10 @@ const SECRET: &str = "a secret of the cluster";
 
 /// Carries envelopes between nodes of one process, without delay.
 #[derive(Clone, Debug, Default)]
-pub struct Bus(Arc<Shared>);
+pub struct Bus(Arc<SharedBus>);
 
 #[derive(Default)]
-struct Shared {
+struct SharedBus {
     subscribers: Mutex<HashMap<String, Vec<Listening>>>,
     recorded: Mutex<Vec<Recorded>>,
     sessions: Mutex<u64>,
@@ -29,9 +29,9 @@ struct Shared {
 /// The number of a session and the link of its node.
 type Listening = (u64, Arc<EngineLink>);
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for SharedBus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Shared")
+        f.write_str("SharedBus")
     }
 }
 

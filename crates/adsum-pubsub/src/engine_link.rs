@@ -74,11 +74,11 @@ pub(crate) struct Outgoing {
     pub(crate) subject: String,
     pub(crate) envelope: Bytes,
     /// Held until the message is sent or dropped.
-    pub(crate) room: Room,
+    pub(crate) room: QueueShare,
 }
 
 /// A message's share of the queue's bytes. If it is dropped without [`sent`](Self::sent), the message counts as unsent.
-pub(crate) struct Room {
+pub(crate) struct QueueShare {
     queued: Arc<OutgoingQueue>,
     bytes: usize,
     /// Why the message is not sent. `None` if it is sent.
@@ -111,7 +111,7 @@ impl OutgoingQueue {
     }
 }
 
-impl Room {
+impl QueueShare {
     /// Reserves bytes, or returns how many are in use if they don't fit.
     fn take(queued: &Arc<OutgoingQueue>, bytes: usize, max: usize) -> Result<Self, usize> {
         let before = queued.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -135,7 +135,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for QueueShare {
     fn drop(&mut self) {
         self.queued.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         if let Some(reason) = self.unsent {
@@ -228,7 +228,7 @@ impl EngineLink {
     }
 
     fn enqueue(&self, subject: String, envelope: Bytes) -> Result<(), BroadcastError> {
-        let queued = match Room::take(&self.queued, envelope.len(), self.limits.bytes) {
+        let queued = match QueueShare::take(&self.queued, envelope.len(), self.limits.bytes) {
             Ok(room) => match self.queue.try_send(Outgoing { subject, envelope, room }) {
                 Ok(()) => {
                     let max = self.queue.max_capacity();
@@ -385,23 +385,23 @@ impl Source for EngineLink {
 }
 
 /// The adapter. Dropped with the last `PubSub`, it stops its driver.
-pub(crate) struct Node {
+pub(crate) struct NodeAdapter {
     link: Arc<EngineLink>,
 }
 
-impl Node {
+impl NodeAdapter {
     pub(crate) fn new(link: Arc<EngineLink>) -> Self {
         Self { link }
     }
 }
 
-impl Drop for Node {
+impl Drop for NodeAdapter {
     fn drop(&mut self) {
         self.link.closing.cancel();
     }
 }
 
-impl Adapter for Node {
+impl Adapter for NodeAdapter {
     fn node(&self) -> &str {
         self.link.node()
     }

@@ -23,14 +23,14 @@ pub const DEFAULT_INBOX_CAPACITY: usize = 1024;
 pub struct Inbox {
     registry: Arc<Registry>,
     id: SubscriberId,
-    shared: Arc<Shared>,
+    shared: Arc<SharedInbox>,
     attachments: Vec<Attachment>,
 }
 
 impl Inbox {
     pub(crate) fn new(registry: Arc<Registry>, capacity: usize) -> Self {
         let queue = InboxMessages { messages: VecDeque::new(), capacity: capacity.max(1), missed: 0 };
-        let shared = Arc::new(Shared { queue: Mutex::new(queue), arrived: Notify::new() });
+        let shared = Arc::new(SharedInbox { queue: Mutex::new(queue), arrived: Notify::new() });
         Self { registry, id: SubscriberId::unique(), shared, attachments: Vec::new() }
     }
 
@@ -108,7 +108,7 @@ pub struct Lagged {
     pub missed: u64,
 }
 
-struct Shared {
+struct SharedInbox {
     queue: Mutex<InboxMessages>,
     arrived: Notify,
 }
@@ -119,7 +119,7 @@ struct InboxMessages {
     missed: u64,
 }
 
-impl Subscriber for Shared {
+impl Subscriber for SharedInbox {
     fn deliver(&self, message: &Arc<Message>) {
         let mut queue = self.queue.lock();
         let dropped = (queue.messages.len() == queue.capacity).then(|| queue.messages.pop_front());

@@ -39,14 +39,14 @@ impl LocalNetwork {
 
     /// Adds a node. It replaces a node with the same name, which gets no more messages from other nodes.
     pub fn node(&self, name: &str) -> PubSub {
-        PubSub::new(Node { name: name.into(), network: self.clone(), is_networked: true })
+        PubSub::new(LocalNode { name: name.into(), network: self.clone(), is_networked: true })
     }
 }
 
 impl PubSub {
     /// A `PubSub` for this process alone.
     pub fn local() -> Self {
-        Self::new(Node { name: "local".into(), network: LocalNetwork::new(), is_networked: false })
+        Self::new(LocalNode { name: "local".into(), network: LocalNetwork::new(), is_networked: false })
     }
 }
 
@@ -56,13 +56,13 @@ impl fmt::Debug for LocalNetwork {
     }
 }
 
-struct Node {
+struct LocalNode {
     name: Arc<str>,
     network: LocalNetwork,
     is_networked: bool,
 }
 
-impl Node {
+impl LocalNode {
     /// The other nodes at this moment, copied out of the lock since delivery may take long.
     fn others(&self) -> Vec<Inbound> {
         let mut nodes = self.network.nodes.lock();
@@ -71,7 +71,7 @@ impl Node {
     }
 }
 
-impl Adapter for Node {
+impl Adapter for LocalNode {
     fn node(&self) -> &str {
         &self.name
     }

@@ -6,7 +6,7 @@ use crate::{
     adapter::{MAX_REGION_BYTES, QueueLimits},
     bounds::{MAX_TIME, OptionsError, within},
     driver::{Driver, Engine, Failure},
-    engine_link::{EngineLink, Node},
+    engine_link::{EngineLink, NodeAdapter},
     envelope::{Envelopes, MAX_ENVELOPE_BYTES, MAX_NODE_BYTES},
     pubsub::PubSub,
     replay::Origin,
@@ -72,7 +72,7 @@ const MAX_NAMESPACE_BYTES: usize = 64;
 /// once a second, and [`connected`](PubSub::connected) changes once the connection is restored.
 #[must_use = "a node does nothing until it is started"]
 pub struct NodeBuilder {
-    kind: Kind,
+    kind: EngineKind,
     node: String,
     namespace: String,
     region: Option<String>,
@@ -85,7 +85,7 @@ pub struct NodeBuilder {
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum EngineKind {
     #[cfg(feature = "nats")]
     Nats,
     #[cfg(feature = "redis")]
@@ -102,7 +102,7 @@ impl PubSub {
     /// Each topic with subscribers on this node takes about 7 KiB of memory for its queues.
     #[cfg(feature = "nats")]
     pub fn nats(servers: impl AsRef<str>) -> NodeBuilder {
-        NodeBuilder::new(Kind::Nats, servers.as_ref())
+        NodeBuilder::new(EngineKind::Nats, servers.as_ref())
     }
 
     /// Builds a node that reaches others through Redis 6 or newer.
@@ -114,12 +114,12 @@ impl PubSub {
     /// node doesn't look for another member. A Sentinel is refused.
     #[cfg(feature = "redis")]
     pub fn redis(server: impl AsRef<str>) -> NodeBuilder {
-        NodeBuilder::new(Kind::Redis, server.as_ref())
+        NodeBuilder::new(EngineKind::Redis, server.as_ref())
     }
 }
 
 impl NodeBuilder {
-    fn new(kind: Kind, servers: &str) -> Self {
+    fn new(kind: EngineKind, servers: &str) -> Self {
         Self {
             kind,
             node: String::new(),
@@ -252,9 +252,9 @@ impl NodeBuilder {
         self.check()?;
         match self.kind {
             #[cfg(feature = "nats")]
-            Kind::Nats => Box::pin(self.launch("NATS", crate::nats::Nats::new)).await,
+            EngineKind::Nats => Box::pin(self.launch("NATS", crate::nats::Nats::new)).await,
             #[cfg(feature = "redis")]
-            Kind::Redis => Box::pin(self.launch("Redis", crate::redis::Redis::new)).await,
+            EngineKind::Redis => Box::pin(self.launch("Redis", crate::redis::Redis::new)).await,
         }
     }
 
@@ -334,7 +334,7 @@ impl NodeBuilder {
         link.connected.send_replace(session.is_some());
         // The node stops it when it is closed or dropped.
         tasks::spawn("engine driver", driver.run(session)).detach();
-        Ok(PubSub::new(Node::new(link)))
+        Ok(PubSub::new(NodeAdapter::new(link)))
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     driver::{Engine, EngineSession, Failure, Lost},
-    engine_link::{EngineLink, Outgoing, Room, Unsent},
+    engine_link::{EngineLink, Outgoing, QueueShare, Unsent},
     metrics::Histogram,
     settings::{ConfigError, Settings, StartError},
     tasks::{self, Task, noticed},
@@ -235,7 +235,7 @@ impl EngineSession for RedisSession {
 
     async fn publish(&mut self, outgoing: &mut Vec<Outgoing>) -> Result<(), Failure> {
         let mut pipeline = Pipeline::with_capacity(outgoing.len());
-        let mut rooms: Vec<Room> = Vec::with_capacity(outgoing.len());
+        let mut rooms: Vec<QueueShare> = Vec::with_capacity(outgoing.len());
         for Outgoing { subject, envelope, room } in outgoing.drain(..) {
             pipeline.cmd("PUBLISH").arg(subject).arg(&envelope[..]).ignore();
             rooms.push(room);

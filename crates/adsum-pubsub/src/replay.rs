@@ -51,7 +51,7 @@ const BUCKET: Duration = Duration::from_millis(100);
 
 /// Decides which messages from other nodes are delivered. `M` is a message.
 pub(crate) struct ReplayGuard<M> {
-    admitted: HashMap<Origin, Admitted<M>>,
+    admitted: HashMap<Origin, AdmittedOrigin<M>>,
     unknown: HashMap<Origin, Unknown<M>>,
     kept_bytes: usize,
     unanswered: u64,
@@ -78,7 +78,7 @@ pub(crate) struct Numbers {
     pub(crate) stale: u64,
 }
 
-struct Admitted<M> {
+struct AdmittedOrigin<M> {
     heard: Instant,
     window: Window,
     /// While the kept messages are delivered, new ones are queued behind them.
@@ -164,7 +164,7 @@ impl<M> ReplayGuard<M> {
             }
         }
         let behind = Some(VecDeque::new());
-        self.admitted.insert(*origin, Admitted { heard: now, window, behind, behind_bytes: 0 });
+        self.admitted.insert(*origin, AdmittedOrigin { heard: now, window, behind, behind_bytes: 0 });
         Some((fresh, stale))
     }
 
@@ -220,7 +220,7 @@ impl<M> ReplayGuard<M> {
     }
 }
 
-impl<M> Admitted<M> {
+impl<M> AdmittedOrigin<M> {
     fn is_forgotten(&self, now: Instant) -> bool {
         self.behind.is_none() && now >= self.heard + FORGET_AFTER
     }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The keys that `fetch` is asked for, with the number of refreshes of each.
-type Asked = Vec<(Key, u64)>;
+type AskedKeys = Vec<(Key, u64)>;
 
 /// Which keys a caller asks for once it is its turn and some of its own still have no fresh info.
 #[derive(Clone, Copy)]
@@ -133,9 +133,9 @@ impl<H: PresenceHandler> Core<H> {
         keys: &[Key],
         ask: Ask,
         failures: u64,
-    ) -> (Asked, Entries<H::Meta>) {
+    ) -> (AskedKeys, Entries<H::Meta>) {
         let now = Instant::now();
-        let (mut asked, mut groups) = (Asked::new(), HashMap::new());
+        let (mut asked, mut groups) = (AskedKeys::new(), HashMap::new());
         let asks_always = self.timing.asks_always();
         if let Some(set) = self.tracker.lock(topic).topic(topic)
             && (asks_always || set.layer.failures == failures)
@@ -161,7 +161,7 @@ impl<H: PresenceHandler> Core<H> {
     async fn ask(
         &self,
         topic: &Topic,
-        asked: Asked,
+        asked: AskedKeys,
         entries: &Entries<H::Meta>,
     ) -> Result<Infos<H::Info>, (FetchOutcome, FetchError)> {
         let began = Instant::now();
@@ -184,7 +184,7 @@ impl<H: PresenceHandler> Core<H> {
         fetched
     }
 
-    fn keep(&self, topic: &Topic, asked: Asked, mut infos: HashMap<Key, H::Info>) -> Infos<H::Info> {
+    fn keep(&self, topic: &Topic, asked: AskedKeys, mut infos: HashMap<Key, H::Info>) -> Infos<H::Info> {
         let now = Instant::now();
         // Encoded before the lock is taken.
         let fetched: Infos<H::Info> = asked

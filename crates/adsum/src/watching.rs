@@ -56,14 +56,14 @@ pub(crate) enum StreamItem {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Watch {
+struct WatchRequest {
     stream: u64,
     from: String,
     owner: u64,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Item {
+struct WatchedItem {
     stream: u64,
     item: StreamItem,
 }
@@ -101,8 +101,8 @@ impl Stream {
         watches.streams.lock().insert(id, sender);
         let from = watches.pubsub.node().to_owned();
         if node == from {
-            watches.begin(core, Watch { stream: id, from, owner });
-        } else if let Ok(payload) = Json::encode(&Watch { stream: id, from, owner }) {
+            watches.begin(core, WatchRequest { stream: id, from, owner });
+        } else if let Ok(payload) = Json::encode(&WatchRequest { stream: id, from, owner }) {
             // A node that doesn't hear it doesn't begin, which is said.
             let _ = watches.pubsub.direct_broadcast(&node, &watches.topic, WATCH, payload);
         }
@@ -151,8 +151,8 @@ impl Watches {
     }
 
     /// Begins to watch a socket of this node.
-    fn begin<H: PresenceHandler>(self: &Arc<Self>, core: &Core<H>, watch: Watch) {
-        let Watch { stream, from, owner } = watch;
+    fn begin<H: PresenceHandler>(self: &Arc<Self>, core: &Core<H>, watch: WatchRequest) {
+        let WatchRequest { stream, from, owner } = watch;
         let probe = core.holders.socket(OwnerId::numbered(owner));
         let sender = Sender { watches: self.clone(), stream, to: from };
         // Held until the watch is noted, so that no other one is counted meanwhile.
@@ -200,7 +200,7 @@ impl Watches {
         drop(task);
     }
 
-    fn deliver(&self, Item { stream, item }: Item) {
+    fn deliver(&self, WatchedItem { stream, item }: WatchedItem) {
         let sender = self.streams.lock().get(&stream).cloned();
         if let Some(sender) = sender {
             // A page that is too slow doesn't see all.
@@ -219,7 +219,7 @@ struct Sender {
 impl Sender {
     fn send(&self, item: StreamItem) {
         let Self { watches, stream, to } = self;
-        let item = Item { stream: *stream, item };
+        let item = WatchedItem { stream: *stream, item };
         if to == watches.pubsub.node() {
             watches.deliver(item);
         } else if let Ok(payload) = Json::encode(&item) {
@@ -232,7 +232,7 @@ impl Sender {
 pub(crate) fn handle<H: PresenceHandler>(core: &Core<H>, watches: &Arc<Watches>, event: &str, json: &Json) {
     match event {
         WATCH => {
-            if let Ok(watch) = json.decode::<Watch>() {
+            if let Ok(watch) = json.decode::<WatchRequest>() {
                 watches.begin(core, watch);
             }
         }

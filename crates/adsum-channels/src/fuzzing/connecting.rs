@@ -7,7 +7,7 @@ use crate::{
     admission,
     connect::Connect,
     longpoll,
-    origin::{Origins, Pattern, Rule},
+    origin::{OriginRule, Origins, Pattern},
     rfc6455::handshake,
 };
 
@@ -53,8 +53,8 @@ fn origins(headers: &HeaderMap, uri: &Uri, pattern: Option<&str>) {
         .and_then(|origin| origin.parse::<Uri>().ok())
         .and_then(|origin| origin.host().map(str::to_lowercase));
     let accepts = |rule| Origins { rule, hosts: Vec::new() }.check(headers, uri).is_ok();
-    let of_host = accepts(Rule::Host);
-    let listed = pattern.and_then(Pattern::parse).map(|pattern| accepts(Rule::Listed(vec![pattern])));
+    let of_host = accepts(OriginRule::Host);
+    let listed = pattern.and_then(Pattern::parse).map(|pattern| accepts(OriginRule::Listed(vec![pattern])));
     let Some(_) = origin else {
         let names_page = headers.contains_key(header::REFERER);
         assert!(names_page || (of_host && listed.is_none_or(|accepted| accepted)), "no page, no origin");

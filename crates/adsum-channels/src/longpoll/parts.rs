@@ -24,7 +24,7 @@ pub(super) fn fit(len: usize, limits: Option<QueueLimits>) -> bool {
 
 /// The header of a part.
 #[derive(Serialize, Deserialize)]
-struct Head<'p> {
+struct PartHeader<'p> {
     /// The sender, and the number of the value that it is a part of.
     from: &'p str,
     number: u64,
@@ -37,7 +37,7 @@ pub(super) fn split<'b>(from: &'b str, number: u64, bytes: &'b [u8]) -> impl Ite
     let last = bytes.len().saturating_sub(1) / PART_BYTES;
     (0..=last).map(move |index| {
         let piece = &bytes[index * PART_BYTES..bytes.len().min((index + 1) * PART_BYTES)];
-        let head = Head { from, number, index: index as u32, is_last: index == last };
+        let head = PartHeader { from, number, index: index as u32, is_last: index == last };
         let mut part = postcard::to_allocvec(&head).expect("a head can be encoded");
         part.extend_from_slice(piece);
         part
@@ -46,7 +46,7 @@ pub(super) fn split<'b>(from: &'b str, number: u64, bytes: &'b [u8]) -> impl Ite
 
 /// Incomplete values, the oldest first.
 #[derive(Default)]
-pub(super) struct Parts {
+pub(super) struct PartialValues {
     waiting: VecDeque<Incomplete>,
     bytes: usize,
 }
@@ -59,13 +59,14 @@ struct Incomplete {
     bytes: Vec<u8>,
 }
 
-impl Parts {
+impl PartialValues {
     /// Adds a part. Returns the whole value once its last part has arrived.
     ///
     /// # Errors
     /// It isn't a part.
     pub(super) fn join(&mut self, part: &[u8]) -> postcard::Result<Option<Vec<u8>>> {
-        let (Head { from, number, index, is_last }, piece) = postcard::take_from_bytes::<Head<'_>>(part)?;
+        let (PartHeader { from, number, index, is_last }, piece) =
+            postcard::take_from_bytes::<PartHeader<'_>>(part)?;
         let known = self.waiting.iter().position(|waiting| waiting.number == number && waiting.from == from);
         let before = known.and_then(|at| self.waiting.remove(at));
         self.bytes -= before.as_ref().map_or(0, |before| before.bytes.len());
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn parts_make_the_whole_also_where_those_of_others_come_between() {
         for bytes in [Vec::new(), vec![1], long(1), [long(1), vec![1]].concat(), long(3)] {
-            let (mut parts, mut whole) = (Parts::default(), None);
+            let (mut parts, mut whole) = (PartialValues::default(), None);
             for (a, b) in split("a", 1, &bytes).zip(split("b", 1, &bytes)) {
                 assert!(a.len() < PART_BYTES + 64 && whole.is_none());
                 assert_eq!(parts.join(&a).unwrap().is_some(), parts.join(&b).unwrap().is_some());
@@ -121,18 +122,18 @@ mod tests {
         let bytes = long(3);
         let sent: Vec<_> = split("a", 1, &bytes).collect();
         for lost in 0..3 {
-            let mut parts = Parts::default();
+            let mut parts = PartialValues::default();
             for (_, part) in sent.iter().enumerate().filter(|(index, _)| *index != lost) {
                 assert_eq!(parts.join(part).unwrap(), None);
             }
         }
-        assert!(Parts::default().join(&[0xff; 3]).is_err());
+        assert!(PartialValues::default().join(&[0xff; 3]).is_err());
     }
 
     #[test]
     fn waiting_parts_are_bounded() {
         let bytes = long(2);
-        let mut parts = Parts::default();
+        let mut parts = PartialValues::default();
         for number in 0..200 {
             parts.join(&split("a", number, &bytes).next().unwrap()).unwrap();
             assert!(parts.bytes <= MAX_WAITING_BYTES);

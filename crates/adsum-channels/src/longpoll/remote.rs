@@ -23,9 +23,9 @@ use tokio::{
 
 use super::{
     PostedMessage, Sessions,
-    parts::Parts,
-    responder::{ASK, Answer, ForwardedAnswer, NotSent, Responder, max_forwarded_bytes, send, topic},
-    session::{Polled, Published, Reply, Request},
+    parts::PartialValues,
+    responder::{ASK, ForwardedAnswer, NodeAnswer, NotSent, Responder, max_forwarded_bytes, send, topic},
+    session::{Polled, Published, Recipient, Request},
 };
 
 /// Receives requests for sessions of this node, and responses to requests of this node.
@@ -48,7 +48,7 @@ const VERIFIED_FOR: Duration = Duration::from_secs(20);
 struct Waiter {
     /// The node of the session.
     node: String,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<NodeAnswer>,
 }
 
 /// The name of a session, from its token.
@@ -120,7 +120,7 @@ impl Relay {
 
     /// Handles messages from other nodes, forever.
     pub(super) async fn listen(self: Arc<Self>, mut inbox: Inbox, sessions: Arc<Sessions>) {
-        let mut parts = Parts::default();
+        let mut parts = PartialValues::default();
         loop {
             match inbox.recv().await {
                 Ok(message) if message.topic().as_str() == NODES_TOPIC => self.told(&message),
@@ -134,7 +134,12 @@ impl Relay {
         }
     }
 
-    fn heard(&self, message: &Message, parts: &mut Parts, sessions: &Sessions) -> postcard::Result<()> {
+    fn heard(
+        &self,
+        message: &Message,
+        parts: &mut PartialValues,
+        sessions: &Sessions,
+    ) -> postcard::Result<()> {
         let Payload::Binary(bytes) = message.payload() else {
             return Err(postcard::Error::DeserializeBadEncoding);
         };
@@ -169,19 +174,19 @@ impl Relay {
             }
             Ask::Find => {
                 // If it can't be sent, the requester times out.
-                let _ = responder.answer(&Answer::Here);
+                let _ = responder.answer(&NodeAnswer::Here);
                 return;
             }
             Ask::Poll => {
                 // If it can't be sent, the requester times out, or takes the response itself.
-                let _ = responder.say(&Answer::Here);
-                Request::Poll(Reply::Remote(responder))
+                let _ = responder.say(&NodeAnswer::Here);
+                Request::Poll(Recipient::Remote(responder))
             }
             Ask::Post(messages) => {
                 // If it can't be sent, the requester times out, or takes the response itself.
-                let _ = responder.say(&Answer::Here);
+                let _ = responder.say(&NodeAnswer::Here);
                 let batch = messages.into_iter().map(ForwardedMessage::open).collect();
-                Request::Publish(batch, Reply::Remote(responder))
+                Request::Publish(batch, Recipient::Remote(responder))
             }
         };
         session.offer(request);
@@ -199,8 +204,8 @@ impl Relay {
         let give_up = GiveUp { relay: self, name, number: self.number(), armed: true };
         let asked = self.ask(name, give_up.number, Ask::Poll, window + self.timeout).await;
         let polled = match asked {
-            Ok(Answer::Messages(messages)) => Polled::Messages(messages),
-            Ok(Answer::Nothing) => Polled::Nothing,
+            Ok(NodeAnswer::Messages(messages)) => Polled::Messages(messages),
+            Ok(NodeAnswer::Nothing) => Polled::Nothing,
             Ok(_) | Err(NoAnswer::Gone | NoAnswer::TooLong) => Polled::Gone,
             // Dropped while armed, so the session keeps its messages for the next poll.
             Err(NoAnswer::Late) => return Polled::Nothing,
@@ -231,8 +236,8 @@ impl Relay {
             }
             bytes = 0;
             match self.ask(name, self.number(), Ask::Post(std::mem::take(&mut messages)), window).await {
-                Ok(Answer::Taken) => {}
-                Ok(Answer::Bad(error)) => return Published::Bad(error),
+                Ok(NodeAnswer::Taken) => {}
+                Ok(NodeAnswer::Bad(error)) => return Published::Bad(error),
                 Ok(_) | Err(NoAnswer::Gone) => return Published::Gone,
                 Err(NoAnswer::Late) => return Published::Late,
                 Err(NoAnswer::TooLong) => return Published::TooLong,
@@ -241,10 +246,16 @@ impl Relay {
         Published::Taken
     }
 
-    async fn ask(&self, name: &Name, number: u64, ask: Ask, window: Duration) -> Result<Answer, NoAnswer> {
+    async fn ask(
+        &self,
+        name: &Name,
+        number: u64,
+        ask: Ask,
+        window: Duration,
+    ) -> Result<NodeAnswer, NoAnswer> {
         if !self.is_verified(&name.relay) {
             match self.exchange(name, self.number(), Ask::Find, window).await? {
-                Answer::Here => {}
+                NodeAnswer::Here => {}
                 answer => return Ok(answer),
             }
         }
@@ -258,7 +269,7 @@ impl Relay {
         number: u64,
         ask: Ask,
         window: Duration,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<NodeAnswer, NoAnswer> {
         let is_find = matches!(ask, Ask::Find);
         // Room for the confirmation and the actual response.
         let (answers, mut answered) = mpsc::channel(2);
@@ -272,13 +283,13 @@ impl Relay {
         let first = timeout(self.timeout, answered.recv()).await;
         let Ok(Some(first)) = first else { return Err(NoAnswer::Gone) };
         self.note_answered(&name.relay, sent);
-        if is_find || first != Answer::Here {
+        if is_find || first != NodeAnswer::Here {
             return Ok(first);
         }
         let end = Instant::now() + window;
         loop {
             match timeout_at(end.min(Instant::now() + VERIFIED_FOR), answered.recv()).await {
-                Ok(Some(Answer::Here)) => {}
+                Ok(Some(NodeAnswer::Here)) => {}
                 Ok(Some(answer)) => return Ok(answer),
                 // The node has gone down meanwhile.
                 Ok(None) => return Err(NoAnswer::Gone),
@@ -407,7 +418,7 @@ mod tests {
 
     fn request(message: &Message) -> ForwardedRequest {
         let Payload::Binary(part) = message.payload() else { panic!("no bytes") };
-        postcard::from_bytes(&Parts::default().join(part).unwrap().unwrap()).unwrap()
+        postcard::from_bytes(&PartialValues::default().join(part).unwrap().unwrap()).unwrap()
     }
 
     /// A node that confirms each session and never responds further.
@@ -417,7 +428,7 @@ mod tests {
             loop {
                 let request = request(&asked.recv().await.unwrap());
                 if !matches!(request.ask, Ask::GiveUp) {
-                    let answered = ForwardedAnswer { number: request.number, answer: Answer::Here };
+                    let answered = ForwardedAnswer { number: request.number, answer: NodeAnswer::Here };
                     send(&node, &request.node, &request.relay, ANSWER, ("", request.number), &answered)
                         .unwrap();
                 }
@@ -508,10 +519,10 @@ mod tests {
         (responder, answers)
     }
 
-    async fn answer(answers: &mut Inbox) -> (u64, Answer) {
+    async fn answer(answers: &mut Inbox) -> (u64, NodeAnswer) {
         let message = timeout(2 * WINDOW, answers.recv()).await.expect("an answer comes").unwrap();
         let Payload::Binary(part) = message.payload() else { panic!("no bytes") };
-        let whole = Parts::default().join(part).unwrap().unwrap();
+        let whole = PartialValues::default().join(part).unwrap().unwrap();
         let ForwardedAnswer { number, answer } = postcard::from_bytes(&whole).unwrap();
         (number, answer)
     }
@@ -522,16 +533,16 @@ mod tests {
         let (responder, mut answers) = asking();
         let give_up = |number, relay: &str| Request::GiveUp { number, relay: relay.to_owned() };
         let start = Instant::now();
-        session.offer(Request::Poll(Reply::Remote(responder(1))));
+        session.offer(Request::Poll(Recipient::Remote(responder(1))));
         session.offer(give_up(0, "there"));
         session.offer(give_up(1, "another"));
-        assert_eq!(answer(&mut answers).await, (1, Answer::Nothing));
+        assert_eq!(answer(&mut answers).await, (1, NodeAnswer::Nothing));
         assert_eq!(
             start.elapsed(),
             WINDOW,
             "an older give-up, and one of another node, are not for this poll"
         );
-        session.offer(Request::Poll(Reply::Remote(responder(2))));
+        session.offer(Request::Poll(Recipient::Remote(responder(2))));
         session.offer(give_up(2, "there"));
         assert!(timeout(WINDOW, answers.recv()).await.is_err(), "nobody waits for an answer");
     }
@@ -541,10 +552,10 @@ mod tests {
         let (_acceptor, session) = session().await;
         let (responder, mut answers) = asking();
         for number in 0..17 {
-            session.offer(Request::Publish(Vec::new(), Reply::Remote(responder(number))));
+            session.offer(Request::Publish(Vec::new(), Recipient::Remote(responder(number))));
         }
         for number in 0..16 {
-            assert_eq!(answer(&mut answers).await, (number, Answer::Taken));
+            assert_eq!(answer(&mut answers).await, (number, NodeAnswer::Taken));
         }
         assert!(timeout(WINDOW, answers.recv()).await.is_err(), "it may try again");
     }

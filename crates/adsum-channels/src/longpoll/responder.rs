@@ -15,12 +15,12 @@ const MAX_FORWARDED_BYTES: usize = 256 * 1024;
 #[derive(Serialize, Deserialize)]
 pub(super) struct ForwardedAnswer {
     pub(super) number: u64,
-    pub(super) answer: Answer,
+    pub(super) answer: NodeAnswer,
 }
 
 /// The response of a session's node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Answer {
+pub(super) enum NodeAnswer {
     /// The session exists; another response follows.
     Here,
     Gone,
@@ -51,7 +51,7 @@ impl Responder {
     }
 
     /// Sends the response. If it never fits, reports that the session is gone.
-    pub(super) fn answer(mut self, answer: &Answer) -> Result<(), NotSent> {
+    pub(super) fn answer(mut self, answer: &NodeAnswer) -> Result<(), NotSent> {
         let sent = self.say(answer);
         self.open = matches!(sent, Err(NotSent::TooLong(_)));
         sent
@@ -77,7 +77,7 @@ impl Responder {
     }
 
     /// Sends a response, which another one may follow.
-    pub(super) fn say(&self, answer: &Answer) -> Result<(), NotSent> {
+    pub(super) fn say(&self, answer: &NodeAnswer) -> Result<(), NotSent> {
         let answered = ForwardedAnswer { number: self.number, answer: answer.clone() };
         let sent = send(&self.pubsub, &self.node, &self.relay, ANSWER, ("", self.number), &answered);
         sent.inspect_err(|error| limited!(WARN, node = self.node, %error, "long poll answer not sent"))
@@ -88,7 +88,7 @@ impl Drop for Responder {
     fn drop(&mut self) {
         if self.open {
             // If it can't be sent, the requester times out.
-            let _ = self.say(&Answer::Gone);
+            let _ = self.say(&NodeAnswer::Gone);
         }
     }
 }

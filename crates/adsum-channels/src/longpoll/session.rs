@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     PostedMessage, SessionEntry,
-    responder::{Answer, NotSent, Responder},
+    responder::{NodeAnswer, NotSent, Responder},
 };
 use crate::{
     admission::Admitted,
     connection::Connection,
     endpoint::EndpointOwner,
     frame::{Frame, Outgoing},
-    outbound::{Outbound, State, Transport},
+    outbound::{Outbound, OutboundState, Transport},
     serializer::Wire,
 };
 
@@ -36,8 +36,8 @@ pub(super) struct SessionHandle {
 }
 
 pub(super) enum Request {
-    Publish(Vec<PostedMessage>, Reply<Result<(), String>>),
-    Poll(Reply<Polled>),
+    Publish(Vec<PostedMessage>, Recipient<Result<(), String>>),
+    Poll(Recipient<Polled>),
     /// The client of a poll through another node has gone away.
     GiveUp {
         number: u64,
@@ -66,7 +66,7 @@ pub(super) enum Published {
 }
 
 /// The recipient of a response: a request on this node or on another.
-pub(super) enum Reply<T> {
+pub(super) enum Recipient<T> {
     Local(oneshot::Sender<T>),
     Remote(Responder),
 }
@@ -81,7 +81,7 @@ impl SessionHandle {
     /// Waits for messages to the client, or until the window has passed.
     pub(super) async fn poll(&self) -> Polled {
         let (answer, answered) = oneshot::channel();
-        match self.requests.send(Request::Poll(Reply::Local(answer))).await {
+        match self.requests.send(Request::Poll(Recipient::Local(answer))).await {
             Ok(()) => answered.await.unwrap_or(Polled::Gone),
             Err(_) => Polled::Gone,
         }
@@ -90,7 +90,7 @@ impl SessionHandle {
     pub(super) async fn publish(&self, batch: Vec<PostedMessage>) -> Published {
         let (answer, answered) = oneshot::channel();
         let taken = async {
-            self.requests.send(Request::Publish(batch, Reply::Local(answer))).await.ok()?;
+            self.requests.send(Request::Publish(batch, Recipient::Local(answer))).await.ok()?;
             answered.await.ok()
         };
         match timeout(self.window, taken).await {
@@ -112,31 +112,33 @@ impl SessionHandle {
 impl Request {
     /// Drops the request without telling the requester that the session is gone.
     fn forget(self) {
-        if let Self::Publish(_, Reply::Remote(responder)) | Self::Poll(Reply::Remote(responder)) = self {
+        if let Self::Publish(_, Recipient::Remote(responder)) | Self::Poll(Recipient::Remote(responder)) =
+            self
+        {
             responder.leave_unanswered();
         }
     }
 }
 
-impl Reply<Result<(), String>> {
+impl Recipient<Result<(), String>> {
     fn send(self, taken: Result<(), String>) {
         match self {
             // Ignore the error: the requester no longer waits.
             Self::Local(answer) => drop(answer.send(taken)),
             Self::Remote(responder) => {
-                drop(responder.answer(&taken.map_or_else(Answer::Bad, |()| Answer::Taken)));
+                drop(responder.answer(&taken.map_or_else(NodeAnswer::Bad, |()| NodeAnswer::Taken)));
             }
         }
     }
 }
 
-impl Reply<Polled> {
+impl Recipient<Polled> {
     /// Responds with no messages.
     fn send_nothing(self) {
         match self {
             Self::Local(answer) => drop(answer.send(Polled::Nothing)),
             // If it can't be sent, the requester times out.
-            Self::Remote(responder) => drop(responder.answer(&Answer::Nothing)),
+            Self::Remote(responder) => drop(responder.answer(&NodeAnswer::Nothing)),
         }
     }
 
@@ -152,10 +154,10 @@ impl Reply<Polled> {
             },
             Self::Remote(responder) => {
                 let unread = messages.split_off(responder.fitting(&messages));
-                let answer = Answer::Messages(messages);
+                let answer = NodeAnswer::Messages(messages);
                 match (responder.answer(&answer), answer) {
                     (Err(NotSent::TooLong(_)), _) => return Err(NeverFits),
-                    (Err(NotSent::Now(_)), Answer::Messages(messages)) => [messages, unread].concat(),
+                    (Err(NotSent::Now(_)), NodeAnswer::Messages(messages)) => [messages, unread].concat(),
                     _ => unread,
                 }
             }
@@ -204,7 +206,7 @@ struct Running {
     outbound: Arc<Outbound>,
     window: Duration,
     /// The poll that is held open, and until when.
-    waiting: Option<(Reply<Polled>, Instant)>,
+    waiting: Option<(Recipient<Polled>, Instant)>,
     /// The post that is being handled. While a channel has no room for its next event, or the client is too fast, no
     /// other request is processed.
     posted: Option<Posted>,
@@ -214,7 +216,7 @@ struct Running {
 
 struct Posted {
     batch: vec::IntoIter<PostedMessage>,
-    answer: Reply<Result<(), String>>,
+    answer: Recipient<Result<(), String>>,
 }
 
 impl Running {
@@ -248,9 +250,9 @@ impl Running {
                     }
                     Some(Request::GiveUp { number, relay }) => {
                         let given_up = self.waiting.take_if(|(poll, _)| {
-                            matches!(poll, Reply::Remote(responder) if responder.is(number, &relay))
+                            matches!(poll, Recipient::Remote(responder) if responder.is(number, &relay))
                         });
-                        if let Some((Reply::Remote(responder), _)) = given_up {
+                        if let Some((Recipient::Remote(responder), _)) = given_up {
                             responder.leave_unanswered();
                         }
                     }
@@ -277,7 +279,7 @@ impl Running {
                 },
                 () = shutdown.cancelled() => return,
             }
-            if self.deliver() != State::Open {
+            if self.deliver() != OutboundState::Open {
                 return;
             }
         }
@@ -304,7 +306,7 @@ impl Running {
     }
 
     /// Answers the poll that is held open, if there are messages.
-    fn deliver(&mut self) -> State {
+    fn deliver(&mut self) -> OutboundState {
         self.waiting.take_if(|(poll, _)| poll.is_given_up());
         if self.waiting.is_some() && self.unread.is_empty() && !self.outbound.is_quiet() {
             // Binary messages have no form in a response; phoenix.js reads only text.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    OutboundQueue, State,
+    OutboundQueue, OutboundState,
     entry::{Entry, Renewable},
     trace::Traced,
 };
@@ -15,7 +15,7 @@ use crate::frame::Frame;
 impl OutboundQueue {
     /// Queues a state. While it is queued, there is room for as much again.
     pub(crate) fn push_state(&mut self, frames: Vec<Frame>) {
-        if self.state != State::Open {
+        if self.state != OutboundState::Open {
             return;
         }
         for entry in self.state_entries(frames) {

@@ -62,7 +62,7 @@ pub(super) fn enrol(outbound: &Arc<Outbound>, urgency: Urgency) -> bool {
             return true;
         }
         let Ok(runtime) = Handle::try_current() else { return false };
-        let pass = Arc::new(Pass(Mutex::new(Sockets::Enrolling(vec![outbound.clone()]))));
+        let pass = Arc::new(Pass(Mutex::new(PassSockets::Enrolling(vec![outbound.clone()]))));
         next.borrow_mut()[kind] = Some(pass.clone());
         let writer = Writer::new(pass, urgency);
         tasks::spawn_short(&runtime, NAME, writer.begin());
@@ -74,9 +74,9 @@ pub(super) fn enrol(outbound: &Arc<Outbound>, urgency: Urgency) -> bool {
 const NAME: &str = "write pass";
 
 /// The sockets of a pass. Each is in it once while its frames are queued.
-struct Pass(Mutex<Sockets>);
+struct Pass(Mutex<PassSockets>);
 
-enum Sockets {
+enum PassSockets {
     /// More may be added.
     Enrolling(Vec<Arc<Outbound>>),
     /// The pass runs. Later pushes enrol in another pass.
@@ -86,8 +86,8 @@ enum Sockets {
 impl Pass {
     fn add(&self, outbound: &Arc<Outbound>) -> bool {
         match &mut *self.0.lock() {
-            Sockets::Enrolling(sockets) => sockets.push(outbound.clone()),
-            Sockets::Left(_) => return false,
+            PassSockets::Enrolling(sockets) => sockets.push(outbound.clone()),
+            PassSockets::Left(_) => return false,
         }
         true
     }
@@ -95,20 +95,20 @@ impl Pass {
     /// Takes the next sockets. From the first call on, none is added.
     fn take(&self, count: usize) -> vec::IntoIter<Arc<Outbound>> {
         let mut sockets = self.0.lock();
-        if let Sockets::Enrolling(enrolled) = &mut *sockets {
-            *sockets = Sockets::Left(mem::take(enrolled).into_iter());
+        if let PassSockets::Enrolling(enrolled) = &mut *sockets {
+            *sockets = PassSockets::Left(mem::take(enrolled).into_iter());
         }
         match &mut *sockets {
-            Sockets::Left(left) if left.len() > count => left.take(count).collect::<Vec<_>>().into_iter(),
-            Sockets::Left(left) => mem::take(left),
-            Sockets::Enrolling(_) => vec::IntoIter::default(),
+            PassSockets::Left(left) if left.len() > count => left.take(count).collect::<Vec<_>>().into_iter(),
+            PassSockets::Left(left) => mem::take(left),
+            PassSockets::Enrolling(_) => vec::IntoIter::default(),
         }
     }
 
     fn len(&self) -> usize {
         match &*self.0.lock() {
-            Sockets::Enrolling(sockets) => sockets.len(),
-            Sockets::Left(left) => left.len(),
+            PassSockets::Enrolling(sockets) => sockets.len(),
+            PassSockets::Left(left) => left.len(),
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn frame(text: &'static str) -> Frame {
 }
 
 /// Accepts at most `room` bytes in pieces of `piece`.
-fn drain(outbound: &Outbound, mut room: usize, piece: usize) -> (Vec<u8>, Poll<io::Result<State>>) {
+fn drain(outbound: &Outbound, mut room: usize, piece: usize) -> (Vec<u8>, Poll<io::Result<OutboundState>>) {
     let mut written = Vec::new();
     let state = outbound.drain(|parts| {
         let all: Vec<u8> = parts.iter().flat_map(|part| part.to_vec()).collect();
@@ -60,7 +60,7 @@ fn frames_leave_in_order_however_little_a_write_takes() {
         let (first, state) = drain(&outbound, 4, piece);
         assert!(state.is_pending());
         let (rest, state) = drain(&outbound, 100, piece);
-        assert!(matches!(state, Poll::Ready(Ok(State::Open))));
+        assert!(matches!(state, Poll::Ready(Ok(OutboundState::Open))));
         assert_eq!([first, rest].concat(), b"abcdefghijk");
     }
 }
@@ -75,7 +75,7 @@ fn an_overflow_leaves_the_half_written_frame_and_a_close() {
     }
     let (rest, state) = drain(&outbound, 100, 100);
     assert_eq!(rest, b"cdef\x88\x02\x03\xf5");
-    assert!(matches!(state, Poll::Ready(Ok(State::Closing(OVERFLOW_CODE)))));
+    assert!(matches!(state, Poll::Ready(Ok(OutboundState::Closing(OVERFLOW_CODE)))));
     outbound.push(frame("dropped"));
     assert_eq!(drain(&outbound, 100, 100).0, b"");
 }
@@ -106,7 +106,7 @@ fn a_failed_write_ends_the_queue() {
     outbound.push(frame("b"));
     let (written, state) = drain(&outbound, 100, 100);
     assert_eq!(written, b"");
-    assert!(matches!(state, Poll::Ready(Ok(State::Gone))));
+    assert!(matches!(state, Poll::Ready(Ok(OutboundState::Gone))));
 }
 
 /// A state that is a text.
@@ -161,7 +161,7 @@ fn a_half_written_change_is_finished_and_not_owed_alone() {
     }
     let (rest, state) = drain(&outbound, 1000, 1000);
     assert!(rest.starts_with(b"lf\x88\x02"), "what is no change overflows");
-    assert!(matches!(state, Poll::Ready(Ok(State::Closing(OVERFLOW_CODE)))));
+    assert!(matches!(state, Poll::Ready(Ok(OutboundState::Closing(OVERFLOW_CODE)))));
 }
 
 #[test]
@@ -171,14 +171,14 @@ fn a_large_state_has_room_and_as_much_again_beside_it_until_it_is_written() {
     outbound.push(frame("before"));
     outbound.locked(|queue| queue.push_state(vec![frame(large)]));
     outbound.push(frame(&large[..4_000]));
-    assert_eq!(outbound.state(), State::Open);
+    assert_eq!(outbound.state(), OutboundState::Open);
     // Writes everything before the state, and all but the last byte of the state.
     assert!(drain(&outbound, 6 + 4_999, 10_000).1.is_pending());
     outbound.push(frame(&large[..500]));
-    assert_eq!(outbound.state(), State::Open);
+    assert_eq!(outbound.state(), OutboundState::Open);
     assert!(drain(&outbound, 1, 10_000).1.is_pending());
     outbound.push(frame("x"));
-    assert_eq!(outbound.state(), State::Closing(OVERFLOW_CODE), "the bound is 1,000 bytes again");
+    assert_eq!(outbound.state(), OutboundState::Closing(OVERFLOW_CODE), "the bound is 1,000 bytes again");
 }
 
 #[test]
@@ -187,9 +187,9 @@ fn a_large_state_has_room_and_no_more_than_as_much_again() {
     let large: &str = "x".repeat(5_000).leak();
     outbound.locked(|queue| queue.push_state(vec![frame(large)]));
     outbound.push(frame(&large[..4_000]));
-    assert_eq!(outbound.state(), State::Open);
+    assert_eq!(outbound.state(), OutboundState::Open);
     outbound.push(frame(&large[..1_000]));
-    assert_eq!(outbound.state(), State::Closing(OVERFLOW_CODE));
+    assert_eq!(outbound.state(), OutboundState::Closing(OVERFLOW_CODE));
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,10 +207,10 @@ async fn a_frame_larger_than_the_bound_waits_for_a_limited_time_only() {
         assert_eq!(outbound.deadline(), Some(Instant::now() + DEFAULT_STATE_TIMEOUT));
         tokio::time::advance(DEFAULT_STATE_TIMEOUT / 2).await;
         outbound.expire();
-        assert_eq!(outbound.state(), State::Open);
+        assert_eq!(outbound.state(), OutboundState::Open);
         tokio::time::advance(DEFAULT_STATE_TIMEOUT / 2).await;
         outbound.expire();
-        assert_eq!(outbound.state(), State::Closing(OVERFLOW_CODE));
+        assert_eq!(outbound.state(), OutboundState::Closing(OVERFLOW_CODE));
     }
     let outbound = queue(1000, None);
     outbound.locked(|queue| queue.push_state(vec![small.clone(), large.clone()]));
@@ -304,7 +304,7 @@ fn changes_that_give_way_to_a_state_are_not_counted_any_more() {
     for _ in 0..1000 {
         outbound.locked(|queue| queue.push_change(frame("change"), &state));
     }
-    assert_eq!((sockets.queued_bytes(), outbound.state()), (0, State::Open));
+    assert_eq!((sockets.queued_bytes(), outbound.state()), (0, OutboundState::Open));
     outbound.push(frame("other"));
     assert!(sockets.queued_bytes() > 0);
     assert_eq!(outbound.take().0.len(), 2);
@@ -329,11 +329,11 @@ async fn if_too_much_waits_those_that_have_waited_longest_are_closed() {
     // The first one has read everything, and is queued again.
     assert!(drain(&open[0].1, 100_000, 100_000).1.is_ready());
     open[0].1.push(own());
-    assert!(open.iter().all(|(_, outbound)| outbound.state() == State::Open));
+    assert!(open.iter().all(|(_, outbound)| outbound.state() == OutboundState::Open));
     open[5].1.push(own());
-    let closed: Vec<_> = open.iter().map(|(_, outbound)| outbound.state() != State::Open).collect();
+    let closed: Vec<_> = open.iter().map(|(_, outbound)| outbound.state() != OutboundState::Open).collect();
     assert_eq!(closed, [false, true, true, false, false, false, false, false]);
-    assert_eq!(open[1].1.state(), State::Closing(OVERFLOW_CODE));
+    assert_eq!(open[1].1.state(), OutboundState::Closing(OVERFLOW_CODE));
     assert!(sockets.queued_bytes() <= 87_500);
 }
 
@@ -346,8 +346,8 @@ fn an_evicted_socket_keeps_a_half_written_frame_for_its_close_unless_it_is_large
         assert!(drain(&outbound, 10, 10).1.is_pending());
         outbound.push(frame("more"));
         outbound.evict();
-        assert_eq!(outbound.state() == State::Closing(OVERFLOW_CODE), kept);
-        assert_eq!(outbound.state() == State::Gone, !kept);
+        assert_eq!(outbound.state() == OutboundState::Closing(OVERFLOW_CODE), kept);
+        assert_eq!(outbound.state() == OutboundState::Gone, !kept);
         assert_eq!(sockets.queued_bytes() > 0, kept);
         let rest = if kept { len - 10 + 4 } else { 0 };
         assert_eq!(drain(&outbound, 2 * len, 2 * len).0.len(), rest);
@@ -362,7 +362,7 @@ fn a_socket_that_is_closing_gives_way_as_well() {
     outbound.push(frame("waits"));
     outbound.close(1012);
     outbound.evict();
-    assert_eq!((outbound.state(), sockets.queued_bytes()), (State::Gone, 0));
+    assert_eq!((outbound.state(), sockets.queued_bytes()), (OutboundState::Gone, 0));
 }
 
 /// A queue with a bare stream of this runtime, and the client's end.
@@ -428,7 +428,7 @@ async fn a_small_bound_is_no_trouble_where_the_kernel_takes_all() {
     let (outbound, mut client) = connected_with(100).await;
     for _ in 0..20 {
         outbound.push(frame("0123456789"));
-        assert_eq!(outbound.state(), State::Open);
+        assert_eq!(outbound.state(), OutboundState::Open);
     }
     until_quiet(&outbound).await;
     let mut read = String::new();
@@ -478,7 +478,7 @@ fn a_state_that_comes_again_has_room_beside_it_too() {
     // The state follows the queued frame, and is written except for its end.
     assert!(drain(&outbound, 5 + 1_999, 10_000).1.is_pending());
     outbound.push(frame("x".repeat(1_500).leak()));
-    assert_eq!(outbound.state(), State::Open);
+    assert_eq!(outbound.state(), OutboundState::Open);
     assert!(outbound.deadline().is_some(), "it may wait for a limited time");
     let (rest, _) = drain(&outbound, 10_000, 10_000);
     assert_eq!(rest.len(), 1 + 1_500);
@@ -578,15 +578,15 @@ async fn a_close_that_finds_the_peer_gone_is_no_close() {
     let outbound = forsaken().await;
     let almost: &str = "x".repeat(WRITE_THRESHOLD - mem::size_of::<Entry>() - 1).leak();
     outbound.push(frame(almost));
-    assert_eq!(outbound.state(), State::Open);
+    assert_eq!(outbound.state(), OutboundState::Open);
     outbound.close(1001);
-    assert_eq!(outbound.state(), State::Gone);
+    assert_eq!(outbound.state(), OutboundState::Gone);
 }
 
 #[tokio::test]
 async fn the_connection_s_task_hears_that_a_push_has_found_the_peer_gone() {
     let outbound = forsaken().await;
     outbound.push(frame("x".repeat(WRITE_THRESHOLD).leak()));
-    assert_eq!(outbound.state(), State::Gone);
+    assert_eq!(outbound.state(), OutboundState::Gone);
     tokio::time::timeout(std::time::Duration::from_secs(20), outbound.woken()).await.expect("it is woken");
 }

@@ -45,7 +45,7 @@ pub(crate) struct Reader {
     /// Bytes that are not decoded yet, starting with the payload of `frame`.
     input: BytesMut,
     /// The frame whose payload is incomplete.
-    frame: Option<Frame>,
+    frame: Option<IncomingFrame>,
     /// The message that is incomplete.
     message: Option<PartialMessage>,
     /// The number of frame headers since the last call of `take_frames`.
@@ -182,7 +182,7 @@ impl Reader {
     }
 
     /// Decodes a header once it is complete. An invalid header is refused at its first invalid byte.
-    fn read_header(&mut self) -> Result<Option<Frame>, ProtocolError> {
+    fn read_header(&mut self) -> Result<Option<IncomingFrame>, ProtocolError> {
         let Some(&first) = self.input.first() else { return Ok(None) };
         let is_deflated = first & RSV1 != 0;
         if first & 0x70 & !RSV1 != 0 || is_deflated && !self.inflates {
@@ -252,13 +252,13 @@ impl Reader {
                 PartialMessage { text, data: Data::Plain(BytesMut::new()) }
             });
         }
-        Ok(Some(Frame { opcode, fin, len: len as usize, mask, arrived: 0 }))
+        Ok(Some(IncomingFrame { opcode, fin, len: len as usize, mask, arrived: 0 }))
     }
 }
 
 /// A frame whose header is decoded.
 #[derive(Clone, Copy, Debug)]
-struct Frame {
+struct IncomingFrame {
     opcode: Opcode,
     fin: bool,
     /// The length of its payload, or of what is left of it.
@@ -268,7 +268,7 @@ struct Frame {
     arrived: usize,
 }
 
-impl Frame {
+impl IncomingFrame {
     /// Shortens the payload by its first bytes.
     fn skip(&mut self, bytes: usize) {
         self.len -= bytes;

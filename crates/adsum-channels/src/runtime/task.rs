@@ -297,7 +297,7 @@ async fn join<C: Channel>(
 }
 
 /// The result of a join, and the reply to it.
-struct Verdict<C: Channel> {
+struct JoinVerdict<C: Channel> {
     joined: Option<C>,
     result: JoinOutcome,
     reply: Option<Frame>,
@@ -309,9 +309,9 @@ fn judge<C: Channel>(
     outcome: Outcome<Result<Result<Joined<C>, JoinError>, Elapsed>>,
     topic: &Topic,
     reply: impl Fn(&str, &Payload) -> Result<Frame, Unsendable>,
-) -> Verdict<C> {
+) -> JoinVerdict<C> {
     // The ref of a join can be anything, so even this reply may be impossible to encode.
-    let failed = |result, response: &Payload| Verdict {
+    let failed = |result, response: &Payload| JoinVerdict {
         joined: None,
         result,
         reply: reply("error", response).ok(),
@@ -348,7 +348,7 @@ fn judge<C: Channel>(
     match response.map_err(PushError::from).and_then(|response| Ok(reply(status, &response)?)) {
         Ok(reply) => {
             let result = if joined.is_some() { JoinOutcome::Joined } else { JoinOutcome::Refused };
-            Verdict { joined, result, reply: Some(reply), without: kept_from }
+            JoinVerdict { joined, result, reply: Some(reply), without: kept_from }
         }
         Err(error) => {
             discard(joined);

@@ -60,7 +60,7 @@ impl Serializer for V2 {
 
 fn decode(text: &[u8]) -> Result<ClientMessage<'_>, BadMessage> {
     let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(text)?);
-    let [join_ref, reference, topic, event, payload] = deserializer.deserialize_seq(Parts)?;
+    let [join_ref, reference, topic, event, payload] = deserializer.deserialize_seq(MessageElements)?;
     deserializer.end()?;
     let event = event.get();
     Ok(ClientMessage {
@@ -90,9 +90,9 @@ fn head(to: Address<'_>, event: &str, before_payload: &str, rest: usize) -> Head
 }
 
 /// The first five elements of an array, unparsed: a payload is only parsed as the channel's types.
-struct Parts;
+struct MessageElements;
 
-impl<'de> Visitor<'de> for Parts {
+impl<'de> Visitor<'de> for MessageElements {
     type Value = [&'de RawValue; 5];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,15 +16,15 @@ use tokio::{
     time::Instant,
 };
 
-use super::options::Options;
+use super::options::ServeOptions;
 
 /// How long a partly received head may take once the server shuts down.
 const LAST_HEAD_GRACE: Duration = Duration::from_secs(1);
 
 /// The activity of a connection. Shared by its stream, its requests and the task that checks the deadline.
-pub(super) struct Activity(Mutex<State>);
+pub(super) struct Activity(Mutex<ActivityState>);
 
-struct State {
+struct ActivityState {
     phase: Phase,
     since: Instant,
     /// Since when the client reads nothing of the response.
@@ -43,7 +43,7 @@ enum Phase {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(ActivityState {
             phase: Phase::Head,
             since: Instant::now(),
             write_blocked: None,
@@ -90,7 +90,7 @@ impl Activity {
     }
 
     /// When to close the connection if nothing happens until then. `None` while a request is being answered.
-    pub(super) fn deadline(&self, options: &Options) -> Option<Instant> {
+    pub(super) fn deadline(&self, options: &ServeOptions) -> Option<Instant> {
         let state = self.0.lock();
         let in_phase = match state.phase {
             Phase::Head => Some(state.since + options.head_timeout),

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     activity::{Activity, WatchedStream},
-    options::Options,
+    options::ServeOptions,
     site::{Site, SiteOfPeer},
 };
 
@@ -30,7 +30,7 @@ pub(super) async fn serve(
     peer: SocketAddr,
     place: OwnedSemaphorePermit,
     site: Site,
-    options: Arc<Options>,
+    options: Arc<ServeOptions>,
     ending: CancellationToken,
 ) {
     let activity = Arc::new(Activity::new());

@@ -26,7 +26,7 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 100_000;
 const MIN_TIME: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Debug)]
-pub(super) struct Options {
+pub(super) struct ServeOptions {
     pub(super) head_timeout: Duration,
     pub(super) body_timeout: Duration,
     pub(super) idle_timeout: Duration,
@@ -35,7 +35,7 @@ pub(super) struct Options {
     pub(super) max_connections: usize,
 }
 
-impl Default for Options {
+impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             head_timeout: DEFAULT_HEAD_TIMEOUT,
@@ -48,7 +48,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl ServeOptions {
     pub(super) fn check(&self) -> Result<(), OptionsError> {
         within("head_timeout", self.head_timeout, MIN_TIME, MAX_TIME)?;
         within("body_timeout", self.body_timeout, MIN_TIME, MAX_TIME)?;

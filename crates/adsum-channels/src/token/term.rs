@@ -53,7 +53,7 @@ pub(crate) fn encode_tuple<const N: usize>(elements: [&Value; N]) -> Result<Vec<
 /// It allocates a small multiple of `bytes`: it never allocates for a count before the elements are read, and every
 /// element takes at least a byte.
 pub(crate) fn decode_tuple(bytes: &[u8]) -> Result<Vec<Value>, Unreadable> {
-    let mut reader = Reader { rest: bytes };
+    let mut reader = TermReader { rest: bytes };
     if reader.u8()? != VERSION || reader.u8()? != SMALL_TUPLE {
         return Err(Unreadable);
     }
@@ -138,11 +138,11 @@ fn length(length: usize) -> Result<[u8; 4], Unwritable> {
     u32::try_from(length).map(u32::to_be_bytes).map_err(|_| Unwritable)
 }
 
-struct Reader<'a> {
+struct TermReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TermReader<'a> {
     fn value(&mut self, depth: usize) -> Result<Value, Unreadable> {
         let tag = self.u8()?;
         match tag {

@@ -22,7 +22,7 @@ use crate::{
     connection::Connection,
     endpoint::Endpoint,
     observe::ObservedRoundTrip,
-    outbound::{Item, Outbound, State},
+    outbound::{Item, Outbound, OutboundState},
     rfc6455::reader::{Incoming, Reader},
     serializer::Wire,
     socket_end::{IDLE_CODE, RESTART_CODE, SocketEnd},
@@ -124,9 +124,9 @@ impl WebSocket {
                     if fed == READ_BYTES { yield_now().await } else { consume_budget().await }
                 }
                 state = sink.write(outbound) => match state {
-                    Ok(State::Open) => {}
-                    Ok(State::Closing(code)) => return Ending::Close(code),
-                    Ok(State::Gone) | Err(_) => return Ending::Gone,
+                    Ok(OutboundState::Open) => {}
+                    Ok(OutboundState::Closing(code)) => return Ending::Close(code),
+                    Ok(OutboundState::Gone) | Err(_) => return Ending::Gone,
                 },
                 () = connection.tend() => {
                     if self.paused.is_some() {

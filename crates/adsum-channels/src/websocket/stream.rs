@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     frame::Frame,
-    outbound::{Budget, DirectStream, Item, Outbound, State, Transport},
+    outbound::{Budget, DirectStream, Item, Outbound, OutboundState, Transport},
     rfc6455::frame,
     serve::WatchedStream,
 };
@@ -213,7 +213,7 @@ impl Sink {
     }
 
     /// Waits until the queue needs writing, and writes until it is empty, or until the socket closes. Cancel safe.
-    pub(crate) async fn write(&mut self, outbound: &Arc<Outbound>) -> io::Result<State> {
+    pub(crate) async fn write(&mut self, outbound: &Arc<Outbound>) -> io::Result<OutboundState> {
         if !self.backlog {
             outbound.woken().await;
             self.backlog = true;
@@ -224,7 +224,7 @@ impl Sink {
                 state = self.drain(outbound) => break state?,
                 // A push, or the close of a socket whose client doesn't read.
                 () = outbound.woken() => match outbound.state() {
-                    State::Open => {}
+                    OutboundState::Open => {}
                     state => return Ok(state),
                 },
                 () = overdue(outbound) => outbound.expire(),
@@ -235,7 +235,7 @@ impl Sink {
     }
 
     /// Writes all of the queue. Cancel safe.
-    pub(crate) async fn drain(&mut self, outbound: &Outbound) -> io::Result<State> {
+    pub(crate) async fn drain(&mut self, outbound: &Outbound) -> io::Result<OutboundState> {
         match &mut self.side {
             WriteSide::Tcp(stream) => loop {
                 match outbound.drain(|parts| DirectStream::try_write(&**stream, parts)) {

@@ -25,14 +25,14 @@ pub struct Metrics {
     kept: Mutex<BTreeMap<Series, Kept>>,
     sources: Mutex<Sources>,
     /// Locked last.
-    admitted: Mutex<Admitted>,
+    admitted: Mutex<AdmittedSeries>,
     /// The gauges that a recorder was told of, and how much of each counter that its source keeps.
     told: Mutex<Told>,
 }
 
 /// The series that there have been, whoever counts them. They stay, as a recorder keeps a series for good.
 #[derive(Default)]
-struct Admitted(BTreeSet<Series>);
+struct AdmittedSeries(BTreeSet<Series>);
 
 #[derive(Clone)]
 enum Kept {
@@ -236,7 +236,7 @@ impl Metrics {
     }
 }
 
-impl Admitted {
+impl AdmittedSeries {
     /// Returns the series that counts for this one: itself, or that of the others.
     fn admit(&mut self, mut series: Series) -> Series {
         let Self(admitted) = self;

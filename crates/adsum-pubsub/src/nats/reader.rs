@@ -87,7 +87,7 @@ impl Share {
         let cost = envelope.len() + WAITING_OVERHEAD;
         let own = self.bytes.fetch_add(cost, Ordering::Relaxed);
         let all = self.backlog.bytes.fetch_add(cost, Ordering::Relaxed);
-        let room = Room { share: self.clone(), cost };
+        let room = WaitingCost { share: self.clone(), cost };
         // Copied, since a part of the client's buffer would keep the whole of it.
         (all == 0 || own + cost + all <= self.backlog.max)
             .then(|| Waiting { envelope: envelope.into(), room })
@@ -96,7 +96,7 @@ impl Share {
 
 struct Waiting {
     envelope: Box<[u8]>,
-    room: Room,
+    room: WaitingCost,
 }
 
 impl Waiting {
@@ -108,12 +108,12 @@ impl Waiting {
 }
 
 /// The bytes that a message takes while it waits.
-struct Room {
+struct WaitingCost {
     share: Arc<Share>,
     cost: usize,
 }
 
-impl Drop for Room {
+impl Drop for WaitingCost {
     fn drop(&mut self) {
         self.share.bytes.fetch_sub(self.cost, Ordering::Relaxed);
         self.share.backlog.bytes.fetch_sub(self.cost, Ordering::Relaxed);

@@ -37,7 +37,7 @@ struct TopicSize {
 
 /// A part of a topic.
 #[derive(Serialize)]
-pub(super) struct Page {
+pub(super) struct TopicPage {
     keys: Vec<KeyRows>,
     /// The key after which the next page begins, if there is one.
     next: Option<String>,
@@ -88,7 +88,7 @@ impl<H: PresenceHandler> Board<H> {
     }
 
     /// The keys of a topic after one, or from the first on.
-    pub(super) fn page(&self, topic: &str, after: Option<&str>) -> Page {
+    pub(super) fn page(&self, topic: &str, after: Option<&str>) -> TopicPage {
         let core = &self.presence.core;
         let mut taken = Vec::new();
         let (mut key_count, mut presences, mut has_more) = (0, 0, false);
@@ -107,7 +107,7 @@ impl<H: PresenceHandler> Board<H> {
             presences: rows.iter().map(|row| self.shown(row)).collect(),
             left_out,
         });
-        Page { keys: keys.collect(), next, key_count, presences }
+        TopicPage { keys: keys.collect(), next, key_count, presences }
     }
 
     fn shown(&self, row: &Row) -> ShownRow {

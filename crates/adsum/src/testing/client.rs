@@ -28,7 +28,7 @@ const LOST_CODE: u16 = 1006;
 /// It reads whatever comes and sends heartbeats by itself. Events and replies wait until a test asks for them. With the
 /// last clone and the last of its channels it goes away, as a closed tab does.
 #[derive(Clone)]
-pub struct TestClient(pub(super) Arc<Page>);
+pub struct TestClient(pub(super) Arc<TestPage>);
 
 /// A channel has refused a client, from [`TestClient::join`].
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -39,7 +39,7 @@ pub struct JoinRefused {
     pub response: Value,
 }
 
-pub(super) struct Page {
+pub(super) struct TestPage {
     pub(super) log: Arc<ClientLog>,
     request: Request,
     connection: Mutex<Option<Connection>>,
@@ -80,7 +80,7 @@ enum Reading {
 impl TestClient {
     /// A client that isn't connected yet.
     pub(super) fn new(log: ClientLog, request: Request) -> Self {
-        Self(Arc::new(Page { log: Arc::new(log), request, connection: Mutex::new(None) }))
+        Self(Arc::new(TestPage { log: Arc::new(log), request, connection: Mutex::new(None) }))
     }
 
     /// Waits until the connection has ended, and returns the code of its close. 1006 is a connection that was lost.
@@ -139,7 +139,7 @@ impl fmt::Debug for TestClient {
     }
 }
 
-impl Page {
+impl TestPage {
     pub(super) async fn connect(&self, acceptor: &Acceptor, server: Arc<()>) -> Result<(), Refusal> {
         let client = acceptor.accept("test", self.request.parts()).await?;
         let (orders, ordered) = mpsc::unbounded_channel();

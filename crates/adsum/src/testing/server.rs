@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    client::{Page, Request, TestClient},
+    client::{Request, TestClient, TestPage},
     client_log::{ClientLog, Shared},
 };
 use crate::{failed_fetches::FailedFetch, handler::PresenceHandler, presence::Presence};
@@ -31,7 +31,7 @@ pub struct TestServer {
     pub(super) acceptor: Acceptor,
     pub(super) shared: Arc<Shared>,
     presences: Vec<Box<dyn Watched>>,
-    clients: Mutex<Vec<Weak<Page>>>,
+    clients: Mutex<Vec<Weak<TestPage>>>,
     /// Names it.
     pub(super) id: Arc<()>,
     allows_failed_fetches: bool,
