@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use adsum::{Change, LeaveReason, NoFetch, Owner, Presence, PubSub};
+use adsum::{Change, LeaveReason, NoFetch, Owner, Presence, PresenceChange, PubSub, TopicDiff};
 use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -29,34 +29,36 @@ async fn main() {
     let presence = Presence::builder(PubSub::local()).meta::<Progress>().start();
     let mut watch = presence.watch("jobs");
     let _nobody = watch.next().await;
+    // A panic is in its task's result; here the watch tells of it.
     let mut jobs = JoinSet::new();
     for name in ["backup", "report"] {
         jobs.spawn(job(presence.owner(), name));
     }
-    while presence.count("jobs") > 0 || !jobs.is_empty() {
-        tokio::select! {
-            change = watch.next() => if let Some(Change::Diff(diff)) = change { tell(&diff) },
-            // A panic is in its result; here the watch tells of it.
-            Some(_) = jobs.join_next() => {}
-        }
-    }
-    while let Ok(Some(Change::Diff(diff))) = tokio::time::timeout(Duration::from_secs(1), watch.next()).await
+    let mut running = jobs.len();
+    while running > 0
+        && let Some(Change::Diff(diff)) = watch.next().await
     {
-        tell(&diff);
+        running -= tell(&diff);
     }
 }
 
-fn tell(diff: &adsum::TopicDiff<Jobs>) {
-    for (name, job) in &diff.joins {
-        for progress in job.metas() {
-            println!("{name}: {} %", progress.percent);
+/// Returns how many jobs have ended.
+fn tell(diff: &TopicDiff<Jobs>) -> usize {
+    let mut ended = 0;
+    for change in diff.changes() {
+        match change {
+            PresenceChange::Joined { key, meta, .. } | PresenceChange::Updated { key, to: meta, .. } => {
+                println!("{key}: {} %", meta.meta.percent);
+            }
+            PresenceChange::Left { key, reason, .. } => {
+                ended += 1;
+                match reason {
+                    LeaveReason::Finished => println!("{key}: done"),
+                    _ => println!("{key}: failed ({reason})"),
+                }
+            }
+            _ => {}
         }
     }
-    for (name, job) in &diff.leaves {
-        match job.metas[0].reason {
-            Some(LeaveReason::Finished) => println!("{name}: done"),
-            Some(reason) => println!("{name}: failed ({reason})"),
-            None => {} // an update
-        }
-    }
+    ended
 }

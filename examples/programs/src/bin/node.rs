@@ -27,7 +27,7 @@ impl Channel for Room {
     type Info = ();
 
     async fn join(app: &Presence, _: &Topic, params: Params, _: &mut Socket) -> JoinResult<Self> {
-        app.check_key(&params.name).map_err(|error| JoinError::reason(error.to_string()))?;
+        app.check_key(&params.name).map_err(JoinError::reason)?;
         Ok(Joined::new(Self { presence: app.clone(), name: params.name }))
     }
 
