@@ -260,23 +260,32 @@ impl Payload {
 pub struct MalformedPayload {
     expected: &'static str,
     path: String,
+    is_missing: bool,
     line: usize,
     column: usize,
 }
 
 impl MalformedPayload {
     fn binary(expected: &'static str) -> Self {
-        Self { expected, path: String::new(), line: 0, column: 0 }
+        Self { expected, path: String::new(), is_missing: false, line: 0, column: 0 }
     }
 
     fn of<T>(error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
         let (path, inner) = (error.path(), error.inner());
-        let path = if path.iter().next().is_some() { path.to_string() } else { String::new() };
-        Self { expected: type_name::<T>(), path, line: inner.line(), column: inner.column() }
+        let mut path = if path.iter().next().is_some() { path.to_string() } else { String::new() };
+        let text = inner.to_string();
+        let missing = missing_member(&text);
+        if let Some(name) = missing {
+            // serde tells the path of the object that lacks it.
+            let dot = if path.is_empty() { "" } else { "." };
+            path.extend([dot, name]);
+        }
+        let is_missing = missing.is_some();
+        Self { expected: type_name::<T>(), path, is_missing, line: inner.line(), column: inner.column() }
     }
 
-    /// The path of the wrong member, such as `user.age` or `tags[2]`. Empty for the whole payload. For a missing member
-    /// it is the path of the object that lacks it. It includes map keys that the client chose.
+    /// The path of the wrong or missing member, such as `user.age` or `tags[2]`. Empty for the whole payload. It includes
+    /// map keys that the client chose.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -284,14 +293,21 @@ impl MalformedPayload {
 
 impl fmt::Display for MalformedPayload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { expected, path, line, column } = self;
+        let Self { expected, path, is_missing, line, column } = self;
         write!(f, "the payload is not a valid {expected}: ")?;
         match (line, &**path) {
             (0, _) => f.write_str("it is binary"),
             (_, "") => write!(f, "line {line}, column {column}"),
+            (_, path) if *is_missing => write!(f, "{path} is missing, line {line}, column {column}"),
             (_, path) => write!(f, "at {path}, line {line}, column {column}"),
         }
     }
+}
+
+/// The name in serde's error for a missing field. It is a word of the program's types, not of the client.
+fn missing_member(error: &str) -> Option<&str> {
+    let (name, _) = error.strip_prefix("missing field `")?.split_once('`')?;
+    Some(name)
 }
 
 impl Error for MalformedPayload {}
@@ -332,6 +348,8 @@ impl IntoPayload for Json {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     #[test]
@@ -358,9 +376,14 @@ mod tests {
         assert!(wrong.to_string().ends_with("Move: at clock[1], line 1, column 39"), "{wrong}");
         assert!(!wrong.to_string().contains("hunter2"));
         assert_eq!(refusal("7").path(), "");
-        assert!(refusal(r#"{"clock": []}"#).to_string().ends_with("Move: line 1, column 13"));
+        let missing = refusal(r#"{"clock": []}"#);
+        assert_eq!(missing.path(), "square");
+        assert!(missing.to_string().ends_with("Move: square is missing, line 1, column 13"), "{missing}");
         let binary = Payload::Binary(Bytes::from_static(b"x")).decode_or_refuse::<Move>().unwrap_err();
         assert!(binary.to_string().ends_with("it is binary"), "{binary}");
+        let nested = Payload::Json(Json::from_encoded(r#"{"game": [{"square": "e4", "clock": []}, {}]}"#));
+        let nested = nested.decode_or_refuse::<HashMap<String, Vec<Move>>>().unwrap_err();
+        assert_eq!(nested.path(), "game[1].square");
     }
 
     #[test]

@@ -216,8 +216,10 @@ async fn a_payload_of_another_shape_is_answered_and_ends_nothing(transport: Tran
     client.expect(&refused(2, "count").to_string()).await;
     client.send(r#"["1","3","room:a","typed_or_refused",[]]"#).await;
     client.expect(&refused(3, "").to_string()).await;
-    client.send(r#"["1","4","room:a","typed_or_refused",{"count":4}]"#).await;
-    client.expect(r#"["1","4","room:a","phx_reply",{"response":4,"status":"ok"}]"#).await;
+    client.send(r#"["1","4","room:a","typed_or_refused",{}]"#).await;
+    client.expect(&refused(4, "count").to_string()).await;
+    client.send(r#"["1","5","room:a","typed_or_refused",{"count":4}]"#).await;
+    client.expect(r#"["1","5","room:a","phx_reply",{"response":4,"status":"ok"}]"#).await;
 }
 
 async fn large_payloads_arrive_whole_and_in_order(transport: Transport) {
