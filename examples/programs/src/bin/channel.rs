@@ -98,11 +98,14 @@ impl Channel for Document {
 async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:4100".to_owned());
     let readers: Readers = Presence::builder(PubSub::local()).meta::<Position>().start();
-    let socket = SocketBuilder::new(readers.clone()).channel::<Document>("document:*").any_origin();
+    // The page comes from elsewhere, such as a bundler's server.
+    let socket = SocketBuilder::new(readers.clone())
+        .channel::<Document>("document:*")
+        .origins(["http://localhost:5173"]);
     let site = axum::Router::new().nest("/socket", socket.into_router(&readers));
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
-    adsum::serve(listener, site).await
+    adsum::serve(listener, site).presence(&readers).await
 }
 
 #[cfg(test)]
