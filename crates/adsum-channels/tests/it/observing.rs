@@ -1,6 +1,11 @@
 //! Observability of sockets: the observer, the log, and metrics.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
+};
 
 use adsum_channels::{
     Assigns, Drain, EventOutcome, Level, ObservedConnect, ObservedDisconnect, ObservedDrain, ObservedEvent,
@@ -12,6 +17,7 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tracing::{Dispatch, subscriber::NoSubscriber};
 
 use crate::{
     longpoll,
@@ -235,6 +241,10 @@ impl io::Write for Written {
 
 impl Written {
     pub(crate) fn at(level: Level) -> (Self, tracing::subscriber::DefaultGuard) {
+        // While a process has one subscriber, tracing asks only that of the current thread about a new span or event.
+        // The thread of another test has none, and so would disable it for this one. With two it asks all.
+        static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| Dispatch::new(NoSubscriber::default()));
         let written = Self::default();
         let writer = written.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -275,6 +285,15 @@ async fn tell_secrets(server: &longpoll::Server) {
     }
     let (status, ..) = server.request("POST", &query, &[], r#""hunter2""#).await;
     assert_eq!(status, 400);
+}
+
+#[test]
+fn a_line_that_another_test_has_written_first_is_kept() {
+    let (written, _guard) = Written::at(Level::INFO);
+    let write = || tracing::info!("a line of two tests");
+    thread::spawn(write).join().unwrap();
+    write();
+    assert_eq!(written.count("a line of two tests"), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,14 +3,17 @@
 use std::{
     collections::{BTreeSet, HashMap},
     io,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use adsum::{Builder, Entries, FetchError, Inbox, Key, Presence, PresenceHandler, PubSub};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use tracing::subscriber::DefaultGuard;
+use tracing::{
+    Dispatch,
+    subscriber::{DefaultGuard, NoSubscriber},
+};
 
 /// How long the presences made here collect changes, so that a test can look at those that wait.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
@@ -103,6 +106,10 @@ pub(crate) struct Log(Arc<Mutex<String>>);
 impl Log {
     /// Captures what this thread logs until the guard is dropped.
     pub(crate) fn capture() -> (Self, DefaultGuard) {
+        // While a process has one subscriber, tracing asks only that of the current thread about a new span or event.
+        // The thread of another test has none, and so would disable it for this one. With two it asks all.
+        static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| Dispatch::new(NoSubscriber::default()));
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
