@@ -88,18 +88,18 @@ impl<H: PresenceHandler> Presence<H> {
     /// The topic is a plain name. [`watch_matching`](Self::watch_matching) takes a pattern.
     ///
     /// # Panics
-    /// The name ends with a `*`, in a debug build. In a release build, as a client may have chosen the name, an error is
-    /// logged instead, and the topic of exactly this name is followed.
+    /// The name ends with a `*`, in a debug build. In a release build, as a client may have chosen the name, a warning is
+    /// logged only, and the topic of exactly this name is followed.
     #[track_caller]
     pub fn watch(&self, topic: impl Into<Topic>) -> Watch<H> {
         let topic = topic.into();
         if topic.ends_with('*') {
-            debug_assert!(false, "`watch` takes a name, and {topic:?} is a pattern; use `watch_matching`");
             limited!(
-                ERROR,
+                WARN,
                 topic = %cut_name(&topic),
                 "`watch` follows the topic of exactly this name; use `watch_matching` for a pattern"
             );
+            debug_assert!(false, "`watch` takes a name, and {topic:?} is a pattern; use `watch_matching`");
         }
         Watch::new(self, Followed::Topic(topic))
     }
