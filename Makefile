@@ -8,6 +8,7 @@ SHELL := bash
 
 PORT ?= 4000
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release
+BESIDE := $(abspath $(or $(CARGO_TARGET_DIR),target))/beside
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug
 # Chromium without the parts around a page, which costs half as much to test with, and the whole for what those parts do.
 CHROMIUM ?= /usr/bin/chromium-headless-shell
@@ -31,7 +32,7 @@ heading = @$(if $(STEP),$(eval STEPS += '$(STEP): $(took) s')printf -- '--- %s: 
 now = $(shell date +%s)
 took = $(shell expr $(now) - $(BEGAN))
 
-.PHONY: help chess test ops soak fmt lint bench bench-cores bench-large bench-table bench-plots bench-profiles bench-chess bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser screenshots python-clients scripts-test licences parity words external-types circles format clippy features docs-check
+.PHONY: help chess test ops soak fmt lint bench bench-beside bench-cores bench-large bench-table bench-plots bench-profiles bench-chess bench-parts counts counts-record fuzz docs deps test-rust test-node test-clients test-browser screenshots python-clients scripts-test licences parity words external-types circles format clippy features docs-check
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +106,16 @@ bench: ## Measure a server in a short run of all scenarios, and print one table;
 	cargo build --release --locked --package rooms --package load
 	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/suite --programs $(RELEASE) --nats-server /usr/sbin/nats-server \
 		$(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json) $(if $(COMPRESS),--compress)
+
+bench-beside: ## Compare with the server of an older commit, in turn, with one worker and with two; OLD=HEAD~10, ONLY=churn for some rows, RUNS=5
+	@scripts/install-missing cc=build-essential taskset=util-linux git=git
+	$(if $(OLD),,$(error OLD names the commit to compare with))
+	rm -rf $(BESIDE) && git worktree prune && git worktree add --detach $(BESIDE) $(OLD)
+	cd $(BESIDE) && cargo build --release --locked --package rooms --target-dir $(BESIDE)-build
+	git worktree remove --force $(BESIDE)
+	cargo build --release --locked --package rooms --package load
+	ulimit -n "$$(ulimit -Hn)" && $(RELEASE)/suite --programs $(RELEASE) --beside $(BESIDE)-build/release \
+		$(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only "$(ONLY)") $(if $(COMPRESS),--compress)
 
 bench-cores: ## Measure how many cores the broadcasts of one topic use, in half a minute
 	@scripts/install-missing cc=build-essential

@@ -1,5 +1,6 @@
 //! The suite: a short run of all scenarios of `load`, each against servers of its own, and one table of what they took.
 
+mod beside;
 mod plots;
 mod processes;
 mod profiles;
@@ -17,7 +18,7 @@ use clap::Parser;
 use serde_json::Value;
 
 use crate::{
-    processes::{Recording, Running, output},
+    processes::{Recording, Running, Workers, output},
     rows::{ROWS, Row, Server},
 };
 
@@ -47,33 +48,39 @@ struct Options {
     /// Print a table of rooms of all sizes at all loads instead
     #[arg(long)]
     table: bool,
+    /// Compare with the `rooms` of this directory instead, in turn, with one worker and with two
+    #[arg(long)]
+    beside: Option<PathBuf>,
+    /// How often each is measured with `--beside`
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
     /// Have `perf` record the servers of some scenarios instead, each into a file of this directory
     #[arg(long)]
     profiles: Option<PathBuf>,
 }
 
 impl Options {
+    /// The rows that were asked for.
+    fn rows(&self) -> impl Iterator<Item = &'static Row> {
+        let chosen = |row: &&Row| row.work.contains(&self.only) || row.args.contains(&&*self.only);
+        ROWS.iter().filter(chosen)
+    }
+
     /// The result of a scenario against a server of its own, which `perf` watches where a file for it is named.
     fn run(&self, server: Server, args: &[&str], profile: Option<&Path>) -> Result<Value, Box<dyn Error>> {
         let program = |name| self.programs.join(name);
         let load = |addr: &str, pids: &str, more: &[&str]| {
             let recording = profile.map(|file| Recording::start(file, pids)).transpose()?;
-            let line = output(
-                &program("load"),
-                false,
-                &[args, more, &["--addr", addr, "--server-pid", pids]].concat(),
-            )?;
+            let line = self.load(addr, pids, &[args, more].concat())?;
             recording.map(Recording::finish).transpose()?;
             Ok(line)
         };
-        let (compress, accept): (&[&str], &[&str]) =
-            if self.compress { (&["--compress", "512"], &["--compress"]) } else { (&[], &[]) };
         let alone = |name, args: &[&str]| {
-            let server = Running::server(&program(name), args)?;
-            load(&server.addr, &server.pid(), accept)
+            let server = Running::server(&program(name), Workers::One, args)?;
+            load(&server.addr, &server.pid(), self.accept())
         };
         let line = match server {
-            Server::Rooms(args) => alone("rooms", &[args, compress].concat()),
+            Server::Rooms(args) => alone("rooms", &[args, self.compress()].concat()),
             Server::Large => alone("large_server", &[]),
             Server::Watched => output(&program("large_server"), true, args),
             Server::Scale => output(&program("scale"), true, args),
@@ -84,7 +91,7 @@ impl Options {
                 let node = |name| {
                     let mut args = vec!["--node", name, "--pubsub", &pubsub];
                     args.extend(diff_interval.into_iter().flat_map(|interval| ["--diff-interval", interval]));
-                    Running::server(&program("rooms"), &args)
+                    Running::server(&program("rooms"), Workers::One, &args)
                 };
                 let (a, b) = (node("a")?, node("b")?);
                 let pid = a.pid();
@@ -93,6 +100,22 @@ impl Options {
             }
         }?;
         Ok(serde_json::from_str(&line)?)
+    }
+
+    /// The line that `load` prints.
+    fn load(&self, addr: &str, pids: &str, args: &[&str]) -> Result<String, Box<dyn Error>> {
+        let program = self.programs.join("load");
+        output(&program, false, &[args, &["--addr", addr, "--server-pid", pids]].concat())
+    }
+
+    /// The arguments of `rooms` for compression.
+    fn compress(&self) -> &'static [&'static str] {
+        if self.compress { &["--compress", "512"] } else { &[] }
+    }
+
+    /// The arguments of `load` for it.
+    fn accept(&self) -> &'static [&'static str] {
+        if self.compress { &["--compress"] } else { &[] }
     }
 }
 
@@ -109,12 +132,15 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         let all_correct = table::print(&options)?;
         return Ok(if all_correct { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let chosen = |row: &&Row| row.work.contains(&options.only) || row.args.contains(&&*options.only);
+    if let Some(other) = &options.beside {
+        let all_correct = beside::print(&options, other)?;
+        return Ok(if all_correct { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let mut all_correct = true;
     // Of the first row, if it is among those that are chosen.
     let mut micros_per_write = None;
     println!("| work | adsum | goal | reached | correct |\n| --- | --- | --- | --- | --- |");
-    for row in ROWS.iter().filter(chosen) {
+    for row in options.rows() {
         let result =
             options.run(row.server, row.args, None).map_err(|error| format!("{}: {error}", row.work))?;
         if options.json {

@@ -5,7 +5,7 @@ use std::{error::Error, fs, path::Path};
 use serde_json::Value;
 
 use crate::{
-    processes::{Running, output},
+    processes::{Running, Workers, output},
     svg::{Chart, Scale},
 };
 
@@ -102,7 +102,7 @@ pub(crate) fn plot(
             let size_arg = size.to_string();
             let mut least = f64::MAX;
             for _ in 0..RUNS {
-                let server = Running::server(&programs.join("rooms"), &[])?;
+                let server = Running::server(&programs.join("rooms"), Workers::One, &[])?;
                 let pid = server.pid();
                 let common = ["--users", &size_arg, "--addr", &server.addr, "--server-pid", &pid];
                 let line = output(&programs.join("load"), false, &[plot.args, &common].concat())?;

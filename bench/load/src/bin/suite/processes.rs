@@ -13,8 +13,17 @@ use std::{
 
 const SERVER_CORE: &str = "0";
 const LOAD_CORE: &str = "1";
+/// The second is the load's, too.
+const TWO_CORES: &str = "0,1";
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(30);
+
+/// How many worker threads a server has.
+#[derive(Clone, Copy)]
+pub(crate) enum Workers {
+    One,
+    Two,
+}
 
 /// A process that ends with this value.
 pub(crate) struct Running {
@@ -27,9 +36,13 @@ impl Running {
         self.child.id().to_string()
     }
 
-    /// Starts a server that says `listening on`.
-    pub(crate) fn server(program: &Path, args: &[&str]) -> Result<Self, Box<dyn Error>> {
-        let mut command = pinned(program, SERVER_CORE);
+    /// Starts a server that says `listening on`. It has a worker for each of its cores.
+    pub(crate) fn server(program: &Path, workers: Workers, args: &[&str]) -> Result<Self, Box<dyn Error>> {
+        let cores = match workers {
+            Workers::One => SERVER_CORE,
+            Workers::Two => TWO_CORES,
+        };
+        let mut command = pinned(program, cores);
         command.args(args).args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let stdout = child.stdout.take().expect("it is piped");
@@ -107,10 +120,10 @@ pub(crate) fn output(program: &Path, is_server: bool, args: &[&str]) -> Result<S
     Ok(text.lines().last().ok_or_else(|| format!("{} said nothing", program.display()))?.to_owned())
 }
 
-fn pinned(program: &Path, core: &str) -> Command {
+fn pinned(program: &Path, cores: &str) -> Command {
     if thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
         let mut command = Command::new("taskset");
-        command.args(["--cpu-list", core]).arg(program);
+        command.args(["--cpu-list", cores]).arg(program);
         command
     } else {
         Command::new(program)
