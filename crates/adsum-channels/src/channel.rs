@@ -269,7 +269,7 @@ pub struct JoinError {
 
 pub(crate) enum JoinErrorKind {
     Refused(Result<Payload, serde_json::Error>),
-    Malformed(MalformedPayload),
+    Malformed(Box<MalformedPayload>),
     Crashed(Box<dyn Error + Send + Sync>),
 }
 
@@ -290,7 +290,7 @@ impl JoinError {
         let error = error.into();
         Self {
             kind: match error.downcast::<MalformedPayload>() {
-                Ok(malformed) => JoinErrorKind::Malformed(*malformed),
+                Ok(malformed) => JoinErrorKind::Malformed(malformed),
                 Err(error) => JoinErrorKind::Crashed(error),
             },
         }

@@ -120,7 +120,7 @@ pub(crate) enum StopKind {
     Shutdown,
     Crash(Box<dyn Error + Send + Sync>),
     /// The event is refused, and the channel continues.
-    Malformed(MalformedPayload),
+    Malformed(Box<MalformedPayload>),
 }
 
 impl Stop {
@@ -137,7 +137,7 @@ impl Stop {
     /// The channel has failed. The client gets `phx_error` and rejoins.
     pub fn crash(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(match error.into().downcast::<MalformedPayload>() {
-            Ok(malformed) => StopKind::Malformed(*malformed),
+            Ok(malformed) => StopKind::Malformed(malformed),
             Err(error) => StopKind::Crash(error),
         })
     }
