@@ -37,6 +37,7 @@ impl World {
         // Messages under way may be from nodes that are gone.
         self.pass(Duration::from_millis(self.config.delay as u64));
         let options = &self.config.options;
+        let heartbeat = options.heartbeat;
         // The longest grace of a departing presence, sleep or outage; then a silence, a start that waits for a twin,
         // and a few heartbeats. Once more the grace of a link, where a whole region died during an outage.
         let link = if self.config.regions > 0 { options.engine_grace } else { Duration::ZERO };
@@ -46,6 +47,11 @@ impl World {
         if self.had_twins {
             // A node that has yielded waits until its twin is silent, and may have been cut off from it.
             self.pass(options.down_after + options.heartbeat);
+        }
+        if self.config.regions > 0 && !self.known.only_loses {
+            // A node of a lost region that was heard, late or by a recorder, is hidden until the others are, or for this time:
+            // all may agree before it is shown.
+            self.pass(2 * heartbeat);
         }
         let end = self.now + limit;
         while let Err(difference) = self.agreement() {
