@@ -48,10 +48,10 @@ impl World {
             // A node that has yielded waits until its twin is silent, and may have been cut off from it.
             self.pass(options.down_after + options.heartbeat);
         }
-        if self.config.regions > 0 && !self.known.only_loses {
-            // A node of a lost region that was heard, late or by a recorder, is hidden until the others are, or for this time:
-            // all may agree before it is shown.
-            self.pass(2 * heartbeat);
+        if !self.known.only_loses {
+            // All may agree before rows are shown, which takes turns. A node of a lost region that was heard, late or by a
+            // recorder, is hidden until the others are, or for two heartbeats.
+            self.pass(if self.config.regions > 0 { 2 * heartbeat } else { LOOK });
         }
         let end = self.now + limit;
         while let Err(difference) = self.agreement() {
