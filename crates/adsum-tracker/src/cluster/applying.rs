@@ -83,8 +83,10 @@ impl Peer {
             }
         }
         self.show_if_due(index);
-        let shard = &self.shards[index];
+        let shard = &mut self.shards[index];
         if shard.version >= shard.known {
+            // The batches have told of each update.
+            shard.updated = None;
             self.pulls.remove(&index);
         }
     }
@@ -114,13 +116,12 @@ impl Peer {
                 out.changed(&topic);
             }
             for row in slice {
-                let was_held = shard.rows.contains_key(&row.reference);
                 incoming.missing.remove(&row.reference);
                 if let Some(previous) = row.previous {
                     incoming.missing.remove(&previous);
                     if shard.rows.contains_key(&previous) {
                         shard.leave(previous, None, &mut change);
-                    } else if !was_held && !incoming.missing.is_empty() {
+                    } else if !incoming.missing.is_empty() && !shard.rows.contains_key(&row.reference) {
                         shard.note_update(&topic, &row.key, previous);
                     }
                 }

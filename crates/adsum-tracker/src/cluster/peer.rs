@@ -81,8 +81,9 @@ pub(super) struct PeerShard {
     /// hidden for good. A tree, as it grows without a pause.
     pub(super) rows: Rows,
     pub(super) departing: Departing,
-    /// Until a snapshot is complete: the keys of updates whose versions before weren't held, each with the latest of these.
-    /// An earlier version may be held. It outlasts a snapshot that isn't completed, whose rows are held from then on.
+    /// Until a snapshot is complete, or nothing is missing: the keys of updates whose versions before weren't held, each
+    /// with the latest of these. An earlier version may be held. It outlasts a snapshot that isn't completed, whose rows are
+    /// held from then on.
     #[expect(clippy::box_collection, reason = "there is rarely one, and each peer has 64 shards")]
     pub(super) updated: Option<Box<HashMap<(Topic, Key), Ref>>>,
     /// Batches that arrived before those they follow.

@@ -53,7 +53,7 @@ impl<X: Layer> Cluster<X> {
         self.lost_regions.retain(|region, lost| {
             let is_in = |peer: &Peer| peer.region.as_ref() == Some(region);
             if !lost.is_back(now, peers.values().filter(|peer| is_in(peer))) {
-                // Otherwise its nodes are forgotten.
+                // Nothing is awaited any more once all its nodes are forgotten.
                 return peers.values().any(is_in);
             }
             for peer in peers.values_mut().filter(|peer| is_in(peer)) {
