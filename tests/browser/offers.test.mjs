@@ -80,7 +80,11 @@ play("an invite is in sight and said wherever one is on the site", async (stage)
   for (const [view, go] of Object.entries(views)) {
     await go();
     await page.waitForFunction(() => !/invite/.test(document.title));
-    await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
+    // The end of the own page comes with its games.
+    await page.waitForFunction(() => {
+      scrollTo(0, document.body.scrollHeight);
+      return scrollY > 50;
+    });
     await invite(alice, "Bob", "Black");
     await page.waitForFunction(() => /^Alice invites you – ./.test(document.title));
     await page.locator("#invited[role=status]", { hasText: /^Alice invites you: 5 \+ 3, you play white\.$/ }).waitFor();
