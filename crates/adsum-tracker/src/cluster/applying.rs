@@ -1,6 +1,10 @@
 //! Applying another replica's changes to the set.
 
-use std::{collections::btree_map::Entry, ops::Bound, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, btree_map::Entry},
+    ops::Bound,
+    sync::Arc,
+};
 
 use adsum_pubsub::Topic;
 
@@ -11,7 +15,9 @@ use super::{
 use crate::{
     layer::Layer,
     leave_reason::LeaveReason,
+    meta::Key,
     reference::Ref,
+    row::Row,
     shard::Shard,
     sharding::SHARDS,
     time::Time,
@@ -83,10 +89,8 @@ impl Peer {
             }
         }
         self.show_if_due(index);
-        let shard = &mut self.shards[index];
+        let shard = &self.shards[index];
         if shard.version >= shard.known {
-            // The batches have told of each update.
-            shard.updated = None;
             self.pulls.remove(&index);
         }
     }
@@ -119,11 +123,7 @@ impl Peer {
                 incoming.missing.remove(&row.reference);
                 if let Some(previous) = row.previous {
                     incoming.missing.remove(&previous);
-                    if shard.rows.contains_key(&previous) {
-                        shard.leave(previous, None, &mut change);
-                    } else if !incoming.missing.is_empty() && !shard.rows.contains_key(&row.reference) {
-                        shard.note_update(&topic, &row.key, previous);
-                    }
+                    shard.leave(previous, None, &mut change);
                 }
                 let end = shard.join(now, until, &topic, row, &mut change, out);
                 self.ends.extend(end.map(|end| (end, index, row.reference)));
@@ -143,13 +143,7 @@ impl Peer {
             out.counts.snapshots_in.push(now.since(incoming.begun));
         }
         shard.version = incoming.version;
-        let reason = |reference: &Ref| match shard.rows.get(reference) {
-            Some(row) if !shard.may_be_updated(row) => Some(LeaveReason::Gone),
-            _ => None,
-        };
-        let missing = incoming.missing.iter().map(|reference| (*reference, reason(reference))).collect();
-        shard.updated = None;
-        shard.remove(index, missing, tracker, out);
+        shard.remove_missing(index, &incoming.missing, tracker, out);
         self.shed(index);
         self.apply_early(now, index, tracker, out);
         let shard = &self.shards[index];
@@ -262,7 +256,7 @@ impl Peer {
                 Some((end, _)) if *end <= now => {}
                 // The set that would have told whether it has this row hasn't come.
                 None if is_over && shard.is_inherited(reference) => {
-                    shard.remove(index, vec![(reference, Some(LeaveReason::Unreachable))], tracker, out);
+                    shard.remove(reference, Some(LeaveReason::Unreachable), &mut tracker.shard(index), out);
                     continue;
                 }
                 // This end is outdated, or the row has left.
@@ -300,27 +294,62 @@ impl PeerShard {
         self.shown || self.unsettled.is_some()
     }
 
-    /// Removes rows, each with its reason.
-    pub(super) fn remove<X: Layer>(
+    /// Removes the rows that a snapshot doesn't have. They have gone, unless later versions may have taken their places.
+    fn remove_missing<X: Layer>(
         &mut self,
         index: usize,
-        gone: Vec<(Ref, Option<LeaveReason>)>,
+        missing: &BTreeSet<Ref>,
         tracker: &Tracker<X>,
         out: &mut Out,
     ) {
-        for slice in gone.chunks(SLICE) {
+        let mut updated = HashMap::new();
+        let mut missing = missing.iter().peekable();
+        while missing.peek().is_some() {
             let mut set = tracker.shard(index);
-            for (reference, reason) in slice {
-                let Some(topic) = self.rows.get(reference).map(|row| row.topic.clone()) else {
-                    continue;
-                };
-                if self.is_in_topics() {
-                    out.changed(&topic);
-                }
-                self.leave(*reference, *reason, &mut set.change(&topic, self.is_in_topics()));
+            for reference in missing.by_ref().take(SLICE) {
+                let Some(row) = self.rows.get(reference) else { continue };
+                let has_gone = !self.may_be_updated(row, &set, &mut updated);
+                self.remove(*reference, has_gone.then_some(LeaveReason::Gone), &mut set, out);
             }
             set.unlock_fair();
         }
+    }
+
+    /// Whether a row is an earlier version of another one that is held, as far as can be known. Of the keys that were looked
+    /// at, `updated` has the latest version that another one is known to have followed.
+    ///
+    /// Rows of a snapshot may be newer than its version: then the earlier versions come after them, with the batches that
+    /// follow.
+    fn may_be_updated<X: Layer>(
+        &self,
+        row: &Row,
+        set: &Shard<X>,
+        updated: &mut HashMap<(Topic, Key), Option<Ref>>,
+    ) -> bool {
+        if self.unsettled.is_some() {
+            // The other one may not be shown yet.
+            return true;
+        }
+        let latest = updated.entry((row.topic.clone(), row.key.clone())).or_insert_with(|| {
+            let rows = set.topic(&row.topic)?.group(&row.key)?.rows().iter();
+            rows.filter(|row| self.rows.contains_key(&row.reference)).filter_map(|row| row.previous()).max()
+        });
+        latest.is_some_and(|latest| row.reference <= latest)
+    }
+
+    /// Removes a row.
+    fn remove<X: Layer>(
+        &mut self,
+        reference: Ref,
+        reason: Option<LeaveReason>,
+        set: &mut Shard<X>,
+        out: &mut Out,
+    ) {
+        let Some(topic) = self.rows.get(&reference).map(|row| row.topic.clone()) else { return };
+        if self.is_in_topics() {
+            out.changed(&topic);
+        }
+        self.leave(reference, reason, &mut set.change(&topic, self.is_in_topics()));
     }
 
     /// Adds a row, or notes that a known one departs. Returns when it will end, if that is news.

@@ -10,7 +10,6 @@ use adsum_pubsub::Topic;
 
 use crate::{
     leave_reason::LeaveReason,
-    meta::Key,
     reference::Ref,
     replica::{Region, Replica},
     row::Row,
@@ -81,11 +80,6 @@ pub(super) struct PeerShard {
     /// hidden for good. A tree, as it grows without a pause.
     pub(super) rows: Rows,
     pub(super) departing: Departing,
-    /// Until a snapshot is complete, or nothing is missing: the keys of updates whose versions before weren't held, each
-    /// with the latest of these. An earlier version may be held. It outlasts a snapshot that isn't completed, whose rows are
-    /// held from then on.
-    #[expect(clippy::box_collection, reason = "there is rarely one, and each peer has 64 shards")]
-    pub(super) updated: Option<Box<HashMap<(Topic, Key), Ref>>>,
     /// Batches that arrived before those they follow.
     pub(super) early: BTreeMap<u64, Arc<Batch>>,
     pub(super) early_bytes: usize,
@@ -279,20 +273,5 @@ impl IncomingSnapshot {
     pub(super) fn new(begun: Time, chunk: &Chunk, held: BTreeSet<Ref>) -> Self {
         let Chunk { ref from, version, count, .. } = *chunk;
         Self { begun, from: from.clone(), version, next: 0, count, missing: held }
-    }
-}
-
-impl PeerShard {
-    /// Notes a row of a snapshot that was updated, if the version before isn't held.
-    pub(super) fn note_update(&mut self, topic: &Topic, key: &Key, previous: Ref) {
-        let latest =
-            self.updated.get_or_insert_default().entry((topic.clone(), key.clone())).or_insert(previous);
-        *latest = previous.max(*latest);
-    }
-
-    /// Whether a row that a snapshot doesn't have is an earlier version of one that it has, as far as can be known.
-    pub(super) fn may_be_updated(&self, row: &Row) -> bool {
-        let Some(updated) = &self.updated else { return false };
-        updated.get(&(row.topic.clone(), row.key.clone())).is_some_and(|latest| row.reference < *latest)
     }
 }

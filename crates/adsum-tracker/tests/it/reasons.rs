@@ -9,7 +9,7 @@ use adsum_tracker::{
 
 use crate::{
     key, meta,
-    world::{MOMENT, START, Sent, World, replica},
+    world::{MOMENT, START, STEP, Sent, World, replica},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -146,6 +146,42 @@ fn an_update_that_half_a_snapshot_has_told_leaves_for_no_reason_in_a_later_one()
     assert_eq!(world.refs(b, "room", "8"), world.refs(a, "room", "8"));
     let told = leaves(&world, b);
     assert!(told.contains(&(known, None)), "{told:?}");
+}
+
+#[test]
+fn an_update_that_a_snapshot_tells_before_its_first_version_is_heard_leaves_for_no_reason() {
+    for updates in 1..=2 {
+        let (mut world, [a, b]) = World::of(["a", "b"]);
+        let mut owner = world.owner(a);
+        for n in 0..9 {
+            owner.track(&"room".into(), &key(&n.to_string()), meta()).unwrap();
+        }
+        world.pass(MOMENT);
+        world.lose(carries_changes);
+        update(&mut owner, "0", "{}");
+        world.pass(MOMENT);
+        let cluster = &mut world.node_mut(a).cluster;
+        cluster.turn(1);
+        cluster.forget_published();
+        // While a snapshot is read, one row after the other.
+        world.lose(|_| false);
+        while world.count(|sent| matches!(sent.message, ClusterMessage::Pull { .. })) == 0 {
+            world.pass(STEP);
+        }
+        let first = owner.track(&"room".into(), &key("last"), meta()).unwrap();
+        world.pass(STEP);
+        world.lose(|sent| matches!(sent.message, ClusterMessage::Batches { .. }));
+        for _ in 0..updates {
+            update(&mut owner, "last", "{}");
+        }
+        world.pass(SECOND / 2);
+        assert_eq!(world.refs(b, "room", "last"), [world.refs(a, "room", "last")[0], first]);
+        world.flush(b, "room");
+        world.node(a).cluster.forget_published();
+        world.pass(2 * SECOND);
+        assert_eq!(leaves(&world, b), [(first, None)], "after {updates}");
+        assert_eq!(world.refs(b, "room", "last"), world.refs(a, "room", "last"));
+    }
 }
 
 #[test]
