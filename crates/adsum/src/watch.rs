@@ -85,21 +85,17 @@ pub enum Change<H: PresenceHandler> {
 impl<H: PresenceHandler> Presence<H> {
     /// Follows a topic from Rust: a state, then diffs without a gap.
     ///
-    /// The topic is a plain name. [`watch_matching`](Self::watch_matching) takes a pattern.
-    ///
-    /// # Panics
-    /// The name ends with a `*`, in a debug build. In a release build, as a client may have chosen the name, a warning is
-    /// logged only, and the topic of exactly this name is followed.
-    #[track_caller]
+    /// The topic is a plain name. [`watch_matching`](Self::watch_matching) takes a pattern. A name that ends with a `*` is
+    /// refused: a warning is logged, and the watch ends at once. It is no panic, as a client may have chosen the name.
     pub fn watch(&self, topic: impl Into<Topic>) -> Watch<H> {
         let topic = topic.into();
         if topic.ends_with('*') {
             limited!(
                 WARN,
                 topic = %cut_name(&topic),
-                "`watch` follows the topic of exactly this name; use `watch_matching` for a pattern"
+                "`watch` takes a name and no pattern, so this watch ends at once; use `watch_matching`"
             );
-            debug_assert!(false, "`watch` takes a name, and {topic:?} is a pattern; use `watch_matching`");
+            return Watch::ended(topic);
         }
         Watch::new(self, Followed::Topic(topic))
     }
@@ -149,6 +145,13 @@ impl<H: PresenceHandler> Watch<H> {
             }
         };
         Self { core: Arc::downgrade(core), followed, queue, seen: vec![0; shards].into() }
+    }
+
+    /// A watch of nothing.
+    fn ended(topic: Topic) -> Self {
+        let queue = Arc::new(WatchQueue::default());
+        queue.end();
+        Self { core: Weak::new(), followed: Followed::Topic(topic), queue, seen: [0].into() }
     }
 
     /// Waits for the next change, and returns it. `None` once the presence has ended.

@@ -26,7 +26,9 @@ async fn job(mut owner: Owner<Jobs>, name: &'static str) {
 
 #[tokio::main]
 async fn main() {
-    let presence = Presence::builder(PubSub::local()).meta::<Progress>().start();
+    // The watch sees each change, also those of a job that is over at once.
+    let presence =
+        Presence::builder(PubSub::local()).meta::<Progress>().diff_interval(Duration::ZERO).start();
     let mut watch = presence.watch("jobs");
     let _nobody = watch.next().await;
     // A panic is in its task's result; here the watch tells of it.
