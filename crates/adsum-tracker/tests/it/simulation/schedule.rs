@@ -13,6 +13,9 @@ pub(super) const KEYS: usize = 3;
 pub(super) const CLIENTS: usize = 3;
 /// In this many of a hundred runs, one node has most of the trouble: its runs displace, outbid and yield to each other.
 const FOCUSED: usize = 20;
+/// In this many of a hundred runs, messages are lost while presences change, and each loss needs a snapshot, which is read
+/// meanwhile.
+const BURSTS: usize = 10;
 
 /// The settings of a whole run.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub(super) struct Config {
     pub(super) meta: usize,
     /// Whether what was published is forgotten soon, so that a node that missed some of it needs a snapshot.
     pub(super) forgets_published: bool,
+    /// Whether presences come, are updated and leave in quick succession.
+    pub(super) bursts: bool,
     pub(super) options: ClusterOptions,
     /// How many rows of another node are shown, hidden, marked or read in one turn, and are in one chunk.
     pub(super) turn: usize,
@@ -198,6 +203,8 @@ impl Schedule {
         let count = longest / 4 + random.below(longest - longest / 4);
         // A run has some kinds of trouble, seldom all.
         let about = Trouble::some(&mut random, &config);
+        // By numbers of their own, so that a seed's schedule stays what it was.
+        let mut bursts = Random::new(seed.reverse_bits());
         let mut steps = Vec::with_capacity(count + 1);
         if random.percent(80) {
             steps.push(Step::Pass(Duration::from_secs(3)));
@@ -205,6 +212,9 @@ impl Schedule {
         while steps.len() < count {
             if config.focused && random.percent(20) {
                 steps.extend(restart(&mut random, &config));
+            }
+            if config.bursts && bursts.percent(30) {
+                steps.extend(burst(&mut bursts, &config));
             }
             steps.push(step(&mut random, &config, &about));
         }
@@ -226,7 +236,7 @@ impl Config {
         let mut turns = Random::new(!seed);
         let turn = turns.pick(&[1, 2, usize::MAX, usize::MAX]);
         let turn_time = Duration::from_millis(if turn < usize::MAX { turns.pick(&[0, 1, 10]) } else { 0 });
-        Self {
+        let config = Self {
             seed,
             nodes: if focused { 3 } else { random.pick(&[3, 3, 3, 4, 5, 7]) },
             regions,
@@ -245,10 +255,18 @@ impl Config {
             forgets: random.percent(25),
             meta: if large { 60_000 } else { 0 },
             forgets_published: turns.percent(30),
+            bursts: turns.percent(BURSTS),
             options,
             turn,
             turn_time,
+        };
+        if !config.bursts {
+            return config;
         }
+        let delay = config.delay.min(10);
+        let turn_time = turns.millis(1, 10);
+        let options = config.options.batch_interval(Duration::ZERO);
+        Self { forgets_published: true, lost: 20, delay, turn: 1, turn_time, options, ..config }
     }
 }
 
@@ -318,6 +336,29 @@ fn restart(random: &mut Random, config: &Config) -> Vec<Step> {
             Step::Pass(random.millis(10, 500)),
             Step::Track { node: other, owner, topic, key },
         ]);
+    }
+    steps
+}
+
+/// Presences of one node leave, come and are updated in about the time that a snapshot takes: some of it is in the snapshot,
+/// and some in the batches after it.
+fn burst(random: &mut Random, config: &Config) -> Vec<Step> {
+    let node = random.below(config.nodes);
+    let mut steps = Vec::new();
+    for _ in 0..2 + random.below(6) {
+        let (owner, topic, key) =
+            (random.below(OWNERS), random.below(config.topics), random.below(config.keys));
+        steps.extend([
+            Step::Untrack { node, owner, topic, key },
+            Step::Pass(random.millis(0, 10)),
+            Step::Track { node, owner, topic, key },
+        ]);
+        for _ in 0..1 + random.below(3) {
+            if random.percent(80) {
+                steps.push(Step::Pass(random.millis(0, 10)));
+            }
+            steps.push(Step::Update { node, owner, topic, key });
+        }
     }
     steps
 }
