@@ -5,8 +5,9 @@
 
 mod inbox;
 mod peer_topic;
+mod turn;
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use adsum_pubsub::{Attachment, NODE_DOWN, NODES_TOPIC, tasks};
 use adsum_tracker::{Cluster, ClusterMessage, ClusterOptions, Effect, MessageError, Replica, Report, Time};
@@ -18,7 +19,10 @@ use tokio::{
 };
 use tracing::debug_span;
 
-use self::inbox::{HandedOver, HeldRequest, InboxPart};
+use self::{
+    inbox::{HandedOver, HeldRequest, InboxPart},
+    turn::Turn,
+};
 pub(crate) use self::{
     inbox::{INBOX_BYTES, ReplicationInbox},
     peer_topic::PeerTopic,
@@ -94,6 +98,7 @@ struct Replication<H: PresenceHandler> {
     left: Option<oneshot::Sender<HandedOver>>,
     /// The kinds of broken messages that were logged already.
     logged: Vec<MessageError>,
+    turn: Turn,
 }
 
 impl<H: PresenceHandler> Drop for Replication<H> {
@@ -150,6 +155,7 @@ impl<H: PresenceHandler> Replication<H> {
             last,
             left: None,
             logged: Vec::new(),
+            turn: Turn::default(),
         }
     }
 
@@ -201,25 +207,13 @@ impl<H: PresenceHandler> Replication<H> {
                 self.core.refresh(&topic, &key);
             }
             for bytes in messages {
-                match ClusterMessage::decode(&bytes) {
-                    Ok(message) => {
-                        let batches = match &message {
-                            ClusterMessage::Batches { batches, .. } | ClusterMessage::Run { batches, .. } => {
-                                batches.len()
-                            }
-                            _ => 0,
-                        };
-                        let _span = (batches > 0).then(|| debug_span!("batch", batches).entered());
-                        self.cluster.handle(self.now(), message);
-                    }
-                    Err(error) => self.refuse(error),
-                }
+                self.work(|it| it.handle(&bytes)).await;
             }
             if let Some(told) = leave {
                 self.left = Some(told);
                 self.cluster.leave(self.now(), self.core.timing.handoff);
             }
-            self.cluster.tick(self.now());
+            self.work(|it| it.cluster.tick(it.now())).await;
             if !node_requests.is_empty() {
                 let nodes = self.cluster.nodes(self.now());
                 for request in node_requests {
@@ -234,7 +228,6 @@ impl<H: PresenceHandler> Replication<H> {
             if is_last {
                 return;
             }
-            yield_now().await;
         }
     }
 
@@ -243,17 +236,38 @@ impl<H: PresenceHandler> Replication<H> {
         let now = self.now();
         self.core.metrics.keep_nodes(|| self.cluster.nodes(now));
         for effect in self.cluster.take_effects() {
-            match effect {
-                Effect::Broadcast(message) => self.peer_topic.broadcast(&message),
-                Effect::Send(node, message) => self.peer_topic.send(&node, &message),
-                Effect::Changed(topic) => {
-                    self.core.flush(&topic);
-                    // A thousand topics may have changed at once: other tasks get their turn in between.
-                    tokio::task::consume_budget().await;
-                }
-                Effect::Report(report) => self.report(report),
-            }
+            self.work(|it| match effect {
+                Effect::Broadcast(message) => it.peer_topic.broadcast(&message),
+                Effect::Send(node, message) => it.peer_topic.send(&node, &message),
+                Effect::Changed(topic) => it.core.flush(&topic),
+                Effect::Report(report) => it.report(report),
+            })
+            .await;
         }
+    }
+
+    fn handle(&mut self, bytes: &[u8]) {
+        match ClusterMessage::decode(bytes) {
+            Ok(message) => {
+                let batches = match &message {
+                    ClusterMessage::Batches { batches, .. } | ClusterMessage::Run { batches, .. } => {
+                        batches.len()
+                    }
+                    _ => 0,
+                };
+                let _span = (batches > 0).then(|| debug_span!("batch", batches).entered());
+                self.cluster.handle(self.now(), message);
+            }
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    /// Does a step, after which other tasks get their turn if it is time.
+    async fn work(&mut self, step: impl FnOnce(&mut Self)) {
+        let mut turn = mem::take(&mut self.turn);
+        turn.work(|| step(self));
+        turn.end_if_long().await;
+        self.turn = turn;
     }
 
     fn report(&mut self, report: Report) {

@@ -13,8 +13,7 @@ use crate::presence_metrics::PresenceMetrics;
 
 /// Maximum size of the waiting messages from other nodes; further ones are dropped.
 pub(crate) const INBOX_BYTES: usize = 64 * 1024 * 1024;
-/// Maximum number and approximate size of the messages taken before the time is checked, the effects are done and other
-/// tasks get their turn. A chunk of a snapshot is about 128 KiB, and takes a few milliseconds.
+/// Maximum number and approximate size of the messages taken before the time is checked and the effects are done.
 const MESSAGES_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 64 * 1024;
 /// Maximum number of waiting refreshes from other nodes; further ones are dropped.
