@@ -1,6 +1,6 @@
 //! How long the replication task goes on before other tasks get their turn.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::yield_now;
 
@@ -8,22 +8,15 @@ use tokio::task::yield_now;
 /// snapshot, or rows that are shown.
 const TURN: Duration = Duration::from_millis(1);
 
-/// The work of a task since others had their turn. It is counted, as a task that waits for messages doesn't always have to
-/// wait, and would go on for as long as they come.
+/// How long a task has worked since others had their turn. It is counted, as a task that waits for messages doesn't always
+/// have to wait, and would go on for as long as they come.
 #[derive(Default)]
 pub(super) struct Turn(Duration);
 
 impl Turn {
-    /// Does a part of the work. Its time is that of the machine, which a test doesn't pause.
-    pub(super) fn work<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let began = Instant::now();
-        let result = work();
-        self.0 += began.elapsed();
-        result
-    }
-
-    /// Ends the turn if it has been long enough.
-    pub(super) async fn end_if_long(&mut self) {
+    /// Counts a step, after which others get their turn if it is time.
+    pub(super) async fn worked(&mut self, time: Duration) {
+        self.0 += time;
         if self.0 >= TURN {
             self.0 = Duration::ZERO;
             yield_now().await;
@@ -38,15 +31,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_turn_ends_once_and_a_short_one_goes_on() {
+    fn others_get_their_turn_once_a_task_has_worked_long_enough() {
         let mut turn = Turn::default();
-        assert!(turn.end_if_long().now_or_never().is_some());
-        let began = Instant::now();
-        // In two steps, neither of which is the whole.
-        for part in 1..=2 {
-            turn.work(|| while began.elapsed() < TURN * part {});
-        }
-        assert!(turn.end_if_long().now_or_never().is_none());
-        assert!(turn.end_if_long().now_or_never().is_some());
+        let mut goes_on = |time| turn.worked(time).now_or_never().is_some();
+        assert!(goes_on(TURN / 2));
+        assert!(!goes_on(TURN / 2));
+        assert!(goes_on(TURN / 2));
     }
 }
