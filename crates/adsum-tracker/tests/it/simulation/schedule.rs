@@ -353,7 +353,7 @@ fn burst(random: &mut Random, config: &Config) -> Vec<Step> {
             Step::Pass(random.millis(0, 10)),
             Step::Track { node, owner, topic, key },
         ]);
-        for _ in 0..1 + random.below(3) {
+        for _ in 0..=random.below(3) {
             if random.percent(80) {
                 steps.push(Step::Pass(random.millis(0, 10)));
             }
