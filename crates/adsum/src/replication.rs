@@ -204,7 +204,7 @@ impl<H: PresenceHandler> Replication<H> {
             let InboxPart { messages, is_last, refreshes, leave, node_requests, held_requests } =
                 self.inbox.take();
             for (topic, key) in refreshes {
-                self.core.refresh(&topic, &key);
+                self.work(|it| it.core.refresh(&topic, &key)).await;
             }
             for bytes in messages {
                 self.work(|it| it.handle(&bytes)).await;
