@@ -154,7 +154,7 @@ impl<H: PresenceHandler> Watch<H> {
         Self { core: Weak::new(), followed: Followed::Topic(topic), queue, seen: [0].into() }
     }
 
-    /// Waits for the next change, and returns it. `None` once the presence has ended.
+    /// Waits for the next change, and returns it. `None` once the presence has ended, or if the watch was refused.
     ///
     /// Cancel safe: a change is taken only by a call that returns it.
     pub async fn next(&mut self) -> Option<Change<H>> {

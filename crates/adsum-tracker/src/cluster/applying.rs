@@ -332,7 +332,7 @@ impl PeerShard {
         }
         let latest = updated.entry((row.topic.clone(), row.key.clone())).or_insert_with(|| {
             let rows = set.topic(&row.topic)?.group(&row.key)?.rows().iter();
-            rows.filter(|row| self.rows.contains_key(&row.reference)).filter_map(|row| row.previous()).max()
+            rows.filter_map(|row| row.previous().filter(|_| self.rows.contains_key(&row.reference))).max()
         });
         latest.is_some_and(|latest| row.reference <= latest)
     }
